@@ -1,0 +1,108 @@
+"""Face recognition nets by name, their weights files, and the frozen embedder that the method calls E_id."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from cemiface.config import FoldedConfig, RecognitionConfig
+from cemiface.errors import ModelError
+from cemiface.iresnet import UNITS, IResNet, ir_tiny
+from cemiface.mobilefacenet import FoldedMobileFaceNet, MobileFaceNet
+from cemiface.weights import fit_weights, read_weights, weights_bytes
+
+
+def build_recognition(config: RecognitionConfig) -> nn.Module:
+    """The untrained net: RGB (N, 3, S, S) in [-1, 1] at config.image_size to (N, embedding), not normalized."""
+    size, embedding = config.image_size, config.embedding
+    if config.net == "mobilefacenet_folded":
+        assert config.folded is not None
+        return FoldedMobileFaceNet(config.folded)
+    if config.net == "mobilefacenet":
+        return MobileFaceNet(embedding=embedding, last=(size // 16, size // 16))
+    if config.net == "ir_tiny":
+        return ir_tiny(image_size=size, embedding=embedding)
+    return IResNet(image_size=size, embedding=embedding, units=UNITS[config.net], squeeze=config.net.startswith("irse"))
+
+
+class Embedder(nn.Module):
+    """A frozen recognition net for RGB images in [-1, 1] of any square size: E_id of the paper.
+
+    Holds a copy of the net, always in eval mode and without weight gradients; the gradient to the images is kept.
+    """
+
+    def __init__(self, net: nn.Module, config: RecognitionConfig) -> None:
+        super().__init__()
+        self.net = copy.deepcopy(net).requires_grad_(False)
+        self.config = config
+        self.eval()
+
+    @property
+    def embedding(self) -> int:
+        """Width of the embedding."""
+        return self.config.embedding
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embeddings (N, embedding), not normalized, of images (N, 3, S, S)."""
+        if x.shape[-1] != self.config.image_size:
+            x = resize(x, size=self.config.image_size)
+        if self.config.color == "BGR":
+            x = x.flip(1)
+        return self.net(x)
+
+    def train(self, mode: bool = True) -> Embedder:
+        """Stays in eval mode: an enclosing module's train() must not move the batch norm statistics."""
+        return super().train(False)
+
+
+def resize(x: Tensor, *, size: int) -> Tensor:
+    """Square images (N, C, S, S) at another size: bicubic, antialiased when they shrink; not clipped.
+
+    As two matrix products, which equal the bicubic kernel and whose gradient is the same on every run: the kernel's
+    own gradient on CUDA adds up in changing order.
+    """
+    with torch.autocast(x.device.type, enabled=False):  # half precision would round the pixels
+        eye = torch.eye(x.shape[-1], device=x.device)[None, None]
+        matrix = F.interpolate(eye, size=(size, x.shape[-1]), mode="bicubic", antialias=True, align_corners=False)
+        matrix = matrix[0, 0].to(x.dtype)
+        return matrix @ x @ matrix.T
+
+
+def load_recognition(path: str | Path, *, config: RecognitionConfig | None = None) -> Embedder:
+    """The frozen embedder of a weights file: safetensors, or a .pt or .pth state dict.
+
+    `config` says which net it is where the file does not. Raises ModelError for a file that is missing, text, partly
+    written, would run code, or holds another architecture.
+    """
+    tensors, metadata = read_weights(path)
+    if config is None:
+        config = _stored_config(metadata, path=path)
+    net = build_recognition(config)
+    fit_weights(net, tensors, path=path)
+    return Embedder(net, config)
+
+
+def recognition_bytes(net: nn.Module, config: RecognitionConfig) -> bytes:
+    """A safetensors file that `load_recognition` reads without being told the net."""
+    metadata = {"config": config.model_dump_json(), "color": config.color, "normalization": "[-1,1]"}
+    return weights_bytes(net, metadata=metadata)
+
+
+def _stored_config(metadata: dict[str, str], *, path: str | Path) -> RecognitionConfig:
+    if "config" not in metadata:
+        raise ModelError(f"weights {path}: does not say which net it is; give net, embedding and image_size beside it")
+    try:
+        stored = json.loads(metadata["config"])
+        if isinstance(stored, dict) and "net" not in stored:
+            folded = FoldedConfig.model_validate(stored)
+            return RecognitionConfig(net="mobilefacenet_folded", embedding=folded.dim, folded=folded)
+        return RecognitionConfig.model_validate(stored)
+    except (json.JSONDecodeError, ValidationError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise ModelError(f"weights {path}: its metadata does not describe a recognition net: {reason}") from error

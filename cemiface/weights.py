@@ -1,0 +1,114 @@
+"""Weights as files: safetensors, or a state dict that `torch.load` reads without running code."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from cemiface.errors import ModelError
+
+SUFFIXES = (".safetensors", ".pt", ".pth")
+WRAPPERS = ("state_dict", "model")  # keys under which training scripts put the weights
+SHOWN = 5
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a weights file by name, and its metadata (empty for .pt and .pth).
+
+    Raises ModelError for a missing file, a Git LFS pointer or other text, an unknown suffix, a file that would need
+    code to load, or one that holds something else than tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"weights {path}: no such file")
+    _refuse_text(path)
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if path.suffix in SUFFIXES:
+        return _read_state_dict(path), {}
+    raise ModelError(f"weights {path}: got suffix {path.suffix!r}; allowed: {', '.join(SUFFIXES)}")
+
+
+def weights_bytes(module: nn.Module, *, metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file of the module's state: the same bytes for the same state and metadata."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    file = save(tensors, metadata=dict(metadata))
+    size = int.from_bytes(file[:8], "little")
+    # The library writes the metadata in the order of a hash table that differs by process.
+    header = json.dumps(json.loads(file[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + file[8 + size :]
+
+
+def fit_weights(module: nn.Module, tensors: Mapping[str, Tensor], *, path: str | Path) -> None:
+    """Copy the tensors into the module; raises ModelError naming what is missing, unexpected or of another shape."""
+    if all(name.startswith("module.") for name in tensors):  # saved from a data-parallel wrapper
+        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    wanted = module.state_dict()
+    missing = [name for name in wanted if name not in tensors and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in tensors if name not in wanted]
+    if missing or unexpected:
+        raise ModelError(
+            f"weights {path}: another architecture; missing {_some(missing)}; unexpected {_some(unexpected)}"
+        )
+    shapes = [
+        f"{name} {tuple(tensor.shape)}, allowed {tuple(wanted[name].shape)}"
+        for name, tensor in tensors.items()
+        if tensor.shape != wanted[name].shape
+    ]
+    if shapes:
+        raise ModelError(f"weights {path}: other shapes: {_some(shapes)}")
+    module.load_state_dict({**wanted, **tensors})
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except SafetensorError as error:
+        raise ModelError(f"weights {path}: not a whole safetensors file ({error}); fetch it again") from error
+
+
+def _read_state_dict(path: Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"weights {path}: holds more than tensors, which loading would have to run as code; where you trust the "
+            "file, load it once with its own program and store model.state_dict() as safetensors"
+        ) from error
+    except (RuntimeError, EOFError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "it ends early"
+        raise ModelError(f"weights {path}: not a whole weights file ({reason}); fetch it again") from error
+    for wrapper in WRAPPERS:
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        held = _some([str(key) for key in state]) if isinstance(state, dict) else type(state).__name__
+        raise ModelError(f"weights {path}: got {held}; allowed: a state dict of tensors, or one under 'state_dict'")
+    return dict(state)
+
+
+def _refuse_text(path: Path) -> None:
+    """A pointer of Git LFS or an error page stands where somebody's download should."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    if head.startswith(b"version https://git-lfs"):
+        raise ModelError(
+            f"weights {path}: a Git LFS pointer of {path.stat().st_size} bytes, not the weights; run `git lfs pull`"
+        )
+    if (head.isascii() and head.decode("ascii").isprintable()) or head[:1] == b"<":
+        raise ModelError(f"weights {path}: text of {path.stat().st_size} bytes, not weights; begins with {head[:40]!r}")
+
+
+def _some(names: list[str]) -> str:
+    """The first names and how many more."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return (", ".join(names[:SHOWN]) or "nothing") + more

@@ -1,0 +1,119 @@
+"""The `cemiface` command."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+from jobs.config import load_run
+from jobs.launch import only_launcher, prepare, run_local, submit
+from jobs.rank import LOG_FORMAT
+from jobs.show import show_log, show_plan, show_status, verify
+from jobs.stage import Run
+from jobs.stages import STAGES
+from jobs.user_errors import USER_ERRORS
+
+EXAMPLES = """examples:
+  cemiface all configs/demo.yaml                       the whole chain on this machine; again: resumes
+  cemiface generate configs/demo.yaml generate.steps=10 name=steps10
+  cemiface all configs/casia.yaml --cluster configs/cluster/a100.yaml
+  cemiface plan configs/demo.yaml                      what would run, without running it
+  cemiface status configs/demo.yaml                    what is done, running, stale or failed
+  cemiface logs configs/demo.yaml generate --rank 0    the end of a rank's log
+  cemiface verify configs/demo.yaml                    rehash everything that was made
+
+Resume is the same command again. Results are in runs/<name>/<stage>/; the page is runs/<name>/report/index.html."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse, run, and exit: 0 done, 1 not done or failed, 2 wrong usage or config, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    os.umask(0o077)  # runs hold private faces
+    _set_up_logging()
+    try:
+        run = load_run(options.config, overrides=options.overrides, cluster=options.cluster)
+    except USER_ERRORS as error:
+        _fail(str(error), code=2)
+    try:
+        sys.exit(0 if _execute(options, run) else 1)
+    except USER_ERRORS as error:
+        _fail(str(error), code=1)
+    except KeyboardInterrupt:
+        _fail("interrupted; run the same command again to go on", code=130)
+
+
+def _execute(options: argparse.Namespace, run: Run) -> bool:
+    console = Console()
+    if options.command == "plan":
+        show_plan(run, console)
+        return True
+    if options.command == "status":
+        show_status(run, console)
+        return True
+    if options.command == "logs":
+        show_log(run, stage=options.stage, rank=options.rank, lines=options.lines, console=console)
+        return True
+    if options.command == "verify":
+        return verify(run, console)
+    stages = run.chain if options.command == "all" else (STAGES[options.command],)
+    if options.command != "all" and run.section(options.command) is None:
+        _fail(f"{options.config}: has no section `{options.command}:`; add one", code=2)
+    prepare(run)
+    with only_launcher(run):
+        if run.cluster.executor == "slurm":
+            submit(run, stages)
+            return True
+        run_local(run, stages)
+    if options.command == "all":
+        show_status(run, console)
+    return True
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="cemiface", description=__doc__, epilog=EXAMPLES, formatter_class=raw)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    launches = {"all": "the whole chain of the config"} | {name: stage.title for name, stage in STAGES.items()}
+    reads = {
+        "plan": "what would run: units, ranks, images (dry run)",
+        "status": "what is done, running, stale or failed",
+        "logs": "the end of the logs of a stage",
+        "verify": "rehash every file the run has made",
+    }
+    for name, text in (launches | reads).items():
+        example = f"example:\n  cemiface {name} configs/demo.yaml" + (" generate" if name == "logs" else "")
+        command = commands.add_parser(name, help=text, description=text, epilog=example, formatter_class=raw)
+        command.add_argument("config", type=Path, metavar="CONFIG", help="experiment file, e.g. configs/demo.yaml")
+        if name == "logs":
+            command.add_argument("stage", choices=STAGES, metavar="STAGE", help="one of: " + ", ".join(STAGES))
+            command.add_argument("--rank", type=int, default=None, help="one rank only (default: all)")
+            command.add_argument("--lines", type=int, default=20, help="how many lines from the end (default: 20)")
+        command.add_argument("--cluster", type=Path, metavar="FILE", help="cluster file (default: this machine)")
+        command.add_argument("overrides", nargs="*", metavar="key=value", help="config fields, e.g. generate.steps=10")
+    return parser
+
+
+def _set_up_logging() -> None:
+    if sys.stderr.isatty():
+        handler: logging.Handler = RichHandler(
+            console=Console(stderr=True), show_path=False, show_level=False, log_time_format="%H:%M:%S"
+        )
+        logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
+    else:
+        logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
+
+
+def _fail(message: str, *, code: int) -> None:
+    print(f"cemiface: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

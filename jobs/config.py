@@ -1,0 +1,149 @@
+"""The experiment file: one section per stage, checked as a whole before anything runs."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
+
+from jobs.embedder import EmbedderConfig
+from jobs.stage import Run
+from jobs.stages import STAGES
+from jobs.yaml_file import ConfigError, parse_yaml, read_yaml
+from slurm.cluster import Cluster
+from slurm.files import publish
+from slurm.run_folder import RunFolder
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+PathText = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=1000)]
+
+
+class _ExperimentBase(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+    name: Name  # the run folder is `runs`/`name`
+    seed: int = Field(1, ge=0, lt=2**63)
+    runs: PathText = "runs"
+    root: PathText | None = None  # where relative paths start; None: the folder that holds `configs/`
+    embedder: EmbedderConfig = EmbedderConfig()
+
+
+Experiment: type[_ExperimentBase] = create_model(
+    "Experiment",
+    __base__=_ExperimentBase,
+    **{  # type: ignore[call-overload]
+        name.replace("-", "_"): (stage.config | None, Field(None, alias=name)) for name, stage in STAGES.items()
+    },
+)
+
+
+def load_run(config: Path, *, overrides: Sequence[str] = (), cluster: Path | None = None) -> Run:
+    """The run that a config file, `key=value` overrides and a cluster file describe; nothing is written.
+
+    Raises:
+        ConfigError: anything in them that is unknown, of the wrong type, or impossible.
+    """
+    fields = read_yaml(config)
+    for field, value in _parse_overrides(overrides):
+        _set(fields, field, value)
+    experiment = _validate(Experiment, fields, source=str(config))
+    site = _validate(Cluster, read_yaml(cluster), source=str(cluster)) if cluster else Cluster()
+    root = Path(experiment.root).expanduser() if experiment.root else _project_root(config)
+    run = Run(config=experiment, stages=STAGES, cluster=site, root=root.absolute())
+    _check_chain(run)
+    return run
+
+
+def save_run(run: Run) -> None:
+    """Put the resolved config and cluster into the run folder, which is all that ranks and tools read."""
+    config = run.config.model_dump(mode="json", by_alias=True, exclude_none=True) | {"root": str(run.root)}
+    for path, value in (
+        (run.folder.config, config),
+        (run.folder.root / "cluster.yaml", run.cluster.model_dump(mode="json", exclude_none=True)),
+    ):
+        publish(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True).encode(), replace=True)
+
+
+def load_run_folder(folder: Path) -> Run:
+    """The run as it was last launched, from its folder."""
+    return load_run(RunFolder(folder).config, cluster=folder / "cluster.yaml")
+
+
+def _project_root(config: Path) -> Path:
+    """The folder that holds the `configs` folder the file lies in; for a file elsewhere, the file's own folder."""
+    parents = config.absolute().parents
+    return next((parent.parent for parent in parents if parent.name == "configs"), parents[0])
+
+
+def _parse_overrides(overrides: Sequence[str]) -> list[tuple[str, Any]]:
+    parsed: dict[str, Any] = {}
+    for text in overrides:
+        field, equals, value = text.partition("=")
+        if not equals or not field:
+            raise ConfigError(f"{text!r}: got no field=value; write for example generate.steps=10")
+        if field in parsed:
+            raise ConfigError(f"{field}: overridden twice on the command line; give it once")
+        parsed[field] = parse_yaml(value, source=field)
+    return list(parsed.items())
+
+
+def _set(fields: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        if fields.get(parent) is None:
+            fields[parent] = {}
+        fields = fields[parent]
+        if not isinstance(fields, dict):
+            raise ConfigError(f"{dotted}: {parent} is no section; override {parent} as a whole")
+    fields[last] = value
+
+
+def _validate(model: type[BaseModel], fields: dict[str, Any], *, source: str) -> Any:
+    try:
+        # Through JSON in strict mode: lists may become tuples, whole numbers floats, and nothing else is converted.
+        return model.model_validate_json(json.dumps(fields), strict=True)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_one_line(error, model, fields)}") from None
+
+
+def _one_line(error: ValidationError, model: type[BaseModel], fields: dict[str, Any]) -> str:
+    details = error.errors(include_url=False)
+    first = details[0]
+    field = ".".join(str(part) for part in first["loc"])
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = _names_at(model, first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        hint = f'did you mean "{near[0]}"?' if near else f"allowed: {', '.join(known)}"
+        return f"{field}: unknown field; {hint}{more}"
+    if first["type"] == "missing":
+        return f"{field}: is missing; add it{more}"
+    allowed = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return f"{field}: got {first['input']!r}, allowed: {allowed}; change it in the file or with {field}=...{more}"
+
+
+def _names_at(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
+    """The field names a section accepts, for the hint after an unknown one."""
+    schema = model.model_json_schema(by_alias=True)
+    node: Any = schema
+    for part in (*path, None):
+        while isinstance(node, dict) and ("$ref" in node or "anyOf" in node or "allOf" in node):
+            if "$ref" in node:
+                node = schema["$defs"][node["$ref"].rpartition("/")[2]]
+            else:
+                node = next(iter(node.get("anyOf") or node["allOf"]))
+        if part is not None:
+            node = (node.get("properties") or {}).get(part) or node.get("items") or {}
+    return sorted(node.get("properties") or [])
+
+
+def _check_chain(run: Run) -> None:
+    for stage in run.chain:
+        for needed in stage.needs(run):
+            if not run.asks_for(needed):
+                raise ConfigError(f"{stage.name}: needs the stage {needed}; add a section `{needed}:` to the config")

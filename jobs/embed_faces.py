@@ -1,0 +1,116 @@
+"""Embed: E_id of every real training face and of its mirror image, one HDF5 file per tar, joined without copying."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from jobs.embedder import embedder_needs, embedder_path, load_embedder, to_unit_range
+from jobs.shard_faces import REAL
+from jobs.stage import OPERATIONAL, Finish, Run, Stage, StageConfig, Unit
+from slurm.files import Output, publish, sha256_of
+from slurm.markers import Marker
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from cemiface.recognition import Embedder
+    from jobs.rank import Rank, Work
+    from shards.shard_set import ShardSet
+
+MERGED = "embeddings.h5"
+
+
+class EmbedFaces(StageConfig):
+    batch: int = Field(256, ge=1, **OPERATIONAL)
+
+
+def plan(run: Run) -> list[Unit]:
+    """One unit per tar of real training faces."""
+    names = [unit["tar"] for unit in run.plan("shard")]
+    return [{"tar": name} for name in names if name.startswith(REAL)]
+
+
+def run_rank(run: Run, rank: Rank) -> None:
+    from jobs.device import rank_device
+    from shards.embeddings import embeddings_bytes, with_similarity
+    from shards.shard_set import ShardSet
+
+    device = rank_device(rank)
+    embedder = load_embedder(run, device=device)
+    name = sha256_of(embedder_path(run))[:16]
+    for work in rank.remaining():
+        shards = ShardSet([run.stage_folder("shard").output(work.unit["tar"])])
+        features, flipped = embed(shards, embedder=embedder, batch=run.section("embed").batch, work=work)
+        embedded = with_similarity(shards.keys, identities=shards.identities, features=features, flipped=flipped)
+        work.publish(_file_of(work.unit["tar"]), embeddings_bytes(embedded, embedder=name))
+        work.done(images=len(shards), counts={"embedded": len(shards)})
+
+
+def embed(shards: ShardSet, *, embedder: Embedder, batch: int, work: Work) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings (N, E) of the images of a shard set and of their mirror images, float32, not normalized."""
+    import numpy as np
+    import torch
+
+    device = next(embedder.parameters()).device
+    plain, mirrored = [], []
+    with torch.inference_mode():
+        for first in range(0, len(shards), batch):
+            rows = range(first, min(first + batch, len(shards)))
+            images = np.stack([shards.rgb(row) for row in rows])
+            x = to_unit_range(images, device=device)
+            plain.append(_numpy(embedder(x)))
+            mirrored.append(_numpy(embedder(x.flip(3))))
+            work.progress(len(rows))
+    return np.concatenate(plain), np.concatenate(mirrored)
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    array: np.ndarray = tensor.float().cpu().numpy()
+    return array
+
+
+def _file_of(tar: str) -> str:
+    return "embeddings-" + tar.removeprefix(f"{REAL}-").removesuffix(".tar") + ".h5"
+
+
+def finish(run: Run, markers: Sequence[Marker]) -> Finish:
+    """Join the files: a small HDF5 of virtual datasets, with the identity centers and each image's similarity to its."""
+    from shards.embeddings import merged_bytes, read_merged
+
+    folder = run.stage_folder("embed")
+    data = merged_bytes([folder.output(output.name) for marker in markers for output in marker.outputs])
+    written = publish(folder.output(MERGED), data, replace=True)
+    merged = read_merged(folder.output(MERGED))
+    similarity = merged.similarity
+    return Finish(
+        outputs=(Output(name=MERGED, bytes=written.bytes, sha256=written.sha256),),
+        figures={
+            "identities": len(merged.classes),
+            "embedding": int(merged.features.shape[1]),
+            "similarity_to_center": {
+                "mean": round(float(similarity.mean()), 4),
+                "std": round(float(similarity.std()), 4),
+                "min": round(float(similarity.min()), 4),
+                "max": round(float(similarity.max()), 4),
+            },
+        },
+    )
+
+
+STAGE = Stage(
+    name="embed",
+    title="E_id of every real face, identity centers, similarity to center",
+    config=EmbedFaces,
+    needs=lambda run: ("shard", *embedder_needs(run)),
+    files=lambda run: {} if embedder_needs(run) else {"embedder.weights": sha256_of(embedder_path(run))},
+    plan=plan,
+    run_rank=run_rank,
+    finish=finish,
+    expected_images=lambda run: sum(
+        unit["stop"] - unit["start"] for unit in run.plan("shard") if unit["tar"].startswith(REAL)
+    ),
+)

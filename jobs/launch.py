@@ -1,0 +1,210 @@
+"""Launching: bring a stage to its end on this machine, or submit it to Slurm. Running the same command again resumes."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import submitit
+
+from jobs.config import save_run
+from jobs.progress import StageProgress
+from jobs.stage import Run, Stage
+from slurm.beats import read_beats
+from slurm.errors import RunError
+from slurm.files import is_alive, publish_json, read_json
+from slurm.provenance import provenance
+from slurm.submit import Payload, start_local, submit_slurm
+
+ENTRY = "jobs.rank:main"
+MAX_RESTARTS = 10  # of one rank within one launch, after it was asked to stop by somebody else
+SECONDS_TO_SAVE = 120.0  # ranks get this long to save their work after Ctrl-C
+log = logging.getLogger(__name__)
+
+
+def prepare(run: Run) -> None:
+    """Make the run folder and write down what is about to run."""
+    run.folder.create()
+    save_run(run)
+    publish_json(run.folder.provenance, provenance(Path(__file__).parent.parent), replace=True)
+
+
+@contextmanager
+def only_launcher(run: Run) -> Iterator[None]:
+    """Hold the run's lock while ranks run here; waits for a launch of the same run that is still at work."""
+    handle = os.open(run.folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
+            log.info("%s: process %s is at work on this run; waiting for it to end", run.folder.root, holder)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+def run_local(run: Run, stages: Sequence[Stage]) -> None:
+    """Bring the stages to their end, one after the other, each as local processes.
+
+    Raises:
+        RunError: a rank failed; the message names it and its log.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, once the ranks have saved their work.
+    """
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    for stage in stages:
+        reason = run.why_not_finished(stage)
+        if reason is None:
+            log.info("%s: done already", stage.name)
+            continue
+        _write_plan(run, stage)
+        started = time.monotonic()
+        _LocalStage(run, stage).work()
+        left = run.why_not_finished(stage)
+        if left is not None:
+            raise RunError(
+                f"{stage.name}: ended, but is not finished ({left}); see {run.stage_folder(stage.name).logs}"
+            )
+        log.info("%s: finished in %.1f s", stage.name, time.monotonic() - started)
+
+
+def _write_plan(run: Run, stage: Stage) -> None:
+    plan = {"stage": stage.name, "units": run.plan(stage.name)}
+    publish_json(run.stage_folder(stage.name).plan, plan, replace=True)
+
+
+class _LocalStage:
+    """One stage as local processes: at most `parallel` ranks at once, stopped ranks are started again."""
+
+    def __init__(self, run: Run, stage: Stage) -> None:
+        self.run, self.stage = run, stage
+        self.folder = run.stage_folder(stage.name)
+        waiting = sum(state is not None for state in run.unit_states(stage))
+        self.ranks = 1 if stage.distributed else max(1, min(run.cluster.array_ranks(), waiting))
+        self.parallel = 1 if stage.distributed else min(run.cluster.array.parallel or self.ranks, self.ranks)
+        self.processes = run.cluster.train.world_size if stage.distributed else 1
+        self.jobs: dict[int, submitit.Job[None]] = {}
+        self.restarts = 0
+
+    def work(self) -> None:
+        for beat in self.folder.beats.glob("*.json"):
+            beat.unlink()
+        queue = list(range(self.ranks))
+        try:
+            with StageProgress(self.run, self.stage) as progress:
+                while queue or self.jobs:
+                    while queue and len(self.jobs) < self.parallel:
+                        rank = queue.pop(0)
+                        self.jobs[rank] = start_local(self._payload(rank), stage=self.folder, ranks=self.processes)
+                    time.sleep(0.1)
+                    progress.update(read_beats(self.folder))
+                    queue.extend(self._ended())
+        except KeyboardInterrupt:
+            log.info("%s: stopping; the ranks save their work, the same command goes on from there", self.stage.name)
+            raise
+        finally:
+            self._stop_all()
+
+    def _payload(self, rank: int) -> Payload:
+        root = str(self.run.folder.root)
+        return Payload(entry=ENTRY, run=root, stage=self.stage.name, rank=rank, ranks=self.ranks, launcher=os.getpid())
+
+    def _ended(self) -> list[int]:
+        """Take the ranks that ended out of `jobs`; returns those to start again.
+
+        Raises:
+            RunError: a rank failed or died.
+        """
+        again = []
+        for rank in [rank for rank, job in self.jobs.items() if job.done()]:
+            del self.jobs[rank]
+            beats = [beat for beat in read_beats(self.folder) if self.stage.distributed or beat["rank"] == rank]
+            if beats and all(beat["state"] == "done" for beat in beats):
+                continue
+            failed = next((beat for beat in beats if beat["state"] == "failed"), None)
+            if failed is None and any(beat["state"] == "stopped" for beat in beats):
+                self.restarts += 1
+                if self.restarts <= MAX_RESTARTS:
+                    again.append(rank)
+                    continue
+            raise RunError(self._obituary(rank, failed))
+        return again
+
+    def _obituary(self, rank: int, beat: dict[str, Any] | None) -> str:
+        rank = beat["rank"] if beat else rank
+        reason = beat["reason"] if beat else "died without a word (killed, or out of memory?)"
+        return f"{self.stage.name} rank {rank}: {reason} [log: {self.folder.log(rank)}]"
+
+    def _stop_all(self) -> None:
+        """Ask the ranks that still run to save and leave; wait for them, in vain only so long."""
+        if not self.jobs:
+            return
+        pids = [beat["pid"] for beat in read_beats(self.folder) if beat.get("state") == "running"]
+        deadline = time.monotonic() + SECONDS_TO_SAVE
+        for pid in filter(is_alive, pids):
+            os.kill(pid, signal.SIGTERM)
+        while any(not job.done() for job in self.jobs.values()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for pid in filter(is_alive, pids):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def submit(run: Run, stages: Sequence[Stage]) -> dict[str, str]:
+    """Submit the unfinished stages to Slurm as a chain of dependent jobs; returns their job ids by stage.
+
+    Raises:
+        RunError: jobs of an earlier launch of this run are still queued or running.
+    """
+    ids: dict[str, str] = {}
+    after: str | None = None
+    for stage in stages:
+        _refuse_second_launch(run, stage)
+    for stage in stages:
+        if after is None and run.why_not_finished(stage) is None:
+            continue
+        _write_plan(run, stage)
+        folder = run.stage_folder(stage.name)
+        ranks = 1 if stage.distributed else min(run.cluster.array_ranks(), len(run.plan(stage.name)))
+        payloads = [
+            Payload(entry=ENTRY, run=str(run.folder.root), stage=stage.name, rank=rank, ranks=ranks)
+            for rank in range(ranks)
+        ]
+        after = submit_slurm(payloads, stage=folder, cluster=run.cluster, distributed=stage.distributed, after=after)
+        ids[stage.name] = after
+        publish_json(folder.root / "submission.json", {"job": after, "ranks": ranks}, replace=True)
+        log.info("%s: submitted as job %s, %d rank(s)", stage.name, after, run.cluster.train.world_size
+                 if stage.distributed else ranks)  # fmt: skip
+    return ids
+
+
+def _refuse_second_launch(run: Run, stage: Stage) -> None:
+    earlier = read_json(run.stage_folder(stage.name).root / "submission.json")
+    if not isinstance(earlier, dict):
+        return
+    queue = subprocess.run(
+        ["squeue", "--noheader", "--jobs", str(earlier["job"])],  # noqa: S607 (the site's squeue)
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if queue.returncode == 0 and queue.stdout.strip():
+        raise RunError(
+            f"{stage.name}: job {earlier['job']} of an earlier launch is still in the queue; "
+            f"wait for it or end it with `scancel {earlier['job']}`, then run again"
+        )

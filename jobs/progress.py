@@ -1,0 +1,58 @@
+"""Progress of a stage while it runs: a bar with an ETA on terminals, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from jobs.stage import Run, Stage
+
+SECONDS_BETWEEN_LINES = 30.0
+log = logging.getLogger(__name__)
+
+
+class StageProgress:
+    """Shows the sum of the ranks' images against what the stage expects to handle in this launch."""
+
+    def __init__(self, run: Run, stage: Stage) -> None:
+        self.stage = stage
+        self.total = stage.expected_images(run)
+        console = Console(stderr=True)
+        self.terminal = console.is_terminal
+        self._bar = Progress(
+            TextColumn("{task.description:<18}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not self.terminal,
+        )
+        self._task = self._bar.add_task(stage.name, total=self.total, note="")
+        self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+
+    def __enter__(self) -> StageProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, beats: list[dict[str, Any]]) -> None:
+        # Ranks of a distributed stage all count the global images; ranks of an array each count their own.
+        counts = [beat.get("images", 0) for beat in beats]
+        images = max(counts, default=0) if self.stage.distributed else sum(counts)
+        note = next((beat["note"] for beat in beats if beat.get("note")), "")
+        self._bar.update(self._task, completed=images, note=note)
+        if not self.terminal and time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+            log.info("%s: %d of %s images %s", self.stage.name, images, self.total or "?", note)

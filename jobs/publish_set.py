@@ -1,0 +1,216 @@
+"""Publish: the audited synthetic set as a folder that stands alone, on a machine without network or this suite."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from jobs.audit_faces import verdict_of
+from jobs.stage import Run, Stage, StageConfig, Unit
+from slurm.errors import RunError
+from slurm.files import Output, publish, read_json, sync_folder
+
+if TYPE_CHECKING:
+    from jobs.rank import Rank, Work
+    from shards.audit import Verdict
+    from shards.manifest import File, Manifest, Shard
+
+SHARD_LIST = "shards.txt"  # one tar per line, as WebDataset tools take it
+SAMPLES = "samples.jpg"
+SAMPLE_ROWS, SAMPLE_COLUMNS = 8, 12
+LIMITS = (
+    "Similarity m is a wish; the similarity that was measured stands in every record.",
+    "Trained and audited with one recognition net: what it cannot tell apart, the audit cannot either.",
+    "Demographics follow the real training faces and were neither measured nor balanced.",
+)
+
+
+class PublishSet(StageConfig):
+    set_name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)  # the folder's name
+    version: str = Field("1.0.0", pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")
+    creator: str = Field(min_length=1)
+    license: str = Field(min_length=1)  # SPDX identifier or URL
+    consent: str = Field(min_length=1)  # whose faces were trained on, and on what ground
+
+
+def plan(run: Run) -> list[Unit]:
+    return [{"set": run.section("publish").set_name}]
+
+
+def run_rank(run: Run, rank: Rank) -> None:
+    verdict = _passed_verdict(run)
+    for work in rank.remaining():
+        folder = rank.folder.root / f".{work.unit['set']}-{secrets.token_hex(4)}"
+        folder.mkdir(mode=0o700)
+        try:
+            images = _build(run, folder, verdict=verdict, work=work)
+            final = rank.folder.output(work.unit["set"])
+            if final.exists():  # of an older attempt that was not marked: not wanted any more
+                rank.folder.superseded.mkdir(exist_ok=True)
+                os.rename(final, rank.folder.superseded / f"{final.name}-{secrets.token_hex(4)}")
+            os.rename(folder, final)
+            sync_folder(final.parent)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        work.done(images=images, counts={"published": images, "dropped": len(verdict.dropped)})
+
+
+def _passed_verdict(run: Run) -> Verdict:
+    """The audit's verdict, if it passed and is about the tars as they are now.
+
+    Raises:
+        RunError: it did not, or is not.
+    """
+    record = read_json(run.stage_folder("audit").output("verdict.json"))
+    verdict = verdict_of(run)
+    if not record["passed"]:
+        raise RunError(
+            f"publish: the audit failed: {len(verdict.dropped)} of {verdict.images} images are too close to real "
+            "ones; see audit/verdict.json, generate at a lower m, or raise audit.max_dropped_fraction"
+        )
+    present = {unit["tar"]: run.output_record("generate", unit["tar"])["sha256"] for unit in run.plan("generate")}
+    if present != dict(verdict.judged):
+        raise RunError("publish: the audit's verdict is about other tars; run `cemiface audit` again")
+    return verdict
+
+
+def _build(run: Run, folder: Path, *, verdict: Verdict, work: Work) -> int:
+    """Fill the folder; returns the number of images in it."""
+    from shards import standalone_verify
+    from shards.card import croissant, dataset_card
+    from shards.manifest import Manifest, manifest_bytes
+
+    shards = [
+        shard for tar in verdict.judged if (shard := _without_dropped(run, tar, folder, verdict=verdict, work=work))
+    ]
+    if not shards:
+        raise RunError("publish: the audit dropped every image; nothing is left to publish")
+    _check_with_webdataset(folder, shards)
+    facts = _facts(run, verdict=verdict, manifest=Manifest.of(shards, private=False))
+    texts = {
+        "README.md": dataset_card(facts).encode(),
+        "croissant.json": (json.dumps(croissant(facts), indent=1) + "\n").encode(),
+        "audit.json": (json.dumps(verdict.record(), indent=1) + "\n").encode(),
+        "verify.py": Path(standalone_verify.__file__).read_bytes(),
+        "LICENSE.txt": f"{facts.license}\n\n{facts.consent}\n".encode(),
+        SHARD_LIST: "".join(f"{shard.name}\n" for shard in shards).encode(),
+        SAMPLES: _sample_sheet([folder / shard.name for shard in shards]),
+    }
+    files = [_file(folder, name, data, work=work) for name, data in texts.items()]
+    manifest = Manifest.of(shards, private=False, files=files)
+    _file(folder, "manifest.json", manifest_bytes(manifest), work=work)
+    return manifest.totals.samples
+
+
+def _without_dropped(run: Run, tar: str, folder: Path, *, verdict: Verdict, work: Work) -> Shard | None:
+    """The tar again, without the images the audit dropped; None if it dropped all."""
+    from shards.manifest import describe_shard
+    from shards.tar_reader import read_tar
+    from shards.tar_writer import TarWriter
+    from slurm.files import publishing
+
+    dropped = set(verdict.dropped)
+    kept = [sample for sample in read_tar(run.stage_folder("generate").output(tar)) if sample.key not in dropped]
+    work.progress(len(kept))
+    if not kept:
+        return None
+    with publishing(folder / tar) as file:
+        writer = TarWriter(file)
+        for sample in kept:
+            writer.add(sample.key, jpg=sample.jpg, record=sample.record)
+        writer.close()
+    work.record(file.output(f"{work.unit['set']}/{tar}"))
+    return describe_shard(folder / tar, samples=len(kept))
+
+
+def _file(folder: Path, name: str, data: bytes, *, work: Work) -> File:
+    from shards.manifest import describe_file
+
+    written = publish(folder / name, data)
+    work.record(Output(name=f"{work.unit['set']}/{name}", bytes=written.bytes, sha256=written.sha256))
+    return describe_file(folder / name, folder=folder)
+
+
+def _check_with_webdataset(folder: Path, shards: list[Shard]) -> None:
+    """What is published must read with plain `webdataset`, the library its users have.
+
+    Raises:
+        RunError: it finds another number of samples in a tar than were written.
+    """
+    import webdataset
+
+    for shard in shards:
+        # No .decode(): that would run pickles. Samples are counted undecoded.
+        found = sum(1 for _ in webdataset.WebDataset(str(folder / shard.name), shardshuffle=False))
+        if found != shard.samples:
+            raise RunError(f"publish: webdataset reads {found} samples of {shard.name}, written were {shard.samples}")
+
+
+def _sample_sheet(tars: list[Path]) -> bytes:
+    """A sheet of the set: one person per row, rising m from left to right."""
+    import numpy as np
+
+    from shards.images import encode_jpeg
+    from shards.shard_set import ShardSet
+
+    shards = ShardSet(tars)
+    records = list(shards.records())
+    people = shards.classes[:: max(1, len(shards.classes) // SAMPLE_ROWS)][:SAMPLE_ROWS]
+    blank = np.full_like(shards.rgb(0), 255)
+    rows = []
+    for person in people:
+        own = sorted((record["m"], row) for row, record in enumerate(records) if record["identity"] == person)
+        picked = [own[place][1] for place in np.linspace(0, len(own) - 1, SAMPLE_COLUMNS).round().astype(int)]
+        rows.append(np.concatenate([shards.rgb(row) for row in dict.fromkeys(picked)], axis=1))
+        missing = SAMPLE_COLUMNS - len(dict.fromkeys(picked))
+        if missing:
+            rows[-1] = np.concatenate([rows[-1], *[blank] * missing], axis=1)
+    return encode_jpeg(np.concatenate(rows), quality=92)
+
+
+def _facts(run: Run, *, verdict: Verdict, manifest: Manifest) -> Facts:
+    from shards.card import Facts
+
+    config: PublishSet = run.section("publish")
+    generate = read_json(run.stage_folder("generate").summary)
+    evaluate = read_json(run.stage_folder("evaluate").summary) or {"figures": {}}
+    verification = evaluate["figures"].get("verification", {})
+    sections = ("shard", "train-diffusion", "identities", "generate", "train-recognition")
+    return Facts(
+        name=config.set_name,
+        version=config.version,
+        # The day the faces were made, so that the same set published again is the same folder.
+        date=time.strftime("%Y-%m-%d", time.gmtime(generate["ended"])),
+        creator=config.creator,
+        summary=(
+            "Synthetic faces made with CemiFace (NeurIPS 2024): a diffusion model conditioned on an identity and on a "
+            "wished similarity m to it. Identities come from: " + run.section("identities").source + "."
+        ),
+        license=config.license,
+        consent=config.consent,
+        size=run.section("shard").image_size,
+        identities=generate["figures"]["identities"],
+        seed=run.seed,
+        config={name: section.fingerprint() for name in sections if (section := run.section(name)) is not None},
+        metrics={f"verification accuracy, {model}": found["accuracy"] for model, found in verification.items()},
+        limits=LIMITS,
+        verdict=verdict,
+        manifest=manifest,
+    )
+
+
+STAGE = Stage(
+    name="publish",
+    title="the audited set as a folder that stands alone",
+    config=PublishSet,
+    needs=lambda run: ("generate", "audit", *(["evaluate"] if run.section("evaluate") is not None else [])),
+    plan=plan,
+    run_rank=run_rank,
+)

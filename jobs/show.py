@@ -1,0 +1,117 @@
+"""What people ask about a run: status, plan, logs, verify. Everything is read from the config and the run folder."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from jobs.stage import Run, Stage
+from slurm.beats import read_beats
+from slurm.errors import RunError
+from slurm.files import is_alive, read_json, sha256_of
+
+
+def show_status(run: Run, console: Console) -> bool:
+    """One line per stage; returns whether the whole chain is done."""
+    table = Table(title=f"{run.folder.root}", title_justify="left", box=None, pad_edge=False)
+    for column in ("stage", "state", "units", "in", "out", "images/s", "wall s", "note"):
+        right = column in {"units", "in", "out", "images/s", "wall s"}
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    finished = True
+    for stage in run.chain:
+        state, row = _stage_row(run, stage)
+        finished &= state == "done"
+        table.add_row(stage.name, state, *row)
+    console.print(table)
+    return finished
+
+
+def _stage_row(run: Run, stage: Stage) -> tuple[str, tuple[str, ...]]:
+    folder = run.stage_folder(stage.name)
+    summary: dict[str, Any] = read_json(folder.summary) or {}
+    states = run.unit_states(stage)
+    done = sum(state is None for state in states)
+    why = run.why_not_finished(stage)
+    beats = read_beats(folder)
+    failed = next((beat for beat in beats if beat.get("state") == "failed"), None)
+    running = [beat for beat in beats if beat.get("state") == "running" and is_alive(beat.get("pid", 0))]
+    note = ""
+    if why is None:
+        state = "done"
+    elif running:
+        state, note = "running", f"{sum(beat.get('images', 0) for beat in running)} images {running[0].get('note', '')}"
+    elif failed:
+        state, note = "failed", f"rank {failed['rank']}: {failed.get('reason', '')}"
+    elif done or summary:
+        state, note = ("stale", why) if why.startswith("stale") else ("partial", why)
+    else:
+        state = "not started"
+    figures = [str(summary.get(key, "-")) for key in ("images_in", "images_out", "images_per_second", "wall_seconds")]
+    return state, (f"{done}/{len(states)}", *(figures if why is None else ["-"] * 4), note)
+
+
+def show_plan(run: Run, console: Console) -> None:
+    """What a launch would do, without doing it."""
+    table = Table(title=f"{run.folder.root} ({run.cluster.executor})", title_justify="left", box=None, pad_edge=False)
+    for column in ("stage", "reads", "units", "to do", "ranks", "images"):
+        table.add_column(column, justify="left" if column in {"stage", "reads"} else "right")
+    for stage in run.chain:
+        states = run.unit_states(stage)
+        waiting = sum(state is not None for state in states)
+        ranks = run.cluster.train.world_size if stage.distributed else min(run.cluster.array_ranks(), len(states))
+        images = stage.expected_images(run)
+        table.add_row(
+            stage.name,
+            ", ".join(stage.needs(run)) or "files",
+            str(len(states)),
+            str(waiting),
+            str(ranks),
+            "-" if images is None else str(images),
+        )
+    console.print(table)
+
+
+def show_log(run: Run, *, stage: str, rank: int | None, lines: int, console: Console) -> None:
+    """The last lines of one rank's log, or of all ranks of a stage.
+
+    Raises:
+        RunError: there is no such log.
+    """
+    folder = run.stage_folder(stage)
+    paths = sorted(folder.logs.glob("*.log")) if rank is None else [folder.log(rank)]
+    if not paths or not paths[0].exists():
+        raise RunError(f"{folder.logs}: no log of {stage} rank {rank if rank is not None else 'any'} yet; run it first")
+    for path in paths:
+        console.print(f"[bold]{path}[/bold]")
+        for line in path.read_text(errors="replace").splitlines()[-lines:]:
+            console.print(line, markup=False, highlight=False)
+
+
+def verify(run: Run, console: Console) -> bool:
+    """Rehash every output of every finished stage; prints all differences at once, returns whether there is none."""
+    expected: dict[Path, str] = {}
+    for stage in run.chain:
+        folder = run.stage_folder(stage.name)
+        summary = read_json(folder.summary) or {"outputs": []}
+        expected |= {folder.output(output["name"]): output["sha256"] for output in summary["outputs"]}
+    with ThreadPoolExecutor() as pool:
+        problems = [problem for problem in pool.map(_problem, expected.items()) if problem]
+    for problem in problems:
+        console.print(problem, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{len(expected) - len(problems)} of {len(expected)} files are whole", highlight=False)
+    return not problems
+
+
+def _problem(item: tuple[Path, str]) -> str | None:
+    path, sha256 = item
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        return f"{path}: {error.strerror}; run the same command again to make it anew"
+    if found != sha256:
+        return f"{path}: sha256 is {found[:12]}, its marker says {sha256[:12]}; remove it and run again"
+    return None

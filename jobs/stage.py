@@ -1,0 +1,177 @@
+"""The stage contract: a config class, a plan of units, a `run_rank` that skips what is done, and a summary.
+
+A stage module ends with `STAGE = Stage(...)`. Stage modules import torch inside `run_rank` only, so that planning,
+status and submission start quickly and need no GPU stack on the login node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from slurm.cluster import Cluster
+from slurm.files import Output, digest, read_json
+from slurm.markers import Marker, first_difference, missing_output, read_marker, why_not_done
+from slurm.run_folder import RunFolder, StageFolder
+
+if TYPE_CHECKING:
+    from jobs.rank import Rank
+
+FORMAT = 1  # of markers and outputs; raising it makes everything stale
+
+
+class StageConfig(BaseModel):
+    """Base of the stage configs. Fields marked `operational` do not change what comes out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def fingerprint(self) -> dict[str, Any]:
+        operational = {
+            name
+            for name, info in type(self).model_fields.items()
+            if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("operational")
+        }
+        return self.model_dump(mode="json", exclude=operational)
+
+
+OPERATIONAL: dict[str, Any] = {"json_schema_extra": {"operational": True}}
+
+Unit = dict[str, Any]  # one piece of a stage's work, as JSON: what it is made from, never who makes it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finish:
+    """What a stage says once all its units are done."""
+
+    figures: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)  # added to the units' counts
+    outputs: tuple[Output, ...] = ()
+    images_in: int | None = None  # None: the sum of the counts
+    images_out: int | None = None  # None: the sum over the units
+
+
+def nothing_to_finish(run: Run, markers: Sequence[Marker]) -> Finish:
+    return Finish()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage: its name, its config, what it reads, and its three functions."""
+
+    name: str
+    title: str  # one line for people
+    config: type[StageConfig]
+    needs: Callable[[Run], tuple[str, ...]]  # names of the stages it reads
+    plan: Callable[[Run], list[Unit]]
+    run_rank: Callable[[Run, Rank], None]
+    finish: Callable[[Run, Sequence[Marker]], Finish] = nothing_to_finish
+    files: Callable[[Run], dict[str, str]] = lambda run: {}  # files from outside the run and their sha256
+    distributed: bool = False  # one job of world_size ranks instead of an array
+    expected_images: Callable[[Run], int | None] = lambda run: None  # for progress and the dry run
+
+
+class Run:
+    """An experiment's config together with its run folder: what every stage function gets."""
+
+    def __init__(self, *, config: Any, stages: dict[str, Stage], cluster: Cluster, root: Path) -> None:
+        self.config = config
+        self.stages = stages
+        self.cluster = cluster
+        self.root = root  # project root: relative paths of the config start here
+        self.folder = RunFolder(self.path(config.runs) / config.name)
+        self._plans: dict[str, list[Unit]] = {}
+
+    @property
+    def seed(self) -> int:
+        seed: int = self.config.seed
+        return seed
+
+    @cached_property
+    def chain(self) -> tuple[Stage, ...]:
+        """The stages this config asks for, in order."""
+        return tuple(stage for name, stage in self.stages.items() if self.asks_for(name))
+
+    def asks_for(self, stage: str) -> bool:
+        """Whether the stage is part of this run: its section is there, and no given file makes it needless."""
+        return self.section(stage) is not None and not (stage == "train-embedder" and self.config.embedder.weights)
+
+    def section(self, stage: str) -> Any:
+        """The stage's part of the config, None where the config does not ask for it."""
+        return getattr(self.config, stage.replace("-", "_"))
+
+    def path(self, text: str) -> Path:
+        return (self.root / Path(text).expanduser()).absolute()
+
+    def stage_folder(self, stage: str) -> StageFolder:
+        return self.folder.stage(stage)
+
+    def plan(self, stage: str) -> list[Unit]:
+        """The stage's units of work; planned once per process, the source folder is listed once."""
+        if stage not in self._plans:
+            self._plans[stage] = self.stages[stage].plan(self)
+        return self._plans[stage]
+
+    def fingerprint(self, stage: Stage, unit: Unit | None = None) -> dict[str, Any]:
+        """Everything a unit's outputs depend on. Without a unit: everything the stage's summary depends on."""
+        config = self.section(stage.name).fingerprint()
+        upstream = {name: self.outcome(name) for name in stage.needs(self)}
+        work = {"unit": unit} if unit is not None else {"units": digest(self.plan(stage.name))}
+        return {
+            "format": FORMAT,
+            "seed": self.seed,
+            stage.name: config,
+            "inputs": upstream,
+            "files": stage.files(self),
+            **work,
+        }
+
+    def outcome(self, stage: str) -> str:
+        """A digest of all outputs of a finished stage, "" while it is not finished."""
+        summary = read_json(self.stage_folder(stage).summary)
+        return summary["outcome"] if isinstance(summary, dict) else ""
+
+    def outputs(self, stage: str, *, prefix: str = "", suffix: str = "") -> list[Path]:
+        """The published files of a finished stage whose names fit, in name order."""
+        folder = self.stage_folder(stage)
+        summary = read_json(folder.summary) or {"outputs": []}
+        names = sorted(output["name"] for output in summary["outputs"])
+        return [folder.output(name) for name in names if name.startswith(prefix) and name.endswith(suffix)]
+
+    def output_record(self, stage: str, name: str) -> dict[str, Any]:
+        """Name, bytes, sha256 of one published file, as the stage's summary has it."""
+        summary = read_json(self.stage_folder(stage).summary) or {"outputs": []}
+        found: dict[str, Any] = next(output for output in summary["outputs"] if output["name"] == name)
+        return found
+
+    def unit_states(self, stage: Stage) -> list[str | None]:
+        """For each unit of the stage: None if done, else why not."""
+        folder = self.stage_folder(stage.name)
+        common = self.fingerprint(stage, {})
+        return [
+            why_not_done(folder, number, fingerprint={**common, "unit": unit})
+            for number, unit in enumerate(self.plan(stage.name))
+        ]
+
+    def why_not_finished(self, stage: Stage) -> str | None:
+        """None if every unit is done and the summary certifies the present config and inputs; else the first reason."""
+        folder = self.stage_folder(stage.name)
+        reason = next((reason for reason in self.unit_states(stage) if reason is not None), None)
+        if reason is not None:
+            return reason
+        summary = read_json(folder.summary)
+        if not isinstance(summary, dict):
+            return "no summary"
+        changed = first_difference(summary["fingerprint"], self.fingerprint(stage))
+        if changed:
+            return f"stale: {changed}"
+        return missing_output(folder, tuple(Output(**output) for output in summary["outputs"]))
+
+    def markers(self, stage: str) -> list[Marker]:
+        folder = self.stage_folder(stage)
+        found = (read_marker(folder, number) for number in range(len(self.plan(stage))))
+        return [marker for marker in found if marker is not None]

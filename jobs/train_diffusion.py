@@ -1,0 +1,217 @@
+"""Train-diffusion: the denoiser, conditioned on identity and similarity, through a DeepSpeed engine."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from cemiface.config import DenoiserConfig, DiffusionConfig, LossConfig, SimilarityGrid
+from jobs.embed_faces import MERGED
+from jobs.embedder import embedder_needs
+from jobs.seeds import derive
+from jobs.shard_faces import REAL
+from jobs.stage import OPERATIONAL, Run, Stage, StageConfig, Unit
+
+if TYPE_CHECKING:
+    import torch
+
+    from jobs.rank import Rank, Work
+
+NAME = "train-diffusion"
+WEIGHTS = "denoiser.safetensors"
+log = logging.getLogger(__name__)
+
+
+class TrainDiffusion(StageConfig):
+    denoiser: DenoiserConfig = DenoiserConfig()
+    diffusion: DiffusionConfig = DiffusionConfig()
+    loss: LossConfig = LossConfig()
+    similarity: SimilarityGrid = SimilarityGrid()
+    images: int = Field(5_000_000, ge=1)  # training images seen in all, over all ranks
+    batch: int = Field(160, ge=1)  # global
+    learning_rate: float = Field(1e-4, gt=0)
+    warmup_images: int = Field(0, ge=0)
+    weight_decay: float = Field(0.01, ge=0)
+    gradient_clipping: float = Field(1.0, gt=0)
+    ema_decay: float = Field(0.9999, ge=0, lt=1)
+    null_fraction: float = Field(0.1, ge=0, lt=1)  # of samples trained without condition, for new identities
+    checkpoint_images: int = Field(200_000, ge=1, **OPERATIONAL)
+    log_images: int = Field(10_000, ge=1, **OPERATIONAL)
+
+
+def plan(run: Run) -> list[Unit]:
+    return [{"weights": WEIGHTS}]
+
+
+def run_rank(run: Run, rank: Rank) -> None:
+    for work in rank.remaining():
+        train(run, rank, work)
+
+
+def train(run: Run, rank: Rank, work: Work) -> None:
+    import torch
+
+    from cemiface.denoiser import Denoiser, denoiser_bytes
+    from cemiface.diffusion import Schedule
+    from cemiface.ema import Ema
+    from cemiface.losses import cemiface_loss
+    from jobs.embedder import load_embedder, to_unit_range
+    from jobs.training import Metrics, Watch, join, restore_state, save_state, start_engine
+    from shards.embeddings import read_merged
+    from shards.loader import batches
+    from shards.shard_set import ShardSet
+    from slurm.checkpoints import Checkpoints
+
+    config: TrainDiffusion = run.section(NAME)
+    world = join(rank)
+
+    # Data: real faces, and E_id of each of them and of its mirror image, computed once by the embed stage.
+    shards = ShardSet(run.outputs("shard", prefix=REAL, suffix=".tar"))
+    merged = read_merged(run.stage_folder("embed").output(MERGED))
+    assert merged.keys == shards.keys
+    features, flipped = torch.from_numpy(merged.features), torch.from_numpy(merged.flipped)
+
+    # Nets. The width of the identity embedding is E_id's, whatever the config says.
+    embedder = load_embedder(run, device=world.device)
+    torch.manual_seed(derive(run.seed, "denoiser weights"))
+    shape = config.denoiser.model_copy(update={"embedding": embedder.embedding})
+    denoiser = Denoiser(shape).to(world.device)
+    ema = Ema(denoiser, decay=config.ema_decay)
+    optimizer = torch.optim.AdamW(
+        denoiser.parameters(),
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        fused=world.device.type == "cuda",
+    )
+    engine = start_engine(
+        denoiser, optimizer=optimizer, batch=config.batch, gradient_clipping=config.gradient_clipping, world=world
+    )
+    schedule = Schedule(config.diffusion, device=world.device)
+
+    # State: the newest whole checkpoint of this very training; a longer training may go on from a shorter one.
+    state = {"modules": {"denoiser": denoiser, "ema": ema.module}, "optimizer": optimizer}
+    checkpoints = Checkpoints(work.rank.folder.checkpoints, key=checkpoint_key(rank.fingerprint(work.unit)))
+    images = restore_state(checkpoints, world=world, **state)
+    metrics = Metrics(rank.folder.metrics, images=images) if world.rank == 0 else None
+    watch = Watch(rank, world, total=config.images)
+    started = time.monotonic()
+    start_images = images
+
+    order = derive(run.seed, "diffusion order")
+    stream = batches(
+        shards, batch=config.batch, seed=order, start=images, rank=world.rank, world_size=world.size, flip=True
+    )
+    while images < config.images:
+        # Stop or save, at a step boundary, on all ranks alike.
+        stop = watch.stop_due()
+        if world.rank == 0 and (stop or crossed(images, config.batch, every=config.checkpoint_images)):
+            save_state(checkpoints, images, **state)
+        if stop:
+            raise watch.stopped()
+
+        # Algorithm 1: images, noise, t and m; each drawn per sample from (seed, position).
+        batch = next(stream)
+        x0 = to_unit_range(batch.images, device=world.device)
+        flips = torch.from_numpy(batch.flips)[:, None]
+        index = torch.from_numpy(batch.indices)
+        identity = torch.where(flips, flipped[index], features[index]).to(world.device)
+        share = config.batch // world.size
+        first = batch.position + world.rank * share
+        draws = draw(range(first, first + share), shape=x0.shape[1:], config=config, seed=run.seed)
+        noise, t, m, null = (tensor.to(world.device) for tensor in draws)
+        x_t = schedule.add_noise(x0, noise, t)  # eq. 4
+
+        # Equation 14, one step, EMA.
+        with world.autocast():
+            predicted = engine(x_t, t, identity, m, null)
+            losses = cemiface_loss(
+                predicted,
+                noise=noise,
+                x_t=x_t,
+                t=t,
+                m=m,
+                identity=identity,
+                embedder=embedder,
+                schedule=schedule,
+                config=config.loss,
+                weight_mask=(~null).float(),
+            )
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * min(1.0, (images + config.batch) / max(1, config.warmup_images))
+        engine.backward(losses.total)
+        engine.step()
+        ema.update(denoiser, step=images // config.batch)
+        images += config.batch
+
+        loss = watch.loss(losses.total, images=images)
+        if metrics and crossed(images, config.batch, every=config.log_images):
+            metrics.write(
+                {
+                    "images": images,
+                    "loss": loss,
+                    "mse": losses.mse.item(),
+                    "reconstruction": losses.reconstruction.item(),
+                    "similarity": losses.similarity.item(),
+                    "cosine": losses.cosine.item(),
+                }
+            )
+
+    stream.close()
+    if world.rank == 0:
+        save_state(checkpoints, images, **state)
+        work.publish(WEIGHTS, denoiser_bytes(ema.module, diffusion=config.diffusion))
+        net, adapter = denoiser.parameter_counts()
+        work.done(
+            images=images,
+            counts={"trained": images},
+            figures={
+                "loss": loss if images > start_images else None,
+                "parameters": net,
+                "adapter_parameters": adapter,
+                "world_size": world.size,
+                "images_per_second": round((images - start_images) / (time.monotonic() - started), 2),
+                "resumed_after_images": start_images,
+            },
+        )
+
+
+def draw(
+    positions: range, *, shape: torch.Size, config: TrainDiffusion, seed: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Noise (N, 3, S, S), t (N,), m (N,) and null (N,) of the images at these positions, from (seed, position) alone."""
+    import torch
+
+    from cemiface.losses import draw_similarity
+
+    generators = [torch.Generator().manual_seed(derive(seed, "diffusion draw", position)) for position in positions]
+    uniform = torch.stack([torch.rand(3, generator=generator) for generator in generators])
+    noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+    t = (uniform[:, 0].double() * config.diffusion.timesteps).long()
+    m = draw_similarity(uniform[:, 1], grid=config.similarity)
+    return noise, t, m, uniform[:, 2] < config.null_fraction
+
+
+def crossed(images: int, batch: int, *, every: int) -> bool:
+    """Whether the last batch took the count over a multiple of `every`."""
+    return images > 0 and images // every > (images - batch) // every
+
+
+def checkpoint_key(fingerprint: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint's state depends on: everything but how long the training will go on."""
+    config = {name: value for name, value in fingerprint[NAME].items() if name != "images"}
+    return {**fingerprint, NAME: config}
+
+
+STAGE = Stage(
+    name=NAME,
+    title="the denoiser, through DeepSpeed",
+    config=TrainDiffusion,
+    needs=lambda run: ("shard", *embedder_needs(run), "embed"),
+    plan=plan,
+    run_rank=run_rank,
+    distributed=True,
+    expected_images=lambda run: run.section(NAME).images,
+)

@@ -1,0 +1,214 @@
+"""What the two training stages share: the process group, the DeepSpeed engine, whole checkpoints, metrics.
+
+DeepSpeed runs at ZeRO stage 0 in fp32 (bf16 by autocast on GPUs): the nets fit every GPU many times over, and one
+whole state resumes on any number of ranks. Its own checkpoints are pickles that only the same number of ranks can
+load, so ours are safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import warnings
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import submitit
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from cemiface.errors import ModelError
+from jobs.rank import Rank
+from slurm.checkpoints import Checkpoints
+from slurm.files import publish
+from slurm.stop import Stopped
+
+log = logging.getLogger(__name__)
+STATE = "state.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """This process among the ranks of a distributed stage."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of a small tensor over all ranks."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def autocast(self) -> torch.autocast:
+        """bf16 on GPUs; fp32 on CPUs, where bf16 is slower."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+
+
+def join(rank: Rank) -> World:
+    """Take part in the job's process group and fix everything results depend on.
+
+    One thread count, deterministic kernels and a rendezvous port of its own for every attempt, so that a requeued
+    job never meets the remains of the last one.
+    """
+    environment = submitit.JobEnvironment()
+    local_rank, size = environment.local_rank, rank.count
+    os.environ |= {
+        "RANK": str(rank.index),
+        "WORLD_SIZE": str(size),
+        "LOCAL_RANK": str(local_rank),
+        "MASTER_ADDR": "127.0.0.1" if environment.num_nodes == 1 else environment.hostnames[0],
+        "MASTER_PORT": str(_port(environment.job_id) if size > 1 else _free_port()),
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    }
+    cuda = torch.cuda.is_available()
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if cuda else "cpu")
+    torch.set_num_threads(rank.run.cluster.train_cpus())
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    return World(rank=rank.index, size=size, device=device)
+
+
+def _port(job_id: str) -> int:
+    attempt = f"{job_id}/{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+    return 20_000 + zlib.crc32(attempt.encode()) % 12_000
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def start_engine(
+    module: nn.Module, *, optimizer: torch.optim.Optimizer, batch: int, gradient_clipping: float, world: World
+) -> Any:
+    """A DeepSpeed engine over `module`; `batch` is global.
+
+    Raises:
+        ModelError: the batch does not divide by the number of ranks.
+    """
+    if batch % world.size:
+        raise ModelError(f"batch: got {batch} for {world.size} ranks, allowed: a multiple of the number of ranks")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import deepspeed
+
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    # On CPUs DeepSpeed would compile this communication op for two minutes before the first step; gloo does as well.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    engine, *_ = deepspeed.initialize(
+        model=module,
+        optimizer=optimizer,
+        config={
+            "train_batch_size": batch,
+            "train_micro_batch_size_per_gpu": batch // world.size,
+            "gradient_clipping": gradient_clipping,
+            "zero_optimization": {"stage": 0},
+            "steps_per_print": 1_000_000_000,
+        },
+    )
+    return engine
+
+
+def save_state(
+    checkpoints: Checkpoints, images: int, *, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
+) -> None:
+    """Commit modules and optimizer as one whole checkpoint after `images` images."""
+    tensors: dict[str, Tensor] = {}
+    for prefix, module in modules.items():
+        tensors |= {f"{prefix}.{name}": tensor for name, tensor in module.state_dict().items()}
+    for number, state in optimizer.state_dict()["state"].items():
+        tensors |= {
+            f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in state.items() if value is not None
+        }
+    # clone: tied or strided tensors may not share memory in the file
+    whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    checkpoints.save(images, files={STATE: safetensors.torch.save(whole)})
+
+
+def restore_state(
+    checkpoints: Checkpoints, *, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, world: World
+) -> int:
+    """Load the newest whole checkpoint into modules and optimizer; returns its image count, 0 if there is none.
+
+    Rank 0 decides which one; the others read the same.
+    """
+    found = checkpoints.newest() if world.rank == 0 else None
+    images = int(world.total(torch.tensor([found.images if found else 0], device=world.device)).item())
+    if images == 0:
+        return 0
+    tensors = safetensors.torch.load(checkpoints.at(images).read(STATE))
+    for prefix, module in modules.items():
+        module.load_state_dict(_under(tensors, prefix))
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _under(tensors, "optimizer").items():
+        number, _, field = name.partition(".")
+        state.setdefault(int(number), {})[field] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    log.info("resumed after %d images", images)
+    return images
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(prefix + ".")}
+
+
+class Watch:
+    """Looked at once per step: do all ranks go on, does any have to stop, is the loss still a number?"""
+
+    def __init__(self, rank: Rank, world: World, *, total: int) -> None:
+        self.rank, self.world, self.total = rank, world, total
+
+    def stop_due(self) -> bool:
+        """Whether any rank was asked to stop; all ranks get the same answer."""
+        due = torch.tensor([float(self.rank.stop.due())], device=self.world.device)
+        return bool(self.world.total(due).item())
+
+    def loss(self, loss: Tensor, *, images: int) -> float:
+        """The mean loss over the ranks, as a number, with a heartbeat.
+
+        Raises:
+            ModelError: it is not finite; the last checkpoint is untouched.
+        """
+        value = float(self.world.total(loss.detach().float().clone()).item()) / self.world.size
+        if not torch.isfinite(torch.tensor(value)):
+            raise ModelError(
+                f"{self.rank.stage.name}: the loss is {value} after {images} images; "
+                "lower the learning rate; the last checkpoint is whole"
+            )
+        self.rank.beat.update(images=images, total=self.total, note=f"loss {value:.4f}")
+        return value
+
+    def stopped(self) -> Stopped:
+        return Stopped(self.rank.stop.reason or "another rank was asked to stop")
+
+
+class Metrics:
+    """`metrics.jsonl`: one JSON object per line. Lines past the resumed checkpoint are dropped, never doubled."""
+
+    def __init__(self, path: Path, *, images: int) -> None:
+        kept = [line for line in _lines(path) if json.loads(line)["images"] <= images]
+        publish(path, "".join(line + "\n" for line in kept).encode(), replace=True)
+        self._file = open(path, "a", buffering=1)  # noqa: SIM115 (lives as long as the training)
+
+    def write(self, values: Mapping[str, float]) -> None:
+        self._file.write(json.dumps(values) + "\n")
+
+
+def _lines(path: Path) -> Iterable[str]:
+    if not path.exists():
+        return []
+    lines = path.read_text().splitlines()
+    return [line for line in lines if line.endswith("}")]  # a killed writer may leave half a line

@@ -1,0 +1,46 @@
+"""Installs the four packages and the `cemiface` command.
+
+Ranges only: a cluster brings its own CUDA build of torch. What `make setup` installs on a machine without
+a GPU is pinned in constraints.txt.
+"""
+
+from setuptools import setup
+
+setup(
+    name="cemiface-batch",
+    version="0.1.0",
+    description="CemiFace as an HPC batch suite: synthetic face-recognition training sets on a Slurm cluster",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=["jobs", "cemiface", "slurm", "shards"],
+    package_data={"jobs": ["templates/*.j2"]},
+    entry_points={"console_scripts": ["cemiface = jobs.__main__:main"]},
+    install_requires=[
+        "torch>=2.6",
+        "deepspeed>=0.19,<0.20",
+        "submitit>=1.5.4,<1.6",
+        "webdataset>=1.0,<2",
+        "h5py>=3.10",
+        "numpy>=1.26",
+        "pyyaml>=6.0",
+        "pydantic>=2.10,<3",
+        "safetensors>=0.5",
+        "simplejpeg>=1.8",
+        "pillow>=11",
+        "rich>=13",
+        "jinja2>=3.1",
+        "matplotlib>=3.9",
+    ],
+    extras_require={
+        "dev": [
+            "mypy>=1.15",
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "ruff>=0.11",
+            "selenium>=4.20",
+            "types-PyYAML",
+        ]
+    },
+)

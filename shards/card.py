@@ -1,0 +1,248 @@
+"""What a published set says of itself: a card for people, Croissant metadata for machines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shards.audit import Verdict
+from shards.manifest import Manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """Everything a card tells.
+
+    Attributes:
+        name, version, date, url: of the set; date as YYYY-MM-DD; url may be empty.
+        summary: one paragraph: what it is and how it was made.
+        license: SPDX identifier or URL. consent: whose faces were involved, and on what ground.
+        size: side of the images, pixels.
+        config: as resolved for the run, nested. metrics: name to number.
+        limits: known limits, one sentence each.
+    """
+
+    name: str
+    version: str
+    date: str
+    url: str = ""
+    creator: str
+    summary: str
+    license: str
+    consent: str
+    size: int
+    identities: int
+    seed: int
+    config: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    limits: Sequence[str]
+    verdict: Verdict
+    manifest: Manifest
+
+
+CARD = """\
+---
+pretty_name: {quoted_name}
+license: {quoted_license}
+tags: [synthetic, face-recognition, webdataset]
+---
+
+# {name} {version}
+
+{summary}
+
+| | |
+|---|---|
+| images | {images:,} |
+| identities | {identities:,} |
+| image size | {size} x {size} px, RGB, JPEG |
+| tars | {tars:,}, {gigabytes:.2f} GB |
+| seed | {seed} |
+| date | {date} |
+
+## Use
+
+Each tar is a WebDataset shard: `<key>.jpg` beside `<key>.json`, whose `identity` is the label. Check what you
+downloaded with `python verify.py`; it needs the Python standard library only.
+
+## How it was made
+
+{config}
+
+## Metrics
+
+{metrics}
+
+## Audit
+
+{audit}
+
+## Known limits
+
+{limits}
+
+## License and consent
+
+License: {license}
+
+{consent}
+"""
+
+
+def dataset_card(facts: Facts) -> str:
+    """The Markdown card, with the front matter that data set hubs read."""
+    totals = facts.manifest.totals
+    return CARD.format(
+        quoted_name=json.dumps(facts.name, ensure_ascii=False),
+        quoted_license=json.dumps(facts.license, ensure_ascii=False),
+        name=facts.name,
+        version=facts.version,
+        summary=facts.summary,
+        images=totals.samples,
+        identities=facts.identities,
+        size=facts.size,
+        tars=totals.shards,
+        gigabytes=totals.bytes / 1e9,
+        seed=facts.seed,
+        date=facts.date,
+        config=_table(("setting", "value"), list(_settings(facts.config))),
+        metrics=_table(("metric", "value"), [(name, f"{number:.4g}") for name, number in facts.metrics.items()]),
+        audit=_audit(facts.verdict),
+        limits="\n".join(f"- {limit}" for limit in facts.limits) or "None stated.",
+        license=facts.license,
+        consent=facts.consent,
+    )
+
+
+def croissant(facts: Facts) -> dict[str, Any]:
+    """Croissant 1.0 (docs.mlcommons.org/croissant) JSON-LD: the tars, and the records in them."""
+    tars = [
+        {
+            "@type": "cr:FileObject",
+            "@id": shard.name,
+            "name": shard.name,
+            "contentUrl": shard.name,
+            "contentSize": f"{shard.bytes} B",
+            "encodingFormat": "application/x-tar",
+            "sha256": shard.sha256,
+        }
+        for shard in facts.manifest.shards
+    ]
+    return {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": facts.name,
+        "version": facts.version,
+        "description": facts.summary,
+        "license": facts.license,
+        "url": facts.url,
+        "creator": {"@type": "sc:Organization", "name": facts.creator},
+        "datePublished": facts.date,
+        "distribution": [
+            *tars,
+            _members("images", "*.jpg", "image/jpeg", facts.manifest),
+            _members("records", "*.json", "application/json", facts.manifest),
+        ],
+        "recordSet": [_record_set()],
+    }
+
+
+def _members(name: str, pattern: str, encoding: str, manifest: Manifest) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileSet",
+        "@id": name,
+        "name": name,
+        "containedIn": [{"@id": shard.name} for shard in manifest.shards],
+        "encodingFormat": encoding,
+        "includes": pattern,
+    }
+
+
+def _record_set() -> dict[str, Any]:
+    """One record per image: key and pixels from the jpg, identity from the json of the same key."""
+    key_of = {"extract": {"fileProperty": "fullpath"}, "transform": {"regex": r"^(.+)\.[a-z]+$"}}
+    return {
+        "@type": "cr:RecordSet",
+        "@id": "samples",
+        "name": "samples",
+        "key": {"@id": "samples/key"},
+        "field": [
+            _field("key", "sc:Text", {"fileSet": {"@id": "images"}} | key_of)
+            | {"references": {"fileSet": {"@id": "records"}} | key_of},
+            _field("image", "sc:ImageObject", {"fileSet": {"@id": "images"}, "extract": {"fileProperty": "content"}}),
+            _field("identity", "sc:Text", {"fileSet": {"@id": "records"}, "extract": {"jsonPath": "$.identity"}}),
+        ],
+    }
+
+
+def _field(name: str, kind: str, source: dict[str, Any]) -> dict[str, Any]:
+    return {"@type": "cr:Field", "@id": f"samples/{name}", "name": name, "dataType": kind, "source": source}
+
+
+def _audit(verdict: Verdict) -> str:
+    counts = [(reason, str(count)) for reason, count in verdict.record()["counts"].items()]
+    return (
+        f"{verdict.images:,} synthetic images were compared with {verdict.references:,} real ones: pixels, perceptual"
+        f" hashes, mirrored and not, and embeddings. By `{verdict.embedder}` a cosine of {verdict.threshold:.4f} or"
+        f" more counts as the same person, which {verdict.fmr:g} of the real non-mated pairs reach."
+        f" {len(verdict.dropped):,} images were found too close:\n\n" + _table(("reason", "images"), counts)
+    )
+
+
+def _table(head: tuple[str, str], rows: Sequence[tuple[str, str]]) -> str:
+    lines = [head, ("---", "---"), *rows]
+    return "\n".join(f"| {_cell(name)} | {_cell(value)} |" for name, value in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _settings(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings as dotted names."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _settings(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", f"`{json.dumps(value, ensure_ascii=False, default=str)}`"
+
+
+CONTEXT: dict[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileProperty": "cr:fileProperty",
+    "fileObject": "cr:fileObject",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}

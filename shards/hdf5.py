@@ -1,0 +1,107 @@
+"""The HDF5 of embeddings: files made in memory with reproducible bytes, read without trusting their shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from shards.errors import DataError
+
+FORMAT = "cemiface-embeddings-1"
+
+
+def memory_file() -> h5py.File:
+    """A file without a place on disk, to be taken with `file_image`."""
+    return h5py.File("memory.h5", "w", driver="core", backing_store=False)
+
+
+def file_image(file: h5py.File) -> bytes:
+    """The bytes the file would have on disk."""
+    file.flush()
+    return file.id.get_file_image()
+
+
+def write_names(file: h5py.File, *, keys: list[str], identities: list[str], embedder: str) -> None:
+    """What every file of ours has: format, embedder, keys and identities."""
+    file.attrs["format"] = np.bytes_(FORMAT)
+    file.attrs["embedder"] = np.bytes_(embedder.encode())
+    for name, texts in (("keys", keys), ("identities", identities)):
+        encoded = [text.encode() for text in texts]
+        width = max(map(len, encoded))  # fixed width: strings on HDF5's heap cost a seek each
+        data = np.array(encoded, dtype=h5py.string_dtype("utf-8", width))
+        file.create_dataset(name, data=data, track_times=False)
+
+
+def create_virtual(file: h5py.File, name: str, *, paths: Sequence[Path], ends: np.ndarray, width: int) -> None:
+    """A dataset that maps the rows of all parts.
+
+    Low-level calls, because h5py's own virtual datasets always carry the time of day. Rows of an unreadable part
+    read as NaN, which no reader of ours accepts; HDF5's default is zeros.
+    """
+    rows = int(ends[-1])
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_obj_track_times(False)
+    properties.set_fill_value(np.array(np.nan, np.float32))
+    for path, end, start in zip(paths, ends, [0, *ends[:-1]], strict=True):
+        count = int(end - start)
+        target = h5py.h5s.create_simple((rows, width))
+        target.select_hyperslab((int(start), 0), (count, width))
+        properties.set_virtual(target, path.name.encode(), name.encode(), h5py.h5s.create_simple((count, width)))
+    space = h5py.h5s.create_simple((rows, width))
+    h5py.h5d.create(file.id, name.encode(), h5py.h5t.IEEE_F32LE, space, properties)
+
+
+def check_parts(file: h5py.File, name: str, *, folder: Path) -> None:
+    """Refuse a virtual dataset whose parts are missing or lie outside `folder`."""
+    dataset = dataset_of(file, name)
+    parts = [source.file_name for source in dataset.virtual_sources()] if dataset.is_virtual else []
+    if not parts:
+        raise DataError(f"{file.filename}: {name} joins no files; is it the file of one tar?")
+    for part in parts:
+        if Path(part).name != part or not (folder / part).is_file():
+            raise DataError(f"{file.filename}: its part {part!r} is not in the same folder")
+
+
+def open_file(path: Path) -> h5py.File:
+    """Open for reading; DataError if it is not a file of our format."""
+    try:
+        file = h5py.File(path, "r", locking=False)  # published files never change, and Lustre may lack locks
+    except OSError as error:
+        raise DataError(f"{path}: not a readable HDF5 file: {str(error).splitlines()[0]}") from None
+    found = file.attrs.get("format")
+    if found != FORMAT.encode():
+        file.close()
+        raise DataError(f"{path}: format {found!r}, expected {FORMAT}")
+    return file
+
+
+def embedder_of(file: h5py.File) -> str:
+    """Name of the network that made the features."""
+    return bytes(file.attrs.get("embedder", b"")).decode()
+
+
+def dataset_of(file: h5py.File, name: str) -> h5py.Dataset:
+    """A dataset that must be there."""
+    dataset = file.get(name)
+    if not isinstance(dataset, h5py.Dataset):
+        raise DataError(f"{file.filename}: dataset {name!r} is missing")
+    return dataset
+
+
+def names_of(file: h5py.File, name: str) -> list[str]:
+    """A list of texts."""
+    dataset = dataset_of(file, name)
+    if dataset.ndim != 1 or dataset.dtype.kind != "S":
+        raise DataError(f"{file.filename}: {name} is {dataset.dtype} {dataset.shape}, expected a list of names")
+    return [bytes(value).decode() for value in dataset[()]]
+
+
+def floats_of(file: h5py.File, name: str, *, ndim: int) -> np.ndarray:
+    """A float32 array with `ndim` axes."""
+    dataset = dataset_of(file, name)
+    if dataset.ndim != ndim or dataset.dtype != np.float32:
+        raise DataError(f"{file.filename}: {name} is {dataset.dtype} {dataset.shape}, expected float32, {ndim} axes")
+    return dataset[()]

@@ -1,0 +1,66 @@
+"""JSON objects without surprises: what is written can be read by every parser, what is read is what was written."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from shards.errors import DataError
+
+
+def dumps(record: Mapping[str, Any], *, indent: int | None = None) -> bytes:
+    """UTF-8 bytes with sorted keys, hence the same bytes for equal records.
+
+    Raises:
+        DataError: NaN, infinity or a lone surrogate, which strict parsers refuse.
+    """
+    separators = (",", ":") if indent is None else (",", ": ")
+    try:
+        text = json.dumps(
+            record, sort_keys=True, separators=separators, indent=indent, ensure_ascii=False, allow_nan=False
+        )
+        return text.encode("utf-8")
+    except ValueError as error:  # includes UnicodeEncodeError
+        raise DataError(f"the record cannot be written as strict JSON: {error}") from None
+
+
+def loads(data: bytes, *, where: str) -> dict[str, Any]:
+    """Parse one JSON object; `where` names its file and key in errors.
+
+    Raises:
+        DataError: not UTF-8, not JSON, not an object, a key twice, NaN, infinity, a number that overflows,
+            or nesting so deep that the parser gives up.
+    """
+    try:
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+        )
+    except (ValueError, RecursionError) as error:  # includes JSONDecodeError and UnicodeDecodeError
+        raise DataError(f"{where}: invalid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{where}: got a JSON {type(value).__name__}, expected an object")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} appears twice")
+    return record
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} overflows a float")
+    return number

@@ -1,0 +1,71 @@
+"""Heartbeats: what each rank is doing, in one small JSON file per rank, for status and progress bars."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from slurm.files import publish_json, read_json
+from slurm.run_folder import StageFolder
+
+SECONDS_BETWEEN_BEATS = 1.0
+
+
+class Beat:
+    """One rank's heartbeat. States: running, done, stopped, failed."""
+
+    def __init__(self, stage: StageFolder, rank: int, *, worker: dict[str, Any]) -> None:
+        self._path = stage.beat(rank)
+        self._value: dict[str, Any] = {"rank": rank, "started": time.time(), "images": 0, **worker}
+        self._next = 0.0
+
+    def update(self, *, state: str = "running", **values: Any) -> None:
+        """Merge `values` in and write at most once a second; a change of state is always written."""
+        now = time.monotonic()
+        self._value.update(values)
+        if now < self._next and state == self._value.get("state"):
+            return
+        self._next = now + SECONDS_BETWEEN_BEATS
+        self._value.update(state=state, time=time.time())
+        publish_json(self._path, self._value, replace=True)
+
+
+def read_beats(stage: StageFolder) -> list[dict[str, Any]]:
+    """All heartbeats of a stage, by rank; files that do not parse are left out."""
+    if not stage.beats.is_dir():
+        return []
+    values = [read_json(path) for path in sorted(stage.beats.glob("*.json"))]
+    return [value for value in values if isinstance(value, dict)]
+
+
+def this_worker() -> dict[str, Any]:
+    """Where this process runs, and in which attempt of which job."""
+    return {
+        "host": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
+        "pid": os.getpid(),
+        "job": os.environ.get("SLURM_JOB_ID") or os.environ.get("SUBMITIT_LOCAL_JOB_ID"),
+        "restarts": int(os.environ.get("SLURM_RESTART_COUNT") or 0),
+    }
+
+
+@contextmanager
+def claim(stage: StageFolder, rank: int) -> Iterator[None]:
+    """Hold the rank's lock; waits while an older attempt of the same rank is still saving its work.
+
+    Advisory: correctness rests on whole files with equal bytes. File systems without locks lose only the waiting.
+    """
+    stage.beats.mkdir(parents=True, exist_ok=True)
+    handle = os.open(stage.claim(rank), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(handle)

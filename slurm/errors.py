@@ -1,0 +1,7 @@
+"""Errors of the cluster plane."""
+
+from __future__ import annotations
+
+
+class RunError(ValueError):
+    """Something about a run, its files or its cluster that the user can mend; the message is one line."""

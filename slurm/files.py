@@ -1,0 +1,156 @@
+"""Files that appear whole or not at all: temporary name beside the target, hash while writing, fsync, link into place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from slurm.errors import RunError
+
+PART_SUFFIX = ".part"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """A published file: its name inside the stage folder, its size in bytes and the sha256 of its content."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Part:
+    """The binary file a producer writes into before the final name exists; hashes what passes through."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self._bytes = 0
+
+    def write(self, data: bytes) -> int:
+        self._hash.update(data)
+        self._bytes += len(data)
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self._bytes
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def output(self, name: str) -> Output:
+        return Output(name=name, bytes=self._bytes, sha256=self._hash.hexdigest())
+
+
+@contextmanager
+def publishing(path: Path, *, replace: bool = False) -> Iterator[Part]:
+    """Yield a file to write; on leaving without an exception it is durable under `path`, else nothing is.
+
+    Two writers of one path may race: the loser's content must be equal. `replace` is for files that change by nature
+    (summaries, heartbeats): there the last writer wins.
+
+    Raises:
+        RunError: `path` exists with other content, or the disk refused the bytes (the message names the path).
+    """
+    temporary = path.parent / f".{path.name}.{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}{PART_SUFFIX}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "xb") as file:
+            part = Part(file)
+            yield part
+            file.flush()
+            os.fsync(file.fileno())
+        _into_place(temporary, path, sha256=part.output(path.name).sha256, replace=replace)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise RunError(f"{path}: could not be written: {error.strerror or error}; free space and run again") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def publish(path: Path, data: bytes, *, replace: bool = False) -> Output:
+    """Write `data` under `path` whole or not at all, see `publishing`."""
+    with publishing(path, replace=replace) as part:
+        part.write(data)
+    return part.output(path.name)
+
+
+def publish_json(path: Path, value: Any, *, replace: bool = False) -> Output:
+    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    return publish(path, (text + "\n").encode(), replace=replace)
+
+
+def _into_place(temporary: Path, path: Path, *, sha256: str, replace: bool) -> None:
+    if replace:
+        os.replace(temporary, path)
+        return
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        # Another rank published the same work first. Deterministic work has equal bytes; anything else is a defect.
+        if sha256_of(path) != sha256:
+            raise RunError(
+                f"{path}: exists with other content than the file just made ({sha256[:12]}); "
+                "remove it if it is not wanted and run again"
+            ) from None
+    except PermissionError:
+        os.replace(temporary, path)  # a file system without hard links: the last writer wins
+
+
+def sha256_of(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(value: Any) -> str:
+    """The sha256 of a JSON value in canonical form."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_json(path: Path) -> Any | None:
+    """The JSON value in `path`, or None where there is no such file or it is not JSON (a foreign or damaged file)."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names in `folder` durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sweep(folder: Path) -> list[str]:
+    """Remove temporary files that dead processes of this host left in `folder`; returns their names."""
+    swept = []
+    for path in folder.glob(f".*{PART_SUFFIX}"):
+        host, _, rest = path.name.removesuffix(PART_SUFFIX).rpartition(".")[2].rpartition("-")[0].rpartition("-")
+        if host == socket.gethostname() and rest.isdigit() and not is_alive(int(rest)):
+            path.unlink(missing_ok=True)
+            swept.append(path.name)
+    return swept
+
+
+def is_alive(pid: int) -> bool:
+    """Whether process `pid` of this host exists and is not a zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in {"Z", "X"}

@@ -1,0 +1,52 @@
+"""One stop flag for every way a cluster asks a job to end; inner loops look at it, nothing happens in a handler."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+
+from slurm.files import is_alive
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+
+
+class Stopped(Exception):  # noqa: N818 (an outcome, not an error)
+    """The rank was asked to stop and has left its unfinished unit for the next attempt."""
+
+
+class StopFlag:
+    """Set by SIGTERM, SIGUSR1, SIGUSR2 and SIGINT in any order, or by the death of the launcher."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+
+    def listen(self) -> StopFlag:
+        """Install the handlers (main thread only); replaces the scheduler library's own."""
+        for number in SIGNALS:
+            signal.signal(number, self._on_signal)
+        return self
+
+    def follow(self, launcher: int) -> None:
+        """Also stop when process `launcher` of this host is gone: a killed launcher leaves no orphans at work."""
+
+        def watch() -> None:
+            while self.reason is None:
+                if not is_alive(launcher):
+                    self.reason = "the launcher is gone"
+                self._wake.wait(0.5)
+
+        self._wake = threading.Event()
+        threading.Thread(target=watch, name="follow-launcher", daemon=True).start()
+
+    def due(self) -> bool:
+        return self.reason is not None
+
+    def check(self) -> None:
+        """Raise `Stopped` if a stop is due."""
+        if self.reason is not None:
+            raise Stopped(self.reason)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.reason is None:
+            self.reason = signal.Signals(number).name

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from cemiface.config import (
+    PRESETS,
+    AugmentConfig,
+    DenoiserConfig,
+    DiffusionConfig,
+    LossConfig,
+    MarginConfig,
+    RecognitionConfig,
+    SimilarityGrid,
+)
+
+
+def test_config_imports_without_torch():
+    code = "import sys, cemiface.config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_preset_stands_for_its_fields_and_given_fields_win():
+    config = DenoiserConfig.model_validate({"preset": "tiny32", "embedding": 128})
+    assert (config.image_size, config.channels, config.embedding) == (32, 32, 128)
+    assert config == DenoiserConfig.named("tiny32", embedding=128)
+
+
+def test_the_defaults_are_the_paper():
+    assert DenoiserConfig() == DenoiserConfig.named("paper112")
+    assert LossConfig().weight == 0.05
+    assert (MarginConfig().kind, MarginConfig().scale, MarginConfig().margin) == ("cosface", 64, 0.4)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_dumped_config_needs_no_preset(name):
+    config = DenoiserConfig.named(name)
+    assert "preset" not in config.model_dump()
+    assert DenoiserConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "message"),
+    [
+        (DenoiserConfig, {"preset": "huge"}, "preset: got 'huge'; allowed: paper112, small64, small32, tiny32"),
+        (DenoiserConfig, {"channels": 100}, "channels: got 100; allowed: a multiple of 32"),
+        (DenoiserConfig, {"image_size": 100}, "image_size: got 100; allowed: a multiple of 16"),
+        (DenoiserConfig, {"attention_levels": (6,)}, "attention_levels: got 6; allowed: levels 0 to 5"),
+        (DenoiserConfig, {"head_channels": 48}, "head_channels: got 48; allowed: a divisor of the 512 channels"),
+        (DenoiserConfig, {"skip_downsample_level": 5}, "skip_downsample_level: got 5; allowed: null or a level"),
+        (DenoiserConfig, {"multipliers": ()}, "multipliers"),
+        (DenoiserConfig, {"chanels": 32}, "Extra inputs"),
+        (DiffusionConfig, {"beta_start": 0.5}, "beta_end: got 0.02; allowed: at least beta_start 0.5"),
+        (DiffusionConfig, {"timesteps": 1}, "timesteps"),
+        (DiffusionConfig, {"schedule": "cosine"}, "schedule"),
+        (LossConfig, {"weight": -1}, "weight"),
+        (SimilarityGrid, {"interval": 0.3}, "interval: got 0.3; allowed: a divisor of the range -1.0 to 1.0"),
+        (SimilarityGrid, {"low": 0.5, "high": 0.0}, "high: got 0.0; allowed: at least low 0.5"),
+        (SimilarityGrid, {"high": 1.5}, "high"),
+        (RecognitionConfig, {"net": "ir18", "image_size": 100}, "image_size: got 100; allowed: a multiple of 16"),
+        (RecognitionConfig, {"net": "ir34"}, "net"),
+        (RecognitionConfig, {"net": "mobilefacenet_folded"}, "folded: got None; allowed: the layout"),
+        (RecognitionConfig, {"net": "ir18", "folded": {}}, "folded: got a layout; allowed: null for ir18"),
+        (RecognitionConfig, {"net": "mobilefacenet_folded", "folded": {"dim": 8}}, "embedding: got 512; allowed"),
+        (
+            RecognitionConfig,
+            {"net": "mobilefacenet_folded", "folded": {}, "color": "BGR"},
+            "color: got BGR; allowed: RGB",
+        ),
+        (MarginConfig, {"margin": 1.0}, "margin"),
+        (MarginConfig, {"kind": "adaface"}, "kind"),
+        (AugmentConfig, {"crop_area": (0.9, 0.5)}, "crop_area: got (0.9, 0.5); allowed: low above 0"),
+        (AugmentConfig, {"erase_area": (0.0, 0.5)}, "erase_area: got (0.0, 0.5); allowed: low above 0"),
+        (AugmentConfig, {"hue": 0.6}, "hue"),
+    ],
+)
+def test_impossible_values_are_refused_with_field_and_allowed(model, fields, message):
+    with pytest.raises(ValidationError) as refusal:
+        model.model_validate(fields)
+    assert message in str(refusal.value)
+
+
+def test_the_grid_has_both_ends():
+    assert len(SimilarityGrid().values) == 101
+    assert SimilarityGrid(low=0, high=1, interval=0.25).values == (0, 0.25, 0.5, 0.75, 1)
+    assert SimilarityGrid(low=0, high=0).values == (0,)

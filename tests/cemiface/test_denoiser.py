@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cemiface.config import DenoiserConfig, DiffusionConfig, RecognitionConfig
+from cemiface.denoiser import (
+    Attention,
+    Denoiser,
+    GroupNorm,
+    ResidualBlock,
+    denoiser_bytes,
+    load_denoiser,
+    timestep_embedding,
+)
+from cemiface.errors import ModelError
+from cemiface.recognition import build_recognition, recognition_bytes
+
+SMALL = DenoiserConfig(
+    image_size=16,
+    channels=32,
+    multipliers=(1, 2),
+    attention_levels=(1,),
+    head_channels=32,
+    skip_downsample_level=None,
+    embedding=8,
+    similarity_width=8,
+)
+
+
+def on_meta(config: DenoiserConfig) -> Denoiser:
+    with torch.device("meta"):
+        return Denoiser(config)
+
+
+def meta_inputs(config: DenoiserConfig) -> tuple[torch.Tensor, ...]:
+    x = torch.empty(1, 3, config.image_size, config.image_size, device="meta")
+    t = torch.zeros(1, dtype=torch.long, device="meta")
+    return x, t, torch.empty(1, config.embedding, device="meta"), torch.empty(1, device="meta")
+
+
+def trained(config: DenoiserConfig = SMALL) -> Denoiser:
+    """A denoiser whose zero-initialized layers are not zero any more."""
+    torch.manual_seed(0)
+    denoiser = Denoiser(config)
+    for parameter in denoiser.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    return denoiser.eval()
+
+
+def inputs(n: int, config: DenoiserConfig = SMALL) -> tuple[torch.Tensor, ...]:
+    draw = torch.Generator().manual_seed(1)
+    x = torch.randn(n, 3, config.image_size, config.image_size, generator=draw)
+    t = torch.randint(1000, (n,), generator=draw)
+    return x, t, torch.randn(n, config.embedding, generator=draw), torch.rand(n, generator=draw) * 2 - 1
+
+
+def test_the_paper_network_has_its_number_of_parameters():
+    denoiser, adapter = on_meta(DenoiserConfig.named("paper112")).parameter_counts()
+    assert denoiser == 93_563_910
+    # F1, F2 for four attention blocks of 512 channels, and the null.
+    assert adapter == (512 + 512) + 4 * (1024 * 1024 + 1024) + 1024
+
+
+def test_the_paper_network_attends_four_times_at_7x7():
+    denoiser = on_meta(DenoiserConfig.named("paper112"))
+    sizes = []
+    for block in denoiser.modules():
+        if isinstance(block, Attention):
+            block.register_forward_hook(lambda block, _, output: sizes.append((block.heads, *output.shape[1:])))
+    denoiser(*meta_inputs(denoiser.config))
+    assert sizes == [(8, 512, 7, 7)] * 4
+
+
+def test_the_paper_network_goes_down_to_7x7_and_keeps_a_fifth_down_block_that_does_not():
+    denoiser = on_meta(DenoiserConfig.named("paper112"))
+    sizes = []
+    for stage in denoiser.encoder:
+        stage.register_forward_hook(lambda _, __, output: sizes.append(output.shape[-1]))
+    denoiser(*meta_inputs(denoiser.config))
+    assert sizes == [112, 56, 56, 28, 28, 14, 14, 7, 7, 7, 7]
+    downs = [block for block in denoiser.modules() if isinstance(block, ResidualBlock) and block.resample == "down"]
+    assert len(downs) == 4
+
+
+def test_the_paper_network_costs_38_4_gmac(mac_count):
+    denoiser = on_meta(DenoiserConfig.named("paper112"))
+    macs = mac_count(denoiser, *meta_inputs(denoiser.config))
+    assert (macs["Conv2d"] + macs["Linear"] + macs["Attention"]) / 1e9 == pytest.approx(38.4, abs=0.05)
+
+
+@pytest.mark.parametrize(("name", "millions"), [("small64", (3, 6)), ("small32", (3, 6)), ("tiny32", (1, 1.5))])
+def test_the_cpu_presets_are_small_and_attend_at_8x8(name, millions):
+    denoiser = on_meta(DenoiserConfig.named(name))
+    sizes = []
+    for block in denoiser.modules():
+        if isinstance(block, Attention):
+            block.register_forward_hook(lambda _, __, output: sizes.append(tuple(output.shape[2:])))
+    assert denoiser(*meta_inputs(denoiser.config)).shape == (
+        1,
+        3,
+        denoiser.config.image_size,
+        denoiser.config.image_size,
+    )
+    assert set(sizes) == {(8, 8)}
+    assert millions[0] < denoiser.parameter_counts()[0] / 1e6 < millions[1]
+
+
+def test_an_untrained_denoiser_predicts_zero():
+    assert not Denoiser(SMALL)(*inputs(2)).any()
+
+
+def test_the_null_condition_sees_neither_identity_nor_similarity():
+    denoiser = trained()
+    x, t, identity, m = inputs(3)
+    null = torch.tensor([True, False, True])
+    one = denoiser(x, t, identity, m, null)
+    two = denoiser(x, t, -identity, m / 2, null)
+    assert torch.equal(one[null], two[null])
+    assert not torch.allclose(one[~null], two[~null])
+
+
+@pytest.mark.parametrize("changed", ["identity", "m"])
+def test_the_condition_changes_the_prediction(changed):
+    denoiser = trained()
+    x, t, identity, m = inputs(2)
+    other = (-identity, m) if changed == "identity" else (identity, -m)
+    assert not torch.allclose(denoiser(x, t, identity, m), denoiser(x, t, *other))
+
+
+def test_every_parameter_has_a_gradient_with_and_without_null_rows():
+    """A parameter without one would stop a data-parallel all-reduce on the ranks that have it."""
+    for null in (None, torch.tensor([True, False])):
+        denoiser = trained()
+        denoiser(*inputs(2), null).square().sum().backward()
+        assert all(parameter.grad is not None for parameter in denoiser.parameters())
+
+
+@pytest.mark.parametrize("scale", ["unit", "raw"])
+def test_the_length_of_the_identity_counts_only_when_raw(scale):
+    denoiser = trained(SMALL.model_copy(update={"identity_scale": scale}))
+    x, t, identity, m = inputs(2)
+    same = torch.allclose(denoiser(x, t, identity, m), denoiser(x, t, 3 * identity, m), atol=1e-5)
+    assert same == (scale == "unit")
+
+
+def test_an_identity_of_another_width_is_refused():
+    x, t, identity, m = inputs(2)
+    with pytest.raises(ModelError, match="width 5; it was built for 8"):
+        Denoiser(SMALL)(x, t, identity[:, :5], m)
+
+
+def test_attention_is_one_softmax_over_condition_and_image_tokens(draw):
+    """Eq. 8, head by head and pixel by pixel."""
+    block = Attention(64, head_channels=32, condition_width=6)
+    torch.nn.init.normal_(block.project.weight, std=0.1, generator=draw)
+    x = torch.randn(1, 64, 2, 3, generator=draw)
+    condition = torch.randn(1, 6, generator=draw)
+    q, k, v = block.qkv(block.norm(x))[0].flatten(1).chunk(3)  # each (64, 6)
+    ck, cv = block.condition(condition)[0].chunk(2)
+    out = torch.zeros(64, 6)
+    for head in (slice(0, 32), slice(32, 64)):
+        keys = [ck[head]] + [k[head, j] for j in range(6)]
+        values = [cv[head]] + [v[head, j] for j in range(6)]
+        for pixel in range(6):
+            logits = torch.stack([q[head, pixel] @ key for key in keys]) / math.sqrt(32)
+            out[head, pixel] = sum(w * value for w, value in zip(logits.softmax(0), values, strict=True))
+    expected = x + block.project(out.view(1, 64, 2, 3))
+    torch.testing.assert_close(block(x, condition), expected)
+
+
+def test_a_residual_block_scales_and_shifts_by_the_time(draw):
+    block = ResidualBlock(32, 64, time_width=4)
+    torch.nn.init.normal_(block.conv_out.weight, std=0.1, generator=draw)
+    x, time = torch.randn(2, 32, 4, 4, generator=draw), torch.randn(2, 4, generator=draw)
+    h = block.conv_in(F.silu(F.group_norm(x, 32, block.norm_in.weight, block.norm_in.bias)))
+    emb = time @ block.time.weight.T + block.time.bias
+    h = F.group_norm(h, 32) * (1 + emb[:, :64, None, None]) + emb[:, 64:, None, None]
+    torch.testing.assert_close(block(x, time), block.skip(x) + block.conv_out(F.silu(h)))
+
+
+@pytest.mark.parametrize(("resample", "size"), [("down", 4), ("up", 16), (None, 8)])
+def test_a_residual_block_starts_as_the_resampled_input(resample, size, draw):
+    x = torch.randn(1, 32, 8, 8, generator=draw)
+    out = ResidualBlock(32, 32, time_width=4, resample=resample)(x, torch.zeros(1, 4))
+    assert out.shape[-1] == size
+    torch.testing.assert_close(F.interpolate(out, size=(4, 4), mode="area"), F.avg_pool2d(x, 2))
+
+
+def test_group_norm_is_computed_in_float32(draw):
+    x = (torch.randn(1, 32, 4, 4, generator=draw) + 300).bfloat16()  # bfloat16 squares would lose the variance
+    norm = GroupNorm(32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = norm(x)
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out.float(), F.group_norm(x.float(), 32), atol=0.01, rtol=0.01)
+
+
+def test_bfloat16_autocast_stays_near_float32():
+    denoiser = trained()
+    args = inputs(2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = denoiser(*args)
+    torch.testing.assert_close(low.float(), denoiser(*args), atol=0.2, rtol=0)
+
+
+def test_timesteps_embed_as_cosines_and_sines():
+    out = timestep_embedding(torch.tensor([0, 7]), 8)
+    frequencies = [10_000 ** (-k / 4) for k in range(4)]
+    expected = [[math.cos(t * f) for f in frequencies] + [math.sin(t * f) for f in frequencies] for t in (0, 7)]
+    torch.testing.assert_close(out, torch.tensor(expected))
+
+
+def test_a_stored_denoiser_predicts_the_same(tmp_path):
+    denoiser = trained()
+    path = tmp_path / "denoiser.safetensors"
+    path.write_bytes(denoiser_bytes(denoiser, diffusion=DiffusionConfig(timesteps=50)))
+    loaded, diffusion = load_denoiser(path)
+    assert loaded.config == SMALL
+    assert diffusion.timesteps == 50
+    assert not loaded.training
+    assert torch.equal(loaded(*inputs(2)), denoiser(*inputs(2)))
+
+
+def test_a_recognition_net_is_refused_as_denoiser(tmp_path):
+    config = RecognitionConfig(net="ir_tiny", image_size=32, embedding=8)
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(recognition_bytes(build_recognition(config), config))
+    with pytest.raises(ModelError, match="not a denoiser"):
+        load_denoiser(path)

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from cemiface.config import DenoiserConfig, DiffusionConfig
+from cemiface.denoiser import Denoiser
+from cemiface.diffusion import Schedule
+from cemiface.errors import ModelError
+from cemiface.sampler import ddim, noise_like, sampling_timesteps
+
+CONFIG = DenoiserConfig(
+    image_size=16,
+    channels=32,
+    multipliers=(1, 2),
+    attention_levels=(1,),
+    head_channels=32,
+    skip_downsample_level=None,
+    embedding=8,
+    similarity_width=8,
+)
+SCHEDULE = Schedule(DiffusionConfig(timesteps=100, beta_start=1e-3, beta_end=0.1))
+
+
+def guess(x: Tensor, t: Tensor, identity: Tensor, m: Tensor, null: Tensor | None) -> Tensor:
+    """A stand-in that depends on every input; it leaves the predicted image outside [-1, 1] now and then."""
+    shift = identity.mean(1) + m + t / 100
+    return torch.tanh(x) * 0.7 + 0.1 * shift[:, None, None, None]
+
+
+def setting(n: int = 3, size: int = 4) -> dict[str, Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    return {
+        "noise": torch.randn(n, 3, size, size, generator=draw),
+        "identity": torch.randn(n, 8, generator=draw),
+        "m": torch.rand(n, generator=draw) * 2 - 1,
+    }
+
+
+def rows(fields: dict[str, Tensor], index: list[int]) -> dict[str, Tensor]:
+    return {key: value[index] for key, value in fields.items()}
+
+
+def generators(seeds: list[int]) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+@pytest.fixture(scope="module")
+def denoiser() -> Denoiser:
+    torch.manual_seed(0)
+    module = Denoiser(CONFIG).eval()
+    for parameter in module.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.02)
+    return module
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("clip", [True, False])
+def test_ddim_equals_a_loop_over_single_images(eta, clip):
+    fields, times = setting(), [80, 60, 40, 20, 0]
+    found = ddim(guess, **fields, schedule=SCHEDULE, steps=5, eta=eta, clip_x0=clip, generators=generators([5, 6, 7]))
+    for i in range(3):
+        own = torch.Generator().manual_seed(5 + i)
+        one = rows(fields, [i])
+        x = one["noise"].double()
+        for step, time in enumerate(times):
+            eps = guess(x.float(), torch.tensor([time]), one["identity"], one["m"], None).double()
+            now = SCHEDULE.alpha_bar[time].item()
+            then = SCHEDULE.alpha_bar[times[step + 1]].item() if step < 4 else 1.0
+            x0 = (x - math.sqrt(1 - now) * eps) / math.sqrt(now)
+            x0 = x0.clamp(-1, 1) if clip else x0
+            sigma = eta * math.sqrt((1 - then) / (1 - now)) * math.sqrt(1 - now / then)
+            fresh = torch.randn(1, 3, 4, 4, generator=own).double()
+            x = math.sqrt(then) * x0 + math.sqrt(1 - then - sigma**2) * eps + sigma * fresh
+        torch.testing.assert_close(found[i : i + 1], x.float(), atol=1e-5, rtol=1e-4)
+
+
+def test_a_perfect_denoiser_finds_the_image(draw):
+    x0 = torch.rand(2, 3, 4, 4, generator=draw) * 2 - 1
+
+    def oracle(x: Tensor, t: Tensor, *_: object) -> Tensor:
+        alpha_bar = SCHEDULE.alpha_bar[t][:, None, None, None]
+        return (x - alpha_bar.sqrt() * x0) / (1 - alpha_bar).sqrt()
+
+    found = ddim(oracle, **setting(2), schedule=SCHEDULE, steps=10)
+    torch.testing.assert_close(found, x0, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_an_image_is_the_same_in_any_batch(denoiser, eta):
+    fields, seeds = setting(5, size=16), [11, 12, 13, 14, 15]
+    whole = ddim(denoiser, **fields, schedule=SCHEDULE, steps=4, eta=eta, generators=generators(seeds))
+    for index in ([3], [4, 0], [2, 1, 3]):
+        part = ddim(
+            denoiser,
+            **rows(fields, index),
+            schedule=SCHEDULE,
+            steps=4,
+            eta=eta,
+            generators=generators([seeds[i] for i in index]),
+        )
+        torch.testing.assert_close(part, whole[index], atol=1e-5, rtol=0)
+
+
+def test_the_same_batch_gives_the_same_bits(denoiser):
+    fields = setting(4, size=16)
+    once, again = (
+        ddim(denoiser, **fields, schedule=SCHEDULE, steps=4, eta=1.0, generators=generators([1, 2, 3, 4]))
+        for _ in range(2)
+    )
+    assert torch.equal(once, again)
+
+
+def test_null_rows_are_sampled_without_condition(denoiser):
+    fields = setting(2, size=16)
+    null = torch.tensor([True, False])
+    one = ddim(denoiser, **fields, null=null, schedule=SCHEDULE, steps=3)
+    fields["identity"] = -fields["identity"]
+    two = ddim(denoiser, **fields, null=null, schedule=SCHEDULE, steps=3)
+    assert torch.equal(one[0], two[0])
+    assert not torch.equal(one[1], two[1])
+
+
+def test_the_timesteps_of_20_steps():
+    assert sampling_timesteps(1000, steps=20) == list(range(950, -1, -50))
+    assert sampling_timesteps(1000, steps=20, spacing="trailing") == list(range(999, 0, -50))
+    assert sampling_timesteps(10, steps=3) == [6, 3, 0]
+    assert sampling_timesteps(10, steps=3, spacing="trailing") == [9, 6, 2]
+
+
+@pytest.mark.parametrize("steps", [0, -1, 101])
+def test_impossible_steps_are_refused(steps):
+    with pytest.raises(ModelError, match=rf"steps: got {steps}; allowed: 1 to 100"):
+        ddim(guess, **setting(), schedule=SCHEDULE, steps=steps)
+
+
+def test_noise_without_generators_is_refused():
+    with pytest.raises(ModelError, match="generators: got 0 for 3 images"):
+        ddim(guess, **setting(), schedule=SCHEDULE, eta=1.0)
+    with pytest.raises(ModelError, match="eta: got 1.5; allowed: 0"):
+        ddim(guess, **setting(), schedule=SCHEDULE, eta=1.5)
+
+
+def test_the_step_callback_can_stop_the_sampling():
+    class Stop(Exception):  # noqa: N818
+        pass
+
+    seen = []
+
+    def on_step(step: int) -> None:
+        seen.append(step)
+        if step == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        ddim(guess, **setting(), schedule=SCHEDULE, steps=5, on_step=on_step)
+    assert seen == [0, 1, 2]
+
+
+def test_the_noise_of_a_row_comes_from_its_generator_alone():
+    x = torch.empty(3, 3, 2, 2)
+    found = noise_like(x, generators=generators([7, 8, 9]))
+    assert torch.equal(found[1:2], noise_like(x[:1], generators=generators([8])))
