@@ -87,10 +87,13 @@ class DenoiserConfig(FrozenModel):
     @model_validator(mode="before")
     @classmethod
     def _expand_preset(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or "preset" not in data:
+        if not isinstance(data, dict):
             return data
-        fields = dict(data)
-        preset = fields.pop("preset")
+        # YAML and JSON have no tuples, and strict validation takes nothing else once this method was in between.
+        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+        if "preset" not in fields:
+            return fields
+        preset = str(fields.pop("preset"))
         require(preset in PRESETS, "preset", repr(preset), ", ".join(PRESETS))
         return {**PRESETS[preset], **fields}
 

@@ -11,6 +11,18 @@ from torch import Tensor, nn
 from cemiface.config import MarginConfig
 
 
+class MarginClassifier(nn.Module):
+    """A recognition net with its margin head, as one module for one optimizer: images and labels to logits."""
+
+    def __init__(self, backbone: nn.Module, head: MarginHead) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.backbone(x), labels)
+        return logits
+
+
 class MarginHead(nn.Module):
     """Logits for cross entropy: scaled cosines to one center per class, the true class's lowered by the margin."""
 

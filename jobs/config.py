@@ -61,10 +61,11 @@ def load_run(config: Path, *, overrides: Sequence[str] = (), cluster: Path | Non
 
 def save_run(run: Run) -> None:
     """Put the resolved config and cluster into the run folder, which is all that ranks and tools read."""
-    config = run.config.model_dump(mode="json", by_alias=True, exclude_none=True) | {"root": str(run.root)}
+    fields = run.config.model_dump(mode="json", by_alias=True)
+    config = {name: value for name, value in fields.items() if value is not None} | {"root": str(run.root)}
     for path, value in (
         (run.folder.config, config),
-        (run.folder.root / "cluster.yaml", run.cluster.model_dump(mode="json", exclude_none=True)),
+        (run.folder.root / "cluster.yaml", run.cluster.model_dump(mode="json")),
     ):
         publish(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True).encode(), replace=True)
 
@@ -123,7 +124,11 @@ def _one_line(error: ValidationError, model: type[BaseModel], fields: dict[str, 
         return f"{field}: unknown field; {hint}{more}"
     if first["type"] == "missing":
         return f"{field}: is missing; add it{more}"
-    allowed = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if (
+        first["type"] == "value_error"
+    ):  # a rule about several fields; its own text says which, what was got, what may be
+        return f"{field}.{first['msg'].removeprefix('Value error, ')}; change it in the file{more}"
+    allowed = first["msg"].removeprefix("Input should be ")
     return f"{field}: got {first['input']!r}, allowed: {allowed}; change it in the file or with {field}=...{more}"
 
 

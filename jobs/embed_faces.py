@@ -78,7 +78,7 @@ def _file_of(tar: str) -> str:
 
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
-    """Join the files: a small HDF5 of virtual datasets, with the identity centers and each image's similarity to its."""
+    """Join the files: a small HDF5 of virtual datasets, with identity centers and each image's similarity to its own."""
     from shards.embeddings import merged_bytes, read_merged
 
     folder = run.stage_folder("embed")

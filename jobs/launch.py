@@ -1,4 +1,4 @@
-"""Launching: bring a stage to its end on this machine, or submit it to Slurm. Running the same command again resumes."""
+"""Launching: bring stages to their end on this machine, or submit them to Slurm. The same command again resumes."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class _LocalStage:
         """
         again = []
         for rank in [rank for rank, job in self.jobs.items() if job.done()]:
-            del self.jobs[rank]
+            job = self.jobs.pop(rank)
             beats = [beat for beat in read_beats(self.folder) if self.stage.distributed or beat["rank"] == rank]
             if beats and all(beat["state"] == "done" for beat in beats):
                 continue
@@ -139,13 +139,13 @@ class _LocalStage:
                 if self.restarts <= MAX_RESTARTS:
                     again.append(rank)
                     continue
-            raise RunError(self._obituary(rank, failed))
+            raise RunError(self._obituary(rank, failed, output=job.paths.stdout))
         return again
 
-    def _obituary(self, rank: int, beat: dict[str, Any] | None) -> str:
-        rank = beat["rank"] if beat else rank
-        reason = beat["reason"] if beat else "died without a word (killed, or out of memory?)"
-        return f"{self.stage.name} rank {rank}: {reason} [log: {self.folder.log(rank)}]"
+    def _obituary(self, rank: int, beat: dict[str, Any] | None, *, output: Path) -> str:
+        if beat:
+            return f"{self.stage.name} rank {beat['rank']}: {beat['reason']} [log: {self.folder.log(beat['rank'])}]"
+        return f"{self.stage.name} rank {rank}: died without a word (killed, or out of memory?) [output: {output}]"
 
     def _stop_all(self) -> None:
         """Ask the ranks that still run to save and leave; wait for them, in vain only so long."""

@@ -20,6 +20,7 @@ from slurm.files import Output, publish, read_json, sync_folder
 if TYPE_CHECKING:
     from jobs.rank import Rank, Work
     from shards.audit import Verdict
+    from shards.card import Facts
     from shards.manifest import File, Manifest, Shard
 
 SHARD_LIST = "shards.txt"  # one tar per line, as WebDataset tools take it

@@ -185,14 +185,17 @@ def main(payload: Payload) -> None:
             if rank.index == 0 or not stage.distributed:
                 finish_if_last(run, stage)
             rank.beat.update(state="done")
-        except Stopped as reason:
-            log.info("stopped (%s); run the same command again to go on", reason)
-            rank.beat.update(state="stopped", reason=str(reason))
+        except Stopped as request:
+            log.info("stopped (%s); run the same command again to go on", request)
+            rank.beat.update(state="stopped", reason=str(request))
             sys.exit(75)
-        except BaseException as error:
-            reason = str(error) if isinstance(error, USER_ERRORS) else f"{type(error).__name__}: {error}"
-            log.error("%s", reason if isinstance(error, USER_ERRORS) else traceback.format_exc())
-            rank.beat.update(state="failed", reason=reason.splitlines()[0] if reason else type(error).__name__)
+        except USER_ERRORS as error:
+            log.error("%s", error)
+            rank.beat.update(state="failed", reason=str(error))
+            sys.exit(1)
+        except Exception as error:
+            log.error("%s", traceback.format_exc())
+            rank.beat.update(state="failed", reason=f"{type(error).__name__}: {error}".splitlines()[0])
             sys.exit(1)
 
 
@@ -211,7 +214,7 @@ def _require_upstream(run: Run, stage: Stage) -> None:
 
 def _log_to(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handlers = [logging.FileHandler(path, mode="a"), logging.StreamHandler(sys.stderr)]
+    handlers: list[logging.Handler] = [logging.FileHandler(path, mode="a"), logging.StreamHandler(sys.stderr)]
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=handlers, force=True)
     for noisy in ("submitit", "PIL", "matplotlib", "DeepSpeed", "h5py"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

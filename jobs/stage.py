@@ -55,8 +55,9 @@ class Finish:
     images_out: int | None = None  # None: the sum over the units
 
 
-def nothing_to_finish(run: Run, markers: Sequence[Marker]) -> Finish:
-    return Finish()
+def only_figures(run: Run, markers: Sequence[Marker]) -> Finish:
+    """For stages of one unit: its figures are the stage's."""
+    return Finish(figures=markers[0].figures if len(markers) == 1 else {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ class Stage:
     needs: Callable[[Run], tuple[str, ...]]  # names of the stages it reads
     plan: Callable[[Run], list[Unit]]
     run_rank: Callable[[Run, Rank], None]
-    finish: Callable[[Run, Sequence[Marker]], Finish] = nothing_to_finish
+    finish: Callable[[Run, Sequence[Marker]], Finish] = only_figures
     files: Callable[[Run], dict[str, str]] = lambda run: {}  # files from outside the run and their sha256
     distributed: bool = False  # one job of world_size ranks instead of an array
     expected_images: Callable[[Run], int | None] = lambda run: None  # for progress and the dry run

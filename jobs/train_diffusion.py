@@ -59,7 +59,7 @@ def train(run: Run, rank: Rank, work: Work) -> None:
     from cemiface.ema import Ema
     from cemiface.losses import cemiface_loss
     from jobs.embedder import load_embedder, to_unit_range
-    from jobs.training import Metrics, Watch, join, restore_state, save_state, start_engine
+    from jobs.training import Metrics, TrainingState, Watch, join, start_engine
     from shards.embeddings import read_merged
     from shards.loader import batches
     from shards.shard_set import ShardSet
@@ -92,9 +92,10 @@ def train(run: Run, rank: Rank, work: Work) -> None:
     schedule = Schedule(config.diffusion, device=world.device)
 
     # State: the newest whole checkpoint of this very training; a longer training may go on from a shorter one.
-    state = {"modules": {"denoiser": denoiser, "ema": ema.module}, "optimizer": optimizer}
-    checkpoints = Checkpoints(work.rank.folder.checkpoints, key=checkpoint_key(rank.fingerprint(work.unit)))
-    images = restore_state(checkpoints, world=world, **state)
+    checkpoints = Checkpoints(rank.folder.checkpoints, key=checkpoint_key(rank.fingerprint(work.unit)))
+    modules = {"denoiser": denoiser, "ema": ema.module}
+    state = TrainingState(checkpoints, modules=modules, optimizer=optimizer, world=world)
+    images = state.restore()
     metrics = Metrics(rank.folder.metrics, images=images) if world.rank == 0 else None
     watch = Watch(rank, world, total=config.images)
     started = time.monotonic()
@@ -107,8 +108,8 @@ def train(run: Run, rank: Rank, work: Work) -> None:
     while images < config.images:
         # Stop or save, at a step boundary, on all ranks alike.
         stop = watch.stop_due()
-        if world.rank == 0 and (stop or crossed(images, config.batch, every=config.checkpoint_images)):
-            save_state(checkpoints, images, **state)
+        if stop or crossed(images, config.batch, every=config.checkpoint_images):
+            state.save(images)
         if stop:
             raise watch.stopped()
 
@@ -160,8 +161,9 @@ def train(run: Run, rank: Rank, work: Work) -> None:
             )
 
     stream.close()
+    state.save(images)
     if world.rank == 0:
-        save_state(checkpoints, images, **state)
+        assert isinstance(ema.module, Denoiser)
         work.publish(WEIGHTS, denoiser_bytes(ema.module, diffusion=config.diffusion))
         net, adapter = denoiser.parameter_counts()
         work.done(
@@ -181,7 +183,7 @@ def train(run: Run, rank: Rank, work: Work) -> None:
 def draw(
     positions: range, *, shape: torch.Size, config: TrainDiffusion, seed: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Noise (N, 3, S, S), t (N,), m (N,) and null (N,) of the images at these positions, from (seed, position) alone."""
+    """Noise (N, 3, S, S), t, m and null (N,) of the images at these positions, from (seed, position) alone."""
     import torch
 
     from cemiface.losses import draw_similarity

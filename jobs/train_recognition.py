@@ -77,11 +77,11 @@ def train(run: Run, rank: Rank, work: Work) -> None:
     import torch.nn.functional as F
 
     from cemiface.augment import augment
-    from cemiface.margins import MarginHead
+    from cemiface.margins import MarginClassifier, MarginHead
     from cemiface.recognition import build_recognition, recognition_bytes, resize
     from jobs.embedder import to_unit_range
     from jobs.train_diffusion import crossed
-    from jobs.training import Metrics, Watch, join, restore_state, save_state, start_engine
+    from jobs.training import Metrics, TrainingState, Watch, join, start_engine
     from shards.loader import batches
     from shards.shard_set import ShardSet
     from slurm.checkpoints import Checkpoints
@@ -100,8 +100,7 @@ def train(run: Run, rank: Rank, work: Work) -> None:
     torch.manual_seed(derive(run.seed, f"{rank.stage.name} weights"))
     backbone = build_recognition(config.recognition)
     head = MarginHead(classes, config.recognition.embedding, config.margin)
-    module = torch.nn.ModuleDict({"backbone": backbone, "head": head}).to(world.device)
-    module.forward = lambda x, y: head(backbone(x), y)  # type: ignore[method-assign]
+    module = MarginClassifier(backbone, head).to(world.device)
     optimizer = torch.optim.SGD(
         module.parameters(),
         lr=config.learning_rate,
@@ -113,9 +112,9 @@ def train(run: Run, rank: Rank, work: Work) -> None:
     )
 
     # State: the newest whole checkpoint of this very training.
-    state = {"modules": {"net": module}, "optimizer": optimizer}
     checkpoints = Checkpoints(rank.folder.checkpoints, key=rank.fingerprint(work.unit))
-    images = restore_state(checkpoints, world=world, **state)
+    state = TrainingState(checkpoints, modules={"net": module}, optimizer=optimizer, world=world)
+    images = state.restore()
     metrics = Metrics(rank.folder.metrics, images=images) if world.rank == 0 else None
     watch = Watch(rank, world, total=total)
     started, start_images = time.monotonic(), images
@@ -128,8 +127,8 @@ def train(run: Run, rank: Rank, work: Work) -> None:
     while images < total:
         # Stop or save, at a step boundary, on all ranks alike.
         stop = watch.stop_due()
-        if world.rank == 0 and (stop or crossed(images, config.batch, every=config.checkpoint_images)):
-            save_state(checkpoints, images, **state)
+        if stop or crossed(images, config.batch, every=config.checkpoint_images):
+            state.save(images)
         if stop:
             raise watch.stopped()
 
@@ -162,8 +161,8 @@ def train(run: Run, rank: Rank, work: Work) -> None:
             metrics.write({"images": images, "loss": value, "accuracy_with_margin": hits})
 
     stream.close()
+    state.save(images)
     if world.rank == 0:
-        save_state(checkpoints, images, **state)
         work.publish(WEIGHTS, recognition_bytes(backbone, config.recognition))
         work.done(
             images=images,

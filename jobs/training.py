@@ -122,43 +122,52 @@ def start_engine(
     return engine
 
 
-def save_state(
-    checkpoints: Checkpoints, images: int, *, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
-) -> None:
-    """Commit modules and optimizer as one whole checkpoint after `images` images."""
-    tensors: dict[str, Tensor] = {}
-    for prefix, module in modules.items():
-        tensors |= {f"{prefix}.{name}": tensor for name, tensor in module.state_dict().items()}
-    for number, state in optimizer.state_dict()["state"].items():
-        tensors |= {
-            f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in state.items() if value is not None
-        }
-    # clone: tied or strided tensors may not share memory in the file
-    whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    checkpoints.save(images, files={STATE: safetensors.torch.save(whole)})
+class TrainingState:
+    """Modules and optimizer of one training, and the checkpoints that keep them whole."""
 
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        *,
+        modules: Mapping[str, nn.Module],
+        optimizer: torch.optim.Optimizer,
+        world: World,
+    ) -> None:
+        self.checkpoints, self.modules, self.optimizer, self.world = checkpoints, modules, optimizer, world
 
-def restore_state(
-    checkpoints: Checkpoints, *, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer, world: World
-) -> int:
-    """Load the newest whole checkpoint into modules and optimizer; returns its image count, 0 if there is none.
+    def save(self, images: int) -> None:
+        """Commit everything as one whole checkpoint after `images` images; rank 0 writes, the others hold the same."""
+        if self.world.rank != 0:
+            return
+        tensors: dict[str, Tensor] = {}
+        for prefix, module in self.modules.items():
+            tensors |= {f"{prefix}.{name}": tensor for name, tensor in module.state_dict().items()}
+        for number, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in state.items() if tensor is not None}
+        whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+        self.checkpoints.save(images, files={STATE: safetensors.torch.save(whole)})
 
-    Rank 0 decides which one; the others read the same.
-    """
-    found = checkpoints.newest() if world.rank == 0 else None
-    images = int(world.total(torch.tensor([found.images if found else 0], device=world.device)).item())
-    if images == 0:
-        return 0
-    tensors = safetensors.torch.load(checkpoints.at(images).read(STATE))
-    for prefix, module in modules.items():
-        module.load_state_dict(_under(tensors, prefix))
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _under(tensors, "optimizer").items():
-        number, _, field = name.partition(".")
-        state.setdefault(int(number), {})[field] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    log.info("resumed after %d images", images)
-    return images
+    def restore(self) -> int:
+        """Load the newest whole checkpoint; returns its image count, 0 if there is none.
+
+        Rank 0 decides which one; the others read the same.
+        """
+        found = self.checkpoints.newest() if self.world.rank == 0 else None
+        count = torch.tensor([found.images if found else 0], device=self.world.device)
+        images = int(self.world.total(count).item())
+        if images == 0:
+            return 0
+        tensors = safetensors.torch.load(self.checkpoints.at(images).read(STATE))
+        for prefix, module in self.modules.items():
+            module.load_state_dict(_under(tensors, prefix))
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _under(tensors, "optimizer").items():
+            number, _, field = name.partition(".")
+            state.setdefault(int(number), {})[field] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        log.info("resumed after %d images", images)
+        return images
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -116,72 +116,6 @@ def dataset_card(facts: Facts) -> str:
     )
 
 
-def croissant(facts: Facts) -> dict[str, Any]:
-    """Croissant 1.0 (docs.mlcommons.org/croissant) JSON-LD: the tars, and the records in them."""
-    tars = [
-        {
-            "@type": "cr:FileObject",
-            "@id": shard.name,
-            "name": shard.name,
-            "contentUrl": shard.name,
-            "contentSize": f"{shard.bytes} B",
-            "encodingFormat": "application/x-tar",
-            "sha256": shard.sha256,
-        }
-        for shard in facts.manifest.shards
-    ]
-    return {
-        "@context": CONTEXT,
-        "@type": "sc:Dataset",
-        "conformsTo": "http://mlcommons.org/croissant/1.0",
-        "name": facts.name,
-        "version": facts.version,
-        "description": facts.summary,
-        "license": facts.license,
-        "url": facts.url,
-        "creator": {"@type": "sc:Organization", "name": facts.creator},
-        "datePublished": facts.date,
-        "distribution": [
-            *tars,
-            _members("images", "*.jpg", "image/jpeg", facts.manifest),
-            _members("records", "*.json", "application/json", facts.manifest),
-        ],
-        "recordSet": [_record_set()],
-    }
-
-
-def _members(name: str, pattern: str, encoding: str, manifest: Manifest) -> dict[str, Any]:
-    return {
-        "@type": "cr:FileSet",
-        "@id": name,
-        "name": name,
-        "containedIn": [{"@id": shard.name} for shard in manifest.shards],
-        "encodingFormat": encoding,
-        "includes": pattern,
-    }
-
-
-def _record_set() -> dict[str, Any]:
-    """One record per image: key and pixels from the jpg, identity from the json of the same key."""
-    key_of = {"extract": {"fileProperty": "fullpath"}, "transform": {"regex": r"^(.+)\.[a-z]+$"}}
-    return {
-        "@type": "cr:RecordSet",
-        "@id": "samples",
-        "name": "samples",
-        "key": {"@id": "samples/key"},
-        "field": [
-            _field("key", "sc:Text", {"fileSet": {"@id": "images"}} | key_of)
-            | {"references": {"fileSet": {"@id": "records"}} | key_of},
-            _field("image", "sc:ImageObject", {"fileSet": {"@id": "images"}, "extract": {"fileProperty": "content"}}),
-            _field("identity", "sc:Text", {"fileSet": {"@id": "records"}, "extract": {"jsonPath": "$.identity"}}),
-        ],
-    }
-
-
-def _field(name: str, kind: str, source: dict[str, Any]) -> dict[str, Any]:
-    return {"@type": "cr:Field", "@id": f"samples/{name}", "name": name, "dataType": kind, "source": source}
-
-
 def _audit(verdict: Verdict) -> str:
     counts = [(reason, str(count)) for reason, count in verdict.record()["counts"].items()]
     return (
@@ -210,39 +144,91 @@ def _settings(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield f"{prefix}{name}", f"`{json.dumps(value, ensure_ascii=False, default=str)}`"
 
 
+def croissant(facts: Facts) -> dict[str, Any]:
+    """Croissant 1.0 (docs.mlcommons.org/croissant) JSON-LD: the tars, and the records in them."""
+    tars = [
+        {
+            "@type": "cr:FileObject",
+            "@id": shard.name,
+            "name": shard.name,
+            "contentUrl": shard.name,
+            "contentSize": f"{shard.bytes} B",
+            "encodingFormat": "application/x-tar",
+            "sha256": shard.sha256,
+        }
+        for shard in facts.manifest.shards
+    ]
+    return {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": facts.name,
+        "version": facts.version,
+        "description": facts.summary,
+        "license": facts.license,
+        "url": facts.url,
+        "creator": {"@type": "sc:Organization", "name": facts.creator},
+        "datePublished": facts.date,
+        "distribution": [
+            *tars,
+            _members("jpg", "*.jpg", "image/jpeg", facts.manifest),
+            _members("json", "*.json", "application/json", facts.manifest),
+        ],
+        "recordSet": [
+            _record_set("images", members="jpg", column="image", kind="sc:ImageObject"),
+            _record_set("records", members="json", column="record", kind="sc:Text"),
+        ],
+    }
+
+
+def _members(name: str, pattern: str, encoding: str, manifest: Manifest) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileSet",
+        "@id": name,
+        "name": name,
+        "containedIn": [{"@id": shard.name} for shard in manifest.shards],
+        "encodingFormat": encoding,
+        "includes": pattern,
+    }
+
+
+def _record_set(name: str, *, members: str, column: str, kind: str) -> dict[str, Any]:
+    """A table of a file set: the key, which is a member's name without its extension, and the content."""
+    key_of = {"extract": {"fileProperty": "fullpath"}, "transform": {"regex": r"^(.+)\.[a-z]+$"}}
+    columns = [("key", "sc:Text", key_of), (column, kind, {"extract": {"fileProperty": "content"}})]
+    return {
+        "@type": "cr:RecordSet",
+        "@id": name,
+        "name": name,
+        "key": {"@id": f"{name}/key"},
+        "field": [
+            {
+                "@type": "cr:Field",
+                "@id": f"{name}/{field}",
+                "name": field,
+                "dataType": data_type,
+                "source": {"fileSet": {"@id": members}} | source,
+            }
+            for field, data_type, source in columns
+        ],
+    }
+
+
+# The context that the specification prescribes: terms of Croissant, and those with a type of their own.
+TERMS = """
+citeAs column equivalentProperty extract field fileProperty fileObject fileSet format includes isLiveDataset jsonPath
+key md5 parentField path recordSet references regex repeated replace samplingRate separator source subField transform
+"""
 CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
-    "conformsTo": "dct:conformsTo",
+    "sc": "https://schema.org/",
     "cr": "http://mlcommons.org/croissant/",
     "rai": "http://mlcommons.org/croissant/RAI/",
+    "dct": "http://purl.org/dc/terms/",
+    "conformsTo": "dct:conformsTo",
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "dct": "http://purl.org/dc/terms/",
     "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileProperty": "cr:fileProperty",
-    "fileObject": "cr:fileObject",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "parentField": "cr:parentField",
-    "path": "cr:path",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
-    "sc": "https://schema.org/",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
+    **{term: f"cr:{term}" for term in TERMS.split()},
 }

@@ -104,4 +104,7 @@ def floats_of(file: h5py.File, name: str, *, ndim: int) -> np.ndarray:
     dataset = dataset_of(file, name)
     if dataset.ndim != ndim or dataset.dtype != np.float32:
         raise DataError(f"{file.filename}: {name} is {dataset.dtype} {dataset.shape}, expected float32, {ndim} axes")
-    return dataset[()]
+    try:
+        return dataset[()]
+    except OSError as error:  # HDF5's message names neither file nor dataset
+        raise DataError(f"{file.filename}: {name} cannot be read, was a file replaced? ({error})") from None

@@ -7,7 +7,7 @@ so a training run resumes exactly by saying where it stopped, on any number of r
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -54,7 +54,7 @@ def batches(
     world_size: int = 1,
     flip: bool = True,
     threads: int = 2,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Endless batches of this rank from position `start` on.
 
     A global batch is `batch` consecutive positions; rank r takes its r-th equal part. All images must have one size.
@@ -75,7 +75,7 @@ def batches(
     return _stream(_Plan(shards, batch, seed, rank, world_size, flip), start=start, threads=threads)
 
 
-def _stream(plan: _Plan, *, start: int, threads: int) -> Iterator[Batch]:
+def _stream(plan: _Plan, *, start: int, threads: int) -> Generator[Batch, None, None]:
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     ahead: deque[Future[Batch]] = deque()
     try:

@@ -14,15 +14,15 @@ import numpy as np
 from shards.errors import DataError
 from shards.images import decode_rgb
 from shards.labels import classes_of
-from shards.tar_reader import Span, TarFile
+from shards.tar_reader import OpenTar, Span
 
 
 class ShardSet:
     """Random access to the images of several tars, in the order given.
 
-    The headers and records of all tars are scanned and checked once. Per image the index holds 24 bytes of offsets,
-    a label and the key: about 150 MB for a million images. Reads are `pread`, so threads need no lock; one file
-    descriptor stays open per tar.
+    The headers and records of all tars are scanned and checked once. Per image the index holds 24 bytes of offsets, a
+    label and the key: 100 MB for a million images, twice that while scanning. Reads are `pread`, so threads need no
+    lock; one file descriptor stays open per tar.
 
     Attributes:
         keys: of each image.
@@ -37,12 +37,12 @@ class ShardSet:
         if not paths:
             raise DataError("a shard set needs at least one tar, got none")
         self.keys: list[str] = []
-        self._tars: list[TarFile] = []
+        self._tars: list[OpenTar] = []
         self._close = weakref.finalize(self, _close_all, self._tars)
         self._firsts: list[int] = []
         offsets, identities = array("q"), []
         for path in paths:
-            tar = TarFile(path)
+            tar = OpenTar(path)
             self._tars.append(tar)
             self._firsts.append(len(self.keys))
             for span in tar.scan():
@@ -85,7 +85,7 @@ class ShardSet:
         """Close the files; done by itself when the set is collected."""
         self._close()
 
-    def _find(self, index: int) -> tuple[TarFile, Span]:
+    def _find(self, index: int) -> tuple[OpenTar, Span]:
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
         jpg_at, json_at, sizes = (int(value) for value in self._spans[index])
@@ -99,7 +99,7 @@ class ShardSet:
         return self._tars[bisect.bisect_right(self._firsts, index) - 1], span
 
 
-def _identity(tar: TarFile, span: Span) -> str:
+def _identity(tar: OpenTar, span: Span) -> str:
     identity = tar.record(span).get("identity")
     if isinstance(identity, bool) or not isinstance(identity, str | int) or identity == "":
         raise DataError(f"{tar.path}: {span.key}: identity is {identity!r}, expected text or an integer")
@@ -114,6 +114,6 @@ def _refuse_duplicates(keys: list[str], paths: Sequence[Path]) -> None:
         seen.add(key)
 
 
-def _close_all(tars: list[TarFile]) -> None:
+def _close_all(tars: list[OpenTar]) -> None:
     for tar in tars:
         tar.close()

@@ -115,9 +115,10 @@ def read_face(root: Path, face: Face) -> bytes:
             descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
         finally:
             os.close(folder)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise FaceUnreadable(Outcome.NOT_REGULAR, face.path)
         with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise FaceUnreadable(Outcome.NOT_REGULAR, face.path)
             data = file.read(face.bytes + 1)
     except OSError as error:
         raise FaceUnreadable(_outcome_of(error), f"{face.path}: {error.strerror}") from None

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import os
 import stat
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shards import strict_json
+from shards import strict_json, ustar
 from shards.errors import DataError
 from shards.tar_writer import KEY
 
-BLOCK = tarfile.BLOCKSIZE
-MAX_JPG = 64 * 2**20
-MAX_JSON = 2**20
+LIMITS = {"jpg": 64 * 2**20, "json": 2**20}  # bytes of a member
 MAX_SAMPLES = 1_000_000  # per tar
 MAX_PADDING = 2**20  # zeros after the end marker; tar writers pad to 10 KiB
 COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -56,17 +53,17 @@ def read_tar(path: Path, *, samples: int | None = None) -> Iterator[Sample]:
     Raises:
         DataError: naming file and key. As in any stream, samples before the fault were already yielded.
     """
-    with TarFile(path) as tar:
+    with OpenTar(path) as tar:
         for span in tar.scan(samples=samples):
             yield Sample(key=span.key, jpg=tar.jpg(span), record=tar.record(span))
 
 
-class TarFile:
+class OpenTar:
     """An open tar: a checked scan of its headers, and reads at offsets (from any thread)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if path.suffix not in (".tar", ".part"):
+        if path.suffix not in (".tar", ".part"):  # .part: about to be published
             raise DataError(f"{path}: expected a name ending in .tar")
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -77,14 +74,15 @@ class TarFile:
             self.close()
             raise DataError(f"{path}: not a regular file")
 
-    def __enter__(self) -> TarFile:
+    def __enter__(self) -> OpenTar:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:
-        os.close(self._fd)
+        descriptor, self._fd = self._fd, -1  # a late read must fail, not hit a file opened since
+        os.close(descriptor)
 
     def read(self, offset: int, size: int) -> bytes:
         """Exactly `size` bytes at `offset`."""
@@ -133,28 +131,25 @@ class TarFile:
     def _member(self, window: _Window, offset: int) -> _Member | None:
         """The member whose header is at `offset`, or None at the end marker."""
         try:
-            header = tarfile.TarInfo.frombuf(window.read(offset, BLOCK), "utf-8", "strict")
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            header = ustar.parse(window.read(offset, ustar.BLOCK))
+        except ValueError as error:
+            raise DataError(f"{self.path}: no tar header at byte {offset} ({error}); it is cut or damaged") from None
+        if header is None:
             return None
-        except (tarfile.HeaderError, ValueError) as error:
-            raise DataError(
-                f"{self.path}: no valid tar header at byte {offset}: {error}; it is cut or damaged"
-            ) from None
         where = f"{self.path}: member {header.name!r}"
         key, dot, kind = header.name.rpartition(".")
-        if header.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
-            raise DataError(f"{where}: type {header.type!r}, allowed are regular files in plain USTAR")
-        if not dot or kind not in ("jpg", "json"):
+        if not header.regular:
+            raise DataError(f"{where}: not a regular file; links, devices and extended headers are refused")
+        if not dot or kind not in LIMITS:
             raise DataError(f"{where}: allowed are .jpg and .json")
         if not KEY.fullmatch(key):
             raise DataError(f"{where}: unsafe name; keys have a-z 0-9 _ - and / only")
-        limit = MAX_JPG if kind == "jpg" else MAX_JSON
-        if not 0 < header.size <= limit:
-            raise DataError(f"{where}: {header.size} bytes, allowed are 1 to {limit}")
-        member = _Member(key=key, kind=kind, at=offset + BLOCK, bytes=header.size)
-        if member.end > self.bytes:
+        if not 0 < header.bytes <= LIMITS[kind]:
+            raise DataError(f"{where}: {header.bytes} bytes, allowed are 1 to {LIMITS[kind]}")
+        at = offset + ustar.BLOCK
+        if at + header.padded > self.bytes:
             raise DataError(f"{where}: the file ends inside it; it is cut short")
-        return member
+        return _Member(key=key, kind=kind, at=at, bytes=header.bytes, end=at + header.padded)
 
     def _key(self, image: _Member, record: _Member | None) -> str:
         """The common key of two adjacent members."""
@@ -168,9 +163,9 @@ class TarFile:
 
     def _check_end(self, offset: int) -> None:
         rest = self.bytes - offset
-        if rest < 2 * BLOCK:
+        if rest < 2 * ustar.BLOCK:
             raise DataError(f"{self.path}: the end marker is missing; it is cut short")
-        if rest > MAX_PADDING or any(self.read(offset, rest)):
+        if rest > MAX_PADDING or self.read(offset, rest).count(0) != rest:
             raise DataError(f"{self.path}: data after the end marker at byte {offset}; two tars in one file?")
 
 
@@ -180,19 +175,15 @@ class _Member:
     kind: str
     at: int
     bytes: int
-
-    @property
-    def end(self) -> int:
-        """Offset of the next header."""
-        return self.at + -(-self.bytes // BLOCK) * BLOCK
+    end: int  # offset of the next header
 
 
 class _Window:
     """The last few KiB read: the header of a record, the record and the next header come in one system call."""
 
-    SIZE = 8 * BLOCK
+    SIZE = 8 * ustar.BLOCK
 
-    def __init__(self, tar: TarFile) -> None:
+    def __init__(self, tar: OpenTar) -> None:
         self._tar, self._at, self._data = tar, 0, b""
 
     def read(self, offset: int, size: int) -> bytes:

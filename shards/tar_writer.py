@@ -6,7 +6,7 @@ import io
 import re
 import tarfile
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol, cast
 
 from shards import strict_json
 from shards.errors import DataError
@@ -16,6 +16,14 @@ KEY = re.compile(r"[0-9a-z_-]+(/[0-9a-z_-]+)*")
 KEY_LENGTH = 90  # a USTAR name field has 100 bytes
 
 
+class Sink(Protocol):
+    """What a tar is written into: the part of a binary file that needs no seeking."""
+
+    def write(self, data: bytes, /) -> int: ...
+
+    def tell(self) -> int: ...
+
+
 class TarWriter:
     """Samples as `<key>.jpg` followed by `<key>.json` in a USTAR archive with fixed metadata.
 
@@ -23,8 +31,9 @@ class TarWriter:
     of ours accepts. Whoever opened the file publishes it after `close`.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._tar = tarfile.TarFile(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT)
+    def __init__(self, file: Sink) -> None:
+        # The cast because typeshed asks for a whole file; writing uses write and tell only.
+        self._tar = tarfile.TarFile(fileobj=cast(BinaryIO, file), mode="w", format=tarfile.USTAR_FORMAT)
         self._keys: set[str] = set()
 
     @property

@@ -1,1 +1,1 @@
-"""The cluster plane: run folder, whole files, markers, checkpoints, stop flag, submission. Knows no faces and no nets."""
+"""The cluster plane: run folder, whole files, markers, checkpoints, stop flag, submission. Knows no faces, no nets."""

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from slurm.files import publish_json, read_json
@@ -62,10 +62,8 @@ def claim(stage: StageFolder, rank: int) -> Iterator[None]:
     stage.beats.mkdir(parents=True, exist_ok=True)
     handle = os.open(stage.claim(rank), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
+        with suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:
-            pass
         yield
     finally:
         os.close(handle)

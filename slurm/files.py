@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: temporary name beside the target, hash while writing, fsync, link into place."""
+"""Files that appear whole or not at all: a temporary name beside the target, hash, fsync, link into place."""
 
 from __future__ import annotations
 
@@ -119,8 +119,8 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_json(path: Path) -> Any | None:
-    """The JSON value in `path`, or None where there is no such file or it is not JSON (a foreign or damaged file)."""
+def read_json(path: Path) -> Any:
+    """The JSON value in `path`; None where there is no such file or it is not JSON (a foreign or damaged file)."""
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError):

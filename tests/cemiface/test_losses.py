@@ -27,14 +27,14 @@ class TinyEmbedder(nn.Module):
 def batch(draw: torch.Generator) -> dict[str, Tensor]:
     x0 = torch.rand(6, 3, SIZE, SIZE, generator=draw) - 0.5
     noise = torch.randn(6, 3, SIZE, SIZE, generator=draw)
-    t = torch.tensor([0, 3, 20, 50, 80, 99])
+    t = torch.tensor([20, 35, 50, 65, 80, 99])
     return {
         "x0": x0,
         "noise": noise,
         "t": t,
         "x_t": SCHEDULE.add_noise(x0, noise, t),
         "m": torch.rand(6, generator=draw) * 2 - 1,
-        "predicted": noise + 0.05 * torch.randn(6, 3, SIZE, SIZE, generator=draw),
+        "predicted": noise + 0.3 * torch.randn(6, 3, SIZE, SIZE, generator=draw),
     }
 
 
@@ -90,7 +90,7 @@ def test_a_masked_sample_has_the_gradient_of_the_mse(batch, embedder):
     gradient = batch["predicted"].grad
     only_mse = 2 * (batch["predicted"] - batch["noise"]) / batch["noise"].numel()
     torch.testing.assert_close(gradient[5], only_mse[5].detach())
-    assert not torch.allclose(gradient[0], only_mse[0], atol=1e-7)
+    assert (gradient[0] - only_mse[0]).abs().max() > 1e-5
 
 
 def test_the_weight_of_a_sample_does_not_depend_on_its_batch(batch, embedder):

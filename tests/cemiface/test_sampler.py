@@ -141,7 +141,7 @@ def test_impossible_steps_are_refused(steps):
 def test_noise_without_generators_is_refused():
     with pytest.raises(ModelError, match="generators: got 0 for 3 images"):
         ddim(guess, **setting(), schedule=SCHEDULE, eta=1.0)
-    with pytest.raises(ModelError, match="eta: got 1.5; allowed: 0"):
+    with pytest.raises(ModelError, match=r"eta: got 1\.5; allowed: 0"):
         ddim(guess, **setting(), schedule=SCHEDULE, eta=1.5)
 
 

@@ -1,0 +1,77 @@
+# Every target is a thin call of the `cemiface` command; `make help` is made from the ## comments.
+
+CONFIG  ?= configs/demo.yaml
+CLUSTER ?= configs/cluster/local.yaml
+# SET: overrides, e.g. SET="generate.steps=10 name=steps10"
+SET     ?=
+# STAGE, RANK: for logs
+STAGE   ?= generate
+RANK    ?=
+PYTHON  ?= python3
+
+VENV := .venv
+BIN  := $(VENV)/bin
+CEMIFACE := $(BIN)/cemiface
+# On a machine without an NVIDIA driver the CPU build of torch is pinned: a CUDA build is gigabytes nobody could use.
+TORCH := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo "torch>=2.6" || echo "torch==2.13.0+cpu")
+TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+STAGES := shard train-embedder embed train-diffusion identities generate train-recognition evaluate audit publish report
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo all $(STAGES) plan dry-run status logs verify test test-long lint types check clean
+
+help: ## this list
+	@echo "make TARGET [CONFIG=file] [CLUSTER=file] [SET=\"key=value ...\"]"; echo
+	@sed -n 's/^\([a-z][a-z -]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  %-18s %s\n", $$1, $$2}'
+	@echo; echo "Stages, each also a target: $(STAGES)"
+
+setup: $(VENV)/.ready ## a virtual environment with everything needed (done by the other targets when missing)
+
+$(VENV)/.ready: setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	DS_BUILD_OPS=0 $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt "$(TORCH)" \
+	  || DS_BUILD_OPS=0 $(BIN)/pip install --quiet --extra-index-url $(TORCH_CPU_INDEX) -c constraints.txt "$(TORCH)"
+	DS_BUILD_OPS=0 $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+data/orl: | $(VENV)/.ready
+	$(BIN)/python -m jobs.fetch_demo_faces $@
+
+demo: setup data/orl ## the whole chain on 400 real faces, on this machine; again: resumes; result: runs/demo/report/index.html
+	$(CEMIFACE) all configs/demo.yaml $(SET)
+
+all: setup ## the whole chain of CONFIG on CLUSTER
+	$(CEMIFACE) all $(CONFIG) --cluster $(CLUSTER) $(SET)
+
+$(STAGES): setup
+	$(CEMIFACE) $@ $(CONFIG) --cluster $(CLUSTER) $(SET)
+
+plan dry-run: setup ## what would run: units, ranks, images; nothing is started
+	$(CEMIFACE) plan $(CONFIG) --cluster $(CLUSTER) $(SET)
+
+status: setup ## what is done, running, stale or failed, and why
+	@$(CEMIFACE) status $(CONFIG) --cluster $(CLUSTER) $(SET)
+
+logs: setup ## the end of the logs of STAGE (RANK=n: of one rank)
+	@$(CEMIFACE) logs $(CONFIG) $(STAGE) $(if $(RANK),--rank $(RANK)) $(SET)
+
+verify: setup ## rehash every file the run has made
+	@$(CEMIFACE) verify $(CONFIG) $(SET)
+
+test: setup data/orl ## the tests: no network, no GPU
+	$(BIN)/python -m pytest
+
+test-long: setup data/orl ## the tests that take minutes: killed demos, resumed trainings
+	$(BIN)/python -m pytest -m long --timeout 1800
+
+lint: setup ## ruff: lint and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## mypy
+	$(BIN)/mypy
+
+check: lint types test ## what CI runs: lint, types, tests
+
+clean: ## remove the virtual environment and caches; runs/ and data/ stay
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache *.egg-info

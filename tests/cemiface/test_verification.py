@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cemiface.errors import ModelError
+from cemiface.verification import pair_similarity, roc, tar_at_far, ten_fold_accuracy
+
+
+def pairs(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Overlapping scores, half of the pairs mated, in runs as benchmark files have them."""
+    generator = np.random.default_rng(seed)
+    same = np.arange(n) // max(1, n // 20) % 2 == 0
+    return np.clip(generator.normal(np.where(same, 0.4, 0.1), 0.2), -1, 1), same
+
+
+def naive_accuracy(similarity: np.ndarray, same: np.ndarray, folds: int) -> list[float]:
+    """Every threshold on every fold, by comparing."""
+    distance = 2 - 2 * similarity
+    sizes = [len(same) // folds + (fold < len(same) % folds) for fold in range(folds)]
+    bounds = np.concatenate([[0], np.cumsum(sizes)])
+    accuracies = []
+    for fold in range(folds):
+        test = np.zeros(len(same), bool)
+        test[bounds[fold] : bounds[fold + 1]] = True
+        best, best_right = 0.0, -1
+        for threshold in np.arange(0, 4, 0.01):
+            right = ((distance[~test] < threshold) == same[~test]).sum()
+            if right > best_right:
+                best, best_right = threshold, right
+        accuracies.append(float(((distance[test] < best) == same[test]).mean()))
+    return accuracies
+
+
+@pytest.mark.parametrize(("n", "folds"), [(600, 10), (607, 10), (50, 5), (10, 10)])
+def test_accuracy_equals_a_loop_over_folds_and_thresholds(n, folds):
+    similarity, same = pairs(n)
+    found = ten_fold_accuracy(similarity, same, folds=folds)
+    expected = naive_accuracy(similarity, same, folds)
+    assert found.per_fold == pytest.approx(expected)
+    assert found.mean == pytest.approx(np.mean(expected))
+    assert found.std == pytest.approx(np.std(expected))
+
+
+def test_distances_on_the_grid_are_not_accepted_at_their_own_threshold():
+    distance = np.repeat(np.arange(0, 4, 0.01), 3)  # ties with every threshold
+    similarity, same = 1 - distance / 2, np.random.default_rng(0).random(1200) < 0.5
+    assert ten_fold_accuracy(similarity, same).per_fold == pytest.approx(naive_accuracy(similarity, same, 10))
+
+
+def test_separable_pairs_are_all_right_at_a_threshold_between():
+    similarity, same = np.tile([0.9, 0.1], 50), np.tile([True, False], 50)
+    accuracy = ten_fold_accuracy(similarity, same)
+    assert (accuracy.mean, accuracy.std) == (1, 0)
+    assert all(0.1 < threshold <= 0.9 for threshold in accuracy.thresholds)
+
+
+def test_the_threshold_is_not_picked_on_the_test_fold():
+    """The pairs of one fold have other scores: a threshold that saw them would get them right."""
+    similarity, same = np.tile([0.9, 0.5], 50), np.tile([True, False], 50)
+    similarity[:10] = np.tile([0.3, 0.1], 5)
+    assert ten_fold_accuracy(similarity, same).per_fold[0] == 0.5
+
+
+def test_roc_counts_every_pair():
+    similarity, same = np.round(pairs(200)[0], 2), pairs(200)[1]
+    curve = roc(similarity, same)
+    for far, tar, threshold in zip(curve.far, curve.tar, curve.thresholds, strict=True):
+        assert far == pytest.approx((similarity[~same] >= threshold).mean())
+        assert tar == pytest.approx((similarity[same] >= threshold).mean())
+    assert (curve.far[-1], curve.tar[-1]) == (1, 1)
+    assert (np.diff(curve.far) >= 0).all()
+
+
+@pytest.mark.parametrize("far", [0.0, 0.001, 0.01, 0.1, 1.0])
+def test_tar_at_far_is_the_best_threshold_that_keeps_the_far(far):
+    similarity, same = pairs(500)
+    best = 0.0
+    for threshold in similarity:
+        if (similarity[~same] >= threshold).mean() <= far:
+            best = max(best, (similarity[same] >= threshold).mean())
+    assert tar_at_far(similarity, same, far=far) == pytest.approx(best)
+
+
+def test_tar_is_zero_where_every_mated_pair_is_below_a_non_mated():
+    assert tar_at_far([0.9, 0.1], [False, True], far=0.5) == 0
+
+
+def test_similarity_is_the_cosine_of_rows(draw):
+    a, b = np.array([[1.0, 0], [3, 4], [0, 0]]), np.array([[2.0, 0], [4, -3], [1, 1]])
+    assert pair_similarity(a, b).tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("similarity", "same", "message"),
+    [
+        ([0.1, np.nan], [True, False], "1 values that are not finite"),
+        ([0.1, 0.2], [True, True], "got 2 mated of 2 pairs"),
+        ([0.1, 0.2], [True], r"shapes \(2,\) and \(1,\)"),
+        ([0.1, 0.2], [True, False], "folds: got 10 for 2 pairs"),
+    ],
+)
+def test_impossible_pairs_are_refused(similarity, same, message):
+    with pytest.raises(ModelError, match=message):
+        ten_fold_accuracy(similarity, same)

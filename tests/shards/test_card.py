@@ -1,0 +1,104 @@
+"""The card and the Croissant metadata say what is in the folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from shards.audit import Leak, Reason, Verdict
+from shards.card import Facts, croissant, dataset_card
+from shards.manifest import Manifest, Shard
+
+SHARDS = [
+    Shard(name=f"synthetic-{number:05d}.tar", bytes=10_240, sha256=f"{number}" * 64, samples=1000 + number)
+    for number in range(3)
+]
+
+
+@pytest.fixture
+def facts() -> Facts:
+    return Facts(
+        name='Faces: "v"',
+        version="1.0.0",
+        date="2026-11-22",
+        creator="A group",
+        summary="Synthetic faces.",
+        license="CC-BY-4.0",
+        consent="No real face is contained.",
+        size=112,
+        identities=60,
+        seed=7,
+        config={"generate": {"similarity": [-1, 1], "note": "a | b\nc"}, "steps": 20},
+        metrics={"accuracy": 0.912345},
+        limits=["No detector was run."],
+        verdict=Verdict(
+            images=3003,
+            references=500,
+            embedder="judge",
+            fmr=1e-4,
+            threshold=0.345678,
+            judged={shard.name: shard.sha256 for shard in SHARDS},
+            leaks=(Leak(key="k", reason=Reason.EMBEDDING, real_key="r", cosine=0.5),),
+        ),
+        manifest=Manifest.of(SHARDS, private=False),
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "| images | 3,003 |",
+        "| identities | 60 |",
+        "| image size | 112 x 112 px, RGB, JPEG |",
+        "| seed | 7 |",
+        "| generate.similarity | `[-1, 1]` |",
+        r'| generate.note | `"a \| b\nc"` |',
+        "| steps | `20` |",
+        "| accuracy | 0.9123 |",
+        "a cosine of 0.3457 or more counts as the same person",
+        "| embedding | 1 |",
+        "- No detector was run.",
+        "License: CC-BY-4.0",
+        "No real face is contained.",
+        'pretty_name: "Faces: \\"v\\""',
+    ],
+)
+def test_the_card_states_every_fact(facts, words):
+    assert words in dataset_card(facts)
+
+
+def test_a_value_cannot_break_out_of_its_table_row(facts):
+    card = dataset_card(dataclasses.replace(facts, config={"x\n| y": "\n# fake"}))
+    assert "\n# fake" not in card
+    assert "| x \\| y |" in card
+
+
+def test_croissant_lists_every_tar_with_its_hash(facts):
+    described = croissant(facts)
+    tars = [part for part in described["distribution"] if part["@type"] == "cr:FileObject"]
+    assert [(tar["contentUrl"], tar["sha256"], tar["contentSize"]) for tar in tars] == [
+        (shard.name, shard.sha256, "10240 B") for shard in SHARDS
+    ]
+    assert described["conformsTo"] == "http://mlcommons.org/croissant/1.0"
+    assert json.loads(json.dumps(described)) == described
+
+
+def test_every_reference_in_croissant_leads_somewhere(facts):
+    defined, referenced = set(), set()
+
+    def walk(node: object) -> None:
+        if isinstance(node, list):
+            for part in node:
+                walk(part)
+        elif isinstance(node, dict):
+            if "@id" in node:
+                (defined if "@type" in node else referenced).add(node["@id"])
+            for part in node.values():
+                walk(part)
+
+    walk({name: part for name, part in croissant(facts).items() if name != "@context"})
+    assert referenced
+    assert referenced <= defined
+    assert {"images/image", "records/record", "synthetic-00002.tar"} <= defined
