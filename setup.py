@@ -4,13 +4,15 @@ Ranges only: a cluster brings its own CUDA build of torch. What `make setup` ins
 a GPU is pinned in constraints.txt.
 """
 
+from pathlib import Path
+
 from setuptools import setup
 
 setup(
     name="cemiface-batch",
     version="0.1.0",
     description="CemiFace as an HPC batch suite: synthetic face-recognition training sets on a Slurm cluster",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import string
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -81,8 +82,8 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"weights {path}: holds more than tensors, which loading would have to run as code; where you trust the "
-            "file, load it once with its own program and store model.state_dict() as safetensors"
+            f"weights {path}: torch.load(weights_only=True) refuses it as more than tensors; if you trust the file, "
+            "load it once with its own program and store model.state_dict() as safetensors; if damaged, fetch it again"
         ) from error
     except (RuntimeError, EOFError) as error:
         reason = str(error).splitlines()[0] if str(error) else "it ends early"
@@ -104,7 +105,7 @@ def _refuse_text(path: Path) -> None:
         raise ModelError(
             f"weights {path}: a Git LFS pointer of {path.stat().st_size} bytes, not the weights; run `git lfs pull`"
         )
-    if (head.isascii() and head.decode("ascii").isprintable()) or head[:1] == b"<":
+    if head.startswith(b"<") or all(chr(byte) in string.printable for byte in head):
         raise ModelError(f"weights {path}: text of {path.stat().st_size} bytes, not weights; begins with {head[:40]!r}")
 
 

@@ -10,20 +10,23 @@ from pydantic import Field
 
 from jobs.embed_faces import MERGED, embed
 from jobs.embedder import embedder_needs, embedder_path, load_embedder
-from jobs.shard_faces import REAL
+from jobs.shard_faces import HELD_OUT, REAL
 from jobs.stage import OPERATIONAL, Finish, Run, Stage, StageConfig, Unit
 from slurm.files import Output, publish_json, read_json
 from slurm.markers import Marker
 
 if TYPE_CHECKING:
+    from cemiface.recognition import Embedder
     from jobs.rank import Rank
     from shards.audit import Verdict
+    from shards.embeddings import MergedEmbeddings
 
 VERDICT = "verdict.json"
 
 
 class AuditFaces(StageConfig):
-    fmr: float = Field(1e-3, gt=0, lt=1)  # of real non-mated pairs that the threshold lets through
+    false_alarms: float = Field(0.01, gt=0, lt=1)  # of faces of held-out people that the threshold may take for leaks
+    fmr: float = Field(1e-3, gt=0, lt=1)  # without held-out people: of the real non-mated pairs that may reach it
     max_dropped_fraction: float = Field(0.5, ge=0, le=1)  # of the set; more dropped images fail the verdict
     batch: int = Field(256, ge=1, **OPERATIONAL)
 
@@ -35,19 +38,19 @@ def plan(run: Run) -> list[Unit]:
 
 def run_rank(run: Run, rank: Rank) -> None:
     from jobs.device import rank_device
-    from shards.audit import embedding_leaks, fingerprint, impostor_threshold, pixel_leaks
+    from shards.audit import embedding_leaks, fingerprint, pixel_leaks
     from shards.embeddings import read_merged
     from shards.shard_set import ShardSet
 
     config: AuditFaces = run.section("audit")
     embedder = load_embedder(run, device=rank_device(rank))
     real = read_merged(run.stage_folder("embed").output(MERGED))
-    threshold = impostor_threshold(real.features, real.labels, fmr=config.fmr)
+    threshold, basis = _threshold(run, real, embedder=embedder)
     photos = ShardSet(run.outputs("shard", prefix=REAL, suffix=".tar"))
     known = fingerprint((photos.keys[row], photos.rgb(row)) for row in range(len(photos)))
     for work in rank.remaining():
         shards = ShardSet([run.stage_folder("generate").output(work.unit["tar"])])
-        features, _ = embed(shards, embedder=embedder, batch=config.batch, work=work)
+        features, _ = embed(shards, embedder=embedder, batch=config.batch, progress=work.progress)
         own = fingerprint((shards.keys[row], shards.rgb(row)) for row in range(len(shards)))
         leaks = pixel_leaks(own, known) + embedding_leaks(
             shards.keys,
@@ -65,12 +68,32 @@ def run_rank(run: Run, rank: Rank) -> None:
             "images": len(shards),
             "references": len(photos),
             "threshold": threshold,
+            "basis": basis,
             "by_m": by_m,
             "leaks": [[leak.key, leak.reason.value, leak.real_key, leak.cosine] for leak in leaks],
         }
         name = work.unit["tar"].replace(".tar", ".json").replace("synthetic", "audit")
         work.publish(name, (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
         work.done(images=len(shards) - len(dropped), counts=_outcomes(leaks, len(shards)))
+
+
+def _threshold(run: Run, real: MergedEmbeddings, *, embedder: Embedder) -> tuple[float, str]:
+    """The cosine from which on a face counts as a real person's, and where it comes from, in words."""
+    from shards.audit import impostor_threshold, unseen_threshold
+    from shards.shard_set import ShardSet
+
+    config: AuditFaces = run.section("audit")
+    held_out = run.outputs("shard", prefix=HELD_OUT, suffix=".tar")
+    if not held_out:
+        threshold = impostor_threshold(real.features, real.labels, fmr=config.fmr)
+        return threshold, f"{config.fmr:g} of the non-mated pairs of real faces reach it"
+    shards = ShardSet(held_out)
+    unseen, _ = embed(shards, embedder=embedder, batch=config.batch, progress=lambda images: None)
+    threshold = unseen_threshold(unseen, real.features, rate=config.false_alarms)
+    return threshold, (
+        f"{config.false_alarms:g} of {len(shards)} faces of {len(shards.classes)} real people who were not trained on "
+        "are as close to a training face"
+    )
 
 
 def _outcomes(leaks: Sequence[Any], images: int) -> dict[str, int]:
@@ -88,7 +111,7 @@ def verdict_of(run: Run) -> Verdict:
 
     value = read_json(run.stage_folder("audit").output(VERDICT))
     leaks = tuple(Leak(**{**leak, "reason": Reason(leak["reason"])}) for leak in value["leaks"])
-    names = ("images", "references", "embedder", "fmr", "threshold", "judged")
+    names = ("images", "references", "embedder", "threshold", "basis", "judged")
     return Verdict(**{name: value[name] for name in names}, leaks=leaks)
 
 
@@ -109,8 +132,8 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
         images=sum(part["images"] for part in parts),
         references=parts[0]["references"],
         embedder=embedder_path(run).name,
-        fmr=config.fmr,
         threshold=parts[0]["threshold"],
+        basis=parts[0]["basis"],
         judged={tar: run.output_record("generate", tar)["sha256"] for tar in tars},
         leaks=leaks,
     )
@@ -124,7 +147,7 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
         "passed": passed,
         "dropped": len(verdict.dropped),
         "threshold": round(verdict.threshold, 4),
-        "fmr": config.fmr,
+        "basis": verdict.basis,
         "leak_rate_by_m": {m: round(by_m[m][1] / by_m[m][0], 4) for m in sorted(by_m, key=float)},
     }
     written = publish_json(folder.output(VERDICT), verdict.record() | {"passed": passed}, replace=True)

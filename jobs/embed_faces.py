@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cemiface.recognition import Embedder
-    from jobs.rank import Rank, Work
+    from jobs.rank import Rank
     from shards.shard_set import ShardSet
 
 MERGED = "embeddings.h5"
@@ -44,14 +44,19 @@ def run_rank(run: Run, rank: Rank) -> None:
     name = sha256_of(embedder_path(run))[:16]
     for work in rank.remaining():
         shards = ShardSet([run.stage_folder("shard").output(work.unit["tar"])])
-        features, flipped = embed(shards, embedder=embedder, batch=run.section("embed").batch, work=work)
+        features, flipped = embed(shards, embedder=embedder, batch=run.section("embed").batch, progress=work.progress)
         embedded = with_similarity(shards.keys, identities=shards.identities, features=features, flipped=flipped)
         work.publish(_file_of(work.unit["tar"]), embeddings_bytes(embedded, embedder=name))
         work.done(images=len(shards), counts={"embedded": len(shards)})
 
 
-def embed(shards: ShardSet, *, embedder: Embedder, batch: int, work: Work) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings (N, E) of the images of a shard set and of their mirror images, float32, not normalized."""
+def embed(
+    shards: ShardSet, *, embedder: Embedder, batch: int, progress: Callable[[int], None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings (N, E) of the images of a shard set and of their mirror images, float32, not normalized.
+
+    `progress(n)` is told of every n images and may raise to stop.
+    """
     import numpy as np
     import torch
 
@@ -64,7 +69,7 @@ def embed(shards: ShardSet, *, embedder: Embedder, batch: int, work: Work) -> tu
             x = to_unit_range(images, device=device)
             plain.append(_numpy(embedder(x)))
             mirrored.append(_numpy(embedder(x.flip(3))))
-            work.progress(len(rows))
+            progress(len(rows))
     return np.concatenate(plain), np.concatenate(mirrored)
 
 
@@ -78,7 +83,7 @@ def _file_of(tar: str) -> str:
 
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
-    """Join the files: a small HDF5 of virtual datasets, with identity centers and each image's similarity to its own."""
+    """Join the files: a small HDF5 of virtual datasets, with identity centers and every image's similarity to its."""
     from shards.embeddings import merged_bytes, read_merged
 
     folder = run.stage_folder("embed")

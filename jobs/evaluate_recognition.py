@@ -64,7 +64,7 @@ def _verify(run: Run, model: str, *, work: Work) -> dict[str, Any]:
 
     config: EvaluateRecognition = run.section("evaluate")
     shards = ShardSet(run.outputs("shard", prefix=HELD_OUT, suffix=".tar"))
-    plain, flipped = embed(shards, embedder=_model(run, model, work=work), batch=config.batch, work=work)
+    plain, flipped = embed(shards, embedder=_model(run, model, work=work), batch=config.batch, progress=work.progress)
     first, second, same = pairs(shards.labels, config=config, seed=derive(run.seed, "verification pairs"))
     features = plain + flipped
     similarity = pair_similarity(features[first], features[second])
@@ -130,7 +130,7 @@ def _score(run: Run, kind: str, *, work: Work) -> dict[str, Any]:
     config: EvaluateRecognition = run.section("evaluate")
     shards = ShardSet(tars(run, kind=kind))
     embedder = load_embedder(run, device=rank_device(work.rank))
-    features, _ = embed(shards, embedder=embedder, batch=config.batch, work=work)
+    features, _ = embed(shards, embedder=embedder, batch=config.batch, progress=work.progress)
     scores = mated_non_mated(features, shards.labels, seed=derive(run.seed, "score pairs"), limit=config.scores)
     return {
         "images": len(shards),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jobs.stage import Run, Stage, StageConfig, Unit
+from slurm.files import publish
 
 if TYPE_CHECKING:
     from jobs.rank import Rank
@@ -26,8 +27,11 @@ def needs(run: Run) -> tuple[str, ...]:
 
 
 def run_rank(run: Run, rank: Rank) -> None:
+    from jobs.report_page import render
+
     for work in rank.remaining():
-        work.publish(PAGE, b"<html></html>")
+        # Replaces: the page names the launch, so a page left without a marker by a killed attempt differs.
+        work.record(publish(rank.folder.output(PAGE), render(run), replace=True))
         work.done(images=0, counts={})
 
 

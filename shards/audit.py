@@ -21,6 +21,7 @@ from shards.images import perceptual_hash, pixel_hash
 # six pairs, which are one picture under two names. 64 bits with the usual limit of 4 confuse 6% of these images.
 NEAR_BITS = 24
 HASH_BITS = 256
+EXPECTED_ALARMS = 5  # unseen faces behind a threshold
 EXPECTED_MATCHES = 10  # false matches behind a threshold: its rate is then known to about a third (1 / sqrt(10))
 BINS = 2**20  # of cosines in [-1, 1]: 2e-6 wide, near the resolution of float32
 
@@ -51,8 +52,8 @@ class Verdict:
 
     Attributes:
         images, references: synthetic images judged, real images they were compared with.
-        embedder, fmr, threshold: cosines at or above `threshold` count as the same person; `fmr` of the real
-            non-mated pairs do.
+        embedder, threshold: by this net, cosines at or above `threshold` count as the same person.
+        basis: where the threshold comes from, in words.
         judged: sha256 by name of the tars judged; the verdict holds for these bytes only.
         leaks: at most one per image and reason.
     """
@@ -60,8 +61,8 @@ class Verdict:
     images: int
     references: int
     embedder: str
-    fmr: float
     threshold: float
+    basis: str
     judged: Mapping[str, str]
     leaks: tuple[Leak, ...]
 
@@ -77,7 +78,7 @@ class Verdict:
             {"key": leak.key, "reason": leak.reason.value, "real_key": leak.real_key, "cosine": leak.cosine}
             for leak in self.leaks
         ]
-        names = ("images", "references", "embedder", "fmr", "threshold")
+        names = ("images", "references", "embedder", "threshold", "basis")
         plain = {name: getattr(self, name) for name in names}
         return plain | {"judged": dict(self.judged), "leaks": leaks, "counts": counts, "dropped": self.dropped}
 
@@ -169,6 +170,30 @@ def nearest(queries: np.ndarray, references: np.ndarray, *, block: int = 4096) -
             index[own] = np.where(better, best + other.start, index[own])
             cosine[own] = np.where(better, value, cosine[own])
     return index, cosine.clip(-1, 1)
+
+
+def unseen_threshold(unseen: np.ndarray, references: np.ndarray, *, rate: float) -> float:
+    """The cosine that the nearest reference reaches for at most `rate` of the faces of people who are not among them.
+
+    A synthetic image above it is nearer to a real face than faces of strangers are. This counts what an audit does,
+    the nearest of all references, and it does not rest on cosines among people the net was trained to tell apart.
+
+    Args:
+        unseen: (N, D) embeddings of real people who are in no reference, any length.
+        references: (M, D) embeddings of the real training faces.
+
+    Raises:
+        DataError: `rate` is not within (0, 1), or N faces cannot resolve it.
+    """
+    if not 0 < rate < 1:
+        raise DataError(f"rate: got {rate}, allowed are values between 0 and 1")
+    allowed = int(rate * len(unseen))
+    if allowed < EXPECTED_ALARMS:
+        lowest = EXPECTED_ALARMS / len(unseen)
+        raise DataError(f"rate: got {rate}, {len(unseen)} unseen faces resolve at least {lowest:.1e}; hold out more")
+    _, cosine = nearest(unseen, references)
+    # Above the (allowed + 1)-th highest, by the smallest step: so many faces reach it, no more.
+    return float(np.nextafter(np.sort(cosine)[-1 - allowed], np.float32(2)))
 
 
 def impostor_threshold(

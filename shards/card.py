@@ -121,7 +121,7 @@ def _audit(verdict: Verdict) -> str:
     return (
         f"{verdict.images:,} synthetic images were compared with {verdict.references:,} real ones: pixels, perceptual"
         f" hashes, mirrored and not, and embeddings. By `{verdict.embedder}` a cosine of {verdict.threshold:.4f} or"
-        f" more counts as the same person, which {verdict.fmr:g} of the real non-mated pairs reach."
+        f" more counts as the same person ({verdict.basis})."
         f" {len(verdict.dropped):,} images were found too close:\n\n" + _table(("reason", "images"), counts)
     )
 

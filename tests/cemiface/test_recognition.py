@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from cemiface.config import FoldedConfig, MarginConfig, RecognitionConfig
+from cemiface.iresnet import Unit as ResidualUnit
 from cemiface.margins import MarginHead
 from cemiface.mobilefacenet import MobileFaceNet, Unit
 from cemiface.recognition import Embedder, build_recognition, load_recognition, resize
@@ -64,6 +65,19 @@ def test_residual_nets_have_the_names_of_arcface_torch():
     wanted += ["layer4.2.bn3.bias", "layer1.0.prelu.weight"]
     assert names.issuperset(wanted)
     assert not any(name.startswith("layers") for name in names)
+
+
+@pytest.mark.parametrize("squeeze", [False, True])
+def test_a_residual_unit_adds_the_squeezed_branch_to_the_shortcut(squeeze, draw):
+    torch.manual_seed(0)
+    unit = ResidualUnit(8, 32, stride=2, squeeze=squeeze).eval()
+    x = torch.randn(2, 8, 6, 6, generator=draw)
+    branch = unit.bn3(unit.conv2(F.prelu(unit.bn2(unit.conv1(unit.bn1(x))), unit.prelu.weight)))
+    if squeeze:
+        hidden = F.relu(branch.mean((2, 3)) @ unit.se.fc1.weight[:, :, 0, 0].T)
+        branch = branch * torch.sigmoid(hidden @ unit.se.fc2.weight[:, :, 0, 0].T)[:, :, None, None]
+    conv, norm = unit.downsample
+    torch.testing.assert_close(unit(x), norm(conv(x)) + branch)
 
 
 def test_a_tiny_net_learns_a_tiny_set(draw):

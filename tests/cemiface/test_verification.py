@@ -42,10 +42,15 @@ def test_accuracy_equals_a_loop_over_folds_and_thresholds(n, folds):
     assert found.std == pytest.approx(np.std(expected))
 
 
-def test_distances_on_the_grid_are_not_accepted_at_their_own_threshold():
-    distance = np.repeat(np.arange(0, 4, 0.01), 3)  # ties with every threshold
-    similarity, same = 1 - distance / 2, np.random.default_rng(0).random(1200) < 0.5
-    assert ten_fold_accuracy(similarity, same).per_fold == pytest.approx(naive_accuracy(similarity, same, 10))
+def test_a_distance_equal_to_the_threshold_is_not_accepted():
+    """Quarters are exact in floating point: every pair ties with a threshold of the grid."""
+    generator = np.random.default_rng(0)
+    distance = generator.integers(1, 8, size=400) / 4
+    same = generator.random(400) < 1 - distance / 2
+    similarity = 1 - distance / 2
+    found = ten_fold_accuracy(similarity, same)
+    assert found.per_fold == pytest.approx(naive_accuracy(similarity, same, 10))
+    assert set(np.round(2 - 2 * np.array(found.thresholds), 2) * 100 % 25) == {1}  # one step above the accepted ones
 
 
 def test_separable_pairs_are_all_right_at_a_threshold_between():

@@ -16,6 +16,7 @@ from shards.audit import (
     embedding_leaks,
     fingerprint,
     impostor_threshold,
+    unseen_threshold,
     nearest,
     pixel_leaks,
 )
@@ -143,7 +144,7 @@ def test_a_verdict_lists_what_to_drop_and_is_json():
         Leak(key="b", reason=Reason.NEAR_PIXELS, real_key="r"),
     )
     verdict = Verdict(
-        images=9, references=8, embedder="judge", fmr=1e-3, threshold=0.3, judged={"x.tar": "00"}, leaks=leaks
+        images=9, references=8, embedder="judge", threshold=0.3, basis="by test", judged={"x.tar": "00"}, leaks=leaks
     )
     assert verdict.dropped == ["a", "b"]
     record = json.loads(json.dumps(verdict.record(), allow_nan=False))
@@ -156,3 +157,18 @@ def test_a_verdict_lists_what_to_drop_and_is_json():
     }
     assert record["leaks"][0] == {"key": "b", "reason": "embedding", "real_key": "r", "cosine": 0.9}
     assert record["judged"] == {"x.tar": "00"}
+
+
+def test_at_most_the_wanted_rate_of_unseen_faces_reaches_the_threshold():
+    references, unseen = random_features(300, seed=1), random_features(200, seed=2)
+    threshold = unseen_threshold(unseen, references, rate=0.05)
+    _, cosine = nearest(unseen, references)
+    assert (cosine >= threshold).sum() == 10
+    assert (cosine >= threshold - 1e-6).sum() == 11
+
+
+def test_a_rate_that_the_unseen_faces_cannot_resolve_is_refused():
+    with pytest.raises(DataError, match="hold out more"):
+        unseen_threshold(random_features(40), random_features(10), rate=0.05)
+    with pytest.raises(DataError, match="between 0 and 1"):
+        unseen_threshold(random_features(40), random_features(10), rate=0.0)

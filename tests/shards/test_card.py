@@ -37,7 +37,7 @@ def facts() -> Facts:
             images=3003,
             references=500,
             embedder="judge",
-            fmr=1e-4,
+            basis="1e-4 of the real non-mated pairs reach it",
             threshold=0.345678,
             judged={shard.name: shard.sha256 for shard in SHARDS},
             leaks=(Leak(key="k", reason=Reason.EMBEDDING, real_key="r", cosine=0.5),),

@@ -1,0 +1,184 @@
+"""The report's measured sections: each reads what its stage left and says it in numbers, plots and a sentence.
+
+A section is None where its stage is no part of the run, or has not finished.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jobs.report_faces import REASONS, closest_pairs
+from jobs.report_plots import (
+    BLUE,
+    GRAY,
+    INK,
+    ORANGE,
+    accuracy_plot,
+    curves_plot,
+    dropped_plot,
+    roc_plot,
+    score_plot,
+    similarity_plot,
+)
+from jobs.stage import Run
+from shards.shard_set import ShardSet
+from slurm.files import read_json
+
+Section = dict[str, Any] | None
+EMBEDDER, SYNTHETIC_NET, UNTRAINED = "embedder", "synthetic", "untrained"  # the models of the evaluate stage
+COLORS = {UNTRAINED: GRAY, EMBEDDER: BLUE, SYNTHETIC_NET: ORANGE}
+
+
+def summary(run: Run, stage: str) -> dict[str, Any] | None:
+    """The stage's summary; None where it is no part of the run or has not finished."""
+    return read_json(run.stage_folder(stage).summary) if run.asks_for(stage) else None
+
+
+def similarity(synthetic: ShardSet) -> Section:
+    """Wished and measured similarity of every generated face."""
+    measured: dict[float, list[float]] = {}
+    for record in synthetic.records():
+        measured.setdefault(record["m"], []).append(record["measured_cosine"])
+    cosines = {m: np.asarray(measured[m]) for m in sorted(measured)}
+    wishes = np.repeat(list(cosines), [len(values) for values in cosines.values()])
+    values = np.concatenate(list(cosines.values()))
+    varied = len(cosines) > 1 and values.std() > 0
+    return {
+        "plot": similarity_plot(cosines),
+        "rows": [
+            {"m": m, "images": len(found), "mean": found.mean(), "std": found.std()} for m, found in cosines.items()
+        ],
+        "correlation": float(np.corrcoef(wishes, values)[0, 1]) if varied else None,
+    }
+
+
+def training(run: Run) -> Section:
+    """Curves of the denoiser and of the recognition nets."""
+    plots = []
+    denoiser = _metrics(run, "train-diffusion")
+    if denoiser:
+        losses = {"loss": (_curve(denoiser, "loss"), INK), "noise MSE": (_curve(denoiser, "mse"), GRAY)}
+        match = {
+            "cosine": (_curve(denoiser, "cosine"), ORANGE),
+            "similarity term": (_curve(denoiser, "similarity"), INK),
+            "reconstruction term": (_curve(denoiser, "reconstruction"), GRAY),
+        }
+        plots += [
+            {
+                "caption": "Denoiser: the loss of eq. 14, and its noise MSE.",
+                "svg": curves_plot(losses, what="denoiser loss", log=True),
+            },
+            {
+                "caption": "Denoiser: cosine of the predicted face to its condition, and the terms of eq. 11 and 12.",
+                "svg": curves_plot(match, what="value"),
+            },
+        ]
+    nets = {
+        model: (_metrics(run, stage), color)
+        for model, stage, color in (
+            (EMBEDDER, "train-embedder", BLUE),
+            (SYNTHETIC_NET, "train-recognition", ORANGE),
+        )
+    }
+    nets = {model: net for model, net in nets.items() if net[0]}
+    for field, what in (("loss", "loss"), ("accuracy_with_margin", "accuracy with margin")) if nets else ():
+        curves = {_name(run, model): (_curve(lines, field), color) for model, (lines, color) in nets.items()}
+        plots.append({"caption": f"Recognition nets: {what} in training.", "svg": curves_plot(curves, what=what)})
+    return {"plots": plots} if plots else None
+
+
+def verification(run: Run) -> Section:
+    """Accuracy of every model on pairs of people nobody trained on."""
+    done = summary(run, "evaluate")
+    found: dict[str, dict[str, Any]] = done["figures"]["verification"] if done else {}
+    models = {model: {**found[model], "name": _name(run, model)} for model in COLORS if model in found}
+    if not models:
+        return None
+    folder = run.stage_folder("evaluate")
+    rocs = {model: read_json(folder.output(f"verify-{model}.json"))["roc"] for model in models}
+    pairs, people = models[UNTRAINED]["pairs"], models[UNTRAINED]["people"]
+    return {
+        "models": models,
+        "pairs": pairs,
+        "people": people,
+        "gaps": _gaps(models),
+        "bars": accuracy_plot(
+            [(found["name"], found["accuracy"], found["std"], COLORS[model]) for model, found in models.items()]
+        ),
+        "roc": roc_plot(
+            {models[model]["name"]: ((roc["far"], roc["tar"]), COLORS[model]) for model, roc in rocs.items()},
+            pairs=pairs // 2,
+        ),
+    }
+
+
+def scores(run: Run) -> Section:
+    """Mated and non-mated cosines under E_id, of the real and of the synthetic set."""
+    done = summary(run, "evaluate")
+    if not done:
+        return None
+    folder = run.stage_folder("evaluate")
+    parts = {kind: read_json(folder.output(f"scores-{kind}.json")) for kind in ("real", "synthetic")}
+    shares = {
+        kind: {side: np.asarray(part[side]) / max(1, sum(part[side])) for side in ("mated", "non_mated")}
+        for kind, part in parts.items()
+    }
+    top = 1.08 * max(share.max() for sides in shares.values() for share in sides.values())
+    sets = {
+        kind: {
+            **parts[kind]["figures"],
+            "images": parts[kind]["images"],
+            "plot": score_plot(parts[kind]["bins"], **shares[kind], color=color, top=top),
+        }
+        for kind, color in (("real", BLUE), ("synthetic", ORANGE))
+    }
+    return {"sets": sets, "kl": done["figures"]["kl_synthetic_to_real"]}
+
+
+def audit(run: Run, *, synthetic: ShardSet, real: ShardSet) -> Section:
+    """The verdict, why faces were dropped, and the closest pairs to look at."""
+    done = summary(run, "audit")
+    if not done:
+        return None
+    verdict = read_json(run.stage_folder("audit").output("verdict.json"))
+    return {
+        **{name: verdict[name] for name in ("passed", "images", "references", "threshold", "basis")},
+        "dropped": len(verdict["dropped"]),
+        "allowed": run.section("audit").max_dropped_fraction,
+        "reasons": [{"text": text, "images": verdict["counts"][reason]} for reason, text in REASONS.items()],
+        "by_m": dropped_plot(done["figures"]["leak_rate_by_m"]) if verdict["dropped"] else None,
+        "pairs": closest_pairs(verdict["leaks"], synthetic=synthetic, real=real),
+    }
+
+
+def _gaps(models: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Points of accuracy by which the synthetic net is above (below: negative) each other model."""
+    if SYNTHETIC_NET not in models:
+        return {}
+    own = models[SYNTHETIC_NET]["accuracy"]
+    return {model: 100 * (own - figures["accuracy"]) for model, figures in models.items() if model != SYNTHETIC_NET}
+
+
+def _name(run: Run, model: str) -> str:
+    """A model as people call it."""
+    if model == UNTRAINED:
+        return "untrained"
+    if model == EMBEDDER:
+        return "given as E_id" if run.config.embedder.weights else "trained on real"
+    return "trained on " + " + ".join(run.section("train-recognition").sets)
+
+
+def _metrics(run: Run, stage: str) -> list[dict[str, float]]:
+    path = run.stage_folder(stage).metrics
+    if not run.asks_for(stage) or not path.exists():
+        return []
+    lines = path.read_text().splitlines()
+    return [json.loads(line) for line in lines if line.endswith("}")]  # a killed writer may leave half a line
+
+
+def _curve(lines: Sequence[Mapping[str, float]], field: str) -> tuple[list[float], list[float]]:
+    return [line["images"] for line in lines], [line[field] for line in lines]
