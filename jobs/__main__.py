@@ -34,7 +34,11 @@ Resume is the same command again. Results are in runs/<name>/<stage>/; the page 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, run, and exit: 0 done, 1 not done or failed, 2 wrong usage or config, 130 interrupted."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, more = parser.parse_known_args(arguments)  # argparse takes no key=value behind an option by itself
+    if any(text.startswith("-") for text in more):
+        parser.error(f"unknown option: {' '.join(more)}")
+    options.overrides += more
     os.umask(0o077)  # runs hold private faces
     _set_up_logging()
     try:

@@ -11,7 +11,7 @@ import numpy as np
 
 from jobs.generate_faces import SYNTHETIC
 from jobs.make_identities import INQUIRIES
-from jobs.shard_faces import REAL
+from jobs.shard_faces import HELD_OUT, REAL
 from jobs.stage import Run
 from shards.shard_set import ShardSet
 
@@ -61,6 +61,12 @@ class Pair:
 
 def real_set(run: Run) -> ShardSet:
     return ShardSet(run.outputs("shard", prefix=f"{REAL}-", suffix=".tar"))
+
+
+def held_out_set(run: Run) -> ShardSet | None:
+    """The faces kept for verification; None where nobody was held out."""
+    tars = run.outputs("shard", prefix=f"{HELD_OUT}-", suffix=".tar")
+    return ShardSet(tars) if tars else None
 
 
 def synthetic_set(run: Run) -> ShardSet:

@@ -10,7 +10,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from jobs import report_sections as sections
-from jobs.report_faces import face_grid, real_faces, real_set, synthetic_set
+from jobs.report_faces import face_grid, held_out_set, real_faces, real_set, synthetic_set
 from jobs.report_sections import Section, summary
 from jobs.stage import Run
 from slurm.files import read_json
@@ -27,6 +27,7 @@ def render(run: Run) -> bytes:
     generated, sharded = summary(run, "generate"), summary(run, "shard")
     synthetic = synthetic_set(run) if generated else None
     real = real_set(run) if sharded else None
+    held_out = held_out_set(run) if sharded else None
     environment = Environment(
         loader=PackageLoader("jobs", "templates"),
         autoescape=True,
@@ -35,7 +36,7 @@ def render(run: Run) -> bytes:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "count": count,
+        "number": number,
         "percent": percent,
         "decimal": decimal,
         "points": points,
@@ -47,6 +48,8 @@ def render(run: Run) -> bytes:
         seed=run.seed,
         chain=chain(run),
         head=head(run),
+        real=real,
+        held_out=held_out,
         coarse=bool(sharded) and run.section("shard").image_size < COARSE_PIXELS,
         grid=face_grid(run, synthetic) if synthetic else None,
         real_faces=real_faces(real) if real else [],
@@ -63,12 +66,11 @@ def render(run: Run) -> bytes:
 
 
 def head(run: Run) -> dict[str, Any]:
-    """What the opening sentences and the tiles are made of: four summaries and what follows from them."""
+    """What the opening sentences and the tiles are made of: summaries and what follows from them."""
     trained = summary(run, "train-diffusion")
     # From the rate, not the clock: a resumed training's clock holds its last attempt only.
     rate = trained["figures"]["images_per_second"] if trained else 0.0
     return {
-        "shard": summary(run, "shard"),
         "trained": trained,
         "training_seconds": trained["images_out"] / rate if trained and rate else None,
         "generate": summary(run, "generate"),
@@ -111,7 +113,7 @@ def config_text(run: Run) -> str:
     return yaml.safe_dump({name: value for name, value in fields.items() if value is not None}, sort_keys=False)
 
 
-def count(value: int) -> str:
+def number(value: int) -> str:
     return f"{value:,}"
 
 

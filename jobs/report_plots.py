@@ -1,6 +1,6 @@
 """The report's plots as inline SVG: text stays text, colors are the page's CSS variables, equal data give equal bytes.
 
-Drawn small (5 inches wide, 9 points), so that a plot fills half a page on a desk and a whole phone, legible on both.
+Drawn small (4.6 inches wide, 9 points), so that a plot fills half a page on a desk and a whole phone, legible on both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from markupsafe import Markup
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import EngFormatter, LogLocator
 
 INK, MUTED, LINE = "#1c2430", "#5f6b7a", "#d5dae1"
 BLUE, ORANGE, GRAY = "#2563a8", "#c2591b", "#8791a0"  # real, synthetic, and what both are held against
@@ -86,7 +86,7 @@ def curves_plot(curves: Mapping[str, tuple[Curve, str]], *, what: str, log: bool
         for name, ((images, values), color) in curves.items():
             axes.plot(images, values, color=color, label=name)
         axes.set(xlabel="training images", ylabel=what, xlim=(0, None))
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value else "0")
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 14k, 5M
         if log:
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -118,7 +118,8 @@ def roc_plot(curves: Mapping[str, tuple[Curve, str]], *, pairs: int) -> Markup:
     """Named ((far, tar), color) pairs; false accept rates on a log axis from one pair in `pairs` (non-mated) on."""
     with _plot(height=3.2) as (figure, axes):
         for name, ((far, tar), color) in curves.items():
-            axes.plot(np.maximum(far, 1 / pairs), tar, color=color, label=name, drawstyle="steps-post")
+            first = max(0, int(np.searchsorted(far, 1 / pairs)) - 1)  # the last point left of the axis
+            axes.plot(np.maximum(far, 1 / pairs)[first:], tar[first:], color=color, label=name, drawstyle="steps-post")
         axes.set(xscale="log", xlim=(1 / pairs, 1), ylim=(0, 1.02))
         axes.set(xlabel="false accept rate (FAR)", ylabel="true accept rate (TAR)")
         for axis in (axes.xaxis, axes.yaxis):
@@ -173,7 +174,7 @@ def _percent(value: float, _: float = 0) -> str:
 @contextmanager
 def _plot(*, height: float = 2.9) -> Iterator[tuple[Figure, Axes]]:
     with style.context(("default", SETTINGS)):  # whatever the user's own matplotlibrc says
-        figure = Figure(figsize=(5.0, height), layout="constrained")
+        figure = Figure(figsize=(4.6, height), layout="constrained")
         yield figure, figure.subplots()
 
 

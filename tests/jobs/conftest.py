@@ -1,0 +1,96 @@
+"""One small run of the whole chain, made once per test session by the real command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+PEOPLE, PHOTOS, SIZE = 8, 6, 16
+CONFIG = """
+name: tiny
+seed: 3
+shard: {faces: faces, image_size: 16, shard_images: 20, held_out_identities: 3, max_bad_fraction: 0.1}
+train-embedder:
+  sets: [real]
+  recognition: {net: ir_tiny, embedding: 32, image_size: 16}
+  margin: {kind: cosface, scale: 16, margin: 0.1}
+  epochs: 4
+  batch: 8
+  drop_after_epochs: [3]
+  log_images: 16
+embed: {}
+train-diffusion:
+  denoiser: {preset: tiny32, image_size: 16, multipliers: [1, 1], attention_levels: [1]}
+  images: 64
+  batch: 8
+  checkpoint_images: 32
+  log_images: 16
+identities: {source: denoiser, count: 4, candidates: 6, block: 3, max_cosine: 1.0, steps: 2}
+generate: {images_per_identity: 4, similarity: [0.0, 1.0], steps: 2, identities_per_shard: 2}
+train-recognition:
+  recognition: {net: ir_tiny, embedding: 32, image_size: 16}
+  margin: {kind: cosface, scale: 16, margin: 0.1}
+  epochs: 2
+  batch: 8
+  drop_after_epochs: [1]
+  log_images: 8
+evaluate: {}
+audit: {false_alarms: 0.3, max_dropped_fraction: 1.0}
+publish:
+  set_name: tiny-set
+  creator: the tests
+  license: LicenseRef-test
+  consent: Drawn by a program; nobody was photographed.
+report: {title: Tiny run}
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyRun:
+    """A finished run: its config file, as a user wrote it, and its run folder."""
+
+    config: Path
+    folder: Path
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    """Every stage done, one broken photo among the inputs. Read it; copy it before changing it."""
+    root = tmp_path_factory.mktemp("tiny")
+    _draw_faces(root / "faces")
+    config = root / "configs" / "tiny.yaml"
+    config.parent.mkdir()
+    config.write_text(CONFIG)
+    cluster = root / "configs" / "one_core.yaml"
+    cluster.write_text("array: {ranks: 1}\ntrain: {cpus: 1}\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs", "all", str(config), "--cluster", str(cluster)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return TinyRun(config=config, folder=root / "runs" / "tiny")
+
+
+def _draw_faces(folder: Path) -> None:
+    """People as smooth patterns of their own; photos of one differ in brightness and noise."""
+    for person in range(PEOPLE):
+        draw = np.random.default_rng(person)
+        pattern = np.asarray(
+            Image.fromarray(draw.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((SIZE, SIZE)), np.float32
+        )
+        home = folder / f"person-{person}"
+        home.mkdir(parents=True)
+        for photo in range(PHOTOS):
+            pixels = pattern * draw.uniform(0.7, 1.0) + draw.normal(0, 6, pattern.shape)
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(home / f"{photo}.png")
+    (folder / "person-0" / "empty.jpg").touch()
