@@ -59,25 +59,38 @@ def only_launcher(run: Run) -> Iterator[None]:
 def run_local(run: Run, stages: Sequence[Stage]) -> None:
     """Bring the stages to their end, one after the other, each as local processes.
 
+    A failed stage stops what needs it and nothing else: the report is also made of a run that was not published.
+
     Raises:
-        RunError: a rank failed; the message names it and its log.
+        RunError: a stage failed; the message names the rank and its log.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once the ranks have saved their work.
     """
     signal.signal(signal.SIGTERM, _as_interrupt)
+    failed: dict[str, RunError] = {}
     for stage in stages:
-        reason = run.why_not_finished(stage)
-        if reason is None:
-            log.info("%s: done already", stage.name)
-            continue
-        _write_plan(run, stage)
-        started = time.monotonic()
-        _LocalStage(run, stage).work()
-        left = run.why_not_finished(stage)
-        if left is not None:
-            raise RunError(
-                f"{stage.name}: ended, but is not finished ({left}); see {run.stage_folder(stage.name).logs}"
-            )
-        log.info("%s: finished in %.1f s", stage.name, time.monotonic() - started)
+        lacking = failed.keys() & set(stage.needs(run))
+        try:
+            if lacking:
+                raise RunError(f"{stage.name}: not run, it needs {', '.join(sorted(lacking))}")
+            _run_local_stage(run, stage)
+        except RunError as error:
+            log.error("%s", error)
+            failed[stage.name] = error
+    if failed:
+        raise next(iter(failed.values()))
+
+
+def _run_local_stage(run: Run, stage: Stage) -> None:
+    if run.why_not_finished(stage) is None:
+        log.info("%s: done already", stage.name)
+        return
+    _write_plan(run, stage)
+    started = time.monotonic()
+    _LocalStage(run, stage).work()
+    left = run.why_not_finished(stage)
+    if left is not None:
+        raise RunError(f"{stage.name}: ended, but is not finished ({left}); see {run.stage_folder(stage.name).logs}")
+    log.info("%s: finished in %.1f s", stage.name, time.monotonic() - started)
 
 
 def _write_plan(run: Run, stage: Stage) -> None:

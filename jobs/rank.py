@@ -62,7 +62,14 @@ class Work:
         self.rank.beat.update(images=self.rank.images, unit=self.number, **values)
         self.rank.stop.check()
 
-    def done(self, *, images: int, counts: dict[str, int] | None = None, figures: dict[str, Any] | None = None) -> None:
+    def done(
+        self,
+        *,
+        images: int,
+        counts: dict[str, int] | None = None,
+        figures: dict[str, Any] | None = None,
+        earlier_seconds: float = 0.0,
+    ) -> None:
         """Certify the unit: `images` came out, `counts` says what became of the inputs."""
         marker = Marker(
             unit=self.number,
@@ -72,6 +79,7 @@ class Work:
             images=images,
             started=self._started,
             ended=time.time(),
+            earlier_seconds=earlier_seconds,
             worker={"rank": self.rank.index, **this_worker()},
             figures=figures or {},
         )
@@ -134,6 +142,7 @@ def finish_if_last(run: Run, stage: Stage) -> bool:
     for marker in markers:
         counts.update(marker.counts)
     seconds = _covered([(marker.started, marker.ended) for marker in markers])
+    seconds += sum(marker.earlier_seconds for marker in markers)
     images = sum(marker.images for marker in markers) if end.images_out is None else end.images_out
     summary = {
         "stage": stage.name,

@@ -23,7 +23,7 @@ REASONS = {
     "exact_mirrored": "the same pixels as a mirrored real face",
     "near_pixels": "nearly the same pixels as a real face",
     "near_mirrored": "nearly the same pixels as a mirrored real face",
-    "embedding": "cosine to a real face at or above the threshold",
+    "too_similar": "cosine to a real face at or above the threshold",
 }  # in order of strictness
 
 

@@ -68,11 +68,9 @@ def render(run: Run) -> bytes:
 def head(run: Run) -> dict[str, Any]:
     """What the opening sentences and the tiles are made of: summaries and what follows from them."""
     trained = summary(run, "train-diffusion")
-    # From the rate, not the clock: a resumed training's clock holds its last attempt only.
-    rate = trained["figures"]["images_per_second"] if trained else 0.0
     return {
         "trained": trained,
-        "training_seconds": trained["images_out"] / rate if trained and rate else None,
+        "training_seconds": trained["wall_seconds"] if trained else None,
         "generate": summary(run, "generate"),
         "publish": summary(run, "publish"),
         "faces": Path(run.section("shard").faces).name if run.asks_for("shard") else "",
@@ -91,7 +89,7 @@ def chain(run: Run) -> list[dict[str, Any]]:
         if done:
             row["outcomes"] = {name.replace("_", " "): number for name, number in done["counts"].items() if number}
             row["adds_up"] = sum(done["counts"].values()) == done["images_in"]
-            row["rate"] = done["figures"].get("images_per_second", done["images_per_second"])
+            row["rate"] = done["images_per_second"]
             row["resumed_after"] = done["figures"].get("resumed_after_images", 0)
         rows.append(row)
     return rows

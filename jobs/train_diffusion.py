@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -98,7 +97,6 @@ def train(run: Run, rank: Rank, work: Work) -> None:
     images = state.restore()
     metrics = Metrics(rank.folder.metrics, images=images) if world.rank == 0 else None
     watch = Watch(rank, world, total=config.images)
-    started = time.monotonic()
     start_images = images
 
     order = derive(run.seed, "diffusion order")
@@ -169,12 +167,12 @@ def train(run: Run, rank: Rank, work: Work) -> None:
         work.done(
             images=images,
             counts={"trained": images},
+            earlier_seconds=state.earlier_seconds,
             figures={
                 "loss": loss if images > start_images else None,
                 "parameters": net,
                 "adapter_parameters": adapter,
                 "world_size": world.size,
-                "images_per_second": round((images - start_images) / (time.monotonic() - started), 2),
                 "resumed_after_images": start_images,
             },
         )

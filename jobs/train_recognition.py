@@ -5,7 +5,6 @@ The same code trains E_id on the real faces where the user brings no weights (th
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
@@ -117,7 +116,7 @@ def train(run: Run, rank: Rank, work: Work) -> None:
     images = state.restore()
     metrics = Metrics(rank.folder.metrics, images=images) if world.rank == 0 else None
     watch = Watch(rank, world, total=total)
-    started, start_images = time.monotonic(), images
+    start_images = images
 
     order = derive(run.seed, f"{rank.stage.name} order")
     stream = batches(
@@ -167,12 +166,12 @@ def train(run: Run, rank: Rank, work: Work) -> None:
         work.done(
             images=images,
             counts={"trained": images},
+            earlier_seconds=state.earlier_seconds,
             figures={
                 "classes": classes,
                 "images_in_set": len(shards),
                 "parameters": sum(parameter.numel() for parameter in backbone.parameters()),
                 "world_size": world.size,
-                "images_per_second": round((images - start_images) / (time.monotonic() - started), 2),
                 "resumed_after_images": start_images,
             },
         )

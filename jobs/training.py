@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import socket
+import time
 import warnings
 import zlib
 from collections.abc import Iterable, Mapping
@@ -31,7 +32,7 @@ from slurm.files import publish
 from slurm.stop import Stopped
 
 log = logging.getLogger(__name__)
-STATE = "state.safetensors"
+STATE, CLOCK = "state.safetensors", "clock.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +135,8 @@ class TrainingState:
         world: World,
     ) -> None:
         self.checkpoints, self.modules, self.optimizer, self.world = checkpoints, modules, optimizer, world
+        self.earlier_seconds = 0.0  # of training in the attempts this one goes on from
+        self._started = time.monotonic()
 
     def save(self, images: int) -> None:
         """Commit everything as one whole checkpoint after `images` images; rank 0 writes, the others hold the same."""
@@ -145,7 +148,9 @@ class TrainingState:
         for number, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in state.items() if tensor is not None}
         whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        self.checkpoints.save(images, files={STATE: safetensors.torch.save(whole)})
+        seconds = {"seconds": self.earlier_seconds + time.monotonic() - self._started}
+        files = {STATE: safetensors.torch.save(whole), CLOCK: json.dumps(seconds).encode()}
+        self.checkpoints.save(images, files=files)
 
     def restore(self) -> int:
         """Load the newest whole checkpoint; returns its image count, 0 if there is none.
@@ -157,7 +162,9 @@ class TrainingState:
         images = int(self.world.total(count).item())
         if images == 0:
             return 0
-        tensors = safetensors.torch.load(self.checkpoints.at(images).read(STATE))
+        checkpoint = self.checkpoints.at(images)
+        self.earlier_seconds = json.loads(checkpoint.read(CLOCK))["seconds"]
+        tensors = safetensors.torch.load(checkpoint.read(STATE))
         for prefix, module in self.modules.items():
             module.load_state_dict(_under(tensors, prefix))
         state: dict[int, dict[str, Tensor]] = {}

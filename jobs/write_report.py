@@ -22,8 +22,8 @@ def plan(run: Run) -> list[Unit]:
 
 
 def needs(run: Run) -> tuple[str, ...]:
-    """Everything else the config asks for."""
-    return tuple(name for name in run.stages if name != "report" and run.asks_for(name))
+    """Everything else the config asks for; not publish, as a failed audit is when people want the page most."""
+    return tuple(name for name in run.stages if name not in ("publish", "report") and run.asks_for(name))
 
 
 def run_rank(run: Run, rank: Rank) -> None:

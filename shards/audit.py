@@ -33,7 +33,7 @@ class Reason(StrEnum):
     EXACT_MIRRORED = "exact_mirrored"
     NEAR_PIXELS = "near_pixels"
     NEAR_MIRRORED = "near_mirrored"
-    EMBEDDING = "embedding"
+    TOO_SIMILAR = "too_similar"  # to the embedder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +143,7 @@ def embedding_leaks(
     """
     index, cosine = nearest(features, real_features)
     return [
-        Leak(key=keys[row], reason=Reason.EMBEDDING, real_key=real_keys[index[row]], cosine=float(cosine[row]))
+        Leak(key=keys[row], reason=Reason.TOO_SIMILAR, real_key=real_keys[index[row]], cosine=float(cosine[row]))
         for row in map(int, np.flatnonzero(cosine >= threshold))
     ]
 

@@ -21,6 +21,7 @@ class Marker:
     images: int  # images that came out
     started: float  # seconds since the epoch, on the worker's clock: for people, never for decisions
     ended: float
+    earlier_seconds: float = 0.0  # spent by stopped attempts whose work this one went on from
     worker: dict[str, Any] = field(default_factory=dict)  # rank, host, pid, job id, restarts
     figures: dict[str, Any] = field(default_factory=dict)  # what the stage measured
 

@@ -135,9 +135,9 @@ def test_the_worst_pairs_come_first_and_each_synthetic_face_once(copied: Run) ->
     synthetic, real = synthetic_set(copied), real_set(copied)
     first, second, third = synthetic.keys[:3]
     leaks = [
-        {"key": first, "reason": "embedding", "real_key": real.keys[0], "cosine": 0.7},
-        {"key": second, "reason": "embedding", "real_key": real.keys[1], "cosine": 0.9},
-        {"key": second, "reason": "embedding", "real_key": real.keys[2], "cosine": 0.8},
+        {"key": first, "reason": "too_similar", "real_key": real.keys[0], "cosine": 0.7},
+        {"key": second, "reason": "too_similar", "real_key": real.keys[1], "cosine": 0.9},
+        {"key": second, "reason": "too_similar", "real_key": real.keys[2], "cosine": 0.8},
         {"key": third, "reason": "near_mirrored", "real_key": real.keys[3], "cosine": None},
     ]
     pairs = closest_pairs(leaks, synthetic=synthetic, real=real)

@@ -131,15 +131,15 @@ def test_embeddings_at_or_above_the_threshold_leak():
         ["x", "y", "z"], features=synthetic, real_keys=["a", "b", "c"], real_features=real, threshold=0.7
     )
     assert [(leak.key, leak.reason, leak.real_key) for leak in leaks] == [
-        ("x", Reason.EMBEDDING, "a"),
-        ("y", Reason.EMBEDDING, "b"),
+        ("x", Reason.TOO_SIMILAR, "a"),
+        ("y", Reason.TOO_SIMILAR, "b"),
     ]
     assert [leak.cosine for leak in leaks] == pytest.approx([0.5**0.5, 1])
 
 
 def test_a_verdict_lists_what_to_drop_and_is_json():
     leaks = (
-        Leak(key="b", reason=Reason.EMBEDDING, real_key="r", cosine=0.9),
+        Leak(key="b", reason=Reason.TOO_SIMILAR, real_key="r", cosine=0.9),
         Leak(key="a", reason=Reason.EXACT_PIXELS, real_key="r"),
         Leak(key="b", reason=Reason.NEAR_PIXELS, real_key="r"),
     )
@@ -155,7 +155,7 @@ def test_a_verdict_lists_what_to_drop_and_is_json():
         "near_mirrored": 0,
         "embedding": 1,
     }
-    assert record["leaks"][0] == {"key": "b", "reason": "embedding", "real_key": "r", "cosine": 0.9}
+    assert record["leaks"][0] == {"key": "b", "reason": "too_similar", "real_key": "r", "cosine": 0.9}
     assert record["judged"] == {"x.tar": "00"}
 
 

@@ -40,7 +40,7 @@ def facts() -> Facts:
             basis="1e-4 of the real non-mated pairs reach it",
             threshold=0.345678,
             judged={shard.name: shard.sha256 for shard in SHARDS},
-            leaks=(Leak(key="k", reason=Reason.EMBEDDING, real_key="r", cosine=0.5),),
+            leaks=(Leak(key="k", reason=Reason.TOO_SIMILAR, real_key="r", cosine=0.5),),
         ),
         manifest=Manifest.of(SHARDS, private=False),
     )
