@@ -38,7 +38,7 @@ data/orl: | $(VENV)/.ready
 	$(BIN)/python -m jobs.fetch_demo_faces $@
 
 demo: setup data/orl ## the whole chain on 400 real faces, on this machine; again: resumes; result: runs/demo/report/index.html
-	$(CEMIFACE) all configs/demo.yaml --cluster configs/cluster/local.yaml $(SET)
+	$(CEMIFACE) all configs/demo.yaml $(SET)
 
 all: setup ## the whole chain of CONFIG on CLUSTER
 	$(CEMIFACE) all $(CONFIG) --cluster $(CLUSTER) $(SET)

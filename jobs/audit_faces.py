@@ -91,8 +91,8 @@ def _threshold(run: Run, real: MergedEmbeddings, *, embedder: Embedder) -> tuple
     unseen, _ = embed(shards, embedder=embedder, batch=config.batch, progress=lambda images: None)
     threshold = unseen_threshold(unseen, real.features, rate=config.false_alarms)
     return threshold, (
-        f"{config.false_alarms:.0%} of {len(shards)} faces of {len(shards.classes)} real people who were not trained on "
-        "are as close to a training face"
+        f"{config.false_alarms:.0%} of {len(shards)} faces of {len(shards.classes)} real people "
+        "who were not trained on are as close to a training face"
     )
 
 

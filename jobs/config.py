@@ -19,6 +19,7 @@ from slurm.cluster import Cluster
 from slurm.files import publish
 from slurm.run_folder import RunFolder
 
+LOCAL_CLUSTER = "configs/cluster/local.yaml"  # of the project root; what runs use unless told otherwise
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 PathText = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=1000)]
 
@@ -52,8 +53,10 @@ def load_run(config: Path, *, overrides: Sequence[str] = (), cluster: Path | Non
     for field, value in _parse_overrides(overrides):
         _set(fields, field, value)
     experiment = _validate(Experiment, fields, source=str(config))
-    site = _validate(Cluster, read_yaml(cluster), source=str(cluster)) if cluster else Cluster()
     root = Path(experiment.root).expanduser() if experiment.root else _project_root(config)
+    if cluster is None and (root / LOCAL_CLUSTER).exists():
+        cluster = root / LOCAL_CLUSTER
+    site = _validate(Cluster, read_yaml(cluster), source=str(cluster)) if cluster else Cluster()
     run = Run(config=experiment, stages=STAGES, cluster=site, root=root.absolute())
     _check_chain(run)
     return run

@@ -16,9 +16,9 @@ from shards.audit import (
     embedding_leaks,
     fingerprint,
     impostor_threshold,
-    unseen_threshold,
     nearest,
     pixel_leaks,
+    unseen_threshold,
 )
 from shards.centers import normalized
 from shards.errors import DataError
