@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from jobs.config import load_run
-from jobs.launch import only_launcher, prepare, run_local, submit
+from jobs.launch import launch
 from jobs.rank import LOG_FORMAT
 from jobs.show import show_log, show_plan, show_status, verify
 from jobs.stage import Run
@@ -69,13 +69,8 @@ def _execute(options: argparse.Namespace, run: Run) -> bool:
     stages = run.chain if options.command == "all" else (STAGES[options.command],)
     if options.command != "all" and run.section(options.command) is None:
         _fail(f"{options.config}: has no section `{options.command}:`; add one", code=2)
-    prepare(run)
-    with only_launcher(run):
-        if run.cluster.executor == "slurm":
-            submit(run, stages)
-            return True
-        run_local(run, stages)
-    if options.command == "all":
+    launch(run, stages)
+    if options.command == "all" and run.cluster.executor == "local":
         show_status(run, console)
     return True
 
@@ -98,10 +93,16 @@ def _parser() -> argparse.ArgumentParser:
         if name == "logs":
             command.add_argument("stage", choices=STAGES, metavar="STAGE", help="one of: " + ", ".join(STAGES))
             command.add_argument("--rank", type=int, default=None, help="one rank only (default: all)")
-            command.add_argument("--lines", type=int, default=20, help="how many lines from the end (default: 20)")
+            command.add_argument("--lines", type=_count, default=20, help="how many lines from the end (default: 20)")
         command.add_argument("--cluster", type=Path, metavar="FILE", help="cluster file (default: this machine)")
         command.add_argument("overrides", nargs="*", metavar="key=value", help="config fields, e.g. generate.steps=10")
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text}, allowed: 1 or more")
+    return int(text)
 
 
 def _set_up_logging() -> None:

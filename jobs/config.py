@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from slurm.files import publish
 from slurm.run_folder import RunFolder
 
 LOCAL_CLUSTER = "configs/cluster/local.yaml"  # of the project root; what runs use unless told otherwise
+MAX_SHOWN = 60  # characters of a refused value
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 PathText = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=1000)]
 
@@ -119,6 +121,7 @@ def _one_line(error: ValidationError, model: type[BaseModel], fields: dict[str, 
     details = error.errors(include_url=False)
     first = details[0]
     field = ".".join(str(part) for part in first["loc"])
+    settable = ".".join(str(part) for part in takewhile(lambda part: isinstance(part, str), first["loc"]))
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
     if first["type"] == "extra_forbidden":
         known = _names_at(model, first["loc"][:-1])
@@ -127,12 +130,12 @@ def _one_line(error: ValidationError, model: type[BaseModel], fields: dict[str, 
         return f"{field}: unknown field; {hint}{more}"
     if first["type"] == "missing":
         return f"{field}: is missing; add it{more}"
-    if (
-        first["type"] == "value_error"
-    ):  # a rule about several fields; its own text says which, what was got, what may be
+    if first["type"] == "value_error":  # a rule about several fields; its text says the rest
         return f"{field}.{first['msg'].removeprefix('Value error, ')}; change it in the file{more}"
     allowed = first["msg"].removeprefix("Input should be ")
-    return f"{field}: got {first['input']!r}, allowed: {allowed}; change it in the file or with {field}=...{more}"
+    got = repr(first["input"])
+    got = got if len(got) <= MAX_SHOWN else f"{got[:MAX_SHOWN]}..."
+    return f"{field}: got {got}, allowed: {allowed}; change it in the file or with {settable}=...{more}"
 
 
 def _names_at(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
@@ -151,6 +154,9 @@ def _names_at(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
 
 
 def _check_chain(run: Run) -> None:
+    faces = run.path(run.config.shard.faces) if run.config.shard else None
+    if faces and run.folder.root.is_relative_to(faces):
+        raise ConfigError(f"runs: got {run.config.runs}, allowed: a folder outside of shard.faces, {faces}; change it")
     for stage in run.chain:
         for needed in stage.needs(run):
             if not run.asks_for(needed):

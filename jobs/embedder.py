@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.stage import Run, StageConfig
+from jobs.yaml_file import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +28,18 @@ def embedder_needs(run: Run) -> tuple[str, ...]:
 
 
 def embedder_path(run: Run) -> Path:
+    """The weights file of E_id.
+
+    Raises:
+        ConfigError: the config names a file that is not there.
+    """
     weights = run.config.embedder.weights
-    return run.path(weights) if weights else run.stage_folder(TRAINED_HERE).output(WEIGHTS)
+    if not weights:
+        return run.stage_folder(TRAINED_HERE).output(WEIGHTS)
+    path = run.path(weights)
+    if not path.is_file():
+        raise ConfigError(f"embedder.weights: got {path}, no such file; give a recognition net's weights or remove it")
+    return path
 
 
 def load_embedder(run: Run, *, device: torch.device | str = "cpu") -> Embedder:

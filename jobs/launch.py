@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,26 +21,38 @@ from jobs.progress import StageProgress
 from jobs.stage import Run, Stage
 from slurm.beats import read_beats
 from slurm.errors import RunError
-from slurm.files import is_alive, publish_json, read_json
+from slurm.files import is_alive, publish_json, read_json, sweep
 from slurm.provenance import provenance
 from slurm.submit import Payload, start_local, submit_slurm
 
 ENTRY = "jobs.rank:main"
 MAX_RESTARTS = 10  # of one rank within one launch, after it was asked to stop by somebody else
 SECONDS_TO_SAVE = 120.0  # ranks get this long to save their work after Ctrl-C
+SECONDS_AFTER_FAILURE = 10.0  # and the others this long once a rank of their process group has failed
 log = logging.getLogger(__name__)
 
 
-def prepare(run: Run) -> None:
-    """Make the run folder and write down what is about to run."""
+def launch(run: Run, stages: Sequence[Stage]) -> None:
+    """Bring the stages to their end on this machine, or submit them, as the cluster file says.
+
+    Ranks read the config from the run folder, so nothing is written there while ranks of another launch may start.
+    """
     run.folder.create()
-    save_run(run)
-    publish_json(run.folder.provenance, provenance(Path(__file__).parent.parent), replace=True)
+    with _only_launcher(run):
+        if run.cluster.executor == "slurm":
+            _refuse_second_submission(run)
+        sweep(run.folder.root)
+        save_run(run)
+        publish_json(run.folder.provenance, provenance(Path(__file__).parent.parent), replace=True)
+        if run.cluster.executor == "slurm":
+            submit(run, stages)
+        else:
+            run_local(run, stages)
 
 
 @contextmanager
-def only_launcher(run: Run) -> Iterator[None]:
-    """Hold the run's lock while ranks run here; waits for a launch of the same run that is still at work."""
+def _only_launcher(run: Run) -> Iterator[None]:
+    """Hold the run's lock; waits for a launch of the same run that is still at work."""
     handle = os.open(run.folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -49,6 +61,8 @@ def only_launcher(run: Run) -> Iterator[None]:
             holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
             log.info("%s: process %s is at work on this run; waiting for it to end", run.folder.root, holder)
             fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            log.warning("%s: no locks here (%s); do not launch this run twice at once", run.folder.root, error.strerror)
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         yield
@@ -81,6 +95,8 @@ def run_local(run: Run, stages: Sequence[Stage]) -> None:
 
 
 def _run_local_stage(run: Run, stage: Stage) -> None:
+    for name in stage.needs(run):
+        _require_finished(run, name, needed_by=stage)
     if run.why_not_finished(stage) is None:
         log.info("%s: done already", stage.name)
         return
@@ -91,6 +107,13 @@ def _run_local_stage(run: Run, stage: Stage) -> None:
     if left is not None:
         raise RunError(f"{stage.name}: ended, but is not finished ({left}); see {run.stage_folder(stage.name).logs}")
     log.info("%s: finished in %.1f s", stage.name, time.monotonic() - started)
+
+
+def _require_finished(run: Run, name: str, *, needed_by: Stage) -> None:
+    """Refuse to work on outputs of a stage that the present config would make anew."""
+    reason = run.why_not_finished(run.stages[name])
+    if reason is not None:
+        raise RunError(f"{needed_by.name}: needs the stage {name}, which is not finished ({reason}); run {name} first")
 
 
 def _write_plan(run: Run, stage: Stage) -> None:
@@ -110,10 +133,12 @@ class _LocalStage:
         self.processes = run.cluster.train.world_size if stage.distributed else 1
         self.jobs: dict[int, submitit.Job[None]] = {}
         self.restarts = 0
+        self.seconds_to_save = SECONDS_TO_SAVE
 
     def work(self) -> None:
-        for beat in self.folder.beats.glob("*.json"):
-            beat.unlink()
+        # Of earlier launches: what ranks said, and payloads, which submitit names by process ids that come again.
+        for path in (*self.folder.beats.glob("*.json"), *self.folder.submissions.glob("*.pkl")):
+            path.unlink()
         queue = list(range(self.ranks))
         try:
             with StageProgress(self.run, self.stage) as progress:
@@ -124,6 +149,7 @@ class _LocalStage:
                     time.sleep(0.1)
                     progress.update(read_beats(self.folder))
                     queue.extend(self._ended())
+                    self._refuse_to_wait_for_the_dead()
         except KeyboardInterrupt:
             log.info("%s: stopping; the ranks save their work, the same command goes on from there", self.stage.name)
             raise
@@ -146,32 +172,55 @@ class _LocalStage:
             beats = [beat for beat in read_beats(self.folder) if self.stage.distributed or beat["rank"] == rank]
             if beats and all(beat["state"] == "done" for beat in beats):
                 continue
-            failed = next((beat for beat in beats if beat["state"] == "failed"), None)
-            if failed is None and any(beat["state"] == "stopped" for beat in beats):
+            ill = [beat for beat in beats if beat["state"] == "failed"]
+            stopped = [beat for beat in beats if beat["state"] == "stopped"]
+            if stopped and not ill and self.restarts < MAX_RESTARTS:
                 self.restarts += 1
-                if self.restarts <= MAX_RESTARTS:
-                    again.append(rank)
-                    continue
-            raise RunError(self._obituary(rank, failed, output=job.paths.stdout))
+                again.append(rank)
+                continue
+            raise RunError(self._obituary(rank, (*ill, *stopped), output=job.paths.stdout))
         return again
 
-    def _obituary(self, rank: int, beat: dict[str, Any] | None, *, output: Path) -> str:
-        if beat:
-            return f"{self.stage.name} rank {beat['rank']}: {beat['reason']} [log: {self.folder.log(beat['rank'])}]"
+    def _refuse_to_wait_for_the_dead(self) -> None:
+        """One failed rank of a distributed stage is the end of all: the others would wait for it in a collective.
+
+        Raises:
+            RunError: a rank failed; the rest get a short time to leave.
+        """
+        if not self.stage.distributed or not self.jobs:
+            return
+        failed = [beat for beat in read_beats(self.folder) if beat["state"] == "failed"]
+        if failed:
+            self.seconds_to_save = SECONDS_AFTER_FAILURE
+            raise RunError(self._obituary(0, failed, output=self.folder.submissions))
+
+    def _obituary(self, rank: int, last_words: Sequence[dict[str, Any]], *, output: Path) -> str:
+        for beat in last_words:
+            said = beat["reason"] if beat["state"] == "failed" else f"asked to stop too often ({beat['reason']})"
+            return f"{self.stage.name} rank {beat['rank']}: {said} [log: {self.folder.log(beat['rank'])}]"
         return f"{self.stage.name} rank {rank}: died without a word (killed, or out of memory?) [output: {output}]"
 
     def _stop_all(self) -> None:
         """Ask the ranks that still run to save and leave; wait for them, in vain only so long."""
-        if not self.jobs:
-            return
-        pids = [beat["pid"] for beat in read_beats(self.folder) if beat.get("state") == "running"]
-        deadline = time.monotonic() + SECONDS_TO_SAVE
-        for pid in filter(is_alive, pids):
-            os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + self.seconds_to_save
+        asked: set[int] = set()
         while any(not job.done() for job in self.jobs.values()) and time.monotonic() < deadline:
+            # Again and again: a rank that was only just started tells its process id a little later.
+            for pid in self._running() - asked:
+                _signal(pid, signal.SIGTERM)
+                asked.add(pid)
             time.sleep(0.1)
-        for pid in filter(is_alive, pids):
-            os.kill(pid, signal.SIGKILL)
+        for pid in asked & self._running():
+            _signal(pid, signal.SIGKILL)
+
+    def _running(self) -> set[int]:
+        beats = read_beats(self.folder)
+        return {beat["pid"] for beat in beats if beat["state"] == "running" and is_alive(beat["pid"])}
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # it left by itself in this moment
+        os.kill(pid, number)
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:
@@ -179,16 +228,13 @@ def _as_interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def submit(run: Run, stages: Sequence[Stage]) -> dict[str, str]:
-    """Submit the unfinished stages to Slurm as a chain of dependent jobs; returns their job ids by stage.
-
-    Raises:
-        RunError: jobs of an earlier launch of this run are still queued or running.
-    """
+    """Submit the unfinished stages to Slurm as a chain of dependent jobs; returns their job ids by stage."""
     ids: dict[str, str] = {}
     after: str | None = None
     for stage in stages:
-        _refuse_second_launch(run, stage)
-    for stage in stages:
+        for name in stage.needs(run):
+            if run.stages[name] not in stages:
+                _require_finished(run, name, needed_by=stage)
         if after is None and run.why_not_finished(stage) is None:
             continue
         _write_plan(run, stage)
@@ -200,24 +246,30 @@ def submit(run: Run, stages: Sequence[Stage]) -> dict[str, str]:
         ]
         after = submit_slurm(payloads, stage=folder, cluster=run.cluster, distributed=stage.distributed, after=after)
         ids[stage.name] = after
-        publish_json(folder.root / "submission.json", {"job": after, "ranks": ranks}, replace=True)
-        log.info("%s: submitted as job %s, %d rank(s)", stage.name, after, run.cluster.train.world_size
-                 if stage.distributed else ranks)  # fmt: skip
+        publish_json(folder.submission, {"job": after, "ranks": ranks}, replace=True)
+        processes = run.cluster.train.world_size if stage.distributed else ranks
+        log.info("%s: submitted as job %s, %d rank(s)", stage.name, after, processes)
     return ids
 
 
-def _refuse_second_launch(run: Run, stage: Stage) -> None:
-    earlier = read_json(run.stage_folder(stage.name).root / "submission.json")
-    if not isinstance(earlier, dict):
-        return
-    queue = subprocess.run(
-        ["squeue", "--noheader", "--jobs", str(earlier["job"])],  # noqa: S607 (the site's squeue)
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if queue.returncode == 0 and queue.stdout.strip():
-        raise RunError(
-            f"{stage.name}: job {earlier['job']} of an earlier launch is still in the queue; "
-            f"wait for it or end it with `scancel {earlier['job']}`, then run again"
+def _refuse_second_submission(run: Run) -> None:
+    """The jobs of an earlier launch still read the config it wrote.
+
+    Raises:
+        RunError: one of them is queued or running.
+    """
+    for stage in run.chain:
+        earlier = read_json(run.stage_folder(stage.name).submission)
+        if not isinstance(earlier, dict):
+            continue
+        queue = subprocess.run(
+            ["squeue", "--noheader", "--jobs", str(earlier["job"])],  # noqa: S607 (the site's squeue)
+            capture_output=True,
+            text=True,
+            check=False,
         )
+        if queue.returncode == 0 and queue.stdout.strip():
+            raise RunError(
+                f"{stage.name}: job {earlier['job']} of an earlier launch is still in the queue; "
+                f"wait for it or end it with `scancel {earlier['job']}`, then run again"
+            )

@@ -227,7 +227,7 @@ def choose(features: np.ndarray, *, count: int, max_cosine: float, block: int = 
 
 STAGE = Stage(
     name="identities",
-    title="inquiry faces, pairwise below a cosine of 0.3",
+    title="inquiry faces of people who do not exist, pairwise far enough apart",
     config=MakeIdentities,
     needs=needs,
     plan=plan,

@@ -52,7 +52,8 @@ class StageProgress:
         counts = [beat.get("images", 0) for beat in beats]
         images = max(counts, default=0) if self.stage.distributed else sum(counts)
         note = next((beat["note"] for beat in beats if beat.get("note")), "")
-        self._bar.update(self._task, completed=images, note=note)
+        total = self.total or next((beat["total"] for beat in beats if beat.get("total")), None)
+        self._bar.update(self._task, completed=images, total=total, note=note)
         if not self.terminal and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
-            log.info("%s: %d of %s images %s", self.stage.name, images, self.total or "?", note)
+            log.info("%s: %d of %s images %s", self.stage.name, images, total or "?", note)

@@ -18,10 +18,10 @@ import submitit
 from jobs.config import load_run_folder
 from jobs.stage import Run, Stage, Unit
 from jobs.user_errors import USER_ERRORS
-from slurm.beats import Beat, claim, this_worker
+from slurm.beats import Beat, claim, locked, this_worker
 from slurm.errors import RunError
 from slurm.files import Output, Part, digest, publish, publish_json, publishing, sweep
-from slurm.markers import Marker, read_marker, why_not_done, write_marker
+from slurm.markers import Marker, marked_units, read_marker, why_not_done, write_marker
 from slurm.stop import StopFlag, Stopped
 from slurm.submit import Payload
 
@@ -89,11 +89,10 @@ class Work:
 class Rank:
     """One process of a stage. In an array it owns every `count`-th unit; distributed ranks share the one unit."""
 
-    def __init__(self, *, run: Run, stage: Stage, index: int, count: int, stop: StopFlag) -> None:
-        self.run, self.stage, self.index, self.count, self.stop = run, stage, index, count, stop
+    def __init__(self, *, run: Run, stage: Stage, index: int, count: int, stop: StopFlag, beat: Beat) -> None:
+        self.run, self.stage, self.index, self.count, self.stop, self.beat = run, stage, index, count, stop, beat
         self.folder = run.stage_folder(stage.name)
         self.images = 0
-        self.beat = Beat(self.folder, index, worker=this_worker())
         self._common = run.fingerprint(stage, {})
 
     def fingerprint(self, unit: Unit) -> dict[str, Any]:
@@ -103,21 +102,31 @@ class Rank:
         """The rank's units that are not done, one after the other; outputs of stale ones are moved out of the way."""
         units = self.run.plan(self.stage.name)
         mine = range(len(units)) if self.stage.distributed else range(self.index, len(units), self.count)
+        if self.index == 0 or not self.stage.distributed:
+            self._set_stale_aside(units)
         for number in mine:
             self.stop.check()
             reason = why_not_done(self.folder, number, fingerprint=self.fingerprint(units[number]))
             if reason is None:
                 continue
             log.info("%s unit %d: %s", self.stage.name, number, reason)
-            if self.index == 0 or not self.stage.distributed:
-                self._set_aside(number)
             yield Work(self, number, units[number])
 
-    def _set_aside(self, number: int) -> None:
-        """Move what an older config or a damaged attempt left under this unit's names to `superseded/`.
+    def _set_stale_aside(self, units: list[Unit]) -> None:
+        """Move what an older config or a damaged attempt left to `superseded/`, whichever unit it was of.
 
+        A file may have been another unit's in the older plan, so nobody starts before all of it is out of the way.
         Nothing is deleted: a config edited by mistake must not cost the work of a night.
         """
+        with locked(self.folder.superseding, stop=self.stop):
+            for number in marked_units(self.folder):
+                wanted = self.fingerprint(units[number]) if number < len(units) else {}
+                reason = why_not_done(self.folder, number, fingerprint=wanted)
+                if reason is not None:
+                    log.info("%s unit %d: %s; set aside", self.stage.name, number, reason)
+                    self._set_aside(number)
+
+    def _set_aside(self, number: int) -> None:
         marker = read_marker(self.folder, number)
         if marker is None:
             return
@@ -184,28 +193,34 @@ def main(payload: Payload) -> None:
     folder = run.stage_folder(stage.name)
     folder.root.mkdir(parents=True, exist_ok=True)
     _log_to(folder.log(world["index"]))
-    with claim(folder, world["index"]):
-        sweep(folder.root)
-        rank = Rank(run=run, stage=stage, stop=stop, **world)
-        try:
-            rank.beat.update(state="running")
-            _require_upstream(run, stage)
-            stage.run_rank(run, rank)
-            if rank.index == 0 or not stage.distributed:
-                finish_if_last(run, stage)
-            rank.beat.update(state="done")
-        except Stopped as request:
-            log.info("stopped (%s); run the same command again to go on", request)
-            rank.beat.update(state="stopped", reason=str(request))
-            sys.exit(75)
-        except USER_ERRORS as error:
-            log.error("%s", error)
-            rank.beat.update(state="failed", reason=str(error))
-            sys.exit(1)
-        except Exception as error:
-            log.error("%s", traceback.format_exc())
-            rank.beat.update(state="failed", reason=f"{type(error).__name__}: {error}".splitlines()[0])
-            sys.exit(1)
+    beat = Beat(folder, world["index"], worker=this_worker())
+    try:
+        beat.update(state="running")
+        with claim(folder, world["index"], stop=stop):
+            sweep(folder.root)
+            _run(run, stage, Rank(run=run, stage=stage, stop=stop, beat=beat, **world))
+        beat.update(state="done")
+    except Stopped as request:
+        log.info("stopped (%s); run the same command again to go on", request)
+        beat.update(state="stopped", reason=str(request))
+        sys.exit(75)
+    except USER_ERRORS as error:
+        log.error("%s", error)
+        beat.update(state="failed", reason=str(error))
+        sys.exit(1)
+    except Exception as error:
+        log.error("%s", traceback.format_exc())
+        beat.update(state="failed", reason=f"{type(error).__name__}: {error}".splitlines()[0])
+        sys.exit(1)
+
+
+def _run(run: Run, stage: Stage, rank: Rank) -> None:
+    for name in stage.needs(run):
+        if not run.outcome(name):
+            raise RunError(f"{stage.name}: needs the stage {name}, which is not finished; run `cemiface {name}` first")
+    stage.run_rank(run, rank)
+    if rank.index == 0 or not stage.distributed:
+        finish_if_last(run, stage)
 
 
 def _world(payload: Payload, stage: Stage) -> dict[str, int]:
@@ -215,15 +230,9 @@ def _world(payload: Payload, stage: Stage) -> dict[str, int]:
     return {"index": environment.global_rank, "count": environment.num_tasks}
 
 
-def _require_upstream(run: Run, stage: Stage) -> None:
-    for name in stage.needs(run):
-        if not run.outcome(name):
-            raise RunError(f"{stage.name}: needs the stage {name}, which is not finished; run `cemiface {name}` first")
-
-
 def _log_to(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handlers: list[logging.Handler] = [logging.FileHandler(path, mode="a"), logging.StreamHandler(sys.stderr)]
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=handlers, force=True)
-    for noisy in ("submitit", "PIL", "matplotlib", "DeepSpeed", "h5py"):
+    for noisy in ("submitit", "PIL", "matplotlib", "DeepSpeed", "h5py", "compilers"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.stage import Run, Stage
-from slurm.beats import read_beats
+from slurm.beats import read_beats, this_worker
 from slurm.errors import RunError
 from slurm.files import is_alive, read_json, sha256_of
+
+SECONDS_UNHEARD = 300.0  # a rank of another host counts as gone after that
 
 
 def show_status(run: Run, console: Console) -> bool:
@@ -21,16 +25,18 @@ def show_status(run: Run, console: Console) -> bool:
     for column in ("stage", "state", "units", "in", "out", "images/s", "wall s", "note"):
         right = column in {"units", "in", "out", "images/s", "wall s"}
         table.add_column(column, justify="right" if right else "left", overflow="fold")
-    finished = True
+    unfinished: set[str] = set()
     for stage in run.chain:
-        state, row = _stage_row(run, stage)
-        finished &= state == "done"
+        waits = [name for name in stage.needs(run) if name in unfinished]
+        state, row = _stage_row(run, stage, waits=waits)
+        if state != "done":
+            unfinished.add(stage.name)
         table.add_row(stage.name, state, *row)
     console.print(table)
-    return finished
+    return not unfinished
 
 
-def _stage_row(run: Run, stage: Stage) -> tuple[str, tuple[str, ...]]:
+def _stage_row(run: Run, stage: Stage, *, waits: Sequence[str]) -> tuple[str, tuple[str, ...]]:
     folder = run.stage_folder(stage.name)
     summary: dict[str, Any] = read_json(folder.summary) or {}
     states = run.unit_states(stage)
@@ -38,9 +44,11 @@ def _stage_row(run: Run, stage: Stage) -> tuple[str, tuple[str, ...]]:
     why = run.why_not_finished(stage)
     beats = read_beats(folder)
     failed = next((beat for beat in beats if beat.get("state") == "failed"), None)
-    running = [beat for beat in beats if beat.get("state") == "running" and is_alive(beat.get("pid", 0))]
+    running = [beat for beat in beats if beat.get("state") == "running" and _is_heard(beat)]
     note = ""
-    if why is None:
+    if why is None and waits:
+        state, note = "stale", f"made from an earlier {', '.join(waits)}"
+    elif why is None:
         state = "done"
     elif running:
         state, note = "running", f"{sum(beat.get('images', 0) for beat in running)} images {running[0].get('note', '')}"
@@ -51,7 +59,14 @@ def _stage_row(run: Run, stage: Stage) -> tuple[str, tuple[str, ...]]:
     else:
         state = "not started"
     figures = [str(summary.get(key, "-")) for key in ("images_in", "images_out", "images_per_second", "wall_seconds")]
-    return state, (f"{done}/{len(states)}", *(figures if why is None else ["-"] * 4), note)
+    return state, (f"{done}/{len(states)}", *(figures if state == "done" else ["-"] * 4), note)
+
+
+def _is_heard(beat: dict[str, Any]) -> bool:
+    """Whether the rank lives; of another host only its last heartbeat is known."""
+    if beat["host"] == this_worker()["host"]:
+        return is_alive(beat["pid"])
+    return time.time() - beat["time"] < SECONDS_UNHEARD
 
 
 def show_plan(run: Run, console: Console) -> None:
@@ -86,9 +101,9 @@ def show_log(run: Run, *, stage: str, rank: int | None, lines: int, console: Con
     if not paths or not paths[0].exists():
         raise RunError(f"{folder.logs}: no log of {stage} rank {rank if rank is not None else 'any'} yet; run it first")
     for path in paths:
-        console.print(f"[bold]{path}[/bold]")
+        console.print(f"[bold]{path}[/bold]", highlight=False, soft_wrap=True)
         for line in path.read_text(errors="replace").splitlines()[-lines:]:
-            console.print(line, markup=False, highlight=False)
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def verify(run: Run, console: Console) -> bool:

@@ -152,12 +152,12 @@ class TrainingState:
         files = {STATE: safetensors.torch.save(whole), CLOCK: json.dumps(seconds).encode()}
         self.checkpoints.save(images, files=files)
 
-    def restore(self) -> int:
-        """Load the newest whole checkpoint; returns its image count, 0 if there is none.
+    def restore(self, *, at_most: int | None = None) -> int:
+        """Load the newest whole checkpoint, after `at_most` images; returns its image count, 0 if there is none.
 
         Rank 0 decides which one; the others read the same.
         """
-        found = self.checkpoints.newest() if self.world.rank == 0 else None
+        found = self.checkpoints.newest(at_most=at_most) if self.world.rank == 0 else None
         count = torch.tensor([found.images if found else 0], device=self.world.device)
         images = int(self.world.total(count).item())
         if images == 0:

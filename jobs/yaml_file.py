@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import yaml
 
 MAX_BYTES = 1 << 20
+MAX_DEPTH = 20
 
 
 class ConfigError(ValueError):
@@ -18,10 +20,21 @@ class ConfigError(ValueError):
 class _Loader(yaml.SafeLoader):
     """SafeLoader with the scalars of YAML 1.2: `1e-4` is a number, `no`, `12:00:00` and `0644` are text."""
 
+    depth = 0
+
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise ConfigError(f"line {self.peek_event().start_mark.line + 1}: aliases are not allowed; write it out")
-        return super().compose_node(parent, index)
+        event = self.peek_event()
+        line = f"line {event.start_mark.line + 1}"
+        if isinstance(event, yaml.AliasEvent):
+            raise ConfigError(f"{line}: aliases are not allowed; write it out")
+        if event.tag is not None:
+            raise ConfigError(f"{line}: got the tag {event.tag!r}, tags are not allowed; write the plain value")
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise ConfigError(f"{line}: nested more than {MAX_DEPTH} levels deep; this is no config file")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -33,16 +46,23 @@ class _Loader(yaml.SafeLoader):
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def finite(self, node: yaml.ScalarNode) -> float:
+        value = float(node.value)
+        if math.isinf(value):
+            raise ConfigError(f"line {node.start_mark.line + 1}: got {node.value[:20]}, a number too large to keep")
+        return value
+
 
 _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("null", r"~|null|", "~n\0"),
     ("bool", r"true|false", "tf"),
-    ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
+    ("int", r"[-+]?(?:0|[1-9][0-9]{0,99})", "-+0123456789"),
     ("float", r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
 ):
     _starts = [character.replace("\0", "") for character in _first]  # "" stands for an empty value
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _starts)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.finite)
 
 
 def parse_yaml(text: str, *, source: str) -> Any:
@@ -55,12 +75,13 @@ def parse_yaml(text: str, *, source: str) -> Any:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 (a subclass of SafeLoader)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
+    except yaml.reader.ReaderError as error:
+        raise ConfigError(f"{source}: got the character #x{error.character:02x}, not allowed; remove it") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{source}:{where} not YAML: {getattr(error, 'problem', None) or error}") from None
-    except ValueError as error:
-        raise ConfigError(f"{source}: {error}") from None
+        said = [getattr(error, "context", None), getattr(error, "problem", None)]
+        raise ConfigError(f"{source}:{where} not YAML: {', '.join(text for text in said if text)}") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

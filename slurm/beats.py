@@ -7,13 +7,16 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 from slurm.files import publish_json, read_json
 from slurm.run_folder import StageFolder
+from slurm.stop import StopFlag
 
 SECONDS_BETWEEN_BEATS = 1.0
+SECONDS_BETWEEN_TRIES = 0.1  # to get a lock that another process still holds
 
 
 class Beat:
@@ -53,17 +56,36 @@ def this_worker() -> dict[str, Any]:
     }
 
 
+def claim(stage: StageFolder, rank: int, *, stop: StopFlag) -> AbstractContextManager[None]:
+    """Hold the rank; waits while an older attempt of the same rank is still saving its work."""
+    return locked(stage.claim(rank), stop=stop)
+
+
 @contextmanager
-def claim(stage: StageFolder, rank: int) -> Iterator[None]:
-    """Hold the rank's lock; waits while an older attempt of the same rank is still saving its work.
+def locked(path: Path, *, stop: StopFlag) -> Iterator[None]:
+    """Hold the lock file `path` among the processes of a run.
 
     Advisory: correctness rests on whole files with equal bytes. File systems without locks lose only the waiting.
+
+    Raises:
+        Stopped: this process was asked to leave while it waited.
     """
-    stage.beats.mkdir(parents=True, exist_ok=True)
-    handle = os.open(stage.claim(rank), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        while not _locked(handle):
+            stop.check()
+            time.sleep(SECONDS_BETWEEN_TRIES)
         yield
     finally:
         os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # no locks here
+    return True

@@ -10,9 +10,10 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from slurm.errors import RunError
-from slurm.files import digest, publish, publish_json, read_json, sha256_of, sync_folder
+from slurm.files import digest, part_path, publish, publish_json, read_json, sha256_of, sync_folder
 
 COMPLETE = "COMPLETE"
 STEP = re.compile(r"step-(\d{12})")
@@ -43,7 +44,7 @@ class Checkpoints:
         final = self.folder / f"step-{images:012d}"
         if final.exists():
             return  # the same step of the same training: bit-equal by construction
-        part = self.folder / f".{final.name}-{os.getpid()}-{secrets.token_hex(4)}"
+        part = part_path(final)
         part.mkdir(parents=True)
         try:
             hashes = {name: publish(part / name, data).sha256 for name, data in files.items()}
@@ -55,34 +56,34 @@ class Checkpoints:
         for old in self._steps()[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
 
-    def newest(self) -> Checkpoint | None:
+    def newest(self, *, at_most: int | None = None) -> Checkpoint | None:
         """The newest checkpoint of this training whose hashes verify; damaged ones are set aside with a warning.
+
+        So are those after more than `at_most` images: a training that was made shorter goes on from an earlier one.
 
         Raises:
             RunError: there are checkpoints of this training, and none is whole. Starting afresh would hide the loss.
         """
         for stray in self.folder.glob(".step-*"):
             shutil.rmtree(stray, ignore_errors=True)
-        damaged = []
+        lost = [path.name for path in self.folder.glob(f"damaged-{self.key[:8]}-*")]
         for folder in reversed(self._steps()):
             complete = read_json(folder / COMPLETE)
-            if complete is not None and complete.get("key") != self.key:
+            other = isinstance(complete, dict) and complete.get("key") != self.key
+            if other or (at_most is not None and _images(folder) > at_most):
                 self._set_aside(folder, "superseded")
                 continue
-            problem = "no COMPLETE file" if complete is None else _damage(folder, complete)
+            problem = _damage(folder, complete)
             if problem is None:
-                assert complete is not None
-                return Checkpoint(images=complete["images"], folder=folder)
-            damaged.append(f"{folder.name}: {problem}")
+                return Checkpoint(images=_images(folder), folder=folder)
+            lost.append(f"{folder.name}: {problem}")
             log.warning("checkpoint %s is damaged (%s) and set aside", folder.name, problem)
-            self._set_aside(folder, "damaged")
-        if damaged:
+            self._set_aside(folder, f"damaged-{self.key[:8]}")
+        if lost:
             raise RunError(
-                f"{self.folder}: no whole checkpoint is left ({'; '.join(damaged)}); "
+                f"{self.folder}: no whole checkpoint is left ({'; '.join(lost)}); "
                 "remove the damaged-* folders there to train from the beginning"
             )
-        if any(self.folder.glob("damaged-*")):
-            raise RunError(f"{self.folder}: only damaged checkpoints; remove damaged-* to train from the beginning")
         return None
 
     def at(self, images: int) -> Checkpoint:
@@ -98,12 +99,20 @@ class Checkpoints:
         os.rename(folder, self.folder / f"{prefix}-{folder.name}-{secrets.token_hex(2)}")
 
 
-def _damage(folder: Path, complete: dict[str, dict[str, str]]) -> str | None:
-    for name, expected in complete["sha256"].items():
-        try:
-            found = sha256_of(folder / name)
-        except OSError as error:
-            return f"{name}: {error.strerror}"
-        if found != expected:
-            return f"{name}: sha256 differs"
+def _images(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
+
+
+def _damage(folder: Path, complete: Any) -> str | None:
+    """What is wrong with a checkpoint, given the content of its COMPLETE file; None if nothing is."""
+    try:
+        if complete["images"] != _images(folder):
+            return f"{COMPLETE} is of another step"
+        for name, expected in complete["sha256"].items():
+            if sha256_of(folder / name) != expected:
+                return f"{name}: sha256 differs"
+    except (KeyError, TypeError, AttributeError):
+        return f"no whole {COMPLETE} file"
+    except OSError as error:
+        return f"{Path(str(error.filename)).name}: {error.strerror}"
     return None

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import secrets
+import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from slurm.errors import RunError
 
-PART_SUFFIX = ".part"
+NO_LINKS = {errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS}  # of file systems without hard links
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,21 +36,29 @@ class Output:
 class Part:
     """The binary file a producer writes into before the final name exists; hashes what passes through."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, file: BinaryIO, *, path: Path) -> None:
+        self._file, self._path = file, path
         self._hash = hashlib.sha256()
         self._bytes = 0
 
     def write(self, data: bytes) -> int:
         self._hash.update(data)
         self._bytes += len(data)
-        return self._file.write(data)
+        with _disk_of(self._path):
+            return self._file.write(data)
 
     def tell(self) -> int:
         return self._bytes
 
     def flush(self) -> None:
-        self._file.flush()
+        with _disk_of(self._path):
+            self._file.flush()
+
+    def sync(self) -> None:
+        """Flush down to the disk."""
+        self.flush()
+        with _disk_of(self._path):
+            os.fsync(self._file.fileno())
 
     def output(self, name: str) -> Output:
         return Output(name=name, bytes=self._bytes, sha256=self._hash.hexdigest())
@@ -63,20 +74,38 @@ def publishing(path: Path, *, replace: bool = False) -> Iterator[Part]:
     Raises:
         RunError: `path` exists with other content, or the disk refused the bytes (the message names the path).
     """
-    temporary = path.parent / f".{path.name}.{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}{PART_SUFFIX}"
+    temporary = part_path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:
-            part = Part(file)
+        with _disk_of(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = open(temporary, "xb")  # noqa: SIM115 (closed below, its errors being the disk's)
+        try:
+            part = Part(file, path=path)
             yield part
-            file.flush()
-            os.fsync(file.fileno())
-        _into_place(temporary, path, sha256=part.output(path.name).sha256, replace=replace)
-        sync_folder(path.parent)
+            part.sync()
+        finally:
+            with suppress(OSError):  # after a failed write, closing tries and fails to write once more
+                file.close()
+        with _disk_of(path):
+            _into_place(temporary, path, sha256=part.output(path.name).sha256, replace=replace)
+            sync_folder(path.parent)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _disk_of(path: Path) -> Iterator[None]:
+    """Name the file in the errors of its disk; errors of whatever else a producer does stay what they are."""
+    try:
+        yield
     except OSError as error:
         raise RunError(f"{path}: could not be written: {error.strerror or error}; free space and run again") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def part_path(path: Path) -> Path:
+    """A temporary name beside `path` that tells whose it is, so that a later start can sweep it."""
+    return path.parent / f".{path.name}@{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}.part"
 
 
 def publish(path: Path, data: bytes, *, replace: bool = False) -> Output:
@@ -97,15 +126,22 @@ def _into_place(temporary: Path, path: Path, *, sha256: str, replace: bool) -> N
         return
     try:
         os.link(temporary, path)
+        return
     except FileExistsError:
-        # Another rank published the same work first. Deterministic work has equal bytes; anything else is a defect.
-        if sha256_of(path) != sha256:
-            raise RunError(
-                f"{path}: exists with other content than the file just made ({sha256[:12]}); "
-                "remove it if it is not wanted and run again"
-            ) from None
-    except PermissionError:
-        os.replace(temporary, path)  # a file system without hard links: the last writer wins
+        pass
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        if not path.exists():
+            os.replace(temporary, path)  # of two writers at the same moment the last one wins
+            return
+    # Another rank published the same work first. Deterministic work has equal bytes; anything else is a defect.
+    found = sha256_of(path)
+    if found != sha256:
+        raise RunError(
+            f"{path}: exists with other content ({found[:12]}) than the file just made ({sha256[:12]}); "
+            "remove it if it is not wanted and run again"
+        )
 
 
 def sha256_of(path: Path) -> str:
@@ -137,13 +173,18 @@ def sync_folder(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> list[str]:
-    """Remove temporary files that dead processes of this host left in `folder`; returns their names."""
+    """Remove what dead processes of this host left unfinished anywhere below `folder`; returns the names."""
+    ours = re.compile(rf"\..+@{re.escape(socket.gethostname())}-([0-9]+)-[0-9a-f]{{8}}\.part")
     swept = []
-    for path in folder.glob(f".*{PART_SUFFIX}"):
-        host, _, rest = path.name.removesuffix(PART_SUFFIX).rpartition(".")[2].rpartition("-")[0].rpartition("-")
-        if host == socket.gethostname() and rest.isdigit() and not is_alive(int(rest)):
+    for path in sorted(folder.rglob(".*.part")):
+        owner = ours.fullmatch(path.name)
+        if owner is None or is_alive(int(owner[1])):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink(missing_ok=True)
-            swept.append(path.name)
+        swept.append(path.name)
     return swept
 
 

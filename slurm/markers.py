@@ -42,6 +42,11 @@ def read_marker(stage: StageFolder, unit: int) -> Marker | None:
         return None
 
 
+def marked_units(stage: StageFolder) -> list[int]:
+    """The numbers of all units that have a marker, also of those that the present plan does not know."""
+    return sorted(int(path.stem) for path in stage.done.glob("*.json") if path.stem.isdigit())
+
+
 def why_not_done(stage: StageFolder, unit: int, *, fingerprint: Mapping[str, Any]) -> str | None:
     """None if the unit's marker certifies `fingerprint` and its outputs are there; else the reason in a few words."""
     marker = read_marker(stage, unit)

@@ -24,6 +24,8 @@ class StageFolder:
         self.beats = root / "beats"
         self.checkpoints = root / "checkpoints"
         self.superseded = root / "superseded"
+        self.superseding = root / "beats" / "superseding.lock"
+        self.submission = root / "submission.json"
 
     def marker(self, unit: int) -> Path:
         return self.done / f"{unit:05d}.json"

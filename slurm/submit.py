@@ -12,6 +12,7 @@ from typing import Any
 import submitit
 
 from slurm.cluster import Cluster
+from slurm.errors import RunError
 from slurm.run_folder import StageFolder
 
 NEVER = 60 * 24 * 365  # minutes; submitit's local controller wants a limit, our work has none
@@ -70,7 +71,11 @@ def submit_slurm(
     """
     executor = submitit.SlurmExecutor(folder=stage.submissions)
     executor.update_parameters(**slurm_parameters(stage, cluster=cluster, distributed=distributed, after=after))
-    jobs = [executor.submit(payloads[0])] if distributed else executor.map_array(_call, payloads)
+    try:
+        jobs = [executor.submit(payloads[0])] if distributed else executor.map_array(_call, payloads)
+    except (submitit.core.utils.FailedJobError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RunError(f"{stage.name}: sbatch refused the job: {reason}; mend the cluster file and run again") from None
     return str(jobs[0].job_id).split("_")[0]
 
 
@@ -78,7 +83,7 @@ def slurm_parameters(
     stage: StageFolder, *, cluster: Cluster, distributed: bool, after: str | None = None
 ) -> dict[str, Any]:
     """The sbatch directives of a stage, in submitit's names."""
-    extra: dict[str, Any] = {"open-mode": "append", "requeue": ""}
+    extra: dict[str, Any] = {"requeue": True}
     if after is not None:
         extra |= {"dependency": f"afterok:{after}", "kill-on-invalid-dep": "yes"}
     site = {"partition": cluster.partition, "account": cluster.account, "qos": cluster.qos}

@@ -1,0 +1,76 @@
+"""What the training stages share, in one process: metrics after a kill, ports, the state that comes back."""
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from jobs.training import Metrics, TrainingState, World
+from slurm.checkpoints import Checkpoints
+from slurm.errors import RunError
+
+
+def _lines(path: Path) -> list[int]:
+    return [json.loads(line)["images"] for line in path.read_text().splitlines()]
+
+
+def test_lines_past_the_checkpoint_and_half_lines_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"images": 8, "loss": 1.0}\n{"images": 16, "loss": 0.5}\n{"images": 24, "loss": 0.2}\n{"imag')
+    metrics = Metrics(path, images=16)
+    metrics.write({"images": 24, "loss": 0.3})
+    assert _lines(path) == [8, 16, 24]
+    assert "0.2" not in path.read_text()
+
+
+def test_a_training_from_the_beginning_starts_with_empty_metrics(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"images": 8, "loss": 1.0}\n')
+    Metrics(path, images=0)
+    assert _lines(path) == []
+
+
+def _state(folder: Path, *, seed: int, momentum: float = 0.9) -> TrainingState:
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=momentum)
+    world = World(rank=0, size=1, device=torch.device("cpu"))
+    return TrainingState(Checkpoints(folder, key="k"), modules={"net": net}, optimizer=optimizer, world=world)
+
+
+def _step(state: TrainingState) -> None:
+    x = torch.arange(15.0).reshape(5, 3).cos()
+    state.optimizer.zero_grad()
+    state.modules["net"](x).square().mean().backward()
+    state.optimizer.step()
+
+
+def test_a_restored_state_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    state = _state(tmp_path, seed=1)
+    _step(state)
+    state.save(8)
+    _step(state)
+
+    again = _state(tmp_path, seed=2)
+    assert again.restore() == 8
+    _step(again)
+    wanted, found = (one.modules["net"].state_dict() for one in (state, again))
+    assert all(torch.equal(wanted[name], found[name]) for name in wanted)
+    assert again.earlier_seconds > 0
+
+
+def test_without_checkpoint_a_state_begins_at_zero_images(tmp_path: Path) -> None:
+    assert _state(tmp_path, seed=1).restore() == 0
+
+
+def test_F33_a_state_whose_only_checkpoint_is_damaged_is_not_begun_afresh(tmp_path: Path) -> None:
+    state = _state(tmp_path, seed=1)
+    state.save(8)
+    (tmp_path / "step-000000000008" / "state.safetensors").write_bytes(b"")
+    with pytest.raises(RunError, match=r"no whole checkpoint is left \(step-000000000008: state.safetensors"):
+        state.restore()

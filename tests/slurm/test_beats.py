@@ -1,0 +1,104 @@
+"""Heartbeats tell what ranks do; locks keep an older attempt and its successor apart."""
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from slurm.beats import Beat, claim, read_beats, this_worker
+from slurm.run_folder import StageFolder
+from slurm.stop import StopFlag, Stopped
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> StageFolder:
+    return StageFolder(tmp_path / "generate")
+
+
+def test_a_beat_tells_state_images_and_worker(stage: StageFolder) -> None:
+    beat = Beat(stage, 3, worker={"pid": 12})
+    beat.update(images=5)
+    (value,) = read_beats(stage)
+    assert (value["rank"], value["pid"], value["state"], value["images"]) == (3, 12, "running", 5)
+
+
+def test_beats_are_rare_but_a_change_of_state_is_told_at_once(stage: StageFolder) -> None:
+    beat = Beat(stage, 0, worker={})
+    for images in range(100):
+        beat.update(images=images)
+    assert read_beats(stage)[0]["images"] == 0
+    beat.update(state="done")
+    (value,) = read_beats(stage)
+    assert (value["state"], value["images"]) == ("done", 99)
+
+
+def test_beats_are_read_by_rank_and_damaged_ones_left_out(stage: StageFolder) -> None:
+    assert read_beats(stage) == []
+    for rank in (10, 2):
+        Beat(stage, rank, worker={}).update()
+    stage.beat(1).write_text('{"rank": 1')
+    stage.beat(4).write_text("[]")
+    assert [beat["rank"] for beat in read_beats(stage)] == [2, 10]
+
+
+def test_B53_the_worker_is_told_by_slurm_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"SLURMD_NODENAME": "c7", "SLURM_JOB_ID": "52", "SLURM_RESTART_COUNT": "2"}.items():
+        monkeypatch.setenv(name, value)
+    worker = this_worker()
+    assert (worker["host"], worker["job"], worker["restarts"]) == ("c7", "52", 2)
+
+
+HOLDS = """
+import sys
+from pathlib import Path
+from slurm.beats import claim
+from slurm.run_folder import StageFolder
+from slurm.stop import StopFlag
+with claim(StageFolder(Path(sys.argv[1])), 0, stop=StopFlag()):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def _holder(stage: StageFolder) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", HOLDS, str(stage.root)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_F09_a_rank_waits_for_an_older_attempt_and_goes_on_when_it_is_killed(stage: StageFolder) -> None:
+    older = _holder(stage)
+    waiting = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(stage.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.wait(timeout=0.5)
+    older.kill()
+    older.wait()
+    output, _ = waiting.communicate(timeout=30)
+    assert output == "held\n"
+
+
+def test_F13_a_rank_that_waits_can_be_asked_to_leave(stage: StageFolder) -> None:
+    older = _holder(stage)
+    stop = StopFlag()
+    stop.reason = "SIGTERM"
+    with pytest.raises(Stopped), claim(stage, 0, stop=stop):
+        pass
+    with claim(stage, 1, stop=stop):  # another rank is free
+        pass
+    older.communicate(timeout=30)
+    with claim(stage, 0, stop=StopFlag()):
+        pass
+
+
+def test_beats_are_json_that_other_tools_can_read(stage: StageFolder) -> None:
+    Beat(stage, 0, worker=this_worker()).update(note="loss 0.1234")
+    assert json.loads(stage.beat(0).read_text())["note"] == "loss 0.1234"

@@ -1,0 +1,213 @@
+"""Files appear whole or not at all, whoever dies and whatever the disk says."""
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from slurm.errors import RunError
+from slurm.files import is_alive, part_path, publish, publish_json, publishing, read_json, sweep
+
+DEAD = 2**22 + 1  # above every process id
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _stuck_writer(path: Path, *, bytes_written: int) -> subprocess.Popen[str]:
+    """A process that has written some bytes of `path` and will never write the rest."""
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom slurm.files import publishing\n"
+        "with publishing(Path(sys.argv[1])) as part:\n"
+        "    part.write(b'x' * int(sys.argv[2])); part.flush(); print('written', flush=True); time.sleep(600)\n"
+    )
+    command = [sys.executable, "-c", code, str(path), str(bytes_written)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "written\n"
+    return process
+
+
+def test_a_file_is_there_whole_with_the_hash_of_its_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "data.tar"
+    with publishing(path) as part:
+        part.write(b"some ")
+        assert not path.exists()
+        part.write(b"bytes")
+    output = part.output("data.tar")
+    assert path.read_bytes() == b"some bytes"
+    assert (output.bytes, output.sha256) == (10, hashlib.sha256(b"some bytes").hexdigest())
+    assert _names(path.parent) == ["data.tar"]
+
+
+def test_a_producer_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), publishing(tmp_path / "data.tar") as part:
+        part.write(bytes(1 // 0))
+    assert _names(tmp_path) == []
+
+
+def test_an_error_of_the_producers_inputs_is_not_taken_for_the_disks(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), publishing(tmp_path / "data.tar") as part:
+        part.write((tmp_path / "input").read_bytes())
+    assert _names(tmp_path) == []
+
+
+def test_F08_a_second_writer_of_equal_bytes_is_welcome(tmp_path: Path) -> None:
+    path = tmp_path / "data.tar"
+    first = publish(path, b"equal")
+    inode = path.stat().st_ino
+    assert publish(path, b"equal") == first
+    assert path.stat().st_ino == inode
+    assert _names(tmp_path) == ["data.tar"]
+
+
+def test_F08_a_second_writer_of_other_bytes_is_refused_naming_both(tmp_path: Path) -> None:
+    path = tmp_path / "data.tar"
+    publish(path, b"mine")
+    with pytest.raises(RunError) as error:
+        publish(path, b"yours")
+    for content in (b"mine", b"yours"):
+        assert hashlib.sha256(content).hexdigest()[:12] in str(error.value)
+    assert str(path) in str(error.value)
+    assert path.read_bytes() == b"mine"
+    assert _names(tmp_path) == ["data.tar"]
+
+
+def test_files_that_change_by_nature_are_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "summary.json"
+    publish_json(path, {"images": 1})
+    publish_json(path, {"images": 2}, replace=True)
+    assert read_json(path) == {"images": 2}
+
+
+@pytest.mark.parametrize("bytes_written", [0, 1, 100_000])
+def test_F01_a_killed_writer_leaves_no_file_and_the_next_start_sweeps(tmp_path: Path, bytes_written: int) -> None:
+    writer = _stuck_writer(tmp_path / "data.tar", bytes_written=bytes_written)
+    assert sweep(tmp_path) == []  # its owner is alive
+    writer.kill()
+    writer.wait()
+    (part,) = _names(tmp_path)
+    assert part.endswith(".part")
+    assert sweep(tmp_path) == [part]
+    assert _names(tmp_path) == []
+
+
+@pytest.mark.parametrize("host", ["node", "node-7", "node7.cluster.example.org"])
+def test_F45_parts_of_dead_owners_are_swept_at_any_depth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
+    monkeypatch.setattr(os, "getpid", lambda: DEAD)
+    for folder in (tmp_path, tmp_path / "done"):
+        folder.mkdir(exist_ok=True)
+        part_path(folder / "a.b.json").write_bytes(b"half")
+    part_path(tmp_path / "step-1").mkdir()
+    assert len(sweep(tmp_path)) == 3
+    assert _names(tmp_path) == ["done"]
+    assert _names(tmp_path / "done") == []
+
+
+def test_F45_parts_of_the_living_of_other_hosts_and_of_strangers_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = [part_path(tmp_path / "of_the_living"), tmp_path / ".download.part", tmp_path / ".a@x-12-0.part"]
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(os, "getpid", lambda: DEAD)
+        elsewhere.setattr(socket, "gethostname", lambda: "elsewhere")
+        kept.append(part_path(tmp_path / "of_another_host"))
+    for path in kept:
+        path.touch()
+    assert sweep(tmp_path) == []
+    assert _names(tmp_path) == sorted(path.name for path in kept)
+
+
+@contextmanager
+def _files_up_to(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_F27_a_full_disk_names_the_file_and_spares_the_earlier_ones(tmp_path: Path) -> None:
+    publish(tmp_path / "earlier.tar", b"whole")
+    with _files_up_to(4096), pytest.raises(RunError, match=r"later\.tar: could not be written: .*free space"):
+        publish(tmp_path / "later.tar", b"x" * 100_000)
+    assert _names(tmp_path) == ["earlier.tar"]
+    publish(tmp_path / "later.tar", b"x" * 100_000)  # after space was made the same command does it
+    assert _names(tmp_path) == ["earlier.tar", "later.tar"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "link"])
+def test_F28_a_quota_that_strikes_late_is_a_failed_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def over_quota(*arguments: object) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(os, call, over_quota)
+    with pytest.raises(RunError, match=r"data\.tar: could not be written: .*quota"):
+        publish(tmp_path / "data.tar", b"bytes")
+    assert _names(tmp_path) == []
+
+
+def test_F31_without_hard_links_files_are_still_whole_and_unequal_ones_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*arguments: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", no_links)
+    publish(tmp_path / "data.tar", b"mine")
+    publish(tmp_path / "data.tar", b"mine")
+    with pytest.raises(RunError, match="other content"):
+        publish(tmp_path / "data.tar", b"yours")
+    assert (tmp_path / "data.tar").read_bytes() == b"mine"
+    assert _names(tmp_path) == ["data.tar"]
+
+
+def test_a_path_below_a_file_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError) as error:
+        publish(tmp_path / "file" / "data.tar", b"bytes")
+    assert str(tmp_path / "file" / "data.tar") in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": 1', b"\xff\xfe", b"\0" * 100])
+def test_damaged_json_reads_as_nothing(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "value.json"
+    path.write_bytes(content)
+    assert read_json(path) is None
+    assert read_json(tmp_path / "missing.json") is None
+
+
+def test_nothing_that_is_not_json_is_written_as_json(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        publish_json(tmp_path / "value.json", {"loss": float("nan")})
+    assert _names(tmp_path) == []
+
+
+def test_a_zombie_is_not_alive() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert is_alive(process.pid)
+    process.send_signal(signal.SIGKILL)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet asked for its exit code
+    assert not is_alive(process.pid)
+    process.wait()
+    assert not is_alive(process.pid)
