@@ -12,6 +12,8 @@ PYTHON  ?= python3
 VENV := .venv
 BIN  := $(VENV)/bin
 CEMIFACE := $(BIN)/cemiface
+# DeepSpeed's own operators are not needed, and building them needs a compiler for GPUs.
+PIP := DS_BUILD_OPS=0 $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # On a machine without an NVIDIA driver the CPU build of torch is pinned: a CUDA build is gigabytes nobody could use.
 TORCH := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo "torch>=2.6" || echo "torch==2.13.0+cpu")
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
@@ -28,11 +30,11 @@ help: ## this list
 setup: $(VENV)/.ready ## a virtual environment with everything needed (done by the other targets when missing)
 
 $(VENV)/.ready: setup.py constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	DS_BUILD_OPS=0 $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt "$(TORCH)" \
-	  || DS_BUILD_OPS=0 $(BIN)/pip install --quiet --extra-index-url $(TORCH_CPU_INDEX) -c constraints.txt "$(TORCH)"
-	DS_BUILD_OPS=0 $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	touch $@
+	@echo "Setting up $(VENV): about 1 GB, one to five minutes"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) "$(TORCH)" 2>/dev/null || $(PIP) --extra-index-url $(TORCH_CPU_INDEX) "$(TORCH)"
+	@$(PIP) -e '.[dev]'
+	@touch $@
 
 data/orl: | $(VENV)/.ready
 	$(BIN)/python -m jobs.fetch_demo_faces $@

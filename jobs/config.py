@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
 
 from jobs.embedder import EmbedderConfig
-from jobs.stage import Run
+from jobs.stage import PathText, Run
 from jobs.stages import STAGES
 from jobs.yaml_file import ConfigError, parse_yaml, read_yaml
 from slurm.cluster import Cluster
@@ -23,7 +23,6 @@ from slurm.run_folder import RunFolder
 LOCAL_CLUSTER = "configs/cluster/local.yaml"  # of the project root; what runs use unless told otherwise
 MAX_SHOWN = 60  # characters of a refused value
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
-PathText = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=1000)]
 
 
 class _ExperimentBase(BaseModel):

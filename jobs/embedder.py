@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.stage import Run, StageConfig
+from jobs.stage import PathText, Run, StageConfig
 from jobs.yaml_file import ConfigError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ TRAINED_HERE = "train-embedder"
 
 
 class EmbedderConfig(StageConfig):
-    weights: str | None = None  # a recognition net to take as E_id; None: the stage train-embedder makes it
+    weights: PathText | None = None  # a recognition net to take as E_id; None: the stage train-embedder makes it
 
 
 def embedder_needs(run: Run) -> tuple[str, ...]:

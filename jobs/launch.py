@@ -172,32 +172,40 @@ class _LocalStage:
             beats = [beat for beat in read_beats(self.folder) if self.stage.distributed or beat["rank"] == rank]
             if beats and all(beat["state"] == "done" for beat in beats):
                 continue
-            ill = [beat for beat in beats if beat["state"] == "failed"]
-            stopped = [beat for beat in beats if beat["state"] == "stopped"]
-            if stopped and not ill and self.restarts < MAX_RESTARTS:
+            if not self._ill(beats) and any(beat["state"] == "stopped" for beat in beats):
                 self.restarts += 1
-                again.append(rank)
-                continue
-            raise RunError(self._obituary(rank, (*ill, *stopped), output=job.paths.stdout))
+                if self.restarts <= MAX_RESTARTS:
+                    again.append(rank)
+                    continue
+            raise RunError(self._obituary(job, rank, beats))
         return again
 
     def _refuse_to_wait_for_the_dead(self) -> None:
         """One failed rank of a distributed stage is the end of all: the others would wait for it in a collective.
 
         Raises:
-            RunError: a rank failed; the rest get a short time to leave.
+            RunError: a rank failed or died; the rest get a short time to leave.
         """
-        if not self.stage.distributed or not self.jobs:
-            return
-        failed = [beat for beat in read_beats(self.folder) if beat["state"] == "failed"]
-        if failed:
-            self.seconds_to_save = SECONDS_AFTER_FAILURE
-            raise RunError(self._obituary(0, failed, output=self.folder.submissions))
+        beats = read_beats(self.folder) if self.stage.distributed else []
+        for rank, job in self.jobs.items():
+            if self._ill(beats):
+                self.seconds_to_save = SECONDS_AFTER_FAILURE
+                raise RunError(self._obituary(job, rank, beats))
 
-    def _obituary(self, rank: int, last_words: Sequence[dict[str, Any]], *, output: Path) -> str:
-        for beat in last_words:
-            said = beat["reason"] if beat["state"] == "failed" else f"asked to stop too often ({beat['reason']})"
-            return f"{self.stage.name} rank {beat['rank']}: {said} [log: {self.folder.log(beat['rank'])}]"
+    def _ill(self, beats: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Ranks that died or failed, the cause before those that it took along."""
+        died = [beat for beat in beats if beat["state"] == "running" and not is_alive(beat["pid"])]
+        failed = [beat for beat in beats if beat["state"] == "failed"]
+        return [*died, *sorted(failed, key=lambda beat: float(beat["time"]))]
+
+    def _obituary(self, job: submitit.Job[None], rank: int, beats: Sequence[dict[str, Any]]) -> str:
+        for beat in (*self._ill(beats), *beats):
+            rank = beat["rank"]
+            if beat["state"] == "running":
+                break
+            said = beat["reason"] if beat["state"] == "failed" else f"was asked to stop too often ({beat['reason']})"
+            return f"{self.stage.name} rank {rank}: {said} [log: {self.folder.log(rank)}]"
+        output = job.task(rank if self.stage.distributed else 0).paths.stdout
         return f"{self.stage.name} rank {rank}: died without a word (killed, or out of memory?) [output: {output}]"
 
     def _stop_all(self) -> None:

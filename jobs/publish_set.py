@@ -15,7 +15,7 @@ from pydantic import Field
 from jobs.audit_faces import verdict_of
 from jobs.stage import Run, Stage, StageConfig, Unit
 from slurm.errors import RunError
-from slurm.files import Output, publish, read_json, sync_folder
+from slurm.files import Output, part_path, publish, read_json, sync_folder
 
 if TYPE_CHECKING:
     from jobs.rank import Rank, Work
@@ -48,7 +48,7 @@ def plan(run: Run) -> list[Unit]:
 def run_rank(run: Run, rank: Rank) -> None:
     verdict = _passed_verdict(run)
     for work in rank.remaining():
-        folder = rank.folder.root / f".{work.unit['set']}-{secrets.token_hex(4)}"
+        folder = part_path(rank.folder.output(work.unit["set"]))
         folder.mkdir(mode=0o700)
         try:
             images = _build(run, folder, verdict=verdict, work=work)

@@ -84,6 +84,8 @@ class Work:
             figures=figures or {},
         )
         write_marker(self.rank.folder, marker)
+        seconds = marker.ended - marker.started
+        log.info("%s unit %d: done, %d images in %.1f s", self.rank.stage.name, self.number, images, seconds)
 
 
 class Rank:
@@ -105,7 +107,8 @@ class Rank:
         if self.index == 0 or not self.stage.distributed:
             self._set_stale_aside(units)
         for number in mine:
-            self.stop.check()
+            if not self.stage.distributed:  # those stop together, at a step: one that left alone would be waited for
+                self.stop.check()
             reason = why_not_done(self.folder, number, fingerprint=self.fingerprint(units[number]))
             if reason is None:
                 continue
@@ -196,7 +199,7 @@ def main(payload: Payload) -> None:
     beat = Beat(folder, world["index"], worker=this_worker())
     try:
         beat.update(state="running")
-        with claim(folder, world["index"], stop=stop):
+        with claim(folder, world["index"], stop=None if stage.distributed else stop):
             sweep(folder.root)
             _run(run, stage, Rank(run=run, stage=stage, stop=stop, beat=beat, **world))
         beat.update(state="done")

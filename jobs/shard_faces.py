@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from jobs.seeds import derive
-from jobs.stage import Finish, Run, Stage, StageConfig, Unit
+from jobs.stage import Finish, PathText, Run, Stage, StageConfig, Unit
 from shards.errors import DataError
 from shards.images import ImageRules, Prepared, prepare
 from shards.sources import Face, FaceUnreadable, Listing, list_faces, read_face
@@ -26,7 +26,7 @@ REAL, HELD_OUT = "real", "held-out"  # what is trained on, and what is kept for 
 
 
 class ShardFaces(StageConfig):
-    faces: str  # a folder of identity folders of images
+    faces: PathText  # a folder of identity folders of images
     image_size: int = Field(112, ge=16, le=1024)  # side of the square images, pixels
     resize: Literal["never", "center", "pad"] = "never"  # "never" refuses images of another size
     quality: int = Field(95, ge=1, le=100)  # JPEG, for images that need converting

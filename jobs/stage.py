@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from slurm.cluster import Cluster
 from slurm.files import Output, digest, read_json
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from jobs.rank import Rank
 
 FORMAT = 1  # of markers and outputs; raising it makes everything stale
+
+
+# A path a user writes: relative ones start at the project root. Control characters would end up in scripts and logs.
+PathText = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=1000)]
 
 
 class StageConfig(BaseModel):

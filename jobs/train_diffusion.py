@@ -94,7 +94,7 @@ def train(run: Run, rank: Rank, work: Work) -> None:
     checkpoints = Checkpoints(rank.folder.checkpoints, key=checkpoint_key(rank.fingerprint(work.unit)))
     modules = {"denoiser": denoiser, "ema": ema.module}
     state = TrainingState(checkpoints, modules=modules, optimizer=optimizer, world=world)
-    images = state.restore()
+    images = state.restore(at_most=config.images)  # a shortened training must not take a longer one's weights
     metrics = Metrics(rank.folder.metrics, images=images) if world.rank == 0 else None
     watch = Watch(rank, world, total=config.images)
     start_images = images

@@ -56,13 +56,13 @@ def this_worker() -> dict[str, Any]:
     }
 
 
-def claim(stage: StageFolder, rank: int, *, stop: StopFlag) -> AbstractContextManager[None]:
+def claim(stage: StageFolder, rank: int, *, stop: StopFlag | None) -> AbstractContextManager[None]:
     """Hold the rank; waits while an older attempt of the same rank is still saving its work."""
     return locked(stage.claim(rank), stop=stop)
 
 
 @contextmanager
-def locked(path: Path, *, stop: StopFlag) -> Iterator[None]:
+def locked(path: Path, *, stop: StopFlag | None) -> Iterator[None]:
     """Hold the lock file `path` among the processes of a run.
 
     Advisory: correctness rests on whole files with equal bytes. File systems without locks lose only the waiting.
@@ -74,7 +74,8 @@ def locked(path: Path, *, stop: StopFlag) -> Iterator[None]:
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         while not _locked(handle):
-            stop.check()
+            if stop is not None:
+                stop.check()
             time.sleep(SECONDS_BETWEEN_TRIES)
         yield
     finally:
