@@ -23,6 +23,7 @@ from slurm.beats import read_beats
 from slurm.errors import RunError
 from slurm.files import is_alive, publish_json, read_json, sweep
 from slurm.provenance import provenance
+from slurm.stop import interrupts_held
 from slurm.submit import Payload, start_local, submit_slurm
 
 ENTRY = "jobs.rank:main"
@@ -145,7 +146,8 @@ class _LocalStage:
                 while queue or self.jobs:
                     while queue and len(self.jobs) < self.parallel:
                         rank = queue.pop(0)
-                        self.jobs[rank] = start_local(self._payload(rank), stage=self.folder, ranks=self.processes)
+                        with interrupts_held():  # a rank that was started is always known, and asked to stop
+                            self.jobs[rank] = start_local(self._payload(rank), stage=self.folder, ranks=self.processes)
                     time.sleep(0.1)
                     progress.update(read_beats(self.folder))
                     queue.extend(self._ended())

@@ -4,11 +4,33 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from slurm.files import is_alive
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Hold back Ctrl-C and SIGTERM until the end of the block, in processes started there until they listen.
+
+    The scheduler library's local controller never listens: it would kill its ranks on Ctrl-C, while they save.
+    """
+    came: list[int] = []
+    held = (signal.SIGINT, signal.SIGTERM)
+    handlers = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in held}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for number in came:
+        signal.raise_signal(number)
 
 
 class Stopped(Exception):  # noqa: N818 (an outcome, not an error)
@@ -25,6 +47,7 @@ class StopFlag:
         """Install the handlers (main thread only); replaces the scheduler library's own."""
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # what was held back for this process comes now
         return self
 
     def follow(self, launcher: int) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -38,23 +36,11 @@ class Payload:
         return submitit.helpers.DelayedSubmission(self)
 
 
-@contextmanager
-def _interrupt_ignored() -> Iterator[None]:
-    """Children started meanwhile ignore SIGINT: submitit's local controller would kill its tasks on Ctrl-C, while
-    our ranks, which install their own handlers, save their work and leave by themselves."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def start_local(payload: Payload, *, stage: StageFolder, ranks: int = 1) -> submitit.Job[None]:
     """Start one payload on this machine as `ranks` processes (more than one for distributed stages)."""
     executor = submitit.LocalExecutor(folder=stage.submissions)
     executor.update_parameters(timeout_min=NEVER, tasks_per_node=ranks, stderr_to_stdout=True)
-    with _interrupt_ignored():
-        return executor.submit(payload)
+    return executor.submit(payload)
 
 
 def submit_slurm(

@@ -174,6 +174,26 @@ def test_F13_F14_any_fault_at_any_moment_of_a_training_on_two_ranks_gives_the_sa
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_F39_ranks_do_not_wait_for_one_that_never_came(project: Project, number: signal.Signals) -> None:
+    """Rank 1 dies, or both are interrupted, before the process group is there."""
+    stage = "train-recognition"
+    project.forget(stage)
+    launcher = project.start(stage, cluster=TWO_RANKS)
+    wait_until(lambda: len(project.beats(stage)) == 2, what="two ranks at work")
+    if number == signal.SIGKILL:
+        os.kill(_last_rank(project, stage), number)
+    else:
+        kill_group(launcher, number)
+    _, told = launcher.communicate(timeout=60)
+    assert launcher.returncode == (1 if number == signal.SIGKILL else 130), told
+    assert (f"{stage} rank 1: died without a word" in told) == (number == signal.SIGKILL)
+    wait_until(lambda: project.processes() == [], what="no process left", seconds=30)
+    done = project.run(stage, cluster=TWO_RANKS)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.long
 def test_a_training_made_shorter_does_not_end_with_the_longer_ones_weights(project: Project) -> None:
     stage = "train-diffusion"
     longer = project.hashes(WEIGHTS[stage])

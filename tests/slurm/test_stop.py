@@ -89,3 +89,26 @@ def test_a_rank_is_asked_to_leave_only_when_a_stop_is_due() -> None:
     assert stop.due()
     with pytest.raises(Stopped, match="SIGTERM"):
         stop.check()
+
+
+def test_F13_ctrl_c_is_held_back_not_lost_and_children_hold_it_until_they_listen() -> None:
+    """The parent is interrupted at the end of the block; the child, which starts in it, finds its flag set."""
+    parent = """
+import os, signal, subprocess, sys
+from slurm.stop import interrupts_held
+child_code = "from slurm.stop import StopFlag; print('ready', flush=True); input(); print(StopFlag().listen().reason)"
+try:
+    with interrupts_held():
+        child = subprocess.Popen([sys.executable, "-c", child_code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        child.stdout.readline()
+        os.killpg(os.getpgid(0), signal.SIGINT)
+        print("not lost, not yet", flush=True)
+    print("lost", flush=True)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+print(child.communicate(b"go on")[0].decode(), end="")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", parent], capture_output=True, text=True, start_new_session=True, check=False
+    )
+    assert done.stdout.splitlines() == ["not lost, not yet", "interrupted", "SIGINT"], done.stderr
