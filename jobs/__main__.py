@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -22,8 +23,8 @@ from jobs.user_errors import USER_ERRORS
 
 EXAMPLES = """examples:
   cemiface all configs/demo.yaml                       the whole chain on this machine; again: resumes
-  cemiface generate configs/demo.yaml generate.steps=10 name=steps10
-  cemiface all configs/casia.yaml --cluster configs/cluster/a100.yaml
+  cemiface all configs/demo.yaml generate.steps=10 name=steps10
+  cemiface all configs/casia_0.5m.yaml --cluster configs/cluster/a100.yaml
   cemiface plan configs/demo.yaml                      what would run, without running it
   cemiface status configs/demo.yaml                    what is done, running, stale or failed
   cemiface logs configs/demo.yaml generate --rank 0    the end of a rank's log
@@ -76,8 +77,9 @@ def _execute(options: argparse.Namespace, run: Run) -> bool:
 
 
 def _parser() -> argparse.ArgumentParser:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="cemiface", description=__doc__, epilog=EXAMPLES, formatter_class=raw)
+    raw = partial(argparse.RawDescriptionHelpFormatter, max_help_position=24, width=110)
+    text = "Make, measure and publish synthetic face recognition sets, as resumable batch jobs."
+    parser = argparse.ArgumentParser(prog="cemiface", description=text, epilog=EXAMPLES, formatter_class=raw)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     launches = {"all": "the whole chain of the config"} | {name: stage.title for name, stage in STAGES.items()}
     reads = {

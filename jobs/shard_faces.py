@@ -80,7 +80,15 @@ def split(run: Run) -> dict[str, list[Face]]:
 
 
 def listing(run: Run) -> Listing:
-    return list_faces(run.path(run.section("shard").faces))
+    """Everything in the source folder.
+
+    Raises:
+        DataError: there is no such folder, or no face in it.
+    """
+    root = run.path(run.section("shard").faces)
+    if not root.is_dir():
+        raise DataError(f"shard.faces: got {root}, no such folder; give a folder of identity folders of images")
+    return list_faces(root)
 
 
 def run_rank(run: Run, rank: Rank) -> None:
