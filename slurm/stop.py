@@ -29,8 +29,8 @@ def interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    for number in came:
-        signal.raise_signal(number)
+    for signal_number in came:
+        signal.raise_signal(signal_number)
 
 
 class Stopped(Exception):  # noqa: N818 (an outcome, not an error)
