@@ -115,8 +115,10 @@ def test_a_stage_without_summary_is_called_unfinished(copied: Run) -> None:
     assert not {"verification", "scores"} & set(_sections(page))
 
 
-def test_a_resumed_training_is_not_made_faster_than_it_was(copied: Run) -> None:
-    _edit_summary(copied, "train-diffusion", resumed_after_images=32, images_per_second=0.5)
+def test_a_resumed_training_is_told_with_the_seconds_of_all_its_attempts(copied: Run) -> None:
+    _edit_summary(copied, "train-diffusion", resumed_after_images=32)
+    path = copied.stage_folder("train-diffusion").summary
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"wall_seconds": 128.0}))
     page = render(copied).decode()
     assert "64 training images in about 2.1\N{NO-BREAK SPACE}min" in page
     assert "resumed after 32" in page

@@ -22,8 +22,7 @@ WEIGHTS = {
     "train-diffusion": "train-diffusion/denoiser.safetensors",
     "train-recognition": "train-recognition/recognition.safetensors",
 }
-LOGGED = {"train-diffusion": 16, "train-recognition": 8}  # images between two lines of metrics
-IMAGES = {"train-diffusion": 64, "train-recognition": 32}
+LONGER = {"train-diffusion": "train-diffusion.images=128", "train-recognition": "train-recognition.epochs=8"}
 TWO_RANKS = "array: {ranks: 1}\ntrain: {ranks_per_node: 2, cpus: 1}\n"
 
 
@@ -80,10 +79,12 @@ def _stop_rank(project: Project, stage: str, launcher: subprocess.Popen[str]) ->
     return 0, f"{stage}: finished"
 
 
-def _train(project: Project, stage: str, *, faults: list[tuple[int, Fault]], cluster: str | None = None) -> None:
+def _train(
+    project: Project, stage: str, *more: str, faults: list[tuple[int, Fault]], cluster: str | None = None
+) -> None:
     """Launch the stage once per fault, each of which strikes once so many images are trained, and then to its end."""
     for images, fault in faults:
-        launcher = project.start(stage, cluster=cluster)
+        launcher = project.start(stage, *more, cluster=cluster)
         if images:
             wait_until(lambda: _at_work(project, stage), what="a rank at work")
             wait_until(lambda images=images: project.trained(stage) >= images, what=f"{images} images")  # type: ignore[misc]
@@ -93,7 +94,7 @@ def _train(project: Project, stage: str, *, faults: list[tuple[int, Fault]], clu
         assert words in told
         assert "Traceback" not in told
         wait_until(lambda: project.processes() == [], what="no process left", seconds=30)
-    done = project.run(stage, cluster=cluster)
+    done = project.run(stage, *more, cluster=cluster)
     assert done.returncode == 0, done.stderr
 
 
@@ -101,21 +102,23 @@ def _train(project: Project, stage: str, *, faults: list[tuple[int, Fault]], clu
     ("stage", "faults"),
     [
         ("train-diffusion", [(16, _kill_launcher), (48, _stop_rank)]),
-        ("train-recognition", [(8, _interrupt), (16, _kill_rank)]),
+        ("train-recognition", [(16, _interrupt), (48, _kill_rank)]),
     ],
 )
 def test_F11_F19_a_disturbed_training_gives_the_bytes_of_an_undisturbed_one(
     project: Project, stage: str, faults: list[tuple[int, Fault]]
 ) -> None:
-    before = project.hashes(WEIGHTS[stage])
-    metrics = (project.runs / stage / "metrics.jsonl").read_bytes()
-    assert len(before) == 1
     project.forget(stage)
-    _train(project, stage, faults=faults)
-    assert project.hashes(WEIGHTS[stage]) == before
+    _train(project, stage, LONGER[stage], faults=[])
+    metrics = (project.runs / stage / "metrics.jsonl").read_bytes()
+    undisturbed = project.hashes(WEIGHTS[stage])
+    assert len(undisturbed) == 1
+    project.forget(stage)
+    _train(project, stage, LONGER[stage], faults=faults)
+    assert project.hashes(WEIGHTS[stage]) == undisturbed
     assert (project.runs / stage / "metrics.jsonl").read_bytes() == metrics  # no line lost, none doubled
     assert list(project.runs.rglob("*.part")) == []
-    assert project.summary(stage)["images_out"] == IMAGES[stage]
+    assert project.summary(stage)["images_out"] == 128
 
 
 def test_F10_a_second_launch_waits_and_leaves_the_first_ones_config_alone(project: Project) -> None:
@@ -165,11 +168,12 @@ def test_F13_F14_any_fault_at_any_moment_of_a_training_on_two_ranks_gives_the_sa
     project: Project, stage: str, fault: Fault
 ) -> None:
     project.forget(stage)
-    _train(project, stage, faults=[], cluster=TWO_RANKS)
+    _train(project, stage, LONGER[stage], faults=[], cluster=TWO_RANKS)
     undisturbed = project.hashes(WEIGHTS[stage])
     project.forget(stage)
-    early, late = (LOGGED[stage], fault), (IMAGES[stage] // 2, fault)
-    _train(project, stage, faults=[early] if fault is _stop_rank else [early, late], cluster=TWO_RANKS)
+    early, late = (16, fault), (64, fault)
+    faults = [early] if fault is _stop_rank else [early, late]  # a stopped rank is started again to its end
+    _train(project, stage, LONGER[stage], faults=faults, cluster=TWO_RANKS)
     assert project.hashes(WEIGHTS[stage]) == undisturbed
 
 

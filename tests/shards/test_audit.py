@@ -153,7 +153,7 @@ def test_a_verdict_lists_what_to_drop_and_is_json():
         "exact_mirrored": 0,
         "near_pixels": 1,
         "near_mirrored": 0,
-        "embedding": 1,
+        "too_similar": 1,
     }
     assert record["leaks"][0] == {"key": "b", "reason": "too_similar", "real_key": "r", "cosine": 0.9}
     assert record["judged"] == {"x.tar": "00"}

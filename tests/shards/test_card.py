@@ -58,7 +58,7 @@ def facts() -> Facts:
         "| steps | `20` |",
         "| accuracy | 0.9123 |",
         "a cosine of 0.3457 or more counts as the same person",
-        "| embedding | 1 |",
+        "| too_similar | 1 |",
         "- No detector was run.",
         "License: CC-BY-4.0",
         "No real face is contained.",
