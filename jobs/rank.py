@@ -22,6 +22,7 @@ from slurm.beats import Beat, claim, locked, this_worker
 from slurm.errors import RunError
 from slurm.files import Output, Part, digest, publish, publish_json, publishing, sweep
 from slurm.markers import Marker, marked_units, read_marker, why_not_done, write_marker
+from slurm.requeue import requeue_this_job
 from slurm.stop import StopFlag, Stopped
 from slurm.submit import Payload
 
@@ -206,6 +207,9 @@ def main(payload: Payload) -> None:
     except Stopped as request:
         log.info("stopped (%s); run the same command again to go on", request)
         beat.update(state="stopped", reason=str(request))
+        # Slurm ends the whole job on requeue, so one rank asks for all, the one whose state is saved.
+        if (world["index"] == 0 or not stage.distributed) and requeue_this_job():
+            log.info("requeued")
         sys.exit(75)
     except USER_ERRORS as error:
         log.error("%s", error)

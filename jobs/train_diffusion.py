@@ -94,16 +94,17 @@ def train(run: Run, rank: Rank, work: Work) -> None:
     checkpoints = Checkpoints(rank.folder.checkpoints, key=checkpoint_key(rank.fingerprint(work.unit)))
     modules = {"denoiser": denoiser, "ema": ema.module}
     state = TrainingState(checkpoints, modules=modules, optimizer=optimizer, world=world)
-    images = state.restore(at_most=config.images)  # a shortened training must not take a longer one's weights
+    end = -(-config.images // config.batch) * config.batch  # whole batches
+    images = state.restore(at_most=end)  # a shortened training must not take a longer one's weights
     metrics = Metrics(rank.folder.metrics, images=images) if world.rank == 0 else None
-    watch = Watch(rank, world, total=config.images)
+    watch = Watch(rank, world, total=end)
     start_images = images
 
     order = derive(run.seed, "diffusion order")
     stream = batches(
         shards, batch=config.batch, seed=order, start=images, rank=world.rank, world_size=world.size, flip=True
     )
-    while images < config.images:
+    while images < end:
         # Stop or save, at a step boundary, on all ranks alike.
         stop = watch.stop_due()
         if stop or crossed(images, config.batch, every=config.checkpoint_images):
