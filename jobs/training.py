@@ -71,7 +71,6 @@ def join(rank: Rank) -> World:
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     }
     cuda = torch.cuda.is_available()
-    os.environ.setdefault("DEEPSPEED_TIMEOUT", "10")  # minutes that ranks wait for one that died, instead of 30
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if cuda else "cpu")
     torch.set_num_threads(rank.run.cluster.train_cpus())
     torch.use_deterministic_algorithms(True, warn_only=True)
