@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from jobs.config import load_run
+from jobs.entry import LOG_FORMAT
 from jobs.launch import launch
-from jobs.rank import LOG_FORMAT
 from jobs.show import show_log, show_plan, show_status, verify
 from jobs.stage import Run
 from jobs.stages import STAGES

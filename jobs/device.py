@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import torch
 
-from jobs.rank import Rank
+if TYPE_CHECKING:
+    from jobs.rank import Rank
 
 
 def rank_device(rank: Rank) -> torch.device:

@@ -26,7 +26,7 @@ from slurm.provenance import provenance
 from slurm.stop import interrupts_held
 from slurm.submit import Payload, start_local, submit_slurm
 
-ENTRY = "jobs.rank:main"
+ENTRY = "jobs.entry:main"
 MAX_RESTARTS = 10  # of one rank within one launch, after it was asked to stop by somebody else
 SECONDS_TO_SAVE = 120.0  # ranks get this long to save their work after Ctrl-C
 SECONDS_AFTER_FAILURE = 10.0  # and the others this long once a rank of their process group has failed

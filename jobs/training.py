@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 import submitit
@@ -26,10 +26,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from cemiface.errors import ModelError
-from jobs.rank import Rank
 from slurm.checkpoints import Checkpoints
 from slurm.files import publish
 from slurm.stop import Stopped
+
+if TYPE_CHECKING:
+    from jobs.rank import Rank
 
 log = logging.getLogger(__name__)
 STATE, CLOCK = "state.safetensors", "clock.json"
