@@ -60,6 +60,7 @@ def _execute(options: argparse.Namespace, run: Run) -> bool:
         show_plan(run, console)
         return True
     if options.command == "status":
+        run.recorded = True
         show_status(run, console)
         return True
     if options.command == "logs":

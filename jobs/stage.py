@@ -89,6 +89,7 @@ class Run:
         self.cluster = cluster
         self.root = root  # project root: relative paths of the config start here
         self.folder = RunFolder(self.path(config.runs) / config.name)
+        self.recorded = False  # plans and file hashes as the last launch wrote them down, for tools that only look
         self._plans: dict[str, list[Unit]] = {}
 
     @property
@@ -118,7 +119,8 @@ class Run:
     def plan(self, stage: str) -> list[Unit]:
         """The stage's units of work; planned once per process, the source folder is listed once."""
         if stage not in self._plans:
-            self._plans[stage] = self.stages[stage].plan(self)
+            written = read_json(self.stage_folder(stage).plan) if self.recorded else None
+            self._plans[stage] = written["units"] if isinstance(written, dict) else self.stages[stage].plan(self)
         return self._plans[stage]
 
     def fingerprint(self, stage: Stage, unit: Unit | None = None) -> dict[str, Any]:
@@ -131,9 +133,13 @@ class Run:
             "seed": self.seed,
             stage.name: config,
             "inputs": upstream,
-            "files": stage.files(self),
+            "files": self._files(stage),
             **work,
         }
+
+    def _files(self, stage: Stage) -> dict[str, str]:
+        summary = read_json(self.stage_folder(stage.name).summary) if self.recorded else None
+        return summary["fingerprint"]["files"] if isinstance(summary, dict) else stage.files(self)
 
     def outcome(self, stage: str) -> str:
         """A digest of all outputs of a finished stage, "" while it is not finished."""

@@ -91,12 +91,23 @@ def test_F45_nothing_unfinished_is_left_behind(finished: Project) -> None:
     assert [name for name in names if name != ".launch.lock"] == []
 
 
+def _rows(table: str) -> list[list[str]]:
+    """The lines about stages; a long path may fold the title above them."""
+    return [line.split() for line in table.splitlines() if line.split()[:1] and line.split()[0] in STAGES]
+
+
+def test_status_reads_the_run_folder_and_not_the_faces(project: Project) -> None:
+    shutil.rmtree(project.root / "faces")
+    status = project.run("status")
+    assert status.returncode == 0, status.stderr
+    assert [row[:2] for row in _rows(status.stdout)] == [[stage, "done"] for stage in STAGES]
+
+
 def test_status_plan_and_logs_tell_of_a_finished_run_and_change_nothing(finished: Project) -> None:
     before = finished.files()
     status, plan = finished.run("status"), finished.run("plan")
     assert (status.returncode, plan.returncode) == (0, 0)
-    rows = [line.split() for line in status.stdout.splitlines()[2:]]
-    assert [row[:2] for row in rows] == [[stage, "done"] for stage in STAGES]
+    assert [row[:2] for row in _rows(status.stdout)] == [[stage, "done"] for stage in STAGES]
     row = next(line.split() for line in plan.stdout.splitlines() if line.startswith("generate"))
     assert row == ["generate", "train-diffusion,", "identities,", "train-embedder", "2", "0", "1", "16"]
     assert finished.files() == before
