@@ -11,11 +11,11 @@ from pydantic import Field
 
 from jobs.embed_faces import embed
 from jobs.embedder import WEIGHTS, embedder_needs, load_embedder
+from jobs.generate_faces import SYNTHETIC
 from jobs.seeds import derive
 from jobs.shard_faces import HELD_OUT, REAL
 from jobs.stage import OPERATIONAL, Finish, Run, Stage, StageConfig, Unit
 from jobs.train_recognition import NAME as RECOGNITION
-from jobs.train_recognition import SYNTHETIC
 from slurm.files import read_json
 from slurm.markers import Marker
 

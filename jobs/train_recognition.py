@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from jobs.rank import Rank, Work
 
 NAME = "train-recognition"
-SYNTHETIC = "synthetic"
 Sets = tuple[Literal["real", "synthetic"], ...]
 
 
