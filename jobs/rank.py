@@ -85,6 +85,7 @@ class Rank:
         self.run, self.stage, self.index, self.count, self.stop, self.beat = run, stage, index, count, stop, beat
         self.folder = run.stage_folder(stage.name)
         self.images = 0
+        self.beat.update(ranks=count)  # whoever reruns one rank needs to know how many share the units
         self._common = run.fingerprint(stage, {})
 
     def fingerprint(self, unit: Unit) -> dict[str, Any]:

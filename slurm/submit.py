@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import submitit
 
 from slurm.cluster import Cluster
 from slurm.errors import RunError
+from slurm.files import digest
 from slurm.run_folder import StageFolder
 
 NEVER = 60 * 24 * 365  # minutes; submitit's local controller wants a limit, our work has none
@@ -34,6 +36,11 @@ class Payload:
     def checkpoint(self, *args: Any, **kwargs: Any) -> submitit.helpers.DelayedSubmission:
         """For a signal that comes before our own handlers are in place: just start again."""
         return submitit.helpers.DelayedSubmission(self)
+
+
+def run_comment(run: Path, stage: str = "") -> str:
+    """What marks the jobs of a run in the queue, also those whose id was never heard."""
+    return f"cemiface:{digest(str(run))[:12]}:{stage}"
 
 
 def start_local(payload: Payload, *, stage: StageFolder, ranks: int = 1) -> submitit.Job[None]:
