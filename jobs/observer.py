@@ -41,17 +41,17 @@ class Observer:
         stages: dict[str, StageStatus] = {}
         for stage in self.run.chain:
             before = [stages[name] for name in stage.needs(self.run) if name in stages]
-            waits = [earlier.name for earlier in before if earlier.state != "done"]
-            stages[stage.name] = self._stage(stage, submissions[stage.name], waits=waits)
+            stages[stage.name] = self._stage(stage, submissions[stage.name], before=before)
         return RunStatus(
             stages=tuple(stages.values()), launcher=launcher, silence=self._queue.silence if submitted else None
         )
 
-    def _stage(self, stage: Stage, submission: Submission | None, *, waits: list[str]) -> StageStatus:
+    def _stage(self, stage: Stage, submission: Submission | None, *, before: list[StageStatus]) -> StageStatus:
         folder = self.run.stage_folder(stage.name)
+        waits = [earlier.name for earlier in before if earlier.state != "done"]
+        blocked = ", ".join(f"{earlier.name}, which is {earlier.state}" for earlier in before if earlier.troubled)
         if not folder.plan.exists():
-            reason = f"needs {', '.join(waits)}" if waits else ""
-            return StageStatus(name=stage.name, state="not started", reason=reason)
+            return StageStatus(name=stage.name, state="not started", reason=f"needs {blocked}" if blocked else "")
         units = read_units(self.run, stage)
         ranks = self._ranks(stage, submission, settled=units.left is None)
         if units.left is None:

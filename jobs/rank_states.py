@@ -112,8 +112,7 @@ def _judge(evidence: Evidence) -> tuple[State, str]:
     if task is not None and not _is_of(beat, task):
         return ("running", "starting") if task.running else _why_ended(task, distributed=evidence.distributed)
     if beat is not None and told in {"done", "failed", "stopped"}:
-        canceled = told == "stopped" and task is not None and task.state == "CANCELLED"
-        return told, "canceled" if canceled else str(beat.get("reason", ""))  # type: ignore[return-value]
+        return _told(beat, task)
     if task is not None and task.running:
         return "running", _heard(evidence) if task.state in {"RUNNING", "COMPLETING"} else task.state.lower()
     if task is not None:
@@ -121,6 +120,17 @@ def _judge(evidence: Evidence) -> tuple[State, str]:
     if evidence.alive:
         return "running", _heard(evidence)
     return _judge_without_slurm(evidence)
+
+
+def _told(beat: Mapping[str, Any], task: Task | None) -> tuple[State, str]:
+    """The end that the rank itself has told."""
+    reason = str(beat.get("reason") or "")
+    if beat["state"] == "done":
+        return "done", ""
+    if beat["state"] == "failed":
+        return "failed", reason
+    canceled = task is not None and task.state == "CANCELLED"
+    return "stopped", "canceled, its work is saved" if canceled else f"was asked to stop ({reason}), its work is saved"
 
 
 def _is_of(beat: Mapping[str, Any] | None, task: Task) -> bool:

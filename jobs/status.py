@@ -102,7 +102,9 @@ def unfinished_stage(
     running: list[Beat] = [rank.evidence.beat for rank in ranks if rank.state == "running" and rank.evidence.beat]
     found: Counter[str] = Counter(rank.state for rank in ranks)
     state: StageState = next((state for state in ORDER if found[state]), _state_by_units(run, stage, units))
-    so_far, expected = images_so_far(stage, units, running), images_expected(run, stage, running)
+    # Ranks of a distributed stage count what was done in all, also after their end.
+    counting = [rank.evidence.beat for rank in ranks if rank.evidence.beat] if stage.distributed else running
+    so_far, expected = images_so_far(stage, units, counting), images_expected(run, stage, counting)
     pace = images_per_second(stage, running)
     return StageStatus(
         name=stage.name,

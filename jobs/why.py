@@ -111,8 +111,13 @@ def _whereabouts(rank: RankState) -> Iterator[str]:
 
 
 def _what_to_type(run: Run, stage: StageStatus, rank: RankState, *, invocation: Invocation) -> Iterator[str]:
-    if can_rerun(run, run.stages[stage.name]):
-        yield "to run this rank alone, here, and see it fail:"
+    if rank.state == "lost":
+        yield "a rank that dies costs at most what it had not saved; if it dies again, give it more memory"
+    if str(run.folder.root) in rank.reason:
+        yield "if a file of the run may be damaged, this names all that are:"
+        yield f"    {invocation.command('verify')}"
+    if rank.state in {"failed", "lost"} and can_rerun(run, run.stages[stage.name]):
+        yield "to run this rank alone, here, and see how it ends:"
         yield f"    {invocation.command('run-rank', stage.name, rank.rank)}"
     yield "to go on with everything, once the cause is mended:"
     yield f"    {invocation.command('all', cluster=True)}"

@@ -125,5 +125,5 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any], *, path: st
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    text = str(value) or "none"
     return text if len(text) <= 24 else text[:12] + "..."
