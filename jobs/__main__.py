@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from jobs.config import load_run
+from jobs.dry_run import show_plan
 from jobs.entry import LOG_FORMAT
 from jobs.launch import launch
-from jobs.show import show_log, show_plan, show_status, verify
+from jobs.show import show_log, show_status, verify
 from jobs.stage import Run
 from jobs.stages import STAGES
 from jobs.user_errors import USER_ERRORS
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _execute(options: argparse.Namespace, run: Run) -> bool:
     console = Console()
     if options.command == "plan":
-        show_plan(run, console)
+        show_plan(run, run.chain, console)
         return True
     if options.command == "status":
         run.recorded = True
@@ -84,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     launches = {"all": "the whole chain of the config"} | {name: stage.title for name, stage in STAGES.items()}
     reads = {
-        "plan": "what would run: units, ranks, images (dry run)",
+        "plan": "what would run: job scripts, ranks, images, hours (dry run; needs no Slurm)",
         "status": "what is done, running, stale or failed",
         "logs": "the end of the logs of a stage",
         "verify": "rehash every file the run has made",

@@ -69,27 +69,6 @@ def _is_heard(beat: dict[str, Any]) -> bool:
     return time.time() - beat["time"] < SECONDS_UNHEARD
 
 
-def show_plan(run: Run, console: Console) -> None:
-    """What a launch would do, without doing it."""
-    table = Table(title=f"{run.folder.root} ({run.cluster.executor})", title_justify="left", box=None, pad_edge=False)
-    for column in ("stage", "reads", "units", "to do", "ranks", "images"):
-        table.add_column(column, justify="left" if column in {"stage", "reads"} else "right")
-    for stage in run.chain:
-        states = run.unit_states(stage)
-        waiting = sum(state is not None for state in states)
-        ranks = run.cluster.train.world_size if stage.distributed else min(run.cluster.array_ranks(), len(states))
-        images = stage.expected_images(run)
-        table.add_row(
-            stage.name,
-            ", ".join(stage.needs(run)) or "files",
-            str(len(states)),
-            str(waiting),
-            str(ranks),
-            "-" if images is None else str(images),
-        )
-    console.print(table)
-
-
 def show_log(run: Run, *, stage: str, rank: int | None, lines: int, console: Console) -> None:
     """The last lines of one rank's log, or of all ranks of a stage.
 
