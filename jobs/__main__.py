@@ -15,12 +15,12 @@ from rich.logging import RichHandler
 
 from jobs.cancel import cancel
 from jobs.config import load_run
+from jobs.dry_run import show_plan
 from jobs.entry import LOG_FORMAT
 from jobs.invocation import Invocation
 from jobs.launch import launch
 from jobs.logs import show_log
 from jobs.rerun import run_rank
-from jobs.show import show_plan
 from jobs.stage import Run
 from jobs.stages import STAGES
 from jobs.status_view import show_status, watch_status
@@ -44,7 +44,7 @@ Resume is the same command again. Results are in runs/<name>/<stage>/; the page 
 
 # What people ask of a run, with what it takes besides the config.
 TOOLS = {
-    "plan": ("", "what would run: units, ranks, images (dry run)"),
+    "plan": ("", "what would run: job scripts, ranks, images, hours (dry run; needs no Slurm)"),
     "status": ("", "what is done, running, queued, stale, failed or lost; what to type next"),
     "why": ("[STAGE [RANK]]", "why a stage or rank failed, its last words, and the command that reruns it here"),
     "logs": ("STAGE [RANK]", "the end of the logs of a stage"),
@@ -92,7 +92,7 @@ def _launch(options: argparse.Namespace, run: Run) -> int:
 def _execute(options: argparse.Namespace, run: Run) -> int:
     console = Console()
     if options.command == "plan":
-        show_plan(run, console)
+        show_plan(run, run.chain, console)
         return 0
     if options.command == "verify":
         return 0 if verify(run, console) else 1

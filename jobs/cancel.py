@@ -12,7 +12,7 @@ from slurm.beats import read_beats
 from slurm.errors import RunError
 from slurm.files import is_alive
 from slurm.launcher import launcher_at_work
-from slurm.queue import ask_queue, cancel_jobs
+from slurm.queue import ask_queue, scancel
 from slurm.submission import read_submission
 from slurm.submit import run_comment
 
@@ -23,7 +23,7 @@ def cancel(run: Run, *, stage: str | None, console: Console) -> None:
     Raises:
         RunError: nothing of it is at work, or it cannot be reached from here.
     """
-    ended = [*_cancel_jobs(run, stage=stage), *_stop_launcher(run, stage=stage)]
+    ended = [*_scancel(run, stage=stage), *_stop_launcher(run, stage=stage)]
     if not ended:
         raise RunError(f"{run.folder.root}: nothing of {stage or 'it'} is at work, so there is nothing to cancel")
     for what in ended:
@@ -31,7 +31,7 @@ def cancel(run: Run, *, stage: str | None, console: Console) -> None:
     console.print("the same command as before goes on from there", highlight=False)
 
 
-def _cancel_jobs(run: Run, *, stage: str | None) -> list[str]:
+def _scancel(run: Run, *, stage: str | None) -> list[str]:
     """Cancel the jobs that Slurm knows by the run's comment, and those on record where Slurm cannot be asked."""
     queue = ask_queue()
     if queue.silence is None:
@@ -44,7 +44,7 @@ def _cancel_jobs(run: Run, *, stage: str | None) -> list[str]:
         jobs = _on_record(run, stage=stage)
     if not jobs:
         return []
-    problem = cancel_jobs(sorted(jobs))
+    problem = scancel(sorted(jobs))
     if problem is not None:
         raise RunError(f"jobs {', '.join(sorted(jobs))} are not canceled: {problem}; try again where Slurm is")
     return [f"job {job}" for job in sorted(jobs)]

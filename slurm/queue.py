@@ -67,7 +67,7 @@ def ask_accounting(jobs: Sequence[str], *, since: float) -> Answer:
     return _ask("sacct", *options, f"--jobs={','.join(jobs)}", f"--format={','.join(ACCOUNT_FIELDS)}", parse=_accounted)
 
 
-def cancel_jobs(jobs: Sequence[str]) -> str | None:
+def scancel(jobs: Sequence[str]) -> str | None:
     """Ask Slurm to end `jobs`; returns why that failed, None if it did not."""
     return _run("scancel", *jobs)[1]
 
