@@ -125,6 +125,10 @@ class Run:
             self._plans[stage] = written["units"] if isinstance(written, dict) else self.stages[stage].plan(self)
         return self._plans[stage]
 
+    def forget_plans(self) -> None:
+        """Read them anew: another launch may have replaced them."""
+        self._plans.clear()
+
     def fingerprint(self, stage: Stage, unit: Unit | None = None) -> dict[str, Any]:
         """Everything a unit's outputs depend on. Without a unit: everything the stage's summary depends on."""
         config = self.section(stage.name).fingerprint()
