@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from slurm.stop import StopFlag, Stopped
 from slurm.submit import Payload
 
 STOPPED = 75  # EX_TEMPFAIL: saved, to be run again
+SECONDS_TO_SEE = 60.0  # what another node has written: longer than file systems keep what they know of a folder
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 log = logging.getLogger(__name__)
 
@@ -74,13 +76,31 @@ def main(payload: Payload) -> None:
 
 def _run(run: Run, stage: Stage, rank: Rank) -> None:
     for name in stage.needs(run):
-        if not run.outcome(name):
-            finish_if_last(run, run.stages[name])  # its last ranks may not have seen each other's markers in time
-        if not run.outcome(name):
-            raise RunError(f"{stage.name}: needs the stage {name}, which is not finished; run `cemiface {name}` first")
+        _await(run, run.stages[name], rank)
     stage.run_rank(run, rank)
     if rank.index == 0 or not stage.distributed:
         finish_if_last(run, stage)
+
+
+def _await(run: Run, needed: Stage, rank: Rank) -> None:
+    """Wait until what is read is there to see: on a shared file system another node's last files may come late.
+
+    Raises:
+        RunError: it is not finished.
+        Stopped: asked to leave meanwhile.
+    """
+    deadline = time.monotonic() + (SECONDS_TO_SEE if "SLURM_JOB_ID" in os.environ else 0.0)
+    while not run.outcome(needed.name):
+        finish_if_last(run, needed)  # its last ranks may not have seen each other's markers
+        if run.outcome(needed.name):
+            return
+        if time.monotonic() >= deadline:
+            name = needed.name
+            raise RunError(
+                f"{rank.stage.name}: needs the stage {name}, which is not finished; run `cemiface {name}` first"
+            )
+        rank.stop.check()
+        time.sleep(1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
