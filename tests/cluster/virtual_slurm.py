@@ -26,7 +26,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 PROGRAMS = {"munged": "munge", "slurmctld": "slurmctld", "slurmd": "slurmd", "sbatch": "slurm-client"}
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
@@ -98,9 +97,7 @@ class VirtualSlurm:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     def start(self) -> None:
@@ -125,7 +122,7 @@ class VirtualSlurm:
         self.start_controller()
         for node in self.nodes:
             self.power_on(node)
-        self._wait(lambda: self.states() == {node: "idle" for node in self.nodes}, what="every node to be idle")
+        self._wait(lambda: self.states() == dict.fromkeys(self.nodes, "idle"), what="every node to be idle")
 
     def stop(self) -> None:
         """End all jobs and daemons, leave nothing."""
@@ -164,7 +161,7 @@ class VirtualSlurm:
         self._end("slurmctld", signal.SIGTERM)
 
     def processes(self, node: str | None = None) -> list[int]:
-        """All living processes of this cluster, or those of a node: its tasks, and Slurm's own that hold its log open."""
+        """All processes of this cluster, or of one node: its tasks, and those of Slurm, which hold its log open."""
         log = self.folder / f"{node}.log"
         mark = b"\0SLURM_CONF=%s\0" % self.environment["SLURM_CONF"].encode()
         name = b"\0SLURMD_NODENAME=%s\0" % (node or "").encode()
@@ -295,7 +292,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="virtual_slurm", description="Run a command on a Slurm of virtual nodes.")
     parser.add_argument("--install", action="store_true", help="install Slurm first if it is missing (root only)")
     parser.add_argument("--nodes", type=int, default=4)
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="default: only start and stop")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="what to run on the cluster")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
     try:
