@@ -89,6 +89,7 @@ class Rank:
         self.units = units  # at most so many, None: all that are its
         self.folder = run.stage_folder(stage.name)
         self.images = 0
+        self.beat.update(ranks=count)  # whoever reruns one rank needs to know how many share the units
         self._common = run.fingerprint(stage, {})
 
     def fingerprint(self, unit: Unit) -> dict[str, Any]:

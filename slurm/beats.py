@@ -53,6 +53,9 @@ class Beat:
         """
         now = time.monotonic()
         self._value.update(values)
+        if values.get("images") and "since" not in self._value:
+            # Where the rate counts from: start-up, and what an earlier attempt did, are left out.
+            self._value["since"] = {"images": values["images"], "time": time.time()}
         if now < self._next and state == self._value.get("state"):
             return
         self._next = now + SECONDS_BETWEEN_BEATS
@@ -111,9 +114,11 @@ def _is_newer(there: Any, ours: dict[str, Any]) -> bool:
 
 def read_beats(stage: StageFolder) -> list[dict[str, Any]]:
     """All heartbeats of a stage, by rank; files that do not parse are left out."""
-    if not stage.beats.is_dir():
+    try:
+        names = sorted(name for name in os.listdir(stage.beats) if name.endswith(".json") and not name.startswith("."))
+    except OSError:
         return []
-    values = [read_json(path) for path in sorted(stage.beats.glob("*.json"))]
+    values = [read_json(stage.beats / name) for name in names]
     return [value for value in values if isinstance(value, dict)]
 
 
