@@ -92,6 +92,7 @@ class Run:
         self.folder = RunFolder(self.path(config.runs) / config.name)
         self.recorded = False  # plans and file hashes as the last launch wrote them down, for tools that only look
         self._plans: dict[str, list[Unit]] = {}
+        self._hashes: dict[str, dict[str, str]] = {}
 
     @property
     def seed(self) -> int:
@@ -139,8 +140,15 @@ class Run:
         }
 
     def _files(self, stage: Stage) -> dict[str, str]:
-        summary = read_json(self.stage_folder(stage.name).summary) if self.recorded else None
-        return summary["fingerprint"]["files"] if isinstance(summary, dict) else stage.files(self)
+        if not self.recorded:
+            return stage.files(self)
+        summary = read_json(self.stage_folder(stage.name).summary)
+        if isinstance(summary, dict):
+            files: dict[str, str] = summary["fingerprint"]["files"]
+            return files
+        if stage.name not in self._hashes:  # who looks again and again does not hash the weights again and again
+            self._hashes[stage.name] = stage.files(self)
+        return self._hashes[stage.name]
 
     def outcome(self, stage: str) -> str:
         """A digest of all outputs of a finished stage, "" while it is not finished."""
