@@ -41,9 +41,8 @@ def refuse_second_submission(run: Run) -> None:
     """
     if shutil.which("sbatch") is None:
         raise RunError("executor: got slurm, but there is no sbatch here; submit from a login node, or use local.yaml")
-    jobs = jobs_in_queue(run_comment(run.folder.root))
-    if jobs:
-        ids = " ".join(jobs)
+    ids = " ".join(jobs_in_queue(run_comment(run.folder.root)))
+    if ids:
         raise RunError(
             f"{run.folder.root}: jobs of an earlier launch are in the queue ({ids}); they resume by themselves; "
             f"to submit anew, end them first with `cemiface cancel` or `scancel {ids}`"
