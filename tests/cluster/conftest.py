@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster.commands import ClusterProject
 from tests.cluster.virtual_slurm import VirtualSlurm
-from tests.jobs.conftest import TinyRun, tiny_run  # noqa: F401 (a fixture)
+from tests.jobs.conftest import TinyRun, set_up, tiny_run  # noqa: F401 (a fixture)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,10 +31,21 @@ def slurm() -> Iterator[VirtualSlurm]:
 
 
 @pytest.fixture
+def fresh(slurm: VirtualSlurm, tmp_path: Path) -> Iterator[ClusterProject]:
+    """The tiny chain, of which nothing has run yet."""
+    set_up(tmp_path)
+    yield from _cleared(ClusterProject(root=tmp_path, slurm=slurm))
+
+
+@pytest.fixture
 def project(tiny_run: TinyRun, slurm: VirtualSlurm, tmp_path: Path) -> Iterator[ClusterProject]:  # noqa: F811
-    """A copy of the run that the local executor made; whatever a test leaves in the queue is canceled."""
+    """A copy of the run that the local executor made."""
     copy = ClusterProject.copy_of(tiny_run, tmp_path / "project")
-    project = ClusterProject(root=copy.root, slurm=slurm)
+    yield from _cleared(ClusterProject(root=copy.root, slurm=slurm))
+
+
+def _cleared(project: ClusterProject) -> Iterator[ClusterProject]:
+    """Cancel whatever a test leaves in the queue."""
     yield project
     if project.queue():
         slurm.call("scancel", "--signal=KILL", "--full", *_ids(project), check=False)

@@ -22,11 +22,10 @@ from .virtual_slurm import VirtualSlurm
 
 
 @pytest.fixture
-def closed(project: ClusterProject) -> ClusterProject:
+def closed(fresh: ClusterProject) -> ClusterProject:
     """The partition takes jobs and starts none until `_open`."""
-    project.forget("shard")
-    project.slurm.call("scontrol", "update", "PartitionName=normal", "State=DOWN")
-    return project
+    fresh.slurm.call("scontrol", "update", "PartitionName=normal", "State=DOWN")
+    return fresh
 
 
 @pytest.fixture(autouse=True)
@@ -70,29 +69,24 @@ def test_F42_code_that_is_edited_while_jobs_wait_does_not_reach_them(closed: Clu
     assert {beat["code"] for beat in closed.beats("shard")} == {submission["code"]}
 
 
-def test_F22_nothing_waits_for_ever_on_a_stage_that_failed_and_the_same_command_goes_on(
-    project: ClusterProject,
-) -> None:
-    local = project.hashes("shard/*.tar")
-    config = project.root / "configs" / "tiny.yaml"
+def test_F22_nothing_waits_for_ever_on_a_stage_that_failed_and_the_same_command_goes_on(fresh: ClusterProject) -> None:
+    config = fresh.root / "configs" / "tiny.yaml"
     config.write_text(config.read_text().partition("train-diffusion:")[0])  # three stages are enough
-    project.empty()
-    broken = [project.root / "faces" / "person-9" / f"{number}.jpg" for number in range(30)]
+    broken = [fresh.root / "faces" / "person-9" / f"{number}.jpg" for number in range(30)]
     broken[0].parent.mkdir()
     for path in broken:
         path.touch()
-    project.submit()
-    jobs = {stage: project.jobs(stage) for stage in ("shard", "train-embedder", "embed")}
-    project.wait()
-    assert all("JobState=CANCELLED" in project.shown(jobs[stage][0]) for stage in ("train-embedder", "embed"))
-    told = project.status()
+    fresh.submit()
+    jobs = {stage: fresh.jobs(stage) for stage in ("shard", "train-embedder", "embed")}
+    fresh.wait()
+    assert all("JobState=CANCELLED" in fresh.shown(jobs[stage][0]) for stage in ("train-embedder", "embed"))
+    told = fresh.status()
     assert told["shard"]["state"] == "failed"
     assert "images are not usable" in told["shard"]["reason"]
     shutil.rmtree(broken[0].parent)
-    project.submit()
-    project.wait()
-    assert {name: stage["state"] for name, stage in project.status().items()} == dict.fromkeys(jobs, "done")
-    assert project.hashes("shard/*.tar") == local
+    fresh.submit()
+    fresh.wait()
+    assert {name: stage["state"] for name, stage in fresh.status().items()} == dict.fromkeys(jobs, "done")
 
 
 def test_F23_F24_the_real_limit_of_an_array_is_kept_and_every_rank_is_submitted_once(closed: ClusterProject) -> None:
@@ -122,27 +116,27 @@ def _submit(project: ClusterProject, job: SlurmJob, *, ranks: int) -> str:
     )
 
 
-def test_F23_arrays_that_must_be_split_with_several_ranks_per_task_and_a_canary_make_the_same_tars(
-    project: ClusterProject,
+def test_F23_split_arrays_of_several_ranks_per_task_behind_a_canary_make_the_same_tars(
+    fresh: ClusterProject,
 ) -> None:
     cut = "shard.shard_images=4"
-    local = project.run("shard", cut)
+    local = fresh.run("shard", cut)
     assert local.returncode == 0, local.stderr
-    tars, units = project.hashes("shard/*.tar"), project.summary("shard")["units"]
-    project.forget("shard")
+    tars, units = fresh.hashes("shard/*.tar"), fresh.summary("shard")["units"]
+    fresh.forget("shard")
     packed = f"array: {{ranks: {units}, ranks_per_task: 2, parallel: 4, canary_from: 2}}\n"
     with VirtualSlurm(nodes=1, max_array_size=4) as small:
-        done = project.run("shard", cut, cluster=SITE + packed, **small.environment)
+        done = fresh.run("shard", cut, cluster=SITE + packed, **small.environment)
         assert done.returncode == 0, done.stderr
-        jobs = json.loads((project.runs / "shard" / "submission.json").read_text())["jobs"]
+        jobs = json.loads((fresh.runs / "shard" / "submission.json").read_text())["jobs"]
         wait_until(lambda: small.call("squeue", "--noheader") == "", what="its queue is empty", seconds=SECONDS)
-        told = json.loads(project.run("status", "--json", **small.environment).stdout)["stages"][0]
+        told = json.loads(fresh.run("status", "--json", **small.environment).stdout)["stages"][0]
     assert [job["kind"] for job in jobs] == ["canary"] + ["array"] * (len(jobs) - 1)
     assert [job["ranks"] for job in jobs[1:-1]] == [6] * (len(jobs) - 2)
     assert sum(job["ranks"] for job in jobs[1:]) == units
     assert told["state"] == "done"
-    assert project.hashes("shard/*.tar") == tars
-    assert {beat["rank"] for beat in project.beats("shard")} == set(range(units))
+    assert fresh.hashes("shard/*.tar") == tars
+    assert {beat["rank"] for beat in fresh.beats("shard")} == set(range(units))
 
 
 SBATCH = """#!/bin/sh
@@ -187,16 +181,15 @@ def test_F25_what_a_site_prints_before_the_answer_is_not_taken_for_it(closed: Cl
     assert f"Comment={comment}" in closed.shown(job)
 
 
-def test_F26_without_sacct_a_run_is_submitted_and_its_state_is_known(project: ClusterProject) -> None:
-    tools = project.root / "tools"
+def test_F26_without_sacct_a_run_is_submitted_and_its_state_is_known(fresh: ClusterProject) -> None:
+    tools = fresh.root / "tools"
     tools.mkdir()
     for name in ("sbatch", "squeue", "scontrol", "scancel", "srun", "bash", "env", "git"):
         found = shutil.which(name)
         assert found
         (tools / name).symlink_to(found)
-    project.forget("shard")
-    done = project.run("shard", cluster=ONE_BY_ONE, PATH=str(tools))
+    done = fresh.run("shard", cluster=ONE_BY_ONE, PATH=str(tools))
     assert done.returncode == 0, done.stderr
-    project.wait()
-    told = json.loads(project.run("status", "--json", PATH=str(tools)).stdout)["stages"][0]
+    fresh.wait()
+    told = json.loads(fresh.run("status", "--json", PATH=str(tools)).stdout)["stages"][0]
     assert (told["name"], told["state"]) == ("shard", "done")
