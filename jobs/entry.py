@@ -32,6 +32,7 @@ def main(payload: Payload) -> None:
     if payload.launcher is not None:
         stop.follow(payload.launcher)
     run = load_run_folder(Path(payload.run))
+    run.planned = True
     stage = run.stages[payload.stage]
     world = _world(payload, stage)
     folder = run.stage_folder(stage.name)

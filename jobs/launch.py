@@ -21,7 +21,7 @@ from jobs.progress import StageProgress
 from jobs.stage import Run, Stage
 from slurm.beats import read_beats
 from slurm.errors import RunError
-from slurm.files import is_alive, publish_json, read_json, sweep
+from slurm.files import is_alive, publish, publish_json, read_json, sweep
 from slurm.provenance import provenance
 from slurm.stop import interrupts_held
 from slurm.submit import Payload, start_local, submit_slurm
@@ -118,8 +118,10 @@ def _require_finished(run: Run, name: str, *, needed_by: Stage) -> None:
 
 
 def _write_plan(run: Run, stage: Stage) -> None:
-    plan = {"stage": stage.name, "units": run.plan(stage.name)}
-    publish_json(run.stage_folder(stage.name).plan, plan, replace=True)
+    folder = run.stage_folder(stage.name)
+    for name, data in run.plan_files(stage.name).items():
+        publish(folder.output(name), data, replace=True)
+    publish_json(folder.plan, {"stage": stage.name, "units": run.plan(stage.name)}, replace=True)
 
 
 class _LocalStage:

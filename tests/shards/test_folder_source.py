@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from shards.errors import DataError
+from shards.faces import Face, FaceUnreadable, escaped, unescaped
+from shards.folder_source import FolderSource
 from shards.images import Outcome
-from shards.sources import Face, FaceUnreadable, escaped, list_faces, read_face, unescaped
 
 NAMES = [
     "caf\u00e9".encode(),  # NFC
@@ -60,19 +61,19 @@ def open_folder() -> Iterator[Path]:
 def test_faces_are_listed_in_byte_order_with_their_sizes(root):
     put(root / "B" / "x.jpg")
     put(root / "a" / "10.jpg")
-    listing = list_faces(root)
+    listing = FolderSource(root).listing()
     assert [face.path for face in listing.faces] == ["B/x.jpg", "a/10.jpg", "a/2.jpg", "b/1.jpg"]
     assert listing.faces[2] == Face(identity="a", path="a/2.jpg", bytes=5)
-    assert read_face(root, listing.faces[2]) == b"three"
-    assert listing.skipped == {}
+    assert FolderSource(root).read(listing.faces[2]) == b"three"
+    assert listing.counts == {}
 
 
 def test_B21_names_that_differ_in_case_only_stay_apart(root):
     put(root / "a" / "A.jpg", b"upper")
     put(root / "a" / "a.jpg", b"lower")
     put(root / "A" / "a.jpg", b"other")
-    listing = list_faces(root)
-    data = {face.path: read_face(root, face) for face in listing.faces}
+    listing = FolderSource(root).listing()
+    data = {face.path: FolderSource(root).read(face) for face in listing.faces}
     assert (data["a/A.jpg"], data["a/a.jpg"], data["A/a.jpg"]) == (b"upper", b"lower", b"other")
     assert listing.images_per_identity == {"a": 3, "A": 1, "b": 1}
 
@@ -82,8 +83,8 @@ def test_B22_B23_B24_any_name_is_listed_and_read_and_fits_in_one_line_of_json(tm
     folder = os.path.join(os.fsencode(tmp_path), name)
     os.mkdir(folder)
     Path(os.fsdecode(os.path.join(folder, name))).write_bytes(name)
-    (face,) = list_faces(tmp_path).faces
-    assert read_face(tmp_path, face) == name
+    (face,) = FolderSource(tmp_path).listing().faces
+    assert FolderSource(tmp_path).read(face) == name
     assert unescaped(face.identity) == name
     assert face.identity.isprintable()
     assert json.loads(json.dumps(face.path, ensure_ascii=False).encode()) == face.path
@@ -100,9 +101,9 @@ def test_B25_hidden_files_and_litter_are_ignored_and_counted(root):
         put(root / "a" / name)
     put(root / "__MACOSX" / "a" / "._1.jpg")
     put(root / "list.txt")
-    listing = list_faces(root)
+    listing = FolderSource(root).listing()
     assert len(listing.faces) == 2
-    assert listing.skipped == {Outcome.IGNORED: 6}
+    assert listing.counts == {Outcome.IGNORED: 6}
 
 
 def test_B26_symbolic_links_are_counted_never_followed(root):
@@ -112,16 +113,16 @@ def test_B26_symbolic_links_are_counted_never_followed(root):
     (root / "a" / "dangling.jpg").symlink_to("nowhere")
     (root / "a" / "parent").symlink_to(root)
     (root / "loop").symlink_to(root)
-    listing = list_faces(root)
+    listing = FolderSource(root).listing()
     assert [face.path for face in listing.faces] == ["a/2.jpg", "b/1.jpg"]
-    assert listing.skipped == {Outcome.SYMLINK: 5}
+    assert listing.counts == {Outcome.SYMLINK: 5}
 
 
 def test_B27_fifos_and_sockets_do_not_block(root):
     os.mkfifo(root / "a" / "fifo.jpg")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(root / "a" / "s"))
-        assert list_faces(root).skipped == {Outcome.NOT_REGULAR: 2}
+        assert FolderSource(root).listing().counts == {Outcome.NOT_REGULAR: 2}
 
 
 @pytest.fixture
@@ -142,12 +143,12 @@ def test_B28_unreadable_files_end_in_their_outcome_and_the_rest_goes_on(open_fol
     put(open_folder / "a" / "2.jpg").chmod(0)
     put(open_folder / "b" / "1.jpg").parent.chmod(0)
     os.seteuid(user)
-    listing = list_faces(open_folder)
-    assert listing.skipped == {Outcome.UNREADABLE: 1}
+    listing = FolderSource(open_folder).listing()
+    assert listing.counts == {Outcome.UNREADABLE: 1}
     readable, locked = listing.faces
-    assert read_face(open_folder, readable) == b"data"
+    assert FolderSource(open_folder).read(readable) == b"data"
     with pytest.raises(FaceUnreadable) as caught:
-        read_face(open_folder, locked)
+        FolderSource(open_folder).read(locked)
     assert caught.value.outcome == Outcome.UNREADABLE
     os.seteuid(os.getuid())
     (open_folder / "b").chmod(0o755)
@@ -204,10 +205,10 @@ def become_folder(path: Path) -> None:
     ],
 )
 def test_B29_a_file_that_changes_after_listing_ends_in_an_outcome(root, change, outcome):
-    face = list_faces(root).faces[1]
+    face = FolderSource(root).listing().faces[1]
     change(root / face.path)
     with pytest.raises(FaceUnreadable) as caught:
-        read_face(root, face)
+        FolderSource(root).read(face)
     assert caught.value.outcome == outcome
     assert "\n" not in str(caught.value)
 
@@ -216,7 +217,7 @@ def test_B30_empty_identities_are_reported_and_images_per_identity_counted(root)
     (root / "empty").mkdir()
     put(root / "hidden only" / ".x")
     put(root / "a" / "3.jpg")
-    listing = list_faces(root)
+    listing = FolderSource(root).listing()
     assert listing.without_faces == ("empty", "hidden only")
     assert listing.images_per_identity == {"a": 2, "b": 1}
 
@@ -226,26 +227,42 @@ def test_B30_B31_a_folder_without_faces_is_refused(tmp_path, files):
     for name in files:
         put(tmp_path / name)
     with pytest.raises(DataError, match=r"no faces found .*expected ROOT/<identity>/<image>$"):
-        list_faces(tmp_path)
+        FolderSource(tmp_path).listing()
 
 
 @pytest.mark.parametrize("name", ["missing", "file"])
 def test_a_root_that_is_no_folder_is_refused(tmp_path, name):
     put(tmp_path / "file")
     with pytest.raises(DataError, match="not a folder"):
-        list_faces(tmp_path / name)
+        FolderSource(tmp_path / name).listing()
 
 
 def test_folders_inside_an_identity_are_refused_not_lost(root):
     put(root / "a" / "more" / "3.jpg")
     with pytest.raises(DataError, match="a/more is a folder inside an identity"):
-        list_faces(root)
+        FolderSource(root).listing()
+
+
+def test_what_is_passed_over_is_named(root):
+    (root / "a" / "link.jpg").symlink_to("2.jpg")
+    put(root / "list.txt")
+    skipped = FolderSource(root).listing().skipped
+    assert [(skip.path, skip.outcome) for skip in skipped] == [
+        ("a/link.jpg", Outcome.SYMLINK),
+        ("list.txt", Outcome.IGNORED),
+    ]
+
+
+def test_reading_in_any_order_opens_the_right_folder(root):
+    source = FolderSource(root)
+    listed = source.listing().faces
+    assert [source.read(face) for face in (*listed, *reversed(listed))] == [b"three", b"one", b"one", b"three"]
 
 
 def test_counts_add_up(root):
     (root / "a" / "link.jpg").symlink_to("2.jpg")
     put(root / "a" / ".x")
     os.mkfifo(root / "b" / "fifo")
-    listing = list_faces(root)
+    listing = FolderSource(root).listing()
     entries = sum(len(os.listdir(root / identity)) for identity in ("a", "b"))
-    assert len(listing.faces) + sum(listing.skipped.values()) == entries
+    assert len(listing.faces) + len(listing.skipped) == entries
