@@ -1,0 +1,98 @@
+"""What was planned of a source is stored, read back by whoever does the work, and held against what is there."""
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from shards.errors import DataError
+from shards.faces import Face, FaceUnreadable, Skip
+from shards.folder_source import FolderSource
+from shards.images import Outcome
+from shards.sources import (
+    first_of_equals,
+    list_bytes,
+    open_source,
+    read_checked,
+    read_list,
+    skips_bytes,
+    with_hashes,
+)
+
+from .test_folder_source import NAMES, put
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for path, data in {"a/1": b"one", "a/2": b"two", "b/1": b"one", "b/2": b"three"}.items():
+        put(tmp_path / "faces" / path, data)
+    return tmp_path / "faces"
+
+
+def test_a_list_comes_back_as_written_whatever_the_names(tmp_path):
+    root = tmp_path / "faces"
+    for name in NAMES:
+        put(Path(str(root), "x", *[name.decode("utf-8", "surrogateescape")]))
+    faces = with_hashes(root, FolderSource(root).listing().faces)
+    data = list_bytes(faces)
+    path = tmp_path / "list.tsv"
+    path.write_bytes(data)
+    assert read_list(path, sha256=hashlib.sha256(data).hexdigest()) == faces
+    assert data.count(b"\n") == len(NAMES) + 1
+
+
+def test_a_list_that_is_not_the_planned_one_is_refused(tmp_path):
+    path = tmp_path / "list.tsv"
+    with pytest.raises(DataError, match=r"list\.tsv: No such file"):
+        read_list(path, sha256="0" * 64)
+    path.write_bytes(list_bytes([Face(identity="a", path="a/1", bytes=3)]))
+    with pytest.raises(DataError, match="is not the list that was planned"):
+        read_list(path, sha256="0" * 64)
+
+
+def test_B29_with_hashes_a_change_of_equal_size_is_noticed(root):
+    source = FolderSource(root)
+    plain = source.listing().faces[0]
+    (hashed,) = with_hashes(root, [plain])
+    (root / "a" / "1").write_bytes(b"eno")
+    assert read_checked(source, plain) == b"eno"
+    with pytest.raises(FaceUnreadable) as caught:
+        read_checked(source, hashed)
+    assert caught.value.outcome == Outcome.CHANGED
+
+
+def test_hashing_leaves_what_cannot_be_read_to_its_outcome(root):
+    faces = FolderSource(root).listing().faces
+    (root / "a" / "2").unlink()
+    hashed = with_hashes(root, faces)
+    assert [bool(face.sha256) for face in hashed] == [True, False, True, True]
+    assert hashed[0].sha256 == hashlib.sha256(b"one").hexdigest()
+
+
+def test_B20_of_equal_files_the_first_is_kept_and_the_others_are_named(root):
+    faces, skipped = first_of_equals(with_hashes(root, FolderSource(root).listing().faces))
+    assert [face.path for face in faces] == ["a/1", "a/2", "b/2"]
+    assert skipped == [Skip(path="b/1", outcome=Outcome.DUPLICATE, detail="equal to a/1")]
+    assert skips_bytes(skipped) == b"path\toutcome\tdetail\nb/1\tduplicate\tequal to a/1\n"
+
+
+def test_files_that_were_not_hashed_are_never_taken_for_equal(root):
+    faces = FolderSource(root).listing().faces
+    assert first_of_equals(faces) == (list(faces), [])
+
+
+@pytest.mark.parametrize("name", ["faces.tar.gz", "faces.txt", "missing"])
+def test_what_is_no_source_is_refused_with_what_is_allowed(tmp_path, name):
+    if name != "missing":
+        put(tmp_path / name)
+    with pytest.raises(DataError, match=r"expected a folder of identity folders, a \.zip, \.tar or \.rec file"):
+        open_source(tmp_path / name)
+
+
+def test_a_tree_with_an_archive_beside_the_identities_is_a_tree(root):
+    put(root / "backup.tar")
+    listing = open_source(root).listing()
+    assert (len(listing.faces), listing.counts) == (4, {"ignored": 1})
