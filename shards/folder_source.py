@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 
 from shards.errors import DataError
@@ -36,7 +37,7 @@ class FolderSource:
         skipped: list[Skip] = []
         faces: list[Face] = []
         without_faces: list[str] = []
-        for entry in _entries(self.root):
+        for entry in _entries(os.fsencode(self.root)):
             label = escaped(entry.name)
             outcome = _outcome(entry, wanted=stat.S_ISDIR)
             if outcome is not None:
@@ -66,32 +67,21 @@ class FolderSource:
         check_size(face)
         identity, name = (unescaped(part) for part in face.path.split("/"))
         try:
-            data = self._read(identity, name, size=face.bytes)
+            descriptor = self._descriptor(identity, name)
+            try:
+                return _content(descriptor, face)
+            finally:
+                os.close(descriptor)
         except OSError as error:
             raise FaceUnreadable(_outcome_of(error), f"{face.path}: {error.strerror}") from None
-        if data is None:
-            raise FaceUnreadable(Outcome.NOT_REGULAR, face.path)
-        if len(data) != face.bytes:
-            raise FaceUnreadable(Outcome.CHANGED, f"{face.path}: size is not the listed {face.bytes} bytes")
-        return data
 
-    def _read(self, identity: bytes, name: bytes, *, size: int) -> bytes | None:
-        """Up to one byte more than `size`; None if it is no regular file."""
+    def _descriptor(self, identity: bytes, name: bytes) -> int:
         if identity != self._identity or self._folder < 0:
             self.close()
             path = os.path.join(os.fsencode(self.root), identity)
             self._folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             self._identity = identity
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._folder)
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return None
-            data = os.read(descriptor, size + 1)
-            while 0 < len(data) <= size and (more := os.read(descriptor, size + 1 - len(data))):
-                data += more
-            return data
-        finally:
-            os.close(descriptor)
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._folder)
 
     def close(self) -> None:
         """Close the folder that was read from last."""
@@ -101,7 +91,7 @@ class FolderSource:
 
     def _faces_of(self, identity: os.DirEntry[bytes], skipped: list[Skip]) -> list[Face]:
         label, faces = escaped(identity.name), []
-        for entry in _entries(Path(os.fsdecode(identity.path))):
+        for entry in _entries(identity.path):
             path = f"{label}/{escaped(entry.name)}"
             outcome = _outcome(entry, wanted=stat.S_ISREG)
             if outcome == Outcome.NOT_REGULAR and entry.is_dir(follow_symlinks=False):
@@ -115,13 +105,26 @@ class FolderSource:
         return faces
 
 
-def _entries(folder: Path) -> list[os.DirEntry[bytes]]:
+def _content(descriptor: int, face: Face) -> bytes:
+    """All of an open file, if it is what was listed."""
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        raise FaceUnreadable(Outcome.NOT_REGULAR, face.path)
+    data = os.read(descriptor, face.bytes) if found.st_size == face.bytes else b""
+    while len(data) < face.bytes and (more := os.read(descriptor, face.bytes - len(data))):
+        data += more
+    if found.st_size != face.bytes or len(data) != face.bytes:
+        raise FaceUnreadable(Outcome.CHANGED, f"{face.path}: size is not the listed {face.bytes} bytes")
+    return data
+
+
+def _entries(folder: bytes) -> list[os.DirEntry[bytes]]:
     """Entries in byte order: independent of locale and file system."""
     try:
-        with os.scandir(os.fsencode(folder)) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=attrgetter("name"))
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{folder}: not a folder; expected {EXPECTED}") from None
+        raise DataError(f"{os.fsdecode(folder)}: not a folder; expected {EXPECTED}") from None
 
 
 def _outcome(entry: os.DirEntry[bytes], *, wanted: Callable[[int], bool]) -> Outcome | None:

@@ -95,8 +95,10 @@ MAX_ASPECT = 3.0  # a center crop of anything longer loses two thirds of the pic
 MAX_ENLARGEMENT = 4  # beyond it the resized face would be invented, not seen
 BLANK_RANGE = 8  # gray levels between darkest and brightest pixel of each color; JPEG noise stays below
 
-# EXIF and XMP may hold an orientation, and a multi-picture file holds a second picture.
-_MAY_TURN = (b"Exif\0", b"http://ns.adobe.com/", b"MPF\0")
+# Segments that say nothing but how to decode: JFIF, Adobe, tables, frame, restarts, comment. Not among them is APP1
+# with EXIF or XMP, which may hold an orientation, and APP2, which may say that a second picture follows.
+_PLAIN_SEGMENTS = {0xE0, 0xEE, 0xDB, 0xC4, 0xC0, 0xC1, 0xC2, 0xDD, 0xFE}
+_START_OF_SCAN = 0xDA
 
 # Every damaged file ends in an outcome; Pillow's remarks on the way would only fill the logs.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -192,15 +194,29 @@ def _is_fine(data: bytes, *, size: int) -> bool:
     through every bit of the compressed data and finds what a full decode finds, as damage shows in the entropy code;
     what it saves is the arithmetic behind it, which cannot fail.
     """
-    if not data.startswith(b"\xff\xd8\xff") or any(mark in data for mark in _MAY_TURN):
+    if not data.startswith(b"\xff\xd8\xff") or not _has_plain_header(data):
         return False
     try:
         if simplejpeg.decode_jpeg_header(data)[:3] not in ((size, size, "YCbCr"), (size, size, "RGB")):
             return False
-        green = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True, min_height=1, min_width=1)[..., 1]
+        small = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True, min_height=1, min_width=1)
     except ValueError:
         return False
-    return int(green.max()) - int(green.min()) > 2 * BLANK_RANGE
+    greens = small.tobytes()[1::24]  # of every eighth pixel
+    return max(greens) - min(greens) > 2 * BLANK_RANGE
+
+
+def _has_plain_header(data: bytes) -> bool:
+    """Whether only segments of `_PLAIN_SEGMENTS` come before a JPEG's picture."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        kind = data[at + 1]
+        if kind == _START_OF_SCAN:
+            return True
+        if kind not in _PLAIN_SEGMENTS:
+            return False
+        at += 2 + (data[at + 2] << 8 | data[at + 3])
+    return False
 
 
 def _open(data: bytes, *, rules: ImageRules) -> Image.Image:

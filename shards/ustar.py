@@ -42,9 +42,9 @@ def header(name: str, size: int) -> bytes:
     """The header block of a regular member; `name` is ASCII of at most 100 characters."""
     assert len(name) <= 100
     assert size <= MAX_BYTES
-    start, digits = name.encode("ascii").ljust(100, b"\0"), b"%011o\0" % size
+    start, digits = name.encode("ascii"), b"%011o\0" % size
     total = sum(start) + sum(digits) + _FIXED_SUM
-    return b"".join((start, _BEFORE_SIZE, digits, _AFTER_SIZE, b"%06o\0 " % total, _AFTER_CHECKSUM))
+    return b"".join((start.ljust(100, b"\0"), _BEFORE_SIZE, digits, _AFTER_SIZE, b"%06o\0 " % total, _AFTER_CHECKSUM))
 
 
 def parse(block: bytes) -> Header | None:

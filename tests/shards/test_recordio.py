@@ -38,10 +38,8 @@ class RecordWriter:
                 start = at + 4
         parts.append(payload[start:])
         for number, part in enumerate(parts):
-            if len(parts) == 1:
-                continuation = 0
-            else:
-                continuation = 1 if number == 0 else 3 if number == len(parts) - 1 else 2
+            last = number == len(parts) - 1
+            continuation = 0 if len(parts) == 1 else 1 if number == 0 else 3 if last else 2
             self.data += struct.pack("<II", MAGIC, continuation << 29 | len(part)) + part
             self.data += bytes(-len(self.data) % 4)
 
