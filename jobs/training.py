@@ -17,12 +17,13 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import safetensors.torch
 import submitit
 import torch
 import torch.distributed as dist
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from cemiface.errors import ModelError
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from jobs.rank import Rank
 
 log = logging.getLogger(__name__)
-STATE, CLOCK = "state.safetensors", "clock.json"
+STATE, SPLIT, CLOCK = "state.safetensors", "split.safetensors", "clock.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +64,12 @@ def join(rank: Rank) -> World:
     job never meets the remains of the last one.
     """
     environment = submitit.JobEnvironment()
-    local_rank, size = environment.local_rank, rank.count
+    local_rank, size, index = environment.local_rank, rank.count, rank.index
+    cpus = rank.run.cluster.train_cpus()
+    if not rank.stage.distributed:  # a unit of an array may train a net, too, on its own
+        local_rank, size, index, cpus = 0, 1, 0, rank.run.cluster.array.cpus
     os.environ |= {
-        "RANK": str(rank.index),
+        "RANK": str(index),
         "WORLD_SIZE": str(size),
         "LOCAL_RANK": str(local_rank),
         "MASTER_ADDR": "127.0.0.1" if environment.num_nodes == 1 else environment.hostnames[0],
@@ -74,12 +78,12 @@ def join(rank: Rank) -> World:
     }
     cuda = torch.cuda.is_available()
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if cuda else "cpu")
-    torch.set_num_threads(rank.run.cluster.train_cpus())
+    torch.set_num_threads(cpus)
     torch.use_deterministic_algorithms(True, warn_only=True)
     device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
-    return World(rank=rank.index, size=size, device=device)
+    return World(rank=index, size=size, device=device)
 
 
 def _port(job_id: str) -> int:
@@ -125,6 +129,16 @@ def start_engine(
     return engine
 
 
+class Split(Protocol):
+    """Something every rank holds a part of, and a checkpoint the whole, so that it resumes on any number of ranks."""
+
+    def gathered(self) -> dict[str, Tensor]:
+        """The whole state on rank 0, empty elsewhere; all ranks call it."""
+
+    def restore(self, whole: Mapping[str, Any]) -> None:
+        """Take this rank's part of a whole state, whose tensors are read as far as they are sliced."""
+
+
 class TrainingState:
     """Modules and optimizer of one training, and the checkpoints that keep them whole."""
 
@@ -135,13 +149,19 @@ class TrainingState:
         modules: Mapping[str, nn.Module],
         optimizer: torch.optim.Optimizer,
         world: World,
+        split: Split | None = None,
     ) -> None:
         self.checkpoints, self.modules, self.optimizer, self.world = checkpoints, modules, optimizer, world
+        self.split = split
         self.earlier_seconds = 0.0  # of training in the attempts this one goes on from
         self._started = time.monotonic()
 
     def save(self, images: int) -> None:
-        """Commit everything as one whole checkpoint after `images` images; rank 0 writes, the others hold the same."""
+        """Commit everything as one whole checkpoint after `images` images; rank 0 writes, the others hold the same.
+
+        With a split part all ranks must call it: theirs is gathered.
+        """
+        split = self.split.gathered() if self.split is not None else None
         if self.world.rank != 0:
             return
         tensors: dict[str, Tensor] = {}
@@ -152,6 +172,8 @@ class TrainingState:
         whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         seconds = {"seconds": self.earlier_seconds + time.monotonic() - self._started}
         files = {STATE: safetensors.torch.save(whole), CLOCK: json.dumps(seconds).encode()}
+        if split is not None:
+            files[SPLIT] = safetensors.torch.save(split)
         self.checkpoints.save(images, files=files)
 
     def restore(self, *, at_most: int | None = None) -> int:
@@ -169,6 +191,9 @@ class TrainingState:
         tensors = safetensors.torch.load(checkpoint.read(STATE))
         for prefix, module in self.modules.items():
             module.load_state_dict(_under(tensors, prefix))
+        if self.split is not None:
+            with safe_open(checkpoint.folder / SPLIT, framework="pt") as file:
+                self.split.restore({name: file.get_slice(name) for name in file.keys()})  # noqa: SIM118
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _under(tensors, "optimizer").items():
             number, _, field = name.partition(".")
