@@ -195,6 +195,8 @@ class RecognitionConfig(FrozenModel):
     embedding: PositiveInt = 512
     image_size: PositiveInt = 112
     color: Literal["RGB", "BGR"] = "RGB"  # what the weights were trained on; images here are always RGB
+    # Of units that stride without widening: arcface_torch has a convolution there, AdaFace's nets pick pixels.
+    shortcut: Literal["conv", "pool"] = "conv"
     folded: FoldedConfig | None = None
 
     @model_validator(mode="after")

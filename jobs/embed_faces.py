@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from jobs.embedder import embedder_needs, embedder_path, load_embedder, to_unit_range
+from jobs.embedder import embedder_files, embedder_needs, embedder_path, load_embedder, to_unit_range
 from jobs.shard_faces import REAL
 from jobs.stage import OPERATIONAL, Finish, Run, Stage, StageConfig, Unit
 from slurm.files import Output, publish, sha256_of
@@ -119,7 +119,7 @@ STAGE = Stage(
     title="E_id of every real face, identity centers, similarity to center",
     config=EmbedFaces,
     needs=lambda run: ("shard", *embedder_needs(run)),
-    files=lambda run: {} if embedder_needs(run) else {"embedder.weights": sha256_of(embedder_path(run))},
+    files=embedder_files,
     plan=plan,
     run_rank=run_rank,
     finish=finish,

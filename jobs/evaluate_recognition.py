@@ -15,11 +15,11 @@ from pydantic import Field
 
 from jobs.benchmark_sets import Verification, benchmark_names, benchmark_needs, load_benchmark, verify
 from jobs.embed_faces import embed
-from jobs.embedder import WEIGHTS, embedder_needs, load_embedder
+from jobs.embedder import WEIGHTS, EmbedderConfig, embedder_files, embedder_needs, load_embedder
 from jobs.generate_faces import SYNTHETIC
 from jobs.seeds import derive
 from jobs.shard_faces import HELD_OUT, REAL
-from jobs.stage import Finish, PathText, Run, Stage, Unit
+from jobs.stage import Finish, Run, Stage, Unit
 from jobs.train_recognition import NAME as RECOGNITION
 from jobs.train_recognition import faces_of
 from jobs.yaml_file import ConfigError
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 class EvaluateRecognition(Verification):
     scores: int = Field(200_000, ge=10)  # mated and non-mated scores taken of each set, at most
     score_images: int = Field(50_000, ge=10)  # of larger sets as many are scored, as whole identities
-    judge: PathText | None = None  # weights of the net that scores the sets; None: E_id
+    judge: EmbedderConfig = EmbedderConfig()  # the net that scores the sets; without weights it is E_id
 
 
 def kinds(run: Run) -> list[str]:
@@ -110,13 +110,20 @@ def _model(run: Run, name: str, *, work: Work) -> Embedder:
 
 
 def _judge_path(run: Run) -> Path | None:
-    judge = run.section("evaluate").judge
+    judge = run.section("evaluate").judge.weights
     if judge is None:
         return None
     path = run.path(judge)
     if not path.is_file():
-        raise ConfigError(f"evaluate.judge: got {path}, no such file; give a recognition net's weights or remove it")
+        raise ConfigError(
+            f"evaluate.judge.weights: got {path}, no such file; give a recognition net's weights or remove it"
+        )
     return path
+
+
+def _files(run: Run) -> dict[str, str]:
+    judge = _judge_path(run)
+    return embedder_files(run) | ({"evaluate.judge.weights": sha256_of(judge)} if judge else {})
 
 
 def _score(run: Run, kind: str, *, work: Work) -> None:
@@ -133,7 +140,9 @@ def _score(run: Run, kind: str, *, work: Work) -> None:
     config: EvaluateRecognition = run.section("evaluate")
     device = rank_device(work.rank)
     judge = _judge_path(run)
-    embedder = load_recognition(judge).to(device) if judge else load_embedder(run, device=device)
+    embedder = load_embedder(run, device=device)
+    if judge is not None:
+        embedder = load_recognition(judge, color=config.judge.color).to(device)
     everything = faces_of(run, kinds=[kind])
     seed = derive(run.seed, f"scored identities of {kind}")
     faces = Subset(everything, whole_identities(everything.labels, images=config.score_images, seed=seed))
@@ -235,7 +244,7 @@ STAGE = Stage(
     title="verification accuracy, mated and non-mated scores, set metrics",
     config=EvaluateRecognition,
     needs=needs,
-    files=lambda run: {} if _judge_path(run) is None else {"evaluate.judge": sha256_of(_judge_path(run))},  # type: ignore[arg-type]
+    files=_files,
     plan=plan,
     run_rank=run_rank,
     finish=finish,

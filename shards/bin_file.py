@@ -78,7 +78,7 @@ class _Walk:
                 if opcode.name == "STOP":
                     return self.stack.pop()
                 self._follow(opcode.name, argument)
-        except (ValueError, IndexError, KeyError, AttributeError) as error:
+        except (ValueError, IndexError, KeyError, AttributeError, TypeError) as error:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"{self.name}: not a whole .bin file ({error}); fetch it again") from None
