@@ -85,11 +85,11 @@ def train(recipe: Recipe, faces: ShardSet | Subset, *, seed: int, rank: Rank, pl
     from cemiface.recognition import build_recognition, resize
     from jobs.embedder import to_unit_range
     from jobs.train_diffusion import crossed
-    from jobs.training import Metrics, TrainingState, Watch, join, start_engine
+    from jobs.training import Metrics, TrainingState, Watch, join, join_alone, start_engine
     from shards.loader import batches
     from slurm.checkpoints import Checkpoints
 
-    world = join(rank)
+    world = join(rank) if rank.stage.distributed else join_alone(rank)
     classes, labels = len(faces.classes), torch.from_numpy(faces.labels)
     check_labels(labels, classes=classes)
     steps_per_epoch = len(faces) // recipe.batch
