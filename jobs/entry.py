@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,24 +20,27 @@ from jobs.stage import Run, Stage
 from jobs.user_errors import USER_ERRORS
 from slurm.beats import Beat, claim, this_worker
 from slurm.checkpoints import newest_checkpoint
-from slurm.errors import RunError
+from slurm.errors import DiskError, RunError
 from slurm.files import sweep
 from slurm.requeue import requeue_once_saved
 from slurm.stop import StopFlag, Stopped
 from slurm.submit import Payload
 
 STOPPED = 75  # EX_TEMPFAIL: saved, to be run again
+DISK = 74  # EX_IOERR: a file could not be written
+SECONDS_TO_SEE = 60.0  # what another node has written: longer than file systems keep what they know of a folder
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 log = logging.getLogger(__name__)
 
 
 def main(payload: Payload) -> None:
-    """Entry point of every submitted job. Exits 0 when its share is done, 1 on an error, 75 when asked to stop."""
+    """Entry point of every submitted job. Exits 0 (its share is done), 1 (an error), 74 (disk full), 75 (to go on)."""
     os.umask(0o077)
     stop = StopFlag().listen()
     if payload.launcher is not None:
         stop.follow(payload.launcher)
     run = load_run_folder(Path(payload.run))
+    run.planned = True
     stage = run.stages[payload.stage]
     process = _Process.of(payload, distributed=stage.distributed)
     if process.index >= process.count:
@@ -61,8 +66,10 @@ def main(payload: Payload) -> None:
         sys.exit(STOPPED)
     except USER_ERRORS as error:
         log.error("%s", error)
-        beat.update(state="failed", reason=str(error), exit=1)
-        sys.exit(1)
+        code = DISK if isinstance(error, DiskError) else 1
+        with suppress(DiskError):  # where nothing can be written any more, the log on the scheduler's side tells
+            beat.update(state="failed", reason=str(error), exit=code)
+        sys.exit(code)
     except Exception as error:
         log.error("%s", traceback.format_exc())
         beat.update(state="failed", reason=f"{type(error).__name__}: {error}".splitlines()[0], exit=1)
@@ -74,13 +81,31 @@ def main(payload: Payload) -> None:
 
 def _run(run: Run, stage: Stage, rank: Rank) -> None:
     for name in stage.needs(run):
-        if not run.outcome(name):
-            finish_if_last(run, run.stages[name])  # its last ranks may not have seen each other's markers in time
-        if not run.outcome(name):
-            raise RunError(f"{stage.name}: needs the stage {name}, which is not finished; run `cemiface {name}` first")
+        _await(run, run.stages[name], rank)
     stage.run_rank(run, rank)
     if rank.index == 0 or not stage.distributed:
         finish_if_last(run, stage)
+
+
+def _await(run: Run, needed: Stage, rank: Rank) -> None:
+    """Wait until what is read is there to see: on a shared file system another node's last files may come late.
+
+    Raises:
+        RunError: it is not finished.
+        Stopped: asked to leave meanwhile.
+    """
+    deadline = time.monotonic() + (SECONDS_TO_SEE if "SLURM_JOB_ID" in os.environ else 0.0)
+    while not run.outcome(needed.name):
+        finish_if_last(run, needed)  # its last ranks may not have seen each other's markers
+        if run.outcome(needed.name):
+            return
+        if time.monotonic() >= deadline:
+            name = needed.name
+            raise RunError(
+                f"{rank.stage.name}: needs the stage {name}, which is not finished; run `cemiface {name}` first"
+            )
+        rank.stop.check()
+        time.sleep(1.0)
 
 
 @dataclass(frozen=True, kw_only=True)

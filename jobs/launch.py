@@ -37,8 +37,7 @@ def launch(run: Run, stages: Sequence[Stage]) -> None:
     """
     run.folder.create()
     with _only_launcher(run):
-        if run.cluster.executor == "slurm":
-            refuse_second_submission(run)
+        refuse_second_submission(run)
         sweep(run.folder.root)
         save_run(run)
         publish_json(run.folder.provenance, provenance(PROJECT), replace=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from jobs.stage import Run, Stage
 from slurm.errors import RunError
-from slurm.files import publish_json, sweep
+from slurm.files import publish, publish_json, sweep
 from slurm.snapshot import code_digest, snapshot
 from slurm.submit import (
     MAX_ARRAY_SIZE,
@@ -39,11 +39,13 @@ def refuse_second_submission(run: Run) -> None:
     Raises:
         RunError: one of them is queued or running, or there is no Slurm here.
     """
-    if shutil.which("sbatch") is None:
+    if run.cluster.executor == "slurm" and shutil.which("sbatch") is None:
         raise RunError("executor: got slurm, but there is no sbatch here; submit from a login node, or use local.yaml")
-    jobs = jobs_in_queue(run_comment(run.folder.root))
-    if jobs:
-        ids = " ".join(jobs)
+    submitted = any(run.stage_folder(name).submission.exists() for name in run.stages)
+    if run.cluster.executor == "local" and not (submitted and shutil.which("squeue")):
+        return
+    ids = " ".join(jobs_in_queue(run_comment(run.folder.root)))
+    if ids:
         raise RunError(
             f"{run.folder.root}: jobs of an earlier launch are in the queue ({ids}); they resume by themselves; "
             f"to submit anew, end them first with `cemiface cancel` or `scancel {ids}`"
@@ -112,17 +114,17 @@ def require_finished(run: Run, name: str, *, needed_by: Stage) -> None:
 def write_plan(run: Run, stage: Stage, *, undone: Sequence[int]) -> None:
     """Put down what the ranks share, and forget what those of earlier launches said."""
     folder = run.stage_folder(stage.name)
-    for path in (*folder.beats.glob("*.json"), folder.superseded_for):
+    for path in (*folder.beats.glob("*.json"), folder.superseded_for, folder.submission):
         path.unlink(missing_ok=True)
+    for name, data in run.plan_files(stage.name).items():
+        publish(folder.output(name), data, replace=True)
     plan = {"stage": stage.name, "units": run.plan(stage.name), "undone": list(undone)}
     publish_json(folder.plan, plan, replace=True)
 
 
 def _clear(run: Run, work: StageWork) -> None:
     write_plan(run, work.stage, undone=work.undone)
-    folder = run.stage_folder(work.stage.name)
-    folder.submission.unlink(missing_ok=True)
-    folder.logs.mkdir(parents=True, exist_ok=True)
+    run.stage_folder(work.stage.name).logs.mkdir(parents=True, exist_ok=True)
 
 
 def _submit(run: Run, work: StageWork, part: SlurmJob, *, ids: dict[str, list[str]], code: Path) -> str:

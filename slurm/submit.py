@@ -19,11 +19,13 @@ from slurm.cluster import Cluster, TrainResources
 from slurm.environment import only_allowed
 from slurm.errors import RunError
 from slurm.files import digest
+from slurm.queue import ask_queue, scancel
 from slurm.run_folder import StageFolder
 
 NEVER = 60 * 24 * 365  # minutes; submitit's local controller wants a limit, our work has none
 MAX_ARRAY_SIZE = 1001  # Slurm's default, for when it cannot be asked; indices stay below it
 SECONDS_FOR_SLURM = 60.0  # one question to the controller
+SECONDS_TO_APPEAR = 1.0  # from the controller's yes to the job's place in the queue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +124,7 @@ def submit_slurm(
 
 def _refusal(stage: StageFolder, said: str, *, comment: str) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    canceled = cancel_jobs(comment)
+    canceled = _take_back(comment)
     kept = f" (job {', '.join(canceled)} was accepted nevertheless, and is canceled)" if canceled else ""
     return f"{stage.name}: sbatch: {lines[-1] if lines else 'no answer'}{kept}; mend the cluster file and run again"
 
@@ -201,22 +203,28 @@ def largest_array() -> int:
     return int(found[1]) if found else MAX_ARRAY_SIZE
 
 
-def jobs_in_queue(comment: str) -> dict[str, str]:
-    """Ids and states of this user's jobs in the queue whose comment begins with `comment`; arrays count once."""
-    jobs: dict[str, str] = {}
-    for line in ask(["squeue", "--me", "--noheader", "--format=%A|%F|%T|%k"]).splitlines():
-        fields = line.strip().split("|", 3)
-        if len(fields) == 4 and fields[3].startswith(comment):
-            jobs[fields[1]] = fields[2]
-    return jobs
+def jobs_in_queue(comment: str) -> list[str]:
+    """Ids of this user's queued and running jobs whose comment begins with `comment`; arrays count once.
+
+    Raises:
+        RunError: Slurm does not tell.
+    """
+    answer = ask_queue()
+    if answer.silence is not None:
+        raise RunError(f"the queue cannot be read: {answer.silence}; submit from where squeue works")
+    alive = (task for task in answer.tasks.values() if task.pending or task.running)
+    return sorted({task.job for task in alive if task.comment.startswith(comment)})
 
 
-def cancel_jobs(comment: str) -> list[str]:
-    """Cancel whatever is in the queue under a comment; returns the ids. The controller may need a moment to tell."""
-    time.sleep(1.0)
-    jobs = sorted(jobs_in_queue(comment))
+def _take_back(comment: str) -> list[str]:
+    """Cancel whatever is in the queue under a comment; returns the ids."""
+    time.sleep(SECONDS_TO_APPEAR)
+    try:
+        jobs = jobs_in_queue(comment)
+    except RunError:
+        return []
     if jobs:
-        ask(["scancel", *jobs])
+        scancel(jobs)
     return jobs
 
 

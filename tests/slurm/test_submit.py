@@ -133,7 +133,11 @@ env > {folder}/environment
 {answer}
 """
 SCONTROL = "#!/bin/sh\necho 'JobId=7 Comment={comment}'\n"
-SQUEUE = "#!/bin/sh\necho '7|7|PENDING|cemiface:0123456789ab:generate'\necho '8|8|RUNNING|other'\n"
+SQUEUE = """#!/bin/sh
+echo '7|N/A|PENDING|0|0||Priority|cemiface:0123456789ab:generate|'
+echo '8|N/A|RUNNING|0|0|c1|None|other|'
+echo '9|N/A|COMPLETED|0|0|c1|None|cemiface:0123456789ab:generate|'
+"""
 COMMENT = "cemiface:0123456789ab:generate"
 
 
@@ -194,14 +198,16 @@ def test_F25_a_number_in_the_noise_of_sbatch_is_not_taken_for_the_job(site: Path
 
 
 def test_the_queue_is_searched_by_comment(site: Path) -> None:
-    assert jobs_in_queue("cemiface:0123456789ab:") == {"7": "PENDING"}
-    assert jobs_in_queue("cemiface:ffffffffffff:") == {}
-    (site / "bin" / "squeue").unlink()
+    assert jobs_in_queue("cemiface:0123456789ab:") == ["7"]
+    assert jobs_in_queue("cemiface:ffffffffffff:") == []
 
 
-def test_without_slurm_nothing_is_in_the_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_F10_without_an_answer_of_the_queue_nothing_is_submitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert jobs_in_queue("cemiface:") == {}
+    with pytest.raises(RunError, match="the queue cannot be read: there is no squeue here"):
+        jobs_in_queue("cemiface:")
 
 
 def test_F42_a_snapshot_is_whole_named_by_its_content_and_stays_as_it_is(tmp_path: Path) -> None:
