@@ -110,7 +110,7 @@ def _submit(project: ClusterProject, job: SlurmJob, *, ranks: int) -> str:
     return submit_slurm(
         payloads(job, payload=_payload(project, ranks=ranks)),
         stage=StageFolder(project.runs / "shard"),
-        parameters={"partition": "normal", "time": 1, "comment": "cemiface:test:shard"},
+        parameters={"time": 1, "comment": "cemiface:test:shard", "additional_parameters": {"hold": True}},
         code=PROJECT,
         comment="cemiface:test:shard",
     )
