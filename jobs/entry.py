@@ -40,6 +40,7 @@ def main(payload: Payload) -> None:
     if payload.launcher is not None:
         stop.follow(payload.launcher)
     run = load_run_folder(Path(payload.run))
+    run.planned = True
     stage = run.stages[payload.stage]
     process = _Process.of(payload, distributed=stage.distributed)
     if process.index >= process.count:
