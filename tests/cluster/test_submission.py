@@ -130,7 +130,7 @@ def test_F23_split_arrays_of_several_ranks_per_task_behind_a_canary_make_the_sam
         assert done.returncode == 0, done.stderr
         jobs = json.loads((fresh.runs / "shard" / "submission.json").read_text())["jobs"]
         wait_until(lambda: small.call("squeue", "--noheader") == "", what="its queue is empty", seconds=SECONDS)
-        told = json.loads(fresh.run("status", "--json", **small.environment).stdout)["stages"][0]
+        told = json.loads(fresh.run("status", "--json", *cut, **small.environment).stdout)["stages"][0]
     assert [job["kind"] for job in jobs] == ["canary"] + ["array"] * (len(jobs) - 1)
     assert [job["ranks"] for job in jobs[1:-1]] == [6] * (len(jobs) - 2)
     assert sum(job["ranks"] for job in jobs[1:]) == units
