@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,7 @@ FAULTS = {
 }
 
 
+@cache
 def _tested() -> dict[int, list[str]]:
     """Names of the test functions by the faults they name."""
     found: dict[int, list[str]] = {}
