@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path, PurePosixPath
 
 from shards.errors import DataError
-from shards.sources import MAX_FILE_BYTES
+from shards.faces import MAX_FILE_BYTES
 
 
 class ImageSource:

@@ -118,14 +118,25 @@ class _Plan:
 
 
 def _decoded(shards: ShardSet | Subset, position: int, indices: np.ndarray, flips: np.ndarray) -> Batch:
-    images: list[np.ndarray] = []
-    for index, flip in zip(indices, flips, strict=True):
-        rgb = shards.rgb(int(index))
-        if images and rgb.shape != images[0].shape:
-            key, first = shards.keys[index], shards.keys[indices[0]]
-            raise DataError(f"{key} is {rgb.shape[:2]}, {first} is {images[0].shape[:2]}; one size is needed")
-        images.append(rgb[:, ::-1] if flip else rgb)
-    return Batch(position=position, indices=indices, flips=flips, images=np.stack(images))
+    first = shards.rgb(int(indices[0]))
+    images = np.empty((len(indices), *first.shape), np.uint8)
+    images[0] = first
+    for row in range(1, len(indices)):
+        _decode_into(images, row, shards, index=int(indices[row]), first=int(indices[0]))
+    for mirrored in np.flatnonzero(flips):
+        images[mirrored] = images[mirrored, :, ::-1]
+    return Batch(position=position, indices=indices, flips=flips, images=images)
+
+
+def _decode_into(images: np.ndarray, row: int, shards: ShardSet | Subset, *, index: int, first: int) -> None:
+    """Decode where the image belongs: a batch is copied nowhere."""
+    try:
+        shape = shards.rgb(index, out=images[row]).shape
+    except DataError:
+        shape = shards.rgb(index).shape  # raises again, unless it only was too large
+    if shape != images.shape[1:]:
+        key, other = shards.keys[index], shards.keys[first]
+        raise DataError(f"{key} is {shape[:2]}, {other} is {images.shape[1:3]}; one size is needed")
 
 
 def _words(first: int, count: int, *, seed: int, stream: int, purpose: int) -> np.ndarray:

@@ -28,6 +28,6 @@ class Subset:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def rgb(self, index: int) -> np.ndarray:
-        """(H, W, 3) uint8; raises DataError with the key if the image cannot be decoded."""
-        return self._shards.rgb(int(self.indices[index]))
+    def rgb(self, index: int, *, out: np.ndarray | None = None) -> np.ndarray:
+        """As `ShardSet.rgb`."""
+        return self._shards.rgb(int(self.indices[index]), out=out)
