@@ -9,17 +9,22 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
 
 from jobs.config import load_run
 from jobs.entry import LOG_FORMAT
+from jobs.export_set import export_set
+from jobs.import_set import import_set
 from jobs.launch import launch
+from jobs.registry import SETS
 from jobs.show import show_log, show_plan, show_status, verify
 from jobs.stage import Run
 from jobs.stages import STAGES
 from jobs.user_errors import USER_ERRORS
+from shards.exports import FORMATS
 
 EXAMPLES = """examples:
   cemiface all configs/demo.yaml                       the whole chain on this machine; again: resumes
@@ -29,6 +34,8 @@ EXAMPLES = """examples:
   cemiface status configs/demo.yaml                    what is done, running, stale or failed
   cemiface logs configs/demo.yaml generate --rank 0    the end of a rank's log
   cemiface verify configs/demo.yaml                    rehash everything that was made
+  cemiface import /media/disk/cemiface-0.5m            take over a published set, to train on it by name
+  cemiface export cemiface-0.5m --as recordio --to rec
 
 Resume is the same command again. Results are in runs/<name>/<stage>/; the page is runs/<name>/report/index.html."""
 
@@ -42,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.overrides += more
     os.umask(0o077)  # runs hold private faces
     _set_up_logging()
+    if options.command in ("import", "export"):
+        _pass_on(options)
     try:
         run = load_run(options.config, overrides=options.overrides, cluster=options.cluster)
     except USER_ERRORS as error:
@@ -52,6 +61,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(str(error), code=1)
     except KeyboardInterrupt:
         _fail("interrupted; run the same command again to go on", code=130)
+
+
+def _pass_on(options: argparse.Namespace) -> None:
+    """Import or export a set, which needs no config."""
+    console = Console()
+    try:
+        if options.command == "import":
+            whole = import_set(options.set, sets=options.sets, name=options.name, console=console)
+            sys.exit(0 if whole else 1)
+        export_set(options.set, form=options.form, target=options.to, sets=options.sets, console=console)
+        sys.exit(0)
+    except USER_ERRORS as error:
+        _fail(str(error), code=1)
 
 
 def _execute(options: argparse.Namespace, run: Run) -> bool:
@@ -99,7 +121,33 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--lines", type=_count, default=20, help="how many lines from the end (default: 20)")
         command.add_argument("--cluster", type=Path, metavar="FILE", help="cluster file (default: this machine)")
         command.add_argument("overrides", nargs="*", metavar="key=value", help="config fields, e.g. generate.steps=10")
+    _add_set_commands(commands, formatter=raw)
     return parser
+
+
+def _add_set_commands(commands: Any, *, formatter: Any) -> None:
+    """`import` and `export`, which are about sets and not about runs."""
+    about = {
+        "import": "check a published set and register it by name; again: goes on",
+        "export": "write a published or imported set in another format",
+    }
+    examples = {
+        "import": "cemiface import /media/disk/cemiface-0.5m",
+        "export": "cemiface export cemiface-0.5m --as recordio --to exports/cemiface-0.5m",
+    }
+    for name, text in about.items():
+        command = commands.add_parser(
+            name, help=text, description=text, epilog=f"example:\n  {examples[name]}", formatter_class=formatter
+        )
+        command.add_argument("--sets", type=Path, default=Path(SETS), help="folder of imported sets (default: sets)")
+        command.set_defaults(overrides=[])
+        if name == "import":
+            command.add_argument("set", type=Path, metavar="FOLDER", help="the copy of a published set")
+            command.add_argument("--name", help="register under this name (default: the folder's)")
+        else:
+            command.add_argument("set", metavar="SET", help="folder of a published set, or name of an imported one")
+            command.add_argument("--as", dest="form", required=True, choices=FORMATS, help="the format")
+            command.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="a new folder")
 
 
 def _count(text: str) -> int:

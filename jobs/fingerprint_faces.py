@@ -1,0 +1,219 @@
+"""Fingerprint: what the audit needs of every real face, once: an embedding by the judge and hashes of its pixels.
+
+The judge is a recognition net other than E_id where the user has one (`fingerprint.judge`): a net that guided the
+generator sees its own idea of likeness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field, StringConstraints
+
+from jobs.embed_faces import embed
+from jobs.embedder import embedder_needs, embedder_path
+from jobs.shard_faces import HELD_OUT, KEPT_BACK, REAL
+from jobs.stage import OPERATIONAL, Finish, PathText, Run, Stage, StageConfig, Unit
+from jobs.yaml_file import ConfigError
+from slurm.files import Output, digest, publish, sha256_of
+from slurm.markers import Marker
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from cemiface.recognition import Embedder
+    from jobs.rank import Rank, Work
+    from shards.references import Vectors
+    from shards.shard_set import ShardSet
+    from shards.sources import Face
+
+CENTERS = "centers.h5"  # of the real identities, by the judge
+PROBES = "probes.h5"  # real faces whose nearest synthetic face is wanted; their identity is the group they are of
+TRAINED, BENCHMARK = "trained", "benchmark"  # groups of probes, beside held-out and kept-back
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=40)]
+
+
+class FingerprintFaces(StageConfig):
+    judge: PathText | None = None  # weights of a recognition net to audit with; None: E_id
+    benchmarks: dict[Name, PathText] = Field({})  # folders of identity folders, to look for overlap of people
+    batch: int = Field(256, ge=1, **OPERATIONAL)
+
+
+def plan(run: Run) -> list[Unit]:
+    """One unit per tar of real faces, and one per benchmark."""
+    benchmarks = [
+        {"benchmark": name, "faces": digest([[face.path, face.bytes] for face in _listed(run, name)])}
+        for name in sorted(run.section("fingerprint").benchmarks)
+    ]
+    return [*({"tar": unit["tar"]} for unit in run.plan("shard")), *benchmarks]
+
+
+def judge_path(run: Run) -> Path:
+    """The weights file of the net that judges.
+
+    Raises:
+        ConfigError: the config names a file that is not there.
+    """
+    judge = run.section("fingerprint").judge
+    if judge is None:
+        return embedder_path(run)
+    if not run.path(judge).is_file():
+        raise ConfigError(
+            f"fingerprint.judge: got {judge}, no such file; give a recognition net's weights or remove it"
+        )
+    return run.path(judge)
+
+
+def is_independent(run: Run) -> bool:
+    """Whether the judge is another net than the one that guided the generator."""
+    return sha256_of(judge_path(run)) != sha256_of(embedder_path(run))
+
+
+def load_judge(run: Run, *, device: torch.device) -> Embedder:
+    from cemiface.recognition import load_recognition
+
+    return load_recognition(judge_path(run)).to(device)
+
+
+def judged_features(shards: ShardSet, *, judge: Embedder, batch: int, progress: Callable[[int], None]) -> np.ndarray:
+    """Unit embeddings (N, D) of a set's images together with their mirror images."""
+    from shards.references import mirror_invariant
+
+    return mirror_invariant(*embed(shards, embedder=judge, batch=batch, progress=progress))
+
+
+def run_rank(run: Run, rank: Rank) -> None:
+    from jobs.device import rank_device
+    from shards.references import References, hashes_of, vectors_bytes
+    from shards.shard_set import ShardSet
+
+    judge = load_judge(run, device=rank_device(rank))
+    name = sha256_of(judge_path(run))[:16]
+    batch = run.section("fingerprint").batch
+    for work in rank.remaining():
+        if BENCHMARK in work.unit:
+            tar = _benchmark_tar(run, work)
+        else:
+            tar = run.stage_folder("shard").output(work.unit["tar"])
+        shards = ShardSet([tar])
+        features = judged_features(shards, judge=judge, batch=batch, progress=work.progress)
+        exact, near = hashes_of(shards.rgb(row) for row in range(len(shards)))
+        found = References(keys=shards.keys, identities=shards.identities, features=features, exact=exact, near=near)
+        work.publish(f"{tar.stem}.h5", vectors_bytes(found, embedder=name))
+        work.done(images=len(shards), counts={"fingerprinted": len(shards)})
+
+
+def _benchmark_tar(run: Run, work: Work) -> Path:
+    """The faces of a benchmark as a tar of ours; those that cannot be read are left out."""
+    from shards.images import prepare
+    from shards.sources import read_face
+    from shards.tar_writer import TarWriter
+
+    name, rules = work.unit[BENCHMARK], run.section("shard").rules()
+    root = run.path(run.section("fingerprint").benchmarks[name])
+    with work.publishing(f"{BENCHMARK}-{name}.tar") as file:
+        tar = TarWriter(file)
+        for index, face in enumerate(_listed(run, name)):
+            work.progress(0)
+            prepared = prepare(read_face(root, face), rules=rules)
+            if prepared.jpeg is not None:
+                tar.add(f"{index:09d}", jpg=prepared.jpeg, record={"identity": face.identity, "source": face.path})
+        tar.close()
+    return work.rank.folder.output(f"{BENCHMARK}-{name}.tar")
+
+
+def _listed(run: Run, benchmark: str) -> list[Face]:
+    from shards.sources import list_faces
+
+    root = run.path(run.section("fingerprint").benchmarks[benchmark])
+    if not root.is_dir():
+        raise ConfigError(
+            f"fingerprint.benchmarks.{benchmark}: got {root}, no such folder; give a folder of identities"
+        )
+    return list(list_faces(root).faces)
+
+
+def reference_files(run: Run, *, kind: str = REAL) -> list[Path]:
+    """The files of one kind of real faces."""
+    return run.outputs("fingerprint", prefix=f"{kind}-", suffix=".h5")
+
+
+def finish(run: Run, markers: Sequence[Marker]) -> Finish:
+    """Centers of the real identities, and the probes of the audit, in files of their own."""
+    from shards.references import centers_of, concatenated, read_vectors, vectors_bytes
+
+    folder = run.stage_folder("fingerprint")
+    files: dict[str, list[Path]] = {kind: [] for kind in (REAL, HELD_OUT, KEPT_BACK, BENCHMARK)}
+    for name in sorted(output.name for marker in markers for output in marker.outputs if output.name.endswith(".h5")):
+        files[next(kind for kind in files if name.startswith(f"{kind}-"))].append(folder.output(name))
+    embedder = sha256_of(judge_path(run))[:16]
+    centers = centers_of(read_vectors(path) for path in files[REAL])
+    written = [_write(folder.output(CENTERS), vectors_bytes(centers, embedder=embedder))]
+    probes = [
+        *_membership_probes(files[KEPT_BACK], files[REAL]),
+        *(_group(read_vectors(path), HELD_OUT) for path in files[HELD_OUT]),
+        *(_group(read_vectors(path), path.stem) for path in files[BENCHMARK]),
+    ]
+    if probes:
+        written.append(_write(folder.output(PROBES), vectors_bytes(concatenated(probes), embedder=embedder)))
+    return Finish(
+        outputs=tuple(written),
+        figures={
+            "judge": judge_path(run).name,
+            "independent": is_independent(run),
+            "identities": len(centers.keys),
+            "probes": sum(len(part.keys) for part in probes),
+        },
+    )
+
+
+def _write(path: Path, data: bytes) -> Output:
+    return publish(path, data, replace=True)
+
+
+def _membership_probes(kept_back: Sequence[Path], real: Sequence[Path]) -> list[Vectors]:
+    """Photos that were kept back from training, and of the same people as many that were trained on."""
+    from shards.references import read_vectors
+
+    probes = [_group(read_vectors(path), KEPT_BACK) for path in kept_back]
+    wanted: dict[str, int] = {}
+    for path in kept_back:
+        for identity in read_vectors(path).identities:
+            wanted[identity] = wanted.get(identity, 0) + 1
+    for path in real if wanted else ():
+        part, rows = read_vectors(path), []
+        for row, identity in enumerate(part.identities):
+            if wanted.get(identity, 0):
+                wanted[identity] -= 1
+                rows.append(row)
+        if rows:
+            probes.append(_group(part, TRAINED, rows=rows))
+    return probes
+
+
+def _group(vectors: Vectors, group: str, *, rows: Sequence[int] | None = None) -> Vectors:
+    """Rows of vectors (all, or some) as probes of a group; the key keeps whose face it is."""
+    from shards.references import Vectors
+
+    picked = range(len(vectors.keys)) if rows is None else rows
+    return Vectors(
+        keys=[vectors.identities[row] for row in picked],
+        identities=[group for _ in picked],
+        features=vectors.features[list(picked)],
+    )
+
+
+STAGE = Stage(
+    name="fingerprint",
+    title="hashes and embeddings of every real face, for the audit",
+    config=FingerprintFaces,
+    needs=lambda run: ("shard", *embedder_needs(run)),
+    files=lambda run: {"fingerprint.judge": sha256_of(judge_path(run))} if run.section("fingerprint").judge else {},
+    plan=plan,
+    run_rank=run_rank,
+    finish=finish,
+    expected_images=lambda run: sum(unit["stop"] - unit["start"] for unit in run.plan("shard")),
+)
