@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from jobs.embed_faces import embed
 from jobs.embedder import embedder_needs, embedder_path
 from jobs.shard_faces import HELD_OUT, KEPT_BACK, REAL
 from jobs.stage import OPERATIONAL, Finish, PathText, Run, Stage, StageConfig, Unit
 from jobs.yaml_file import ConfigError
-from slurm.files import Output, digest, publish, sha256_of
+from slurm.files import Output, publish, sha256_of
 from slurm.markers import Marker
 
 if TYPE_CHECKING:
@@ -25,30 +25,29 @@ if TYPE_CHECKING:
     import torch
 
     from cemiface.recognition import Embedder
-    from jobs.rank import Rank, Work
+    from jobs.rank import Rank
     from shards.references import Vectors
     from shards.shard_set import ShardSet
-    from shards.sources import Face
 
 CENTERS = "centers.h5"  # of the real identities, by the judge
 PROBES = "probes.h5"  # real faces whose nearest synthetic face is wanted; their identity is the group they are of
 TRAINED, BENCHMARK = "trained", "benchmark"  # groups of probes, beside held-out and kept-back
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=40)]
+CONVERTED = "convert-benchmarks"  # the stage that makes tars of the benchmarks
 
 
 class FingerprintFaces(StageConfig):
     judge: PathText | None = None  # weights of a recognition net to audit with; None: E_id
-    benchmarks: dict[Name, PathText] = Field({})  # folders of identity folders, to look for overlap of people
     batch: int = Field(256, ge=1, **OPERATIONAL)
 
 
 def plan(run: Run) -> list[Unit]:
     """One unit per tar of real faces, and one per benchmark."""
-    benchmarks = [
-        {"benchmark": name, "faces": digest([[face.path, face.bytes] for face in _listed(run, name)])}
-        for name in sorted(run.section("fingerprint").benchmarks)
-    ]
+    benchmarks = [{BENCHMARK: unit[BENCHMARK]} for unit in run.plan(CONVERTED)] if _has_benchmarks(run) else []
     return [*({"tar": unit["tar"]} for unit in run.plan("shard")), *benchmarks]
+
+
+def _has_benchmarks(run: Run) -> bool:
+    return CONVERTED in run.stages and run.asks_for(CONVERTED)
 
 
 def judge_path(run: Run) -> Path:
@@ -91,49 +90,21 @@ def run_rank(run: Run, rank: Rank) -> None:
     from shards.shard_set import ShardSet
 
     judge = load_judge(run, device=rank_device(rank))
-    name = sha256_of(judge_path(run))[:16]
+    embedder = sha256_of(judge_path(run))[:16]
     batch = run.section("fingerprint").batch
     for work in rank.remaining():
         if BENCHMARK in work.unit:
-            tar = _benchmark_tar(run, work)
+            name = work.unit[BENCHMARK]
+            tar, target = run.stage_folder(CONVERTED).output(f"{name}.tar"), f"{BENCHMARK}-{name}.h5"
         else:
-            tar = run.stage_folder("shard").output(work.unit["tar"])
+            name = work.unit["tar"]
+            tar, target = run.stage_folder("shard").output(name), name.replace(".tar", ".h5")
         shards = ShardSet([tar])
         features = judged_features(shards, judge=judge, batch=batch, progress=work.progress)
         exact, near = hashes_of(shards.rgb(row) for row in range(len(shards)))
         found = References(keys=shards.keys, identities=shards.identities, features=features, exact=exact, near=near)
-        work.publish(f"{tar.stem}.h5", vectors_bytes(found, embedder=name))
+        work.publish(target, vectors_bytes(found, embedder=embedder))
         work.done(images=len(shards), counts={"fingerprinted": len(shards)})
-
-
-def _benchmark_tar(run: Run, work: Work) -> Path:
-    """The faces of a benchmark as a tar of ours; those that cannot be read are left out."""
-    from shards.images import prepare
-    from shards.sources import read_face
-    from shards.tar_writer import TarWriter
-
-    name, rules = work.unit[BENCHMARK], run.section("shard").rules()
-    root = run.path(run.section("fingerprint").benchmarks[name])
-    with work.publishing(f"{BENCHMARK}-{name}.tar") as file:
-        tar = TarWriter(file)
-        for index, face in enumerate(_listed(run, name)):
-            work.progress(0)
-            prepared = prepare(read_face(root, face), rules=rules)
-            if prepared.jpeg is not None:
-                tar.add(f"{index:09d}", jpg=prepared.jpeg, record={"identity": face.identity, "source": face.path})
-        tar.close()
-    return work.rank.folder.output(f"{BENCHMARK}-{name}.tar")
-
-
-def _listed(run: Run, benchmark: str) -> list[Face]:
-    from shards.sources import list_faces
-
-    root = run.path(run.section("fingerprint").benchmarks[benchmark])
-    if not root.is_dir():
-        raise ConfigError(
-            f"fingerprint.benchmarks.{benchmark}: got {root}, no such folder; give a folder of identities"
-        )
-    return list(list_faces(root).faces)
 
 
 def reference_files(run: Run, *, kind: str = REAL) -> list[Path]:
@@ -210,7 +181,7 @@ STAGE = Stage(
     name="fingerprint",
     title="hashes and embeddings of every real face, for the audit",
     config=FingerprintFaces,
-    needs=lambda run: ("shard", *embedder_needs(run)),
+    needs=lambda run: ("shard", *embedder_needs(run), *((CONVERTED,) if _has_benchmarks(run) else ())),
     files=lambda run: {"fingerprint.judge": sha256_of(judge_path(run))} if run.section("fingerprint").judge else {},
     plan=plan,
     run_rank=run_rank,

@@ -28,7 +28,7 @@ SHARD_LIST = "shards.txt"  # one tar per line, as WebDataset tools take it
 SAMPLES = "samples.jpg"
 SAMPLE_ROWS, SAMPLE_COLUMNS = 8, 12
 INDEX = "index.json"  # tars with their counts, as WebDataset's indexed readers take it
-PRIVATE_SETTINGS = {"faces", "judge", "benchmarks"}  # fields that tell where on the cluster private things are
+PRIVATE_SETTINGS = {"faces", "judge"}  # fields that tell where on the cluster private things are
 
 
 class PublishSet(StageConfig):

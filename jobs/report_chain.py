@@ -75,7 +75,4 @@ def config_text(run: Run) -> str:
     for section, field in PATHS:
         if fields[section] and fields[section][field]:
             fields[section][field] = Path(fields[section][field]).name
-    benchmarks = (fields["fingerprint"] or {}).get("benchmarks", {})
-    for name, path in benchmarks.items():
-        benchmarks[name] = Path(path).name
     return yaml.safe_dump({name: value for name, value in fields.items() if value is not None}, sort_keys=False)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from slurm.cluster import Cluster
 from slurm.files import Output, digest, read_json
-from slurm.markers import Marker, first_difference, missing_output, read_marker, why_not_done
+from slurm.markers import Marker, Sizes, first_difference, missing_output, read_marker, why_not_done
 from slurm.run_folder import RunFolder, StageFolder
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class Stage:
     run_rank: Callable[[Run, Rank], None]
     finish: Callable[[Run, Sequence[Marker]], Finish] = only_figures
     files: Callable[[Run], dict[str, str]] = lambda run: {}  # files from outside the run and their sha256
+    after: tuple[str, ...] = ()  # stages it waits for where both run, but can do without
     distributed: bool = False  # one job of world_size ranks instead of an array
     expected_images: Callable[[Run], int | None] = lambda run: None  # for progress and the dry run
 
@@ -180,7 +181,7 @@ class Run:
         changed = first_difference(summary["fingerprint"], self.fingerprint(stage))
         if changed:
             return f"stale: {changed}"
-        return missing_output(folder, tuple(Output(**output) for output in summary["outputs"]))
+        return missing_output(tuple(Output(**output) for output in summary["outputs"]), sizes=Sizes(folder))
 
     def markers(self, stage: str) -> list[Marker]:
         folder = self.stage_folder(stage)
