@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=112, help="side of the crops (default: 112)")
     parser.add_argument("--images", type=int, default=10_000, help="of the set under audit (default: 10,000)")
     parser.add_argument("--planted", type=int, default=1000, help="of them real (default: 1,000)")
-    parser.add_argument("--false-alarms", type=float, default=0.01, help="what the threshold allows (default: 0.01)")
+    parser.add_argument("--false-alarms", type=float, default=0.005, help="what the threshold allows (default: 0.005)")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     judge = load_recognition(options.weights)

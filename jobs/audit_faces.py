@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 
 class AuditFaces(StageConfig):
-    false_alarms: float = Field(0.01, gt=0, lt=1)  # of faces of held-out people, whom the audit may take for leaks
+    false_alarms: float = Field(0.005, gt=0, lt=1)  # of faces of held-out people, whom the audit may take for leaks
     # Of the real non-mated pairs; the leak rate is told at each, and the first decides where nobody is held out.
     fmr: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field((1e-3, 1e-4, 1e-5, 1e-6), min_length=1)
     max_dropped_fraction: float = Field(0.5, ge=0, le=1)  # of the set; more dropped images fail the verdict

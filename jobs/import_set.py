@@ -52,10 +52,8 @@ def import_set(source: Path, *, sets: Path, name: str | None, console: Console) 
     if not problems:
         os.rename(partial, final)
         sync_folder(sets)
-    images = f"{manifest.totals.samples:,} images in {manifest.totals.shards:,} tars"
-    return _told(
-        problems, folder=source, source=source, console=console, what=f"{name}: {images}, registered in {sets}"
-    )
+    what = f"{name}: {manifest.totals.samples:,} images in {manifest.totals.shards:,} tars, registered in {sets}"
+    return _told(problems, folder=source, console=console, what=what)
 
 
 def _taken_over(entry: File, *, source: Path, target: Path) -> str | None:

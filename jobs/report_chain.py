@@ -10,6 +10,7 @@ import yaml
 from jobs.report_part import Section, Sets, summary
 from jobs.stage import Run
 from slurm.files import read_json
+from slurm.markers import marked_units, read_marker
 
 REJECTED_SHOWN = 50
 PATHS = (("shard", "faces"), ("embedder", "weights"), ("fingerprint", "judge"))  # of the machine: named, not located
@@ -40,7 +41,8 @@ def costs(run: Run, sets: Sets) -> Section:
         if not done or stage.name == "report":
             continue
         world = done["figures"].get("world_size", 1)
-        markers = run.markers(stage.name)
+        folder = run.stage_folder(stage.name)
+        markers = [marker for unit in marked_units(folder) if (marker := read_marker(folder, unit))]
         rows.append(
             {
                 "name": stage.name,

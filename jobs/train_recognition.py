@@ -5,15 +5,18 @@ The same code trains E_id on the real faces where the user brings no weights (th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from cemiface.config import AugmentConfig, MarginConfig, RecognitionConfig
 from jobs.embedder import TRAINED_HERE, WEIGHTS
+from jobs.registry import SET_NAME, SETS, registered, tars_of
 from jobs.seeds import derive
 from jobs.shard_faces import REAL
 from jobs.stage import OPERATIONAL, Run, Stage, StageConfig, Unit
+from shards.manifest import NAME as MANIFEST
+from slurm.files import sha256_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +26,9 @@ if TYPE_CHECKING:
     from jobs.rank import Rank, Work
 
 NAME = "train-recognition"
-Sets = tuple[Literal["real", "synthetic"], ...]
+MADE_HERE = {REAL: "shard", "synthetic": "generate"}  # sets of this run, and the stages that make them
+# "real", "synthetic", or the name of an imported set
+Sets = tuple[Annotated[str, StringConstraints(pattern=rf"^{SET_NAME.pattern}$")], ...]
 
 
 class TrainRecognition(StageConfig):
@@ -53,12 +58,20 @@ class TrainEmbedder(TrainRecognition):
 
 
 def tars(run: Run, *, kind: str) -> list[Path]:
-    """The tars of the real training faces, or of the synthetic ones."""
+    """The tars of the real training faces, of the synthetic ones, or of an imported set."""
+    if kind not in MADE_HERE:
+        return tars_of(kind, sets=run.path(SETS))
     return run.outputs("shard" if kind == REAL else "generate", prefix=f"{kind}-", suffix=".tar")
 
 
 def needs(run: Run, *, name: str) -> tuple[str, ...]:
-    return tuple("shard" if kind == REAL else "generate" for kind in run.section(name).sets)
+    return tuple(MADE_HERE[kind] for kind in run.section(name).sets if kind in MADE_HERE)
+
+
+def imported(run: Run, *, name: str) -> dict[str, str]:
+    """The imported sets of a stage, by the hashes of their manifests, which hold those of all files."""
+    kinds = [kind for kind in run.section(name).sets if kind not in MADE_HERE]
+    return {f"sets.{kind}": sha256_of(registered(kind, sets=run.path(SETS)) / MANIFEST) for kind in kinds}
 
 
 def plan(run: Run) -> list[Unit]:
@@ -191,6 +204,7 @@ STAGE = Stage(
     title="the face recognition net, on the synthetic faces",
     config=TrainRecognition,
     needs=lambda run: needs(run, name=NAME),
+    files=lambda run: imported(run, name=NAME),
     plan=plan,
     run_rank=run_rank,
     distributed=True,
@@ -201,6 +215,7 @@ EMBEDDER_STAGE = Stage(
     title="E_id, trained on the real faces (where the config brings no weights)",
     config=TrainEmbedder,
     needs=lambda run: needs(run, name=TRAINED_HERE),
+    files=lambda run: imported(run, name=TRAINED_HERE),
     plan=plan,
     run_rank=run_rank,
     distributed=True,

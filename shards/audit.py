@@ -156,7 +156,8 @@ class Verdict:
         """The verdict as it may leave the cluster: no key or name of a real face or person is in it."""
         value = self.record()
         del value["leaks"]
-        return value
+        figures = {name: found for name, found in self.figures.items() if name != "closest"}
+        return value | {"figures": figures}
 
     @staticmethod
     def from_record(value: Mapping[str, Any]) -> Verdict:
