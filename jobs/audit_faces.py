@@ -114,7 +114,7 @@ def forecast(run: Run) -> str:
     from shards.nearest import pairs_per_second
     from shards.references import read_vectors
 
-    images = run.section("identities").count * run.section("generate").images_per_identity
+    images = run.stages["generate"].expected_images(run) or 0
     files = reference_files(run)
     real = sum(unit["stop"] - unit["start"] for unit in run.plan("shard") if unit["tar"].startswith(REAL))
     width = read_vectors(files[0]).features.shape[1] if files else 512
@@ -234,5 +234,6 @@ STAGE = Stage(
     plan=plan,
     run_rank=run_rank,
     finish=finish,
-    expected_images=lambda run: run.section("identities").count * run.section("generate").images_per_identity,
+    forecast=forecast,
+    expected_images=lambda run: run.stages["generate"].expected_images(run),
 )

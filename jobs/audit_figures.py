@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CLOSEST = 24  # pairs of either kind, dropped and kept, that are shown
 SHEET_COLUMNS = 6  # pairs side by side
+MOST_M = 21  # wished similarities that are told one by one; of more, as of a continuous range, in steps of 0.1
 
 
 class Tally:
@@ -58,7 +59,8 @@ class Tally:
 
     def figures(self, run: Run) -> dict[str, Any]:
         """Everything measured beside the leaks, JSON-ready."""
-        rows = [self._by_m[m] | {"m": m} for m in sorted(self._by_m)]
+        rows = _in_bins(self._by_m) if len(self._by_m) > MOST_M else [row | {"m": m} for m, row in self._by_m.items()]
+        rows.sort(key=lambda row: row["m"])
         return {
             "leak_rate_by_m": {f"{row['m']:g}": round(row["dropped"] / row["images"], 4) for row in rows},
             "by_false_match_rate": [
@@ -105,6 +107,17 @@ class Tally:
             "membership": {name: round(value, 4) for name, value in membership(*compared).items()} if both else None,
             "overlap": overlap,
         }
+
+
+def _in_bins(by_m: Mapping[float, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    bins: dict[float, dict[str, Any]] = {}
+    for m, row in by_m.items():
+        center = round(m, 1) + 0.0  # no -0
+        found = bins.setdefault(center, {"m": center, "images": 0, "dropped": 0, "at": dict.fromkeys(row["at"], 0)})
+        found["images"] += row["images"]
+        found["dropped"] += row["dropped"]
+        found["at"] = {rate: found["at"][rate] + count for rate, count in row["at"].items()}
+    return list(bins.values())
 
 
 def _overlap(people: np.ndarray, *, in_training: np.ndarray, in_synthetic: np.ndarray) -> dict[str, int]:

@@ -44,7 +44,7 @@ def plan(run: Run) -> list[Unit]:
 
 
 def run_rank(run: Run, rank: Rank) -> None:
-    verdict = _passed_verdict(run)
+    verdict = passed_verdict(run)
     for work in rank.remaining():
         folder = part_path(rank.folder.output(work.unit["set"]))
         folder.mkdir(mode=0o700)
@@ -61,7 +61,7 @@ def run_rank(run: Run, rank: Rank) -> None:
         work.done(images=images, counts={"published": images, "dropped": len(verdict.dropped)})
 
 
-def _passed_verdict(run: Run) -> Verdict:
+def passed_verdict(run: Run) -> Verdict:
     """The audit's verdict, if it passed and is about the tars as they are now, byte for byte.
 
     Raises:
@@ -138,12 +138,12 @@ def _without_dropped(run: Run, tar: str, folder: Path, *, verdict: Verdict, work
 
 
 def _require_synthetic(tar: str, sample: Sample) -> None:
-    """Every synthetic image has its m and seed; a real one has where it came from.
+    """Every synthetic image has its m; a real one has the file it came from.
 
     Raises:
         RunError: it is not a record of a synthetic image.
     """
-    if "source" in sample.record or not {"m", "seed"} <= sample.record.keys():
+    if "source" in sample.record or "m" not in sample.record:
         raise RunError(f"publish: {tar}: {sample.key} is no synthetic image by its record; generate {tar} anew")
 
 
