@@ -85,6 +85,25 @@ def test_mlcroissant_accepts_the_metadata_and_reads_the_images_by_it(published: 
     assert {key.decode() for key in images} == {key.decode() for key in records}
 
 
+def test_hugging_face_datasets_loads_the_published_folder_as_it_is(published: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, datasets\n"
+        "rows = datasets.load_dataset(sys.argv[1], split='train', cache_dir=sys.argv[2])\n"
+        "print(len(rows), sorted({row['json']['identity'] for row in rows}), rows[0]['jpg'].size)\n"
+    )
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "PATH": "/usr/bin:/bin"}
+    loaded = subprocess.run(
+        [sys.executable, "-c", code, str(published), str(tmp_path / "cache")],
+        capture_output=True,
+        text=True,
+        env=offline,
+        check=False,
+    )
+    assert loaded.returncode == 0, loaded.stderr[-2000:]
+    people = [f"synthetic-{number:06d}" for number in range(4)]
+    assert loaded.stdout.splitlines()[-1] == f"16 {people} (16, 16)"
+
+
 def test_an_import_is_whole_registered_and_done_once(published: Path, tmp_path: Path) -> None:
     first = command("import", str(published), cwd=tmp_path)
     assert first.returncode == 0, first.stderr
