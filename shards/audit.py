@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from shards.errors import DataError
-from shards.findings import Findings, Leak, Reason
+from shards.findings import DIGITS, Findings, Leak, Reason
 
 EXPECTED_ALARMS = 5  # images of the control group behind a threshold; fewer, and it would hang on single faces
 
@@ -86,8 +86,8 @@ def _reached_by(control: Findings, count: int, *, basis: str) -> Thresholds:
 
 
 def _above(cosines: Sequence[float], *, allowed: int) -> float:
-    """The lowest cosine that at most `allowed` of the values reach."""
-    return float(np.nextafter(np.sort(cosines)[max(0, len(cosines) - 1 - allowed)], 2.0))
+    """The lowest cosine, in the findings' digits, that at most `allowed` of the values reach."""
+    return round(float(np.sort(cosines)[max(0, len(cosines) - 1 - allowed)]) + 10**-DIGITS, DIGITS)
 
 
 def leaks_of(findings: Findings, thresholds: Thresholds) -> list[Leak]:
