@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from jobs.embedder import embedder_needs, embedder_path, load_embedder, to_unit_range
+from jobs.embedder import embedder_files, embedder_needs, embedder_path, load_embedder, to_unit_range
 from jobs.shard_faces import REAL
 from jobs.stage import OPERATIONAL, Finish, Run, Stage, StageConfig, Unit
 from slurm.files import Output, publish, sha256_of
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cemiface.recognition import Embedder
     from jobs.rank import Rank
     from shards.shard_set import ShardSet
+    from shards.subset import Subset
 
 MERGED = "embeddings.h5"
 
@@ -51,11 +52,16 @@ def run_rank(run: Run, rank: Rank) -> None:
 
 
 def embed(
-    shards: ShardSet, *, embedder: Embedder, batch: int, progress: Callable[[int], None]
+    shards: ShardSet | Subset,
+    *,
+    embedder: Embedder,
+    batch: int,
+    progress: Callable[[int], None],
+    mirror: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings (N, E) of the images of a shard set and of their mirror images, float32, not normalized.
 
-    `progress(n)` is told of every n images and may raise to stop.
+    Without `mirror` the second are none, (0, E). `progress(n)` is told of every n images and may raise to stop.
     """
     import numpy as np
     import torch
@@ -68,9 +74,11 @@ def embed(
             images = np.stack([shards.rgb(row) for row in rows])
             x = to_unit_range(images, device=device)
             plain.append(_numpy(embedder(x)))
-            mirrored.append(_numpy(embedder(x.flip(3))))
+            if mirror:
+                mirrored.append(_numpy(embedder(x.flip(3))))
             progress(len(rows))
-    return np.concatenate(plain), np.concatenate(mirrored)
+    none = np.empty((0, embedder.embedding), np.float32)
+    return np.concatenate(plain), np.concatenate(mirrored or [none])
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:
@@ -111,7 +119,7 @@ STAGE = Stage(
     title="E_id of every real face, identity centers, similarity to center",
     config=EmbedFaces,
     needs=lambda run: ("shard", *embedder_needs(run)),
-    files=lambda run: {} if embedder_needs(run) else {"embedder.weights": sha256_of(embedder_path(run))},
+    files=embedder_files,
     plan=plan,
     run_rank=run_rank,
     finish=finish,

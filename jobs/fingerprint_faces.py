@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from jobs.convert_benchmarks import NAME as CONVERTED
 from jobs.embed_faces import embed
 from jobs.embedder import embedder_needs, embedder_path
 from jobs.shard_faces import HELD_OUT, KEPT_BACK, REAL
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 CENTERS = "centers.h5"  # of the real identities, by the judge
 PROBES = "probes.h5"  # real faces whose nearest synthetic face is wanted; their identity is the group they are of
 TRAINED, BENCHMARK = "trained", "benchmark"  # groups of probes, beside held-out and kept-back
-CONVERTED = "convert-benchmarks"  # the stage that makes tars of the benchmarks
 
 
 class FingerprintFaces(StageConfig):
@@ -47,7 +47,7 @@ def plan(run: Run) -> list[Unit]:
 
 
 def _has_benchmarks(run: Run) -> bool:
-    return CONVERTED in run.stages and run.asks_for(CONVERTED)
+    return run.asks_for(CONVERTED)
 
 
 def judge_path(run: Run) -> Path:

@@ -49,6 +49,17 @@ Unit = dict[str, Any]  # one piece of a stage's work, as JSON: what it is made f
 
 
 @dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The units of a stage whose work is too long to be spelled out in them, and files that do so.
+
+    A launch stores the files, named relative to the stage folder, for the ranks to read; units hold their hashes.
+    """
+
+    units: list[Unit]
+    files: dict[str, bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finish:
     """What a stage says once all its units are done."""
 
@@ -72,7 +83,7 @@ class Stage:
     title: str  # one line for people
     config: type[StageConfig]
     needs: Callable[[Run], tuple[str, ...]]  # names of the stages it reads
-    plan: Callable[[Run], list[Unit]]
+    plan: Callable[[Run], list[Unit] | Plan]
     run_rank: Callable[[Run, Rank], None]
     finish: Callable[[Run, Sequence[Marker]], Finish] = only_figures
     files: Callable[[Run], dict[str, str]] = lambda run: {}  # files from outside the run and their sha256
@@ -92,7 +103,9 @@ class Run:
         self.root = root  # project root: relative paths of the config start here
         self.folder = RunFolder(self.path(config.runs) / config.name)
         self.recorded = False  # plans and file hashes as the last launch wrote them down, for tools that only look
-        self._plans: dict[str, list[Unit]] = {}
+        self._hashes: dict[str, dict[str, str]] = {}
+        self.planned = False  # plans as the launch stored them, for ranks: the sources are listed once
+        self._plans: dict[str, Plan] = {}
 
     @property
     def seed(self) -> int:
@@ -119,10 +132,18 @@ class Run:
         return self.folder.stage(stage)
 
     def plan(self, stage: str) -> list[Unit]:
-        """The stage's units of work; planned once per process, the source folder is listed once."""
+        """The stage's units of work; planned once per process, the source is listed once."""
+        return self._plan(stage).units
+
+    def plan_files(self, stage: str) -> dict[str, bytes]:
+        """The files that spell out the units, if this process made the plan."""
+        return self._plan(stage).files
+
+    def _plan(self, stage: str) -> Plan:
         if stage not in self._plans:
-            written = read_json(self.stage_folder(stage).plan) if self.recorded else None
-            self._plans[stage] = written["units"] if isinstance(written, dict) else self.stages[stage].plan(self)
+            written = read_json(self.stage_folder(stage).plan) if self.recorded or self.planned else None
+            made = written["units"] if isinstance(written, dict) else self.stages[stage].plan(self)
+            self._plans[stage] = made if isinstance(made, Plan) else Plan(units=made, files={})
         return self._plans[stage]
 
     def fingerprint(self, stage: Stage, unit: Unit | None = None) -> dict[str, Any]:
@@ -140,8 +161,15 @@ class Run:
         }
 
     def _files(self, stage: Stage) -> dict[str, str]:
-        summary = read_json(self.stage_folder(stage.name).summary) if self.recorded else None
-        return summary["fingerprint"]["files"] if isinstance(summary, dict) else stage.files(self)
+        if not self.recorded:
+            return stage.files(self)
+        summary = read_json(self.stage_folder(stage.name).summary)
+        if isinstance(summary, dict):
+            files: dict[str, str] = summary["fingerprint"]["files"]
+            return files
+        if stage.name not in self._hashes:  # who looks again and again does not hash the weights again and again
+            self._hashes[stage.name] = stage.files(self)
+        return self._hashes[stage.name]
 
     def outcome(self, stage: str) -> str:
         """A digest of all outputs of a finished stage, "" while it is not finished."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jobs import (
     audit_faces,
+    convert_benchmarks,
     embed_faces,
     evaluate_recognition,
     fingerprint_faces,
@@ -11,6 +12,7 @@ from jobs import (
     make_identities,
     publish_set,
     shard_faces,
+    study_similarity,
     train_diffusion,
     train_recognition,
     write_report,
@@ -27,6 +29,9 @@ STAGES: dict[str, Stage] = {
         make_identities.STAGE,
         generate_faces.STAGE,
         train_recognition.STAGE,
+        convert_benchmarks.STAGE,
+        study_similarity.STAGE,
+        study_similarity.M_STAGE,
         evaluate_recognition.STAGE,
         fingerprint_faces.STAGE,
         audit_faces.STAGE,

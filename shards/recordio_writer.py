@@ -39,7 +39,7 @@ class RecordWriter:
                 "labels are 32-bit floats; export in parts"
             )
         self._rec, self._images, self._classes = rec, images, classes
-        self._offsets: list[int] = []
+        self._bytes, self._offsets = 0, list[int]()
         self._ranges: list[list[int]] = []
         self._append([images + 1, images + 1 + classes], number=0)
 
@@ -71,13 +71,14 @@ class RecordWriter:
         return "".join(f"{number}\t{offset}\n" for number, offset in enumerate(self._offsets)).encode()
 
     def _append(self, labels: Sequence[int], *, number: int, data: bytes = b"") -> None:
-        self._offsets.append(self._rec.tell())
+        self._offsets.append(self._bytes)
         if len(labels) == 1:
             header = HEADER.pack(0, labels[0], number, 0)
         else:
             header = HEADER.pack(len(labels), 0, number, 0) + struct.pack(f"<{len(labels)}f", *labels)
         for part in framed(header + data):
             self._rec.write(part)
+            self._bytes += len(part)
 
 
 def framed(data: bytes) -> Iterator[bytes]:
