@@ -191,7 +191,7 @@ def croissant(facts: Facts) -> dict[str, Any]:
         "url": facts.url,
         "creator": {"@type": "sc:Organization", "name": facts.creator},
         "datePublished": facts.date,
-        "citeAs": f"{facts.creator}: {facts.name} {facts.version}, {facts.date[:4]}. Made with CemiFace, arXiv 2409.18876.",
+        "citeAs": f"{facts.creator}: {facts.name} {facts.version}, {facts.date[:4]}. Made with CemiFace.",
         "distribution": [
             *tars,
             _members("jpg", "*.jpg", "image/jpeg", facts.manifest),
