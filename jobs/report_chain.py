@@ -13,7 +13,6 @@ from slurm.files import read_json
 from slurm.markers import marked_units, read_marker
 
 REJECTED_SHOWN = 50
-PATHS = (("shard", "faces"), ("embedder", "weights"), ("fingerprint", "judge"))  # of the machine: named, not located
 
 
 def chain(run: Run, sets: Sets) -> Section:
@@ -74,7 +73,16 @@ def provenance(run: Run, sets: Sets) -> Section:
 def config_text(run: Run) -> str:
     """The resolved config as YAML, without where on the machine things are."""
     fields = run.config.model_dump(mode="json", by_alias=True, exclude={"root", "runs"})
-    for section, field in PATHS:
-        if fields[section] and fields[section][field]:
-            fields[section][field] = Path(fields[section][field]).name
-    return yaml.safe_dump({name: value for name, value in fields.items() if value is not None}, sort_keys=False)
+    shown = {name: _without_places(value) for name, value in fields.items() if value is not None}
+    return yaml.safe_dump(shown, sort_keys=False)
+
+
+def _without_places(value: Any) -> Any:
+    """The value with paths cut down to their last name; URLs are none."""
+    if isinstance(value, dict):
+        return {name: _without_places(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_places(inner) for inner in value]
+    if isinstance(value, str) and "/" in value and "://" not in value and " " not in value:
+        return Path(value).name
+    return value

@@ -15,6 +15,7 @@ from jobs.report_faces import faces
 from jobs.report_part import Part, Sets, summary
 from jobs.report_published import published
 from jobs.report_sections import scores, similarity, training, verification
+from jobs.report_studies import benchmarks, set_metrics, studies
 from jobs.stage import Run
 
 TEMPLATE = "report.html.j2"
@@ -30,6 +31,9 @@ PARTS = (
     Part(name="training", title="Training", build=training),
     Part(name="verification", title="Verification", build=verification),
     Part(name="scores", title="Mated and non-mated scores", build=scores),
+    Part(name="benchmarks", title="Benchmarks", build=benchmarks),
+    Part(name="set_metrics", title="The sets as a whole", build=set_metrics),
+    Part(name="studies", title="Studies: similarity and accuracy", build=studies),
     Part(name="published", title="Beside other systems", build=published),
     Part(name="audit", title="Audit", build=audit),
     Part(name="costs", title="Costs", build=costs),

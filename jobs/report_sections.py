@@ -80,7 +80,7 @@ def training(run: Run, sets: Sets) -> Section:
     }
     nets = {model: net for model, net in nets.items() if net[0]}
     for field, what in (("loss", "loss"), ("accuracy_with_margin", "accuracy with margin")) if nets else ():
-        curves = {_name(run, model): (_curve(lines, field), color) for model, (lines, color) in nets.items()}
+        curves = {model_name(run, model): (_curve(lines, field), color) for model, (lines, color) in nets.items()}
         plots.append({"caption": f"Recognition nets: {what} in training.", "svg": curves_plot(curves, what=what)})
     return {"plots": plots} if plots else None
 
@@ -89,7 +89,7 @@ def verification(run: Run, sets: Sets) -> Section:
     """Accuracy of every model on pairs of people nobody trained on."""
     done = summary(run, "evaluate")
     found: dict[str, dict[str, Any]] = done["figures"]["verification"] if done else {}
-    models = {model: {**found[model], "name": _name(run, model)} for model in COLORS if model in found}
+    models = {model: {**found[model], "name": model_name(run, model)} for model in COLORS if model in found}
     if not models:
         return None
     folder = run.stage_folder("evaluate")
@@ -116,7 +116,7 @@ def scores(run: Run, sets: Sets) -> Section:
     if not done:
         return None
     folder = run.stage_folder("evaluate")
-    parts = {kind: read_json(folder.output(f"scores-{kind}.json")) for kind in ("real", "synthetic")}
+    parts = {kind: read_json(folder.output(f"scores-{kind}.json")) for kind in done["figures"]["scores"]}
     shares = {
         kind: {side: np.asarray(part[side]) / max(1, sum(part[side])) for side in ("mated", "non_mated")}
         for kind, part in parts.items()
@@ -129,8 +129,9 @@ def scores(run: Run, sets: Sets) -> Section:
             "plot": score_plot(parts[kind]["bins"], **shares[kind], color=color, top=top),
         }
         for kind, color in (("real", BLUE), ("synthetic", ORANGE))
+        if kind in parts
     }
-    return {"sets": kinds, "kl": done["figures"]["kl_synthetic_to_real"]}
+    return {"sets": kinds, "kl": done["figures"].get("kl_synthetic_to_real")}
 
 
 def _gaps(models: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
@@ -141,7 +142,7 @@ def _gaps(models: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     return {model: 100 * (own - figures["accuracy"]) for model, figures in models.items() if model != SYNTHETIC_NET}
 
 
-def _name(run: Run, model: str) -> str:
+def model_name(run: Run, model: str) -> str:
     """A model as people call it."""
     if model == UNTRAINED:
         return "untrained"
