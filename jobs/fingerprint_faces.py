@@ -1,6 +1,6 @@
 """Fingerprint: what the audit needs of every real face, once: an embedding by the judge and hashes of its pixels.
 
-The judge is a recognition net other than E_id where the user has one (`fingerprint.judge`): a net that guided the
+The judge is a recognition net other than E_id where the user has one (`fingerprint.judge.weights`): a net that guided the
 generator sees its own idea of likeness.
 """
 
@@ -14,9 +14,9 @@ from pydantic import Field
 
 from jobs.convert_benchmarks import NAME as CONVERTED
 from jobs.embed_faces import embed
-from jobs.embedder import embedder_needs, embedder_path
+from jobs.embedder import EmbedderConfig, embedder_files, embedder_needs, embedder_path, load_embedder
 from jobs.shard_faces import HELD_OUT, KEPT_BACK, REAL
-from jobs.stage import OPERATIONAL, Finish, PathText, Run, Stage, StageConfig, Unit
+from jobs.stage import OPERATIONAL, Finish, Run, Stage, StageConfig, Unit
 from jobs.yaml_file import ConfigError
 from slurm.files import Output, publish, sha256_of
 from slurm.markers import Marker
@@ -36,7 +36,7 @@ TRAINED, BENCHMARK = "trained", "benchmark"  # groups of probes, beside held-out
 
 
 class FingerprintFaces(StageConfig):
-    judge: PathText | None = None  # weights of a recognition net to audit with; None: E_id
+    judge: EmbedderConfig = EmbedderConfig()  # another net to audit with; without weights it is E_id
     batch: int = Field(256, ge=1, **OPERATIONAL)
 
 
@@ -56,14 +56,22 @@ def judge_path(run: Run) -> Path:
     Raises:
         ConfigError: the config names a file that is not there.
     """
-    judge = run.section("fingerprint").judge
-    if judge is None:
+    weights = run.section("fingerprint").judge.weights
+    if weights is None:
         return embedder_path(run)
-    if not run.path(judge).is_file():
+    path = run.path(weights)
+    if not path.is_file():
         raise ConfigError(
-            f"fingerprint.judge: got {judge}, no such file; give a recognition net's weights or remove it"
+            f"fingerprint.judge.weights: got {path}, no such file; give a recognition net's weights or remove it"
         )
-    return run.path(judge)
+    return path
+
+
+def judge_files(run: Run) -> dict[str, str]:
+    """What the judge is from outside of the run."""
+    if run.section("fingerprint").judge.weights is None:
+        return embedder_files(run)
+    return {"fingerprint.judge.weights": sha256_of(judge_path(run))}
 
 
 def is_independent(run: Run) -> bool:
@@ -74,7 +82,10 @@ def is_independent(run: Run) -> bool:
 def load_judge(run: Run, *, device: torch.device) -> Embedder:
     from cemiface.recognition import load_recognition
 
-    return load_recognition(judge_path(run)).to(device)
+    judge = run.section("fingerprint").judge
+    if judge.weights is None:
+        return load_embedder(run, device=device)
+    return load_recognition(judge_path(run), color=judge.color).to(device)
 
 
 def judged_features(shards: ShardSet, *, judge: Embedder, batch: int, progress: Callable[[int], None]) -> np.ndarray:
@@ -182,7 +193,7 @@ STAGE = Stage(
     title="hashes and embeddings of every real face, for the audit",
     config=FingerprintFaces,
     needs=lambda run: ("shard", *embedder_needs(run), *((CONVERTED,) if _has_benchmarks(run) else ())),
-    files=lambda run: {"fingerprint.judge": sha256_of(judge_path(run))} if run.section("fingerprint").judge else {},
+    files=judge_files,
     plan=plan,
     run_rank=run_rank,
     finish=finish,

@@ -1,4 +1,4 @@
-"""The report's parts on recognition beyond this run's own pairs: benchmarks, set metrics, and the paper's two studies."""
+"""The report's parts on recognition beyond the held-out pairs: benchmarks, set metrics, the two studies."""
 
 from __future__ import annotations
 
