@@ -87,6 +87,7 @@ class Stage:
     run_rank: Callable[[Run, Rank], None]
     finish: Callable[[Run, Sequence[Marker]], Finish] = only_figures
     files: Callable[[Run], dict[str, str]] = lambda run: {}  # files from outside the run and their sha256
+    forecast: Callable[[Run], str | None] = lambda run: None  # said before it starts, e.g. how long it will take
     after: tuple[str, ...] = ()  # stages it waits for where both run, but can do without
     distributed: bool = False  # one job of world_size ranks instead of an array
     expected_images: Callable[[Run], int | None] = lambda run: None  # for progress and the dry run
