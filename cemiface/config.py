@@ -75,6 +75,7 @@ class DenoiserConfig(FrozenModel):
     skip_downsample_level: int | None = 4
     embedding: PositiveInt = 512
     similarity_width: PositiveInt = 512
+    condition_tokens: PositiveInt = 1  # key/value tokens made of identity and similarity, per attention block
     # "unit": the identity is scaled to length sqrt(embedding), unit variance per entry. The paper does not say; raw
     # embeddings of different nets differ in length by 20 times, which "unit" takes out.
     identity_scale: Literal["unit", "raw"] = "unit"
