@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
@@ -171,6 +172,40 @@ class SimilarityGrid(FrozenModel):
         assert self.interval is not None
         count = round((self.high - self.low) / self.interval) + 1
         return tuple(round(self.low + index * self.interval, 9) for index in range(count))
+
+
+class MixturePart(SimilarityGrid):
+    """A share of the generated images, its m spread evenly over a grid; `low` = `high` is one value."""
+
+    weight: Annotated[float, Field(gt=0)] = 1.0
+
+    @model_validator(mode="after")
+    def _check_interval(self) -> Self:
+        require(self.interval is not None, "interval", None, "a number: images are counted by what was asked of them")
+        return self
+
+    def at(self, quantile: float) -> float:
+        """The grid's value at a quantile, 0 to below 1."""
+        values = self.values
+        return values[min(int(quantile * len(values)), len(values) - 1)]
+
+
+def mixture_values(parts: Sequence[MixturePart], *, count: int, offset: float) -> list[float]:
+    """`count` values of m in the proportions of the parts, as even as whole images allow, from low to high per part.
+
+    Systematic sampling: quantiles one `count`-th apart, the first at `offset` (0 to below 1) of that. Offsets that
+    are uniform over identities give every part its exact share in the mean.
+    """
+    total = sum(part.weight for part in parts)
+    values = []
+    for index in range(count):
+        left = (index + offset) / count * total
+        for part in parts:
+            if left < part.weight or part is parts[-1]:
+                break
+            left -= part.weight
+        values.append(part.at(left / part.weight))
+    return values
 
 
 RecognitionNet = Literal["ir18", "ir50", "ir100", "irse50", "mobilefacenet", "mobilefacenet_folded", "ir_tiny"]

@@ -30,20 +30,26 @@ PathText = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_
 
 
 class StageConfig(BaseModel):
-    """Base of the stage configs. Fields marked `operational` do not change what comes out."""
+    """Base of the stage configs.
+
+    Fields marked `operational` do not change what comes out; those marked `final` change only what is made at the end
+    of all units, which are not redone for it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    def fingerprint(self) -> dict[str, Any]:
-        operational = {
+    def fingerprint(self, *, of_unit: bool = False) -> dict[str, Any]:
+        marks = ("operational", "final") if of_unit else ("operational",)
+        left_out = {
             name
             for name, info in type(self).model_fields.items()
-            if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("operational")
+            if isinstance(info.json_schema_extra, dict) and any(mark in info.json_schema_extra for mark in marks)
         }
-        return self.model_dump(mode="json", exclude=operational)
+        return self.model_dump(mode="json", exclude=left_out)
 
 
 OPERATIONAL: dict[str, Any] = {"json_schema_extra": {"operational": True}}
+FINAL: dict[str, Any] = {"json_schema_extra": {"final": True}}
 
 Unit = dict[str, Any]  # one piece of a stage's work, as JSON: what it is made from, never who makes it
 
@@ -76,6 +82,7 @@ class Stage:
     run_rank: Callable[[Run, Rank], None]
     finish: Callable[[Run, Sequence[Marker]], Finish] = only_figures
     files: Callable[[Run], dict[str, str]] = lambda run: {}  # files from outside the run and their sha256
+    final_files: Callable[[Run], dict[str, str]] = lambda run: {}  # those that only `finish` reads
     distributed: bool = False  # one job of world_size ranks instead of an array
     expected_images: Callable[[Run], int | None] = lambda run: None  # for progress and the dry run
 
@@ -125,21 +132,26 @@ class Run:
 
     def fingerprint(self, stage: Stage, unit: Unit | None = None) -> dict[str, Any]:
         """Everything a unit's outputs depend on. Without a unit: everything the stage's summary depends on."""
-        config = self.section(stage.name).fingerprint()
+        config = self.section(stage.name).fingerprint(of_unit=unit is not None)
         upstream = {name: self.outcome(name) for name in stage.needs(self)}
         work = {"unit": unit} if unit is not None else {"units": digest(self.plan(stage.name))}
+        final = self._files(stage, final=True) if unit is None else {}
         return {
             "format": FORMAT,
             "seed": self.seed,
             stage.name: config,
             "inputs": upstream,
             "files": self._files(stage),
+            **({"final_files": final} if final else {}),
             **work,
         }
 
-    def _files(self, stage: Stage) -> dict[str, str]:
+    def _files(self, stage: Stage, *, final: bool = False) -> dict[str, str]:
         summary = read_json(self.stage_folder(stage.name).summary) if self.recorded else None
-        return summary["fingerprint"]["files"] if isinstance(summary, dict) else stage.files(self)
+        if isinstance(summary, dict):
+            recorded: dict[str, str] = summary["fingerprint"].get("final_files" if final else "files", {})
+            return recorded
+        return stage.final_files(self) if final else stage.files(self)
 
     def outcome(self, stage: str) -> str:
         """A digest of all outputs of a finished stage, "" while it is not finished."""

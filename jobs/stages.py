@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jobs import (
     audit_faces,
+    calibrate_faces,
     embed_faces,
     evaluate_recognition,
     generate_faces,
@@ -24,6 +25,7 @@ STAGES: dict[str, Stage] = {
         embed_faces.STAGE,
         train_diffusion.STAGE,
         make_identities.STAGE,
+        calibrate_faces.STAGE,
         generate_faces.STAGE,
         train_recognition.STAGE,
         evaluate_recognition.STAGE,

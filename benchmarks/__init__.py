@@ -1,0 +1,1 @@
+"""The project beside named peers: runnable files that print ratios. Not tests."""
