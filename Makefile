@@ -7,6 +7,8 @@ SET     ?=
 # STAGE, RANK: for logs
 STAGE   ?= generate
 RANK    ?=
+# KILLS: for crash-test
+KILLS   ?= 220
 PYTHON  ?= python3
 
 VENV := .venv
@@ -20,7 +22,7 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 STAGES := shard train-embedder embed train-diffusion identities calibrate generate train-recognition evaluate audit publish report
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo all $(STAGES) plan dry-run status logs verify test test-long lint types check clean
+.PHONY: help setup demo all $(STAGES) plan dry-run status logs verify test test-long cluster-test crash-test lint types check clean
 
 help: ## this list
 	@echo "make TARGET [CONFIG=file] [CLUSTER=file] [SET=\"key=value ...\"]"; echo
@@ -65,6 +67,13 @@ test: setup data/orl ## the tests: no network, no GPU
 
 test-long: setup data/orl ## the tests that take minutes: killed demos, resumed trainings
 	$(BIN)/python -m pytest -m long --timeout 1800
+
+cluster-test: setup data/orl ## tests on a real Slurm of virtual nodes; installs Slurm where it is missing (as root)
+	$(BIN)/python -m tests.cluster.virtual_slurm --install
+	$(BIN)/python -m pytest -m cluster --timeout 900 tests/cluster
+
+crash-test: setup ## KILLS random kills over all stages, some minutes per hundred; the bytes stay the same
+	KILLS=$(KILLS) $(BIN)/python -m pytest -m crash tests/jobs
 
 lint: setup ## ruff: lint and format
 	$(BIN)/ruff check .

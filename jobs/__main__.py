@@ -13,24 +13,48 @@ from pathlib import Path
 from rich.console import Console
 from rich.logging import RichHandler
 
+from jobs.cancel import cancel
 from jobs.config import load_run
+from jobs.dry_run import show_plan
 from jobs.entry import LOG_FORMAT
+from jobs.invocation import Invocation
 from jobs.launch import launch
-from jobs.show import show_log, show_plan, show_status, verify
+from jobs.logs import show_log
+from jobs.rerun import run_rank
 from jobs.stage import Run
 from jobs.stages import STAGES
+from jobs.status_view import show_status, watch_status
 from jobs.user_errors import USER_ERRORS
+from jobs.verify import verify
+from jobs.why import show_why
 
 EXAMPLES = """examples:
   cemiface all configs/demo.yaml                       the whole chain on this machine; again: resumes
   cemiface all configs/demo.yaml generate.steps=10 name=steps10
   cemiface all configs/casia_0.5m.yaml --cluster configs/cluster/a100.yaml
   cemiface plan configs/demo.yaml                      what would run, without running it
-  cemiface status configs/demo.yaml                    what is done, running, stale or failed
-  cemiface logs configs/demo.yaml generate --rank 0    the end of a rank's log
+  cemiface status configs/demo.yaml --watch            what is done, running, queued, stale, failed or lost, live
+  cemiface why configs/demo.yaml                       the first cause of trouble, and what to type
+  cemiface logs configs/demo.yaml generate 0           the end of a rank's log
+  cemiface cancel configs/demo.yaml                    stop what is at work; it saves its work
   cemiface verify configs/demo.yaml                    rehash everything that was made
 
 Resume is the same command again. Results are in runs/<name>/<stage>/; the page is runs/<name>/report/index.html."""
+
+
+# What people ask of a run, with what it takes besides the config.
+TOOLS = {
+    "plan": ("", "what would run: job scripts, ranks, images, hours (dry run; needs no Slurm)"),
+    "status": ("", "what is done, running, queued, stale, failed or lost; what to type next"),
+    "why": ("[STAGE [RANK]]", "why a stage or rank failed, its last words, and the command that reruns it here"),
+    "logs": ("STAGE [RANK]", "the end of the logs of a stage"),
+    "cancel": ("[STAGE]", "end the jobs of a stage, or of the run; they save their work"),
+    "run-rank": ("STAGE RANK", "one rank of a stage in the foreground, as it was last launched"),
+    "verify": ("", "rehash every file the run has made"),
+}
+STATUS_CODES = """
+exit code: 0 all is done; 1 a rank failed or is lost; 2 wrong usage; 3 at work (running or queued);
+           4 something is left to do and nobody is at work on it"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -40,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if any(text.startswith("-") for text in more):
         parser.error(f"unknown option: {' '.join(more)}")
     options.overrides += more
+    _take_stage_and_rank(options, parser)
     os.umask(0o077)  # runs hold private faces
     _set_up_logging()
     try:
@@ -47,34 +72,78 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except USER_ERRORS as error:
         _fail(str(error), code=2)
     try:
-        sys.exit(0 if _execute(options, run) else 1)
+        sys.exit(_launch(options, run) if options.command not in TOOLS else _execute(options, run))
     except USER_ERRORS as error:
         _fail(str(error), code=1)
     except KeyboardInterrupt:
-        _fail("interrupted; run the same command again to go on", code=130)
+        _fail(_interrupted(options.command), code=130)
 
 
-def _execute(options: argparse.Namespace, run: Run) -> bool:
-    console = Console()
-    if options.command == "plan":
-        show_plan(run, console)
-        return True
-    if options.command == "status":
-        run.recorded = True
-        show_status(run, console)
-        return True
-    if options.command == "logs":
-        show_log(run, stage=options.stage, rank=options.rank, lines=options.lines, console=console)
-        return True
-    if options.command == "verify":
-        return verify(run, console)
+def _launch(options: argparse.Namespace, run: Run) -> int:
     stages = run.chain if options.command == "all" else (STAGES[options.command],)
     if options.command != "all" and run.section(options.command) is None:
         _fail(f"{options.config}: has no section `{options.command}:`; add one", code=2)
     launch(run, stages)
     if options.command == "all" and run.cluster.executor == "local":
-        show_status(run, console)
-    return True
+        show_status(run, Console(), invocation=_invocation(options, run))
+    return 0
+
+
+def _execute(options: argparse.Namespace, run: Run) -> int:
+    console = Console()
+    if options.command == "plan":
+        show_plan(run, run.chain, console)
+        return 0
+    if options.command == "verify":
+        return 0 if verify(run, console) else 1
+    run.recorded = True
+    if options.stage is not None and not run.asks_for(options.stage):
+        _fail(f"{options.config}: the stage {options.stage} is not part of this run", code=2)
+    if options.command == "status":
+        invocation = _invocation(options, run)
+        if options.watch:
+            return watch_status(run, console, invocation=invocation)
+        return show_status(run, console, invocation=invocation, as_json=options.json)
+    if options.command == "why":
+        show_why(run, stage=options.stage, rank=options.rank, invocation=_invocation(options, run), console=console)
+    elif options.command == "logs":
+        show_log(run, stage=options.stage, rank=options.rank, lines=options.lines, console=console)
+    elif options.command == "cancel":
+        cancel(run, stage=options.stage, console=console)
+    else:
+        run_rank(run, STAGES[options.stage], rank=options.rank)
+    return 0
+
+
+def _invocation(options: argparse.Namespace, run: Run) -> Invocation:
+    return Invocation.of(run, config=options.config, cluster=options.cluster, overrides=tuple(options.overrides))
+
+
+def _take_stage_and_rank(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Sort out STAGE and RANK from among the `key=value`, in any order."""
+    options.stage = None
+    rank = vars(options).setdefault("rank", None)
+    takes = TOOLS[options.command][0] if options.command in TOOLS else ""
+    overrides = []
+    for word in options.overrides:
+        if "=" in word or not takes:
+            overrides.append(word)
+        elif options.stage is None and not word.isdecimal():
+            options.stage = word
+        elif rank is None and word.isdecimal() and "RANK" in takes:
+            rank = int(word)
+        else:
+            parser.error(f"{options.command} {word}: got too much, allowed: {takes} key=value ...")
+    if options.stage is not None and options.stage not in STAGES:
+        parser.error(f"STAGE: invalid choice {options.stage!r}, allowed: {', '.join(STAGES)}")
+    lacks_stage = options.stage is None and (takes.startswith("STAGE") or rank is not None)
+    if lacks_stage or (rank is None and takes.endswith(" RANK")):
+        parser.error(f"{options.command}: needs {takes}")
+    options.rank, options.overrides = rank, overrides
+
+
+def _interrupted(command: str) -> str:
+    return "interrupted" if command in TOOLS else "interrupted; run the same command again to go on"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,28 +152,37 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cemiface", description=text, epilog=EXAMPLES, formatter_class=raw)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     launches = {"all": "the whole chain of the config"} | {name: stage.title for name, stage in STAGES.items()}
-    reads = {
-        "plan": "what would run: units, ranks, images (dry run)",
-        "status": "what is done, running, stale or failed",
-        "logs": "the end of the logs of a stage",
-        "verify": "rehash every file the run has made",
-    }
-    for name, text in (launches | reads).items():
-        example = f"example:\n  cemiface {name} configs/demo.yaml" + (" generate" if name == "logs" else "")
-        command = commands.add_parser(name, help=text, description=text, epilog=example, formatter_class=raw)
+    for name, text in (launches | {tool: text for tool, (_, text) in TOOLS.items()}).items():
+        takes = TOOLS[name][0] if name in TOOLS else ""
+        more = {"": "", "[STAGE [RANK]]": " generate 0", "[STAGE]": " generate"}.get(takes, " generate 0")
+        example = f"example:\n  cemiface {name} configs/demo.yaml{more}"
+        epilog = example + (STATUS_CODES if name == "status" else "")
+        command = commands.add_parser(name, help=text, description=text, epilog=epilog, formatter_class=raw)
         command.add_argument("config", type=Path, metavar="CONFIG", help="experiment file, e.g. configs/demo.yaml")
+        if "RANK" in takes:
+            command.add_argument("--rank", type=_rank, default=None, metavar="RANK", help="the same as RANK")
         if name == "logs":
-            command.add_argument("stage", choices=STAGES, metavar="STAGE", help="one of: " + ", ".join(STAGES))
-            command.add_argument("--rank", type=int, default=None, help="one rank only (default: all)")
             command.add_argument("--lines", type=_count, default=20, help="how many lines from the end (default: 20)")
+        if name == "status":
+            command.add_argument("--watch", action="store_true", help="live, until nobody is at work any more")
+            command.add_argument("--json", action="store_true", help="everything, every rank, for scripts")
         command.add_argument("--cluster", type=Path, metavar="FILE", help="cluster file (default: this machine)")
-        command.add_argument("overrides", nargs="*", metavar="key=value", help="config fields, e.g. generate.steps=10")
+        words = f"{takes} key=value".strip()
+        told = f"STAGE is one of: {', '.join(STAGES)}; " if takes else ""
+        told += "config fields, e.g. generate.steps=10"
+        command.add_argument("overrides", nargs="*", metavar=words, help=told)
     return parser
 
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"got {text}, allowed: 1 or more")
+    return int(text)
+
+
+def _rank(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"got {text}, allowed: 0 or more")
     return int(text)
 
 

@@ -16,7 +16,7 @@ from jobs.embedder import EmbedderConfig
 from jobs.stage import PathText, Run
 from jobs.stages import STAGES
 from jobs.yaml_file import ConfigError, parse_yaml, read_yaml
-from slurm.cluster import Cluster
+from slurm.cluster import ArrayResources, Cluster, TrainResources
 from slurm.files import publish
 from slurm.run_folder import RunFolder
 
@@ -57,10 +57,21 @@ def load_run(config: Path, *, overrides: Sequence[str] = (), cluster: Path | Non
     root = Path(experiment.root).expanduser() if experiment.root else _project_root(config)
     if cluster is None and (root / LOCAL_CLUSTER).exists():
         cluster = root / LOCAL_CLUSTER
-    site = _validate(Cluster, read_yaml(cluster), source=str(cluster)) if cluster else Cluster()
+    site = _site(cluster) if cluster else Cluster()
     run = Run(config=experiment, stages=STAGES, cluster=site, root=root.absolute())
     _check_chain(run)
     return run
+
+
+def _site(path: Path) -> Cluster:
+    """The cluster file, with what it says of single stages checked against what such a stage may ask for."""
+    site: Cluster = _validate(Cluster, read_yaml(path), source=str(path))
+    for name, fields in site.stages.items():
+        if name not in STAGES:
+            raise ConfigError(f"{path}: stages.{name}: unknown stage; allowed: {', '.join(STAGES)}")
+        model: type[BaseModel] = TrainResources if STAGES[name].distributed else ArrayResources
+        _validate(model, fields, source=f"{path}: stages.{name}")
+    return site
 
 
 def save_run(run: Run) -> None:
@@ -69,14 +80,14 @@ def save_run(run: Run) -> None:
     config = {name: value for name, value in fields.items() if value is not None} | {"root": str(run.root)}
     for path, value in (
         (run.folder.config, config),
-        (run.folder.root / "cluster.yaml", run.cluster.model_dump(mode="json")),
+        (run.folder.cluster, run.cluster.model_dump(mode="json", exclude_unset=True)),
     ):
         publish(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True).encode(), replace=True)
 
 
 def load_run_folder(folder: Path) -> Run:
     """The run as it was last launched, from its folder."""
-    return load_run(RunFolder(folder).config, cluster=folder / "cluster.yaml")
+    return load_run(RunFolder(folder).config, cluster=RunFolder(folder).cluster)
 
 
 def _project_root(config: Path) -> Path:

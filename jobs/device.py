@@ -15,14 +15,16 @@ Precision = Literal["auto", "fp32", "bf16"]  # auto: bf16 on GPUs, fp32 on CPUs,
 
 
 def rank_device(rank: Rank) -> torch.device:
-    """One GPU where the cluster file gives one, else the rank's own CPU threads."""
+    """One GPU of the node where the cluster file gives one to each rank, else the rank's own CPU threads."""
     import torch
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.set_num_threads(rank.run.cluster.array.cpus)
+    cluster = rank.run.cluster
+    array = cluster.of_array(rank.stage.name)
+    torch.set_num_threads(cluster.threads(array))
     torch.use_deterministic_algorithms(True, warn_only=True)
-    if rank.run.cluster.array.gpus and torch.cuda.is_available():
-        return torch.device("cuda", 0)
+    if array.gpus and torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("SLURM_LOCALID") or 0) % torch.cuda.device_count())
     return torch.device("cpu")
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import submitit
 
@@ -15,12 +18,15 @@ from jobs.rank import Rank, finish_if_last
 from jobs.stage import Run, Stage
 from jobs.user_errors import USER_ERRORS
 from slurm.beats import Beat, claim, this_worker
+from slurm.checkpoints import newest_checkpoint
 from slurm.errors import RunError
 from slurm.files import sweep
-from slurm.requeue import requeue_this_job
+from slurm.requeue import requeue_once_saved
 from slurm.stop import StopFlag, Stopped
 from slurm.submit import Payload
 
+STOPPED = 75  # EX_TEMPFAIL: saved, to be run again
+SECONDS_TO_SEE = 60.0  # what another node has written: longer than file systems keep what they know of a folder
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 log = logging.getLogger(__name__)
 
@@ -33,48 +39,87 @@ def main(payload: Payload) -> None:
         stop.follow(payload.launcher)
     run = load_run_folder(Path(payload.run))
     stage = run.stages[payload.stage]
-    world = _world(payload, stage)
+    process = _Process.of(payload, distributed=stage.distributed)
+    if process.index >= process.count:
+        sys.exit(0)  # the last task of an array has room for more ranks than are left
     folder = run.stage_folder(stage.name)
     folder.root.mkdir(parents=True, exist_ok=True)
-    _log_to(folder.log(world["index"]))
-    beat = Beat(folder, world["index"], worker=this_worker())
+    _log_to(folder.log(process.index))
+    newest = newest_checkpoint(folder) if stage.distributed else None
+    beat = Beat(folder, process.index, worker=this_worker(), landmark=newest, stop=stop)
     try:
         beat.update(state="running")
-        with claim(folder, world["index"], stop=None if stage.distributed else stop):
+        beat.refuse_to_spin()
+        with claim(folder, process.index, stop=None if stage.distributed else stop):
             sweep(folder.root)
-            _run(run, stage, Rank(run=run, stage=stage, stop=stop, beat=beat, **world))
-        beat.update(state="done")
+            share: dict[str, Any] = {"index": process.index, "count": process.count, "units": payload.units}
+            _run(run, stage, Rank(run=run, stage=stage, stop=stop, beat=beat, **share))
+        beat.update(state="done", exit=0)
     except Stopped as request:
         log.info("stopped (%s); run the same command again to go on", request)
-        beat.update(state="stopped", reason=str(request))
-        # Slurm ends the whole job on requeue, so one rank asks for all, the one whose state is saved.
-        if (world["index"] == 0 or not stage.distributed) and requeue_this_job():
-            log.info("requeued")
-        sys.exit(75)
+        beat.update(state="stopped", reason=str(request), exit=STOPPED)
+        if not beat.superseded:
+            requeue_once_saved(folder, process.together)
+        sys.exit(STOPPED)
     except USER_ERRORS as error:
         log.error("%s", error)
-        beat.update(state="failed", reason=str(error))
+        beat.update(state="failed", reason=str(error), exit=1)
         sys.exit(1)
     except Exception as error:
         log.error("%s", traceback.format_exc())
-        beat.update(state="failed", reason=f"{type(error).__name__}: {error}".splitlines()[0])
+        beat.update(state="failed", reason=f"{type(error).__name__}: {error}".splitlines()[0], exit=1)
         sys.exit(1)
+    # The run folder holds all there is to say. submitit would write a pickle of it, and fail the job if a killed
+    # attempt left half of one behind.
+    sys.exit(0)
 
 
 def _run(run: Run, stage: Stage, rank: Rank) -> None:
     for name in stage.needs(run):
-        if not run.outcome(name):
-            raise RunError(f"{stage.name}: needs the stage {name}, which is not finished; run `cemiface {name}` first")
+        _await(run, run.stages[name], rank)
     stage.run_rank(run, rank)
     if rank.index == 0 or not stage.distributed:
         finish_if_last(run, stage)
 
 
-def _world(payload: Payload, stage: Stage) -> dict[str, int]:
-    if not stage.distributed:
-        return {"index": payload.rank, "count": payload.ranks}
-    environment = submitit.JobEnvironment()
-    return {"index": environment.global_rank, "count": environment.num_tasks}
+def _await(run: Run, needed: Stage, rank: Rank) -> None:
+    """Wait until what is read is there to see: on a shared file system another node's last files may come late.
+
+    Raises:
+        RunError: it is not finished.
+        Stopped: asked to leave meanwhile.
+    """
+    deadline = time.monotonic() + (SECONDS_TO_SEE if "SLURM_JOB_ID" in os.environ else 0.0)
+    while not run.outcome(needed.name):
+        finish_if_last(run, needed)  # its last ranks may not have seen each other's markers
+        if run.outcome(needed.name):
+            return
+        if time.monotonic() >= deadline:
+            name = needed.name
+            raise RunError(
+                f"{rank.stage.name}: needs the stage {name}, which is not finished; run `cemiface {name}` first"
+            )
+        rank.stop.check()
+        time.sleep(1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Process:
+    """This process: rank `index` of `count`; `together`: the ranks that one job runs, and that leave together."""
+
+    index: int
+    count: int
+    together: range
+
+    @classmethod
+    def of(cls, payload: Payload, *, distributed: bool) -> _Process:
+        # Run by hand, there is no job environment: one process.
+        environment = submitit.JobEnvironment() if "SUBMITIT_EXECUTOR" in os.environ else None
+        here, processes = (environment.global_rank, environment.num_tasks) if environment else (0, 1)
+        if distributed:
+            return cls(index=here, count=processes, together=range(processes))
+        together = range(payload.rank, min(payload.rank + processes, payload.ranks))
+        return cls(index=payload.rank + here, count=payload.ranks, together=together)
 
 
 def _log_to(path: Path) -> None:

@@ -6,11 +6,9 @@ import fcntl
 import logging
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -19,15 +17,14 @@ import submitit
 from jobs.config import save_run
 from jobs.progress import StageProgress
 from jobs.stage import Run, Stage
+from jobs.submission import ENTRY, PROJECT, refuse_second_submission, require_finished, submit, write_plan
 from slurm.beats import read_beats
 from slurm.errors import RunError
-from slurm.files import is_alive, publish_json, read_json, sweep
+from slurm.files import is_alive, publish_json, sweep
 from slurm.provenance import provenance
 from slurm.stop import interrupts_held
-from slurm.submit import Payload, start_local, submit_slurm
+from slurm.submit import Payload, start_local
 
-ENTRY = "jobs.entry:main"
-MAX_RESTARTS = 10  # of one rank within one launch, after it was asked to stop by somebody else
 SECONDS_TO_SAVE = 120.0  # ranks get this long to save their work after Ctrl-C
 SECONDS_AFTER_FAILURE = 10.0  # and the others this long once a rank of their process group has failed
 log = logging.getLogger(__name__)
@@ -40,11 +37,10 @@ def launch(run: Run, stages: Sequence[Stage]) -> None:
     """
     run.folder.create()
     with _only_launcher(run):
-        if run.cluster.executor == "slurm":
-            _refuse_second_submission(run)
+        refuse_second_submission(run)
         sweep(run.folder.root)
         save_run(run)
-        publish_json(run.folder.provenance, provenance(Path(__file__).parent.parent), replace=True)
+        publish_json(run.folder.provenance, provenance(PROJECT), replace=True)
         if run.cluster.executor == "slurm":
             submit(run, stages)
         else:
@@ -97,11 +93,10 @@ def run_local(run: Run, stages: Sequence[Stage]) -> None:
 
 def _run_local_stage(run: Run, stage: Stage) -> None:
     for name in stage.needs(run):
-        _require_finished(run, name, needed_by=stage)
+        require_finished(run, name, needed_by=stage)
     if run.why_not_finished(stage) is None:
         log.info("%s: done already", stage.name)
         return
-    _write_plan(run, stage)
     started = time.monotonic()
     _LocalStage(run, stage).work()
     left = run.why_not_finished(stage)
@@ -110,35 +105,23 @@ def _run_local_stage(run: Run, stage: Stage) -> None:
     log.info("%s: finished in %.1f s", stage.name, time.monotonic() - started)
 
 
-def _require_finished(run: Run, name: str, *, needed_by: Stage) -> None:
-    """Refuse to work on outputs of a stage that the present config would make anew."""
-    reason = run.why_not_finished(run.stages[name])
-    if reason is not None:
-        raise RunError(f"{needed_by.name}: needs the stage {name}, which is not finished ({reason}); run {name} first")
-
-
-def _write_plan(run: Run, stage: Stage) -> None:
-    plan = {"stage": stage.name, "units": run.plan(stage.name)}
-    publish_json(run.stage_folder(stage.name).plan, plan, replace=True)
-
-
 class _LocalStage:
     """One stage as local processes: at most `parallel` ranks at once, stopped ranks are started again."""
 
     def __init__(self, run: Run, stage: Stage) -> None:
         self.run, self.stage = run, stage
         self.folder = run.stage_folder(stage.name)
-        waiting = sum(state is not None for state in run.unit_states(stage))
-        self.ranks = 1 if stage.distributed else max(1, min(run.cluster.array_ranks(), waiting))
-        self.parallel = 1 if stage.distributed else min(run.cluster.array.parallel or self.ranks, self.ranks)
-        self.processes = run.cluster.train.world_size if stage.distributed else 1
+        self.undone = [number for number, state in enumerate(run.unit_states(stage)) if state is not None]
+        array = run.cluster.of_array(stage.name)
+        self.ranks = 1 if stage.distributed else max(1, min(array.world(), len(self.undone)))
+        self.parallel = 1 if stage.distributed else min(array.parallel or self.ranks, self.ranks)
+        self.processes = run.cluster.of_train(stage.name).world() if stage.distributed else 1
         self.jobs: dict[int, submitit.Job[None]] = {}
-        self.restarts = 0
         self.seconds_to_save = SECONDS_TO_SAVE
 
     def work(self) -> None:
-        # Of earlier launches: what ranks said, and payloads, which submitit names by process ids that come again.
-        for path in (*self.folder.beats.glob("*.json"), *self.folder.submissions.glob("*.pkl")):
+        write_plan(self.run, self.stage, undone=self.undone)
+        for path in self.folder.submissions.glob("*.pkl"):  # submitit names them by process ids, which come again
             path.unlink()
         queue = list(range(self.ranks))
         try:
@@ -175,10 +158,8 @@ class _LocalStage:
             if beats and all(beat["state"] == "done" for beat in beats):
                 continue
             if not self._ill(beats) and any(beat["state"] == "stopped" for beat in beats):
-                self.restarts += 1
-                if self.restarts <= MAX_RESTARTS:
-                    again.append(rank)
-                    continue
+                again.append(rank)  # it gives up by itself when it gets nowhere
+                continue
             raise RunError(self._obituary(job, rank, beats))
         return again
 
@@ -205,8 +186,7 @@ class _LocalStage:
             rank = beat["rank"]
             if beat["state"] == "running":
                 break
-            said = beat["reason"] if beat["state"] == "failed" else f"was asked to stop too often ({beat['reason']})"
-            return f"{self.stage.name} rank {rank}: {said} [log: {self.folder.log(rank)}]"
+            return f"{self.stage.name} rank {rank}: {beat.get('reason', '')} [log: {self.folder.log(rank)}]"
         output = job.task(rank if self.stage.distributed else 0).paths.stdout
         return f"{self.stage.name} rank {rank}: died without a word (killed, or out of memory?) [output: {output}]"
 
@@ -235,51 +215,3 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
-
-
-def submit(run: Run, stages: Sequence[Stage]) -> dict[str, str]:
-    """Submit the unfinished stages to Slurm as a chain of dependent jobs; returns their job ids by stage."""
-    ids: dict[str, str] = {}
-    after: str | None = None
-    for stage in stages:
-        for name in stage.needs(run):
-            if run.stages[name] not in stages:
-                _require_finished(run, name, needed_by=stage)
-        if after is None and run.why_not_finished(stage) is None:
-            continue
-        _write_plan(run, stage)
-        folder = run.stage_folder(stage.name)
-        ranks = 1 if stage.distributed else min(run.cluster.array_ranks(), len(run.plan(stage.name)))
-        payloads = [
-            Payload(entry=ENTRY, run=str(run.folder.root), stage=stage.name, rank=rank, ranks=ranks)
-            for rank in range(ranks)
-        ]
-        after = submit_slurm(payloads, stage=folder, cluster=run.cluster, distributed=stage.distributed, after=after)
-        ids[stage.name] = after
-        publish_json(folder.submission, {"job": after, "ranks": ranks}, replace=True)
-        processes = run.cluster.train.world_size if stage.distributed else ranks
-        log.info("%s: submitted as job %s, %d rank(s)", stage.name, after, processes)
-    return ids
-
-
-def _refuse_second_submission(run: Run) -> None:
-    """The jobs of an earlier launch still read the config it wrote.
-
-    Raises:
-        RunError: one of them is queued or running.
-    """
-    for stage in run.chain:
-        earlier = read_json(run.stage_folder(stage.name).submission)
-        if not isinstance(earlier, dict):
-            continue
-        queue = subprocess.run(
-            ["squeue", "--noheader", "--jobs", str(earlier["job"])],  # noqa: S607 (the site's squeue)
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if queue.returncode == 0 and queue.stdout.strip():
-            raise RunError(
-                f"{stage.name}: job {earlier['job']} of an earlier launch is still in the queue; "
-                f"wait for it or end it with `scancel {earlier['job']}`, then run again"
-            )

@@ -12,7 +12,7 @@ from typing import Any
 
 from jobs.stage import Run, Stage, Unit
 from slurm.beats import Beat, locked, this_worker
-from slurm.files import Output, Part, digest, publish, publish_json, publishing
+from slurm.files import Output, Part, digest, publish, publish_json, publishing, read_json
 from slurm.markers import Marker, marked_units, read_marker, why_not_done, write_marker
 from slurm.stop import StopFlag
 
@@ -74,6 +74,7 @@ class Work:
             figures=figures or {},
         )
         write_marker(self.rank.folder, marker)
+        self.rank.beat.update(landmark=f"unit {self.number}")
         seconds = marker.ended - marker.started
         log.info("%s unit %d: done, %d images in %.1f s", self.rank.stage.name, self.number, images, seconds)
 
@@ -81,10 +82,14 @@ class Work:
 class Rank:
     """One process of a stage. In an array it owns every `count`-th unit; distributed ranks share the one unit."""
 
-    def __init__(self, *, run: Run, stage: Stage, index: int, count: int, stop: StopFlag, beat: Beat) -> None:
+    def __init__(
+        self, *, run: Run, stage: Stage, index: int, count: int, stop: StopFlag, beat: Beat, units: int | None = None
+    ) -> None:
         self.run, self.stage, self.index, self.count, self.stop, self.beat = run, stage, index, count, stop, beat
+        self.units = units  # at most so many, None: all that are its
         self.folder = run.stage_folder(stage.name)
         self.images = 0
+        self.beat.update(ranks=count)  # whoever reruns one rank needs to know how many share the units
         self._common = run.fingerprint(stage, {})
 
     def fingerprint(self, unit: Unit) -> dict[str, Any]:
@@ -93,31 +98,50 @@ class Rank:
     def remaining(self) -> Iterator[Work]:
         """The rank's units that are not done, one after the other; outputs of stale ones are moved out of the way."""
         units = self.run.plan(self.stage.name)
-        mine = range(len(units)) if self.stage.distributed else range(self.index, len(units), self.count)
         if self.index == 0 or not self.stage.distributed:
             self._set_stale_aside(units)
-        for number in mine:
+        begun = 0
+        for number in self._mine(len(units)):
             if not self.stage.distributed:  # those stop together, at a step: one that left alone would be waited for
                 self.stop.check()
             reason = why_not_done(self.folder, number, fingerprint=self.fingerprint(units[number]))
             if reason is None:
                 continue
+            if begun == self.units:
+                return
+            begun += 1
             log.info("%s unit %d: %s", self.stage.name, number, reason)
             yield Work(self, number, units[number])
+
+    def _mine(self, units: int) -> list[int]:
+        """The unit numbers this rank looks after: its share of those the launch found undone, then of the others."""
+        if self.stage.distributed:
+            return list(range(units))
+        plan = read_json(self.folder.plan)
+        undone = plan.get("undone") if isinstance(plan, dict) else None
+        first = [number for number in undone or [] if number < units]
+        known = set(first)
+        order = first + [number for number in range(units) if number not in known]
+        return order[self.index :: self.count]
 
     def _set_stale_aside(self, units: list[Unit]) -> None:
         """Move what an older config or a damaged attempt left to `superseded/`, whichever unit it was of.
 
         A file may have been another unit's in the older plan, so nobody starts before all of it is out of the way.
-        Nothing is deleted: a config edited by mistake must not cost the work of a night.
+        Nothing is deleted: a config edited by mistake must not cost the work of a night. The first rank of a launch
+        does it for all: every marker is read once, not once per rank.
         """
+        wanted_by_all = digest([self._common, digest(units)])
         with locked(self.folder.superseding, stop=self.stop):
+            if read_json(self.folder.superseded_for) == wanted_by_all:
+                return
             for number in marked_units(self.folder):
                 wanted = self.fingerprint(units[number]) if number < len(units) else {}
                 reason = why_not_done(self.folder, number, fingerprint=wanted)
                 if reason is not None:
                     log.info("%s unit %d: %s; set aside", self.stage.name, number, reason)
                     self._set_aside(number)
+            publish_json(self.folder.superseded_for, wanted_by_all, replace=True)
 
     def _set_aside(self, number: int) -> None:
         marker = read_marker(self.folder, number)
@@ -134,9 +158,11 @@ class Rank:
 
 def finish_if_last(run: Run, stage: Stage) -> bool:
     """Write the stage's summary once every unit is done; whoever gets here last does it, twice does no harm."""
+    folder = run.stage_folder(stage.name)
+    if len(marked_units(folder)) < len(run.plan(stage.name)):  # most ranks see here, in one listing, that others work
+        return False
     if any(state is not None for state in run.unit_states(stage)):
         return False
-    folder = run.stage_folder(stage.name)
     markers = run.markers(stage.name)
     end = stage.finish(run, markers)
     outputs = [*(output for marker in markers for output in marker.outputs), *end.outputs]

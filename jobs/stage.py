@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from slurm.cluster import Cluster
 from slurm.files import Output, digest, read_json
-from slurm.markers import Marker, first_difference, missing_output, read_marker, why_not_done
+from slurm.markers import Marker, Sizes, first_difference, missing_output, read_marker, why_not_done
 from slurm.run_folder import RunFolder, StageFolder
 
 if TYPE_CHECKING:
@@ -65,6 +65,14 @@ class Finish:
     images_out: int | None = None  # None: the sum over the units
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a stage will take, for the dry run."""
+
+    gpu_hours: float | None  # None where the config tells no throughput
+    disk_bytes: int
+
+
 def only_figures(run: Run, markers: Sequence[Marker]) -> Finish:
     """For stages of one unit: its figures are the stage's."""
     return Finish(figures=markers[0].figures if len(markers) == 1 else {})
@@ -83,8 +91,10 @@ class Stage:
     finish: Callable[[Run, Sequence[Marker]], Finish] = only_figures
     files: Callable[[Run], dict[str, str]] = lambda run: {}  # files from outside the run and their sha256
     final_files: Callable[[Run], dict[str, str]] = lambda run: {}  # those that only `finish` reads
+    after: tuple[str, ...] = ()  # stages it waits for where both run, but can do without
     distributed: bool = False  # one job of world_size ranks instead of an array
     expected_images: Callable[[Run], int | None] = lambda run: None  # for progress and the dry run
+    cost: Callable[[Run], Cost | None] = lambda run: None  # for the dry run; None: nobody has worked it out
 
 
 class Run:
@@ -192,7 +202,7 @@ class Run:
         changed = first_difference(summary["fingerprint"], self.fingerprint(stage))
         if changed:
             return f"stale: {changed}"
-        return missing_output(folder, tuple(Output(**output) for output in summary["outputs"]))
+        return missing_output(tuple(Output(**output) for output in summary["outputs"]), sizes=Sizes(folder))
 
     def markers(self, stage: str) -> list[Marker]:
         folder = self.stage_folder(stage)

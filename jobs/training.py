@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
 import time
 import warnings
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,14 +26,16 @@ from torch import Tensor, nn
 
 from cemiface.errors import ModelError
 from jobs.device import Precision, autocast
+from slurm.beats import this_worker
 from slurm.checkpoints import Checkpoints
-from slurm.files import publish
+from slurm.files import publish, publish_json, read_json
 from slurm.stop import Stopped
 
 if TYPE_CHECKING:
     from jobs.rank import Rank
 
 log = logging.getLogger(__name__)
+MEETING = timedelta(minutes=10)  # from the start of the first rank to the start of the last
 STATE, CLOCK = "state.safetensors", "clock.json"
 
 
@@ -59,39 +60,57 @@ class World:
 def join(rank: Rank) -> World:
     """Take part in the job's process group and fix everything results depend on.
 
-    One thread count, deterministic kernels and a rendezvous port of its own for every attempt, so that a requeued
-    job never meets the remains of the last one.
+    One thread count, deterministic kernels, and a rendezvous of its own for every attempt.
     """
     environment = submitit.JobEnvironment()
     local_rank, size = environment.local_rank, rank.count
+    address = "127.0.0.1" if environment.num_nodes == 1 else environment.hostnames[0]
+    store = meet(rank, address=address)
     os.environ |= {
         "RANK": str(rank.index),
         "WORLD_SIZE": str(size),
         "LOCAL_RANK": str(local_rank),
-        "MASTER_ADDR": "127.0.0.1" if environment.num_nodes == 1 else environment.hostnames[0],
-        "MASTER_PORT": str(_port(environment.job_id) if size > 1 else _free_port()),
+        "MASTER_ADDR": address,
+        "MASTER_PORT": str(store.port),
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     }
     cuda = torch.cuda.is_available()
     os.environ.setdefault("DS_ACCELERATOR", "cuda" if cuda else "cpu")
-    torch.set_num_threads(rank.run.cluster.train_cpus())
+    cluster = rank.run.cluster
+    torch.set_num_threads(cluster.threads(cluster.of_train(rank.stage.name)))
     torch.use_deterministic_algorithms(True, warn_only=True)
     device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=rank.index, world_size=size)
     return World(rank=rank.index, size=size, device=device)
 
 
-def _port(job_id: str) -> int:
-    attempt = f"{job_id}/{os.environ.get('SLURM_RESTART_COUNT', '0')}"
-    return 20_000 + zlib.crc32(attempt.encode()) % 12_000
+def meet(rank: Rank, *, address: str) -> dist.TCPStore:
+    """The store through which the ranks of this attempt find each other.
 
+    Rank 0 listens on whatever port is free and leaves its number in the run folder, under the name of the attempt: a
+    requeued job never meets the remains of the last one, and no other job's port is in the way.
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    Raises:
+        Stopped: asked to leave before rank 0 had come.
+        ModelError: rank 0 did not come.
+    """
+    here = this_worker()
+    attempt = f"{here['job']}/{here['restarts']}"
+    path = rank.folder.rendezvous
+    if rank.index == 0:
+        store = dist.TCPStore(address, 0, rank.count, is_master=True, wait_for_workers=False, timeout=MEETING)
+        publish_json(path, {"attempt": attempt, "port": store.port}, replace=True)
+        return store
+    deadline = time.monotonic() + MEETING.total_seconds()
+    while time.monotonic() < deadline:
+        told = read_json(path)
+        if isinstance(told, dict) and told["attempt"] == attempt:
+            return dist.TCPStore(address, told["port"], rank.count, wait_for_workers=False, timeout=MEETING)
+        rank.stop.check()
+        time.sleep(0.1)
+    raise ModelError(f"{rank.stage.name} rank {rank.index}: rank 0 at {address} did not come; see its log")
 
 
 def start_engine(

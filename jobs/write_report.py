@@ -40,6 +40,7 @@ STAGE = Stage(
     title="one HTML page of the whole run",
     config=WriteReport,
     needs=needs,
+    after=("publish",),
     plan=plan,
     run_rank=run_rank,
 )

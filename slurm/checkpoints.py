@@ -14,6 +14,7 @@ from typing import Any
 
 from slurm.errors import RunError
 from slurm.files import digest, part_path, publish, publish_json, read_json, sha256_of, sync_folder
+from slurm.run_folder import StageFolder
 
 COMPLETE = "COMPLETE"
 STEP = re.compile(r"step-(\d{12})")
@@ -97,6 +98,11 @@ class Checkpoints:
 
     def _set_aside(self, folder: Path, prefix: str) -> None:
         os.rename(folder, self.folder / f"{prefix}-{folder.name}-{secrets.token_hex(2)}")
+
+
+def newest_checkpoint(stage: StageFolder) -> str:
+    """The name of the newest checkpoint of a stage, whole or not, "" where there is none."""
+    return max((path.name for path in stage.checkpoints.glob("step-*")), default="")
 
 
 def _images(folder: Path) -> int:

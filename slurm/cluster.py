@@ -3,63 +3,90 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 # What may stand in an sbatch directive. Blanks, quotes and control characters cannot be smuggled into a script.
-Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:%/@,=+&|*-]+$", max_length=200)]
-MAX_ARRAY_SIZE = 1001  # Slurm's default; indices stay below it
+Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:%/@,=+&|*\[\]-]+$", max_length=200)]
+# One line: a line feed would begin another line of the job script.
+Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=1000)]
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
 
 
 class _Values(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ArrayResources(_Values):
-    """For stages whose units are independent: each rank takes its share of the units, one after the other."""
+class Place(_Values):
+    """Where jobs run and what is set up there. At the top of the file: for all stages."""
 
-    ranks: int | None = Field(None, ge=1, lt=MAX_ARRAY_SIZE)  # None: one per core, at most 8
-    parallel: int | None = Field(None, ge=1)  # ranks at once; None: all
-    gpus: int = Field(0, ge=0, le=1)  # per rank
-    cpus: int = Field(1, ge=1)  # per rank; also the rank's compute threads
-    memory_gb: int | None = Field(None, ge=1)  # per rank
-    minutes: int = Field(240, ge=1)
-
-
-class TrainResources(_Values):
-    """For stages that are one distributed job: nodes x ranks_per_node ranks, one per GPU where there are GPUs."""
-
-    nodes: int = Field(1, ge=1)
-    ranks_per_node: int = Field(1, ge=1)
-    gpus_per_node: int = Field(0, ge=0)
-    cpus: int | None = Field(None, ge=1)  # per rank; None: all cores
-    memory_gb: int | None = Field(None, ge=1)  # per node
-    minutes: int = Field(1440, ge=1)
-
-    @property
-    def world_size(self) -> int:
-        return self.nodes * self.ranks_per_node
-
-
-class Cluster(_Values):
-    """One site."""
-
-    executor: Literal["local", "slurm"] = "local"
-    array: ArrayResources = ArrayResources()
-    train: TrainResources = TrainResources()
     partition: Word | None = None
     account: Word | None = None
     qos: Word | None = None
     constraint: Word | None = None
+    exclude: Word | None = None  # nodes that are known to be bad
+    setup: tuple[Line, ...] = ()  # shell lines of the site, run before python (module load ...)
+    environment: dict[Variable, Line] = {}  # exported to the ranks, beside the allow-list of `slurm.environment`
+
+
+class Resources(Place):
+    """What one rank may use. There is one rank per GPU where there are GPUs."""
+
+    gpus: int = Field(0, ge=0, le=1)
+    cpus: int | None = Field(None, ge=1)  # also the rank's compute threads; None: all cores, shared by the node's ranks
+    memory_gb: int | None = Field(None, ge=1)
+    minutes: int = Field(240, ge=1)
+
+
+class ArrayResources(Resources):
+    """For stages whose units are independent: each rank takes its share of the units, one after the other."""
+
+    ranks: int | None = Field(None, ge=1, le=1_000_000)  # None: one per core, at most 8
+    parallel: int | None = Field(None, ge=1)  # ranks at once; None: all
+    ranks_per_task: int = Field(1, ge=1, le=64)  # ranks of one array task, on one node: sites that give whole nodes
+    canary_from: int | None = Field(32, ge=2)  # so many ranks start only after one unit went well; None: at once
+    cpus: int | None = Field(1, ge=1)
+
+    def world(self) -> int:
+        return self.ranks or min(cores(), 8)
+
+
+class TrainResources(Resources):
+    """For stages that are one distributed job of nodes x ranks_per_node ranks."""
+
+    nodes: int = Field(1, ge=1)
+    ranks_per_node: int = Field(1, ge=1)
+    minutes: int = Field(1440, ge=1)
+
+    def world(self) -> int:
+        return self.nodes * self.ranks_per_node
+
+
+class Cluster(Place):
+    """One site. What a stage asks for: its own section, else `array` or `train`, else the top of the file."""
+
+    executor: Literal["local", "slurm"] = "local"
+    array: ArrayResources = ArrayResources()
+    train: TrainResources = TrainResources()
+    stages: dict[str, dict[str, Any]] = {}  # by stage: fields of `array` or `train` that differ there
     stop_signal_seconds: int = Field(180, ge=60)  # lead before the time limit; must exceed two checkpoint saves
-    setup: tuple[str, ...] = ()  # shell lines of the site, run before python (module load ...)
 
-    def array_ranks(self) -> int:
-        return self.array.ranks or min(cores(), 8)
+    def of_array(self, stage: str) -> ArrayResources:
+        return ArrayResources.model_validate(self.asked(stage, self.array))
 
-    def train_cpus(self) -> int:
-        return self.train.cpus or max(1, cores() // self.train.ranks_per_node)
+    def of_train(self, stage: str) -> TrainResources:
+        return TrainResources.model_validate(self.asked(stage, self.train))
+
+    def asked(self, stage: str, section: Resources) -> dict[str, Any]:
+        """The fields of a stage's resources that somebody set, the closest one winning."""
+        everywhere = {name: getattr(self, name) for name in Place.model_fields if name in self.model_fields_set}
+        return {**everywhere, **section.model_dump(exclude_unset=True), **self.stages.get(stage, {})}
+
+    def threads(self, resources: Resources) -> int:
+        """Compute threads of one rank."""
+        node_ranks = resources.ranks_per_node if isinstance(resources, TrainResources) else 1
+        return resources.cpus or max(1, cores() // node_ranks)
 
 
 def cores() -> int:

@@ -172,13 +172,19 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def sweep(folder: Path) -> list[str]:
-    """Remove what dead processes of this host left unfinished anywhere below `folder`; returns the names."""
-    ours = re.compile(rf"\..+@{re.escape(socket.gethostname())}-([0-9]+)-[0-9a-f]{{8}}\.part")
+def sweep(folder: Path, *, everyone: bool = False) -> list[str]:
+    """Remove what dead processes left unfinished anywhere below `folder`; returns the names.
+
+    Of this host only, as nothing is known of processes elsewhere; with `everyone` the caller knows that none is left.
+    """
+    owner = re.compile(r"\..+@(.+)-([0-9]+)-[0-9a-f]{8}\.part")
     swept = []
     for path in sorted(folder.rglob(".*.part")):
-        owner = ours.fullmatch(path.name)
-        if owner is None or is_alive(int(owner[1])):
+        found = owner.fullmatch(path.name)
+        if found is None:
+            continue
+        here = found[1] == socket.gethostname()
+        if is_alive(int(found[2])) if here else not everyone:
             continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

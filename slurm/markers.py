@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,26 +45,63 @@ def read_marker(stage: StageFolder, unit: int) -> Marker | None:
 
 def marked_units(stage: StageFolder) -> list[int]:
     """The numbers of all units that have a marker, also of those that the present plan does not know."""
-    return sorted(int(path.stem) for path in stage.done.glob("*.json") if path.stem.isdigit())
+    try:
+        names = os.listdir(stage.done)
+    except OSError:
+        return []
+    stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
+    return sorted(int(stem) for stem in stems if stem.isdecimal())
+
+
+class Sizes:
+    """Sizes of a stage's outputs. With `listed`, each folder is listed once instead of asking for every file."""
+
+    def __init__(self, stage: StageFolder, *, listed: bool = False) -> None:
+        self._stage, self._listed = stage, listed
+        self._folders: dict[str, dict[str, int]] = {}
+
+    def of(self, name: str) -> int | None:
+        """The size of an output in bytes, None where there is none."""
+        if self._listed:
+            parent, _, base = name.rpartition("/")
+            known = self._folder(parent).get(base)
+            if known is not None:
+                return known
+        try:  # a listing may be older than the file; it is not trusted for absence
+            return self._stage.output(name).stat().st_size
+        except OSError:
+            return None
+
+    def _folder(self, name: str) -> dict[str, int]:
+        if name not in self._folders:
+            try:
+                with os.scandir(self._stage.output(name)) as entries:
+                    self._folders[name] = {entry.name: entry.stat().st_size for entry in entries}
+            except OSError:
+                self._folders[name] = {}
+        return self._folders[name]
 
 
 def why_not_done(stage: StageFolder, unit: int, *, fingerprint: Mapping[str, Any]) -> str | None:
     """None if the unit's marker certifies `fingerprint` and its outputs are there; else the reason in a few words."""
-    marker = read_marker(stage, unit)
+    return why_not_certified(read_marker(stage, unit), fingerprint=fingerprint, sizes=Sizes(stage))
+
+
+def why_not_certified(marker: Marker | None, *, fingerprint: Mapping[str, Any], sizes: Sizes) -> str | None:
+    """As `why_not_done`, of a marker that was read already."""
     if marker is None:
         return "not done"
     changed = first_difference(marker.fingerprint, fingerprint)
     if changed:
         return f"stale: {changed}"
-    return missing_output(stage, marker.outputs)
+    return missing_output(marker.outputs, sizes=sizes)
 
 
-def missing_output(stage: StageFolder, outputs: tuple[Output, ...]) -> str | None:
+def missing_output(outputs: tuple[Output, ...], *, sizes: Sizes) -> str | None:
     """The first output that is not there in its full size, in words, or None."""
     for output in outputs:
-        try:
-            size = stage.output(output.name).stat().st_size
-        except OSError:
+        size = sizes.of(output.name)
+        if size is None:
             return f"missing output: {output.name}"
         if size != output.bytes:
             return f"damaged output: {output.name} has {size} bytes, its marker says {output.bytes}"
@@ -72,6 +110,8 @@ def missing_output(stage: StageFolder, outputs: tuple[Output, ...]) -> str | Non
 
 def first_difference(old: Mapping[str, Any], new: Mapping[str, Any], *, path: str = "") -> str | None:
     """The first field in which two fingerprints differ, as `field old -> new`, or None."""
+    if old == new:
+        return None
     for key in sorted({*old, *new}):
         name = f"{path}.{key}" if path else key
         before, after = old.get(key), new.get(key)
@@ -85,5 +125,5 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any], *, path: st
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    text = str(value) or "none"
     return text if len(text) <= 24 else text[:12] + "..."

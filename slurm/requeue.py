@@ -1,33 +1,66 @@
-"""A Slurm job that was asked to stop asks for another turn, once its work is saved."""
+"""A Slurm job that was asked to stop asks for another turn, once the work of all its ranks is saved."""
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
+import time
 
-MAX_REQUEUES = 50  # of one job; more means that it never gets far enough to save
+from slurm.beats import read_beat, slurm_job, this_worker
+from slurm.run_folder import StageFolder
+from slurm.stop import SIGNALS
+
+SECONDS_TO_SAVE = 120.0  # the other ranks of the job get this long
+SECONDS_TO_BE_ENDED = 60.0  # between the controller's yes and the end of the job's processes
 log = logging.getLogger(__name__)
 
 
-def requeue_this_job() -> bool:
-    """Put this Slurm job back into the queue under the same id; returns whether it will run again.
+def requeue_once_saved(stage: StageFolder, ranks: range) -> None:
+    """Put this job back into the queue once none of its `ranks` is at work any more; its first process asks for all.
 
-    Not outside of Slurm, not after `scancel` (a canceled job must stay so), and only so often.
+    The others wait to be ended by it: one that left with an exit code of its own could end the job before. Nothing
+    happens outside of Slurm. Returns where there will be no other turn: canceled, refused, or this attempt is an old
+    one that was given up while it still ran.
     """
-    job = os.environ.get("SLURM_JOB_ID")
+    if "SLURM_JOB_ID" not in os.environ:
+        return
+    deadline = time.monotonic() + SECONDS_TO_SAVE
+    while any(_is_at_work(stage, rank) for rank in ranks) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    if os.environ.get("SLURM_PROCID", "0") == "0":
+        requeue_this_job()
+    else:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        signal.sigtimedwait(SIGNALS, SECONDS_TO_BE_ENDED)
+
+
+def _is_at_work(stage: StageFolder, rank: int) -> bool:
+    """Whether a rank of this attempt still works, or has not even told yet that it does."""
+    beat, here = read_beat(stage, rank), this_worker()
+    if beat is None or (beat.get("job"), beat.get("restarts")) != (here["job"], here["restarts"]):
+        return True
+    return bool(beat.get("state") == "running")
+
+
+def requeue_this_job() -> bool:
+    """Ask Slurm to run this job again under the same id; returns whether it will."""
+    job, restarts = slurm_job(), os.environ.get("SLURM_RESTART_COUNT") or "0"
     if job is None:
         return False
-    restarts = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
-    if restarts >= MAX_REQUEUES:
-        log.error("job %s was requeued %d times already; run the same command again to go on", job, restarts)
+    shown = _scontrol("show", "job", job).stdout.split()
+    if "JobState=RUNNING" not in shown:  # canceled: it must stay so
         return False
-    if "JobState=RUNNING" not in _scontrol("show", "job", job).stdout:
+    if f"Restarts={restarts}" not in shown:
+        log.warning("job %s runs again already; this attempt, after %s restarts, is an old one", job, restarts)
         return False
     done = _scontrol("requeue", job)
     if done.returncode != 0:
         log.error("job %s: requeue refused: %s; run the same command again to go on", job, done.stderr.strip())
-    return done.returncode == 0
+        return False
+    log.info("requeued")
+    return True
 
 
 def _scontrol(*arguments: str) -> subprocess.CompletedProcess[str]:

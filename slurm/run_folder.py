@@ -25,6 +25,8 @@ class StageFolder:
         self.checkpoints = root / "checkpoints"
         self.superseded = root / "superseded"
         self.superseding = root / "beats" / "superseding.lock"
+        self.superseded_for = root / "beats" / "superseded-for"
+        self.rendezvous = root / "beats" / "rendezvous"
         self.submission = root / "submission.json"
 
     def marker(self, unit: int) -> Path:
@@ -51,6 +53,8 @@ class RunFolder:
         self.config = root / "config.yaml"
         self.provenance = root / "provenance.json"
         self.lock = root / ".launch.lock"
+        self.cluster = root / "cluster.yaml"
+        self.code = root / "code"
 
     def stage(self, name: str) -> StageFolder:
         return StageFolder(self.root / name)

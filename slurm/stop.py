@@ -22,7 +22,7 @@ def interrupts_held() -> Iterator[None]:
     came: list[int] = []
     held = (signal.SIGINT, signal.SIGTERM)
     handlers = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in held}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
@@ -56,11 +56,16 @@ class StopFlag:
         def watch() -> None:
             while self.reason is None:
                 if not is_alive(launcher):
-                    self.reason = "the launcher is gone"
+                    self.ask("the launcher is gone")
                 self._wake.wait(0.5)
 
         self._wake = threading.Event()
         threading.Thread(target=watch, name="follow-launcher", daemon=True).start()
+
+    def ask(self, reason: str) -> None:
+        """Stop as if a signal had come; the first reason stays."""
+        if self.reason is None:
+            self.reason = reason
 
     def due(self) -> bool:
         return self.reason is not None
@@ -71,5 +76,4 @@ class StopFlag:
             raise Stopped(self.reason)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.reason is None:
-            self.reason = signal.Signals(number).name
+        self.ask(signal.Signals(number).name)

@@ -178,7 +178,7 @@ def test_every_config_loads(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "cluster").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_cluster_file_loads(path: Path) -> None:
     load_run(ROOT / "configs" / "demo.yaml", cluster=path)
-    assert Cluster.model_validate(read_yaml(path)).array_ranks() >= 1
+    assert Cluster.model_validate(read_yaml(path)).array.world() >= 1
 
 
 def test_setup_installs_the_packages_that_are_there() -> None:

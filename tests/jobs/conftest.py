@@ -64,12 +64,7 @@ class TinyRun:
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     """Every stage done, one broken photo among the inputs. Read it; copy it before changing it."""
     root = tmp_path_factory.mktemp("tiny")
-    _draw_faces(root / "faces")
-    config = root / "configs" / "tiny.yaml"
-    config.parent.mkdir()
-    config.write_text(CONFIG)
-    cluster = root / "configs" / "one_core.yaml"
-    cluster.write_text("array: {ranks: 1}\ntrain: {cpus: 1}\n")
+    config, cluster = set_up(root)
     done = subprocess.run(
         [sys.executable, "-m", "jobs", "all", str(config), "--cluster", str(cluster)],
         capture_output=True,
@@ -79,6 +74,16 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return TinyRun(config=config, folder=root / "runs" / "tiny")
+
+
+def set_up(root: Path) -> tuple[Path, Path]:
+    """A user's folder with faces, a config and a cluster file; returns the latter two."""
+    _draw_faces(root / "faces")
+    config, cluster = root / "configs" / "tiny.yaml", root / "configs" / "one_core.yaml"
+    config.parent.mkdir()
+    config.write_text(CONFIG)
+    cluster.write_text("array: {ranks: 1}\ntrain: {cpus: 1}\n")
+    return config, cluster
 
 
 def _draw_faces(folder: Path) -> None:

@@ -109,7 +109,7 @@ def test_status_plan_and_logs_tell_of_a_finished_run_and_change_nothing(finished
     assert (status.returncode, plan.returncode) == (0, 0)
     assert [row[:2] for row in _rows(status.stdout)] == [[stage, "done"] for stage in STAGES]
     row = next(line.split() for line in plan.stdout.splitlines() if line.startswith("generate"))
-    assert row == ["generate", "train-diffusion,", "identities,", "train-embedder", "2", "0", "1", "16"]
+    assert row == ["generate", "identities", "2", "0", "-", "done", "16", "-"]
     assert finished.files() == before
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from slurm.beats import Beat, claim, read_beats, this_worker
+from slurm.beats import MOST_FRUITLESS, Beat, claim, read_beats, this_worker
+from slurm.errors import RunError
 from slurm.run_folder import StageFolder
 from slurm.stop import StopFlag, Stopped
 
@@ -51,6 +52,56 @@ def test_B53_the_worker_is_told_by_slurm_where_there_is_one(monkeypatch: pytest.
         monkeypatch.setenv(name, value)
     worker = this_worker()
     assert (worker["host"], worker["job"], worker["restarts"]) == ("c7", "52", 2)
+
+
+def _attempt(stage: StageFolder, *, ends: str, landmark: str | None = None, **worker: object) -> Beat:
+    beat = Beat(stage, 0, worker={"host": "c1", **worker}, landmark=landmark)
+    beat.update(state="running")
+    beat.update(state=ends)
+    return beat
+
+
+def test_attempts_are_counted_by_how_they_ended(stage: StageFolder) -> None:
+    for ends in ("stopped", "running", "stopped", "failed"):
+        _attempt(stage, ends=ends)
+    _attempt(stage, ends="done")
+    assert read_beats(stage)[0]["attempts"] == {"stopped": 2, "lost": 1, "failed": 1}
+
+
+def test_F18_a_rank_that_is_lost_again_and_again_without_progress_gives_up(stage: StageFolder) -> None:
+    for _ in range(MOST_FRUITLESS["lost"]):
+        _attempt(stage, ends="running").refuse_to_spin()
+    with pytest.raises(RunError, match=r"3 attempts in a row were lost .* \(on c1, c1, c1\).*exclude:"):
+        Beat(stage, 0, worker={"host": "c2"}).refuse_to_spin()
+
+
+def test_F18_attempts_that_get_something_done_may_be_preempted_for_ever(stage: StageFolder) -> None:
+    for number in range(2 * MOST_FRUITLESS["stopped"]):
+        beat = Beat(stage, 0, worker={"host": "c1"})
+        beat.refuse_to_spin()
+        beat.update(landmark=f"unit {number}")
+        beat.update(state="stopped")
+    assert read_beats(stage)[0]["attempts"] == {"stopped": 2 * MOST_FRUITLESS["stopped"] - 1}
+
+
+def test_F18_of_a_training_the_newest_checkpoint_tells_whether_it_got_on(stage: StageFolder) -> None:
+    for number in range(2 * MOST_FRUITLESS["lost"]):
+        _attempt(stage, ends="running", landmark=f"step-{number}").refuse_to_spin()
+    for _ in range(MOST_FRUITLESS["lost"]):
+        beat = _attempt(stage, ends="running", landmark="step-5")
+    with pytest.raises(RunError, match="lost before they got anything done"):
+        beat.refuse_to_spin()
+
+
+def test_F09_an_attempt_that_was_given_up_yields_to_its_successor(stage: StageFolder) -> None:
+    stop = StopFlag()
+    old = Beat(stage, 0, worker={"job": "7", "restarts": 0}, stop=stop)
+    old.update(state="running")
+    Beat(stage, 0, worker={"job": "7", "restarts": 1}).update(state="running", images=5)
+    old.update(state="done", images=9)
+    assert old.superseded
+    assert stop.reason == "a newer attempt of this rank is at work"
+    assert (read_beats(stage)[0]["restarts"], read_beats(stage)[0]["images"]) == (1, 5)
 
 
 HOLDS = """

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
-from slurm.requeue import MAX_REQUEUES, requeue_this_job
+from slurm.beats import Beat, this_worker
+from slurm.requeue import requeue_once_saved, requeue_this_job
+from slurm.run_folder import StageFolder
 
 SCONTROL = """#!/bin/sh
 echo "$@" >> {asked}
-if [ "$1" = show ]; then echo "JobId=7 JobName=x"; echo "   JobState={state} Reason=None"; exit 0; fi
+if [ "$1" = show ]; then
+  echo "JobId=7 JobName=x"
+  echo "   JobState={state} Reason=None"
+  echo "   Requeue=1 Restarts={restarts} BatchFlag=1"
+  exit 0
+fi
 echo "{refusal}" >&2
 exit {code}
 """
@@ -21,13 +29,14 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What scontrol was asked; this process is job 7 of a cluster."""
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
+    for name in ("SLURM_RESTART_COUNT", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
     return tmp_path / "asked"
 
 
-def _scontrol(asked: Path, *, state: str = "RUNNING", code: int = 0, refusal: str = "") -> None:
+def _scontrol(asked: Path, *, state: str = "RUNNING", restarts: int = 0, code: int = 0, refusal: str = "") -> None:
     script = asked.parent / "scontrol"
-    script.write_text(SCONTROL.format(asked=asked, state=state, code=code, refusal=refusal))
+    script.write_text(SCONTROL.format(asked=asked, state=state, restarts=restarts, code=code, refusal=refusal))
     script.chmod(0o755)
 
 
@@ -50,13 +59,38 @@ def test_F20_a_refused_requeue_says_what_to_do(asked: Path, caplog: pytest.LogCa
     assert "presently disabled; run the same command again" in caplog.text
 
 
-def test_F18_a_job_that_never_gets_far_is_not_requeued_for_ever(  # noqa: N802
-    asked: Path, monkeypatch: pytest.MonkeyPatch
+def test_of_an_array_only_this_task_is_requeued(asked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last task bears the number of the whole array."""
+    _scontrol(asked)
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    assert requeue_this_job()
+    assert asked.read_text().splitlines() == ["show job 7_3", "requeue 7_3"]
+
+
+def test_F09_an_attempt_that_was_given_up_does_not_requeue_its_successor(asked: Path) -> None:  # noqa: N802
+    _scontrol(asked, restarts=1)
+    assert not requeue_this_job()
+    assert "requeue 7" not in asked.read_text()
+
+
+def test_F12_the_job_is_requeued_only_once_all_its_ranks_have_saved(  # noqa: N802
+    asked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _scontrol(asked)
-    monkeypatch.setenv("SLURM_RESTART_COUNT", str(MAX_REQUEUES))
-    assert not requeue_this_job()
+    monkeypatch.setattr("slurm.requeue.SECONDS_TO_SAVE", 30.0)
+    stage = StageFolder(tmp_path / "generate")
+    first, second = (Beat(stage, rank, worker=this_worker()) for rank in (4, 5))
+    first.update(state="stopped")
+    second.update(state="running")
+    waiting = threading.Thread(target=requeue_once_saved, args=(stage, range(4, 6)))
+    waiting.start()
+    waiting.join(timeout=0.5)
+    assert waiting.is_alive()
     assert not asked.exists()
+    second.update(state="stopped")
+    waiting.join(timeout=30)
+    assert asked.read_text().splitlines() == ["show job 7", "requeue 7"]
 
 
 def test_outside_of_slurm_nothing_is_asked(asked: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,62 @@
+"""How fast a stage goes and how much of it is left, by the heartbeats of its ranks and the markers of its units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jobs.stage import Run, Stage
+from jobs.units import Units
+from jobs.user_errors import USER_ERRORS
+
+Beat = Mapping[str, Any]
+
+
+def images_of_attempt(stage: Stage, beats: Sequence[Beat]) -> int:
+    """Images the present attempts tell of: ranks of a distributed stage all count the same ones, others their own."""
+    counts = [int(beat.get("images", 0)) for beat in beats]
+    return max(counts, default=0) if stage.distributed else sum(counts)
+
+
+def images_so_far(stage: Stage, units: Units, beats: Sequence[Beat]) -> int:
+    """Images of the done units, and of the unit each running rank is in the middle of."""
+    if stage.distributed:
+        return images_of_attempt(stage, beats) or units.images
+    in_hand = 0
+    for beat in beats:
+        maker = (int(beat["rank"]), str(beat.get("host")), int(beat.get("pid", -1)))
+        in_hand += max(0, int(beat.get("images", 0)) - units.by_maker[maker])
+    return units.images + in_hand
+
+
+def images_expected(run: Run, stage: Stage, beats: Sequence[Beat]) -> int | None:
+    """Images the whole stage will have handled; None where nobody can tell."""
+    told = next((int(beat["total"]) for beat in beats if beat.get("total")), None)
+    try:
+        return told or stage.expected_images(run)
+    except USER_ERRORS:
+        return told
+
+
+def images_per_second(stage: Stage, beats: Sequence[Beat]) -> float | None:
+    """The pace of the running ranks, each since its first heartbeat with images in it; None before there are two."""
+    paces = [pace for pace in map(_pace, beats) if pace is not None]
+    if not paces:
+        return None
+    return max(paces) if stage.distributed else sum(paces)
+
+
+def _pace(beat: Beat) -> float | None:
+    """Both times are of the rank's own clock, so it does not matter how wrong that is."""
+    since = beat.get("since")
+    if not isinstance(since, dict):
+        return None
+    seconds = float(beat["time"]) - float(since["time"])
+    images = int(beat.get("images", 0)) - int(since["images"])
+    return images / seconds if seconds > 0 and images > 0 else None
+
+
+def seconds_left(*, so_far: int, expected: int | None, pace: float | None) -> float | None:
+    if expected is None or not pace:
+        return None
+    return max(0, expected - so_far) / pace

@@ -1,0 +1,149 @@
+"""What Slurm knows of our jobs: squeue, sacct and scancel, each of which may be missing, late or garbled."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+SECONDS_TO_ANSWER = 20.0
+SLACK = 3600.0  # seconds by which the clocks of this machine and of the accounting may differ
+PENDING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT", "CONFIGURING"}
+RUNNING = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
+# The comment may hold anything, so it comes last; the other fields are Slurm's own words.
+QUEUE_FIELDS = ("ArrayJobID", "ArrayTaskID", "State", "RestartCnt", "exit_code", "NodeList", "Reason", "Comment")
+ACCOUNT_FIELDS = ("JobID", "State", "ExitCode", "NodeList")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One job, or one element of an array, as Slurm sees it."""
+
+    job: str  # of an array: the id that sbatch gave
+    index: int | None  # in the array; None for a job that is no array
+    state: str  # Slurm's word, without what may follow it ("CANCELLED by 1000" is CANCELLED)
+    reason: str = ""
+    node: str = ""
+    restarts: int = 0
+    exit: int = 0  # of the batch script
+    signal: int = 0  # that ended it
+    comment: str = ""
+    earlier: tuple[str, ...] = ()  # how earlier attempts ended, oldest first; only the accounting knows
+
+    @property
+    def name(self) -> str:
+        return self.job if self.index is None else f"{self.job}_{self.index}"
+
+    @property
+    def pending(self) -> bool:
+        return self.state in PENDING
+
+    @property
+    def running(self) -> bool:
+        return self.state in RUNNING
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Tasks by job and index; `silence` is why there is no answer."""
+
+    tasks: dict[tuple[str, int | None], Task] = field(default_factory=dict)
+    silence: str | None = None
+
+
+def ask_queue() -> Answer:
+    """All jobs of this user that Slurm still remembers: queued, running, and for some minutes ended ones."""
+    fields = ",".join(f"{name}:|" for name in QUEUE_FIELDS)
+    return _ask("squeue", "--noheader", "--me", "--array", "--states=all", f"--Format={fields}", parse=_queued)
+
+
+def ask_accounting(jobs: Sequence[str], *, since: float) -> Answer:
+    """What became of `jobs`, submitted not before `since` (seconds since the epoch), and of their earlier attempts."""
+    day = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - SLACK))
+    options = ("--allocations", "--duplicates", "--noheader", "--parsable2", f"--starttime={day}")
+    return _ask("sacct", *options, f"--jobs={','.join(jobs)}", f"--format={','.join(ACCOUNT_FIELDS)}", parse=_accounted)
+
+
+def scancel(jobs: Sequence[str]) -> str | None:
+    """Ask Slurm to end `jobs`; returns why that failed, None if it did not."""
+    return _run("scancel", *jobs)[1]
+
+
+def _ask(tool: str, *options: str, parse: Callable[[str], Task | None]) -> Answer:
+    output, problem = _run(tool, *options)
+    if problem is not None:
+        return Answer(silence=problem)
+    lines = [line for line in output.splitlines() if line.strip()]
+    tasks: dict[tuple[str, int | None], Task] = {}
+    for task in map(parse, lines):
+        if task is None:
+            continue
+        before = tasks.get((task.job, task.index))
+        if before is not None:  # one more attempt of the same job
+            task = replace(task, earlier=(*before.earlier, before.state))
+        tasks[task.job, task.index] = task
+    if lines and not tasks:
+        return Answer(silence=f"{tool} gave no answer that can be read: {lines[0][:60]!r}")
+    return Answer(tasks=tasks)
+
+
+def _run(tool: str, *options: str) -> tuple[str, str | None]:
+    """What the tool printed, and in one line what went wrong, if anything did."""
+    # A user's SQUEUE_FORMAT or SACCT_FORMAT would change the answer.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SACCT_"))}
+    try:
+        done = subprocess.run(
+            [tool, *options],
+            capture_output=True,
+            timeout=SECONDS_TO_ANSWER,
+            check=False,
+            env={**environment, "LC_ALL": "C"},
+        )
+    except subprocess.TimeoutExpired:
+        return "", f"{tool} did not answer within {SECONDS_TO_ANSWER:.0f} s"
+    except OSError:
+        return "", f"there is no {tool} here"
+    if done.returncode != 0:
+        told = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        return "", f"{tool} refused: {told[0]}"
+    return done.stdout.decode(errors="replace"), None
+
+
+def _queued(line: str) -> Task | None:
+    words = line.split("|", maxsplit=len(QUEUE_FIELDS) - 1)
+    if len(words) < len(QUEUE_FIELDS):
+        return None
+    job, index, state, restarts, status, node, reason, comment = words
+    if not (job.isdecimal() and state and restarts.isdecimal() and status.isdecimal()):
+        return None
+    return Task(
+        job=job,
+        index=int(index) if index.isdecimal() else None,
+        state=state,
+        reason="" if reason == "None" else reason,
+        node=node,
+        restarts=int(restarts),
+        exit=int(status) >> 8,  # as wait() gives it
+        signal=int(status) & 0x7F,
+        comment=comment.rstrip("|"),
+    )
+
+
+def _accounted(line: str) -> Task | None:
+    # Waiting elements of an array stand in one line, 12_[3-7]; squeue has them one by one.
+    words = line.split("|")
+    name = re.fullmatch(r"(\d+)(?:_(\d+))?", words[0])
+    status = re.fullmatch(r"(\d+):(\d+)", words[2]) if len(words) == len(ACCOUNT_FIELDS) else None
+    if name is None or status is None or not words[1]:
+        return None
+    return Task(
+        job=name[1],
+        index=int(name[2]) if name[2] else None,
+        state=words[1].split()[0],
+        node="" if words[3] == "None assigned" else words[3],
+        exit=int(status[1]),
+        signal=int(status[2]),
+    )

@@ -1,0 +1,48 @@
+"""The code a queued job runs is the code it was submitted with: a copy of it in the run folder, named by its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from slurm.files import part_path, sync_folder
+
+PACKAGES = ("cemiface", "jobs", "shards", "slurm")
+SUFFIXES = {".py", ".j2", ".css", ".js"}
+
+
+def code_files(root: Path) -> list[Path]:
+    """The files of our packages below `root`, relative to it, in byte order."""
+    found = (path.relative_to(root) for package in PACKAGES for path in (root / package).rglob("*"))
+    return sorted((path for path in found if path.suffix in SUFFIXES), key=lambda path: os.fsencode(path))
+
+
+def code_digest(root: Path) -> str:
+    """The first 12 hex digits of a sha256 over names and contents."""
+    whole = hashlib.sha256()
+    for path in code_files(root):
+        whole.update(f"{path.as_posix()}\0{hashlib.sha256((root / path).read_bytes()).hexdigest()}\n".encode())
+    return whole.hexdigest()[:12]
+
+
+def snapshot(root: Path, *, folder: Path) -> Path:
+    """Copy the code below `root` to `folder`/<digest>, which appears whole; returns that folder."""
+    final = folder / code_digest(root)
+    if final.is_dir():
+        return final
+    part = part_path(final)
+    try:
+        for path in code_files(root):
+            (part / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(root / path, part / path)
+        try:
+            os.rename(part, final)
+        except OSError:
+            if not final.is_dir():  # not just another launcher with the same code
+                raise
+        sync_folder(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return final

@@ -1,0 +1,113 @@
+"""Random kills, many: of ranks, of the launcher, of whatever it started, of all at once, in every stage."""
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+import pytest
+
+from jobs.stages import STAGES
+
+from .commands import Project, wait_until
+from .conftest import set_up
+
+KILLS = int(os.environ.get("KILLS", "22"))
+SEED = int(os.environ.get("SEED", "1"))
+TWO_RANKS = "array: {ranks: 2}\ntrain: {ranks_per_node: 2, cpus: 1}\n"
+STOPS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """The tiny chain, of which nothing has run yet."""
+    root = tmp_path_factory.mktemp("crashes")
+    set_up(root)
+    project = Project(root=root)
+    yield project
+    for process in project.processes():
+        os.kill(process, signal.SIGKILL)
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("stage", STAGES)
+def test_F01_F02_F03_F19_F38_F41_F48_a_stage_killed_at_random_moments_ends_with_the_same_bytes(
+    project: Project, stage: str
+) -> None:
+    started = time.monotonic()
+    done = project.run(stage, cluster=TWO_RANKS)
+    assert done.returncode == 0, done.stderr
+    undisturbed, seconds = _outcome(project, stage), time.monotonic() - started
+    project.forget(stage)
+    _Crashes(project, stage, seconds=seconds).strike(-(-KILLS // len(STAGES)))
+    done = project.run(stage, cluster=TWO_RANKS)
+    assert done.returncode == 0, done.stderr
+    assert _outcome(project, stage) == undisturbed
+    summary = project.summary(stage)
+    assert sum(summary["counts"].values()) == summary["images_in"]
+    assert [path for path in project.runs.rglob("*") if path.name.endswith(".part")] == []
+    assert project.run("verify").returncode == 0
+
+
+def _outcome(project: Project, stage: str) -> dict[str, str]:
+    """The hashes of what the stage made; of the report, which tells of times and places, only the names."""
+    outputs = {output["name"]: output["sha256"] for output in project.summary(stage)["outputs"]}
+    if stage == "report":
+        return dict.fromkeys(outputs, "")
+    return outputs | project.hashes(f"{stage}/metrics.jsonl")
+
+
+class _Crashes:
+    """Launches of one stage, each struck at some moment of the `seconds` it takes; a finished stage begins again."""
+
+    def __init__(self, project: Project, stage: str, *, seconds: float) -> None:
+        self.project, self.stage, self.seconds = project, stage, seconds
+        self.draw = random.Random(f"{SEED} {stage}")
+        self.launcher: subprocess.Popen[str] | None = None
+
+    def strike(self, times: int) -> None:
+        for _ in range(times):
+            if self.launcher is None:
+                self.launcher = self.project.start(self.stage, cluster=TWO_RANKS)
+            with suppress(subprocess.TimeoutExpired):
+                self.launcher.wait(timeout=self.draw.uniform(0.0, 1.1 * self.seconds))
+            victims, number = self._choose()
+            for victim in victims:
+                with suppress(ProcessLookupError):
+                    os.kill(victim, number)
+            lives_on = number in STOPS and self.launcher.pid not in victims and self.draw.random() < 0.5
+            if not lives_on:
+                self._end()
+        self._end()
+
+    def _choose(self) -> tuple[Sequence[int], signal.Signals]:
+        """Whom to strike, and with what."""
+        assert self.launcher
+        everyone = self.project.processes()
+        ranks = [beat["pid"] for beat in self.project.beats(self.stage) if beat["pid"] in everyone]
+        whom = self.draw.choice(["rank", "launcher", "somebody", "everybody"])
+        number = self.draw.choice([signal.SIGKILL, signal.SIGKILL, *STOPS])
+        if whom == "everybody" or not everyone:
+            return everyone, number
+        if whom == "launcher":
+            return [self.launcher.pid], number
+        return [self.draw.choice(ranks if whom == "rank" and ranks else everyone)], number
+
+    def _end(self) -> None:
+        """Wait until the launch is over and has left nobody behind."""
+        if self.launcher is None:
+            return
+        _, told = self.launcher.communicate(timeout=240)
+        early = told.rstrip().endswith("KeyboardInterrupt")  # Ctrl-C while python was still importing
+        assert early or "Traceback" not in told, told
+        wait_until(lambda: self.project.processes() == [], what="no process left", seconds=60)
+        if self.launcher.returncode == 0 and (self.project.runs / self.stage / "summary.json").exists():
+            self.project.forget(self.stage)
+        self.launcher = None
