@@ -8,6 +8,7 @@ condition prepended to keys and values, a dropout of zero, resampling inside lis
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -141,7 +142,7 @@ class ReferenceDenoiser(nn.Module):
         return LegacyAttention(width, head_channels=self.config.head_channels, condition_width=condition)
 
 
-def run(layers: nn.ModuleList, h: Tensor, emb: Tensor, condition: Tensor) -> Tensor:
+def run(layers: Any, h: Tensor, emb: Tensor, condition: Tensor) -> Tensor:
     for layer in layers:
         h = layer(h, emb) if isinstance(layer, Residual) else layer(h, condition)
     return h

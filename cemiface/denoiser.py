@@ -16,13 +16,10 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from cemiface.config import GROUPS, DenoiserConfig, DiffusionConfig
+from cemiface.config import GROUPS, OUTPUT_CHANNELS, DenoiserConfig, DiffusionConfig
 from cemiface.errors import ModelError
 from cemiface.weights import fit_weights, read_weights, weights_bytes
 
-# Noise and, as in ADM with learned variances, three channels more. CemiFace neither trains nor reads those; they are
-# kept because the network of the paper has them.
-OUTPUT_CHANNELS = 6
 TIME_PERIOD = 10_000
 Resample = Literal["down", "up"] | None
 

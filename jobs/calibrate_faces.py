@@ -16,7 +16,7 @@ from cemiface.calibration import Calibration, fit_calibration
 from cemiface.config import SimilarityGrid
 from jobs.embedder import embedder_needs, load_embedder, to_unit_range
 from jobs.make_identities import INQUIRIES
-from jobs.sampling import FaceSampler, SamplingConfig
+from jobs.sampling import FaceSampler, SamplingConfig, sampling_cost
 from jobs.seeds import derive
 from jobs.stage import Finish, Run, Stage, StageConfig, Unit
 from jobs.yaml_file import ConfigError
@@ -140,4 +140,5 @@ STAGE = Stage(
     run_rank=run_rank,
     finish=finish,
     expected_images=expected_images,
+    cost=lambda run: sampling_cost(run, run.section("generate"), images=expected_images(run), stored=0),
 )

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cemiface.config import MixturePart, mixture_values
 from jobs.calibrate_faces import NAME as CALIBRATE
 from jobs.calibrate_faces import calibration
 from jobs.embedder import embedder_needs, load_embedder, to_unit_range
 from jobs.make_identities import INQUIRIES
-from jobs.sampling import FaceSampler, SamplingConfig
+from jobs.sampling import FaceSampler, SamplingConfig, sampling_cost
 from jobs.seeds import derive
-from jobs.stage import OPERATIONAL, Finish, Run, Stage, Unit
+from jobs.stage import OPERATIONAL, Cost, Finish, Run, Stage, Unit
 from jobs.yaml_file import ConfigError
 from slurm.markers import Marker
 
@@ -37,6 +37,9 @@ T = TypeVar("T")
 
 class GenerateFaces(SamplingConfig):
     images_per_identity: int = Field(50, ge=1)
+    # The last so many identities get only so many images: the paper's 1.2M set is 20,000 x 50 and 40,000 x 5.
+    few_identities: int = Field(0, ge=0)
+    few_images: int = Field(5, ge=1)
     similarity: tuple[Annotated[float, Field(ge=-1, le=1)], ...] = Field((0.0,), min_length=1)  # taken in turn
     mixture: tuple[MixturePart, ...] = ()  # instead of `similarity`: parts with weights, each a grid, range or value
     # What the values above are: the m given to the net, or the cosine to the inquiry that the images shall have in
@@ -45,6 +48,16 @@ class GenerateFaces(SamplingConfig):
     inquiry_copies: int = Field(0, ge=0)  # of the synthetic inquiry face, per identity (the paper: 5); never real ones
     identities_per_shard: int = Field(200, ge=1)
     encoders: int = Field(2, ge=1, **OPERATIONAL)  # threads that compress images while others are sampled
+
+    @model_validator(mode="after")
+    def _check_few(self) -> GenerateFaces:
+        if self.few_identities and self.few_images > self.images_per_identity:
+            raise ValueError(f"few_images: got {self.few_images}; allowed: 1 to images_per_identity")
+        return self
+
+    def images_of(self, identity: int, *, identities: int) -> int:
+        """How many images are made of one of so many identities."""
+        return self.few_images if identity >= identities - self.few_identities else self.images_per_identity
 
 
 def plan(run: Run) -> list[Unit]:
@@ -80,11 +93,11 @@ class Wish:
     similarity: float
 
 
-def wishes(config: GenerateFaces, *, identities: range, seed: int) -> list[Wish]:
-    """The images of these identities in order; what is wished of one depends on (seed, identity, index) alone."""
+def wishes(config: GenerateFaces, block: range, *, identities: int, seed: int) -> list[Wish]:
+    """The images of a block of identities in order; what is wished of one depends on (seed, identity, index) alone."""
     found = []
-    for identity in identities:
-        count = config.images_per_identity
+    for identity in block:
+        count = config.images_of(identity, identities=identities)
         values = [config.similarity[index % len(config.similarity)] for index in range(count)]
         if config.mixture:
             offset = derive(seed, "mixture", identity) / 2**63
@@ -107,8 +120,8 @@ def run_rank(run: Run, rank: Rank) -> None:
     inquiries = ShardSet([folder.output(f"{INQUIRIES}.tar")])
     maker = _Maker(run, embedded=embedded, device=rank_device(rank))
     for work in rank.remaining():
-        identities = range(work.unit["first"], work.unit["last"] + 1)
-        images = wishes(config, identities=identities, seed=run.seed)
+        block = range(work.unit["first"], work.unit["last"] + 1)
+        images = wishes(config, block, identities=len(embedded), seed=run.seed)
         with maker, work.publishing(work.unit["tar"]) as file:
             tar = TarWriter(file)
             parts = (images[start : start + config.batch] for start in range(0, len(images), config.batch))
@@ -116,13 +129,13 @@ def run_rank(run: Run, rank: Rank) -> None:
                 for wish, jpeg, record in maker.measured(batch):
                     tar.add(f"{wish.identity:06d}-{wish.index:03d}", jpg=jpeg, record=record)
                 work.progress(len(batch.wishes))
-            for identity, index in product(identities, range(config.inquiry_copies)):
+            for identity, index in product(block, range(config.inquiry_copies)):
                 record = {"identity": f"{SYNTHETIC}-{identity:06d}", "m": 1.0, "measured_cosine": 1.0}
                 number = config.images_per_identity + index
                 record |= {"index": number, "origin": "inquiry"}
                 tar.add(f"{identity:06d}-{number:03d}", jpg=inquiries.jpeg(identity), record=record)
             tar.close()
-        copies = len(identities) * config.inquiry_copies
+        copies = len(block) * config.inquiry_copies
         work.done(images=tar.samples, counts={"generated": len(images)} | ({"copied": copies} if copies else {}))
 
 
@@ -237,6 +250,20 @@ def needs(run: Run) -> tuple[str, ...]:
     return ("train-diffusion", "identities", *calibrated, *embedder_needs(run))
 
 
+def expected_images(run: Run) -> int:
+    config: GenerateFaces = run.section("generate")
+    people = run.section("identities").count
+    few = min(config.few_identities, people)
+    return (people - few) * config.images_per_identity + few * config.few_images
+
+
+def cost(run: Run) -> Cost:
+    config: GenerateFaces = run.section("generate")
+    images = expected_images(run)
+    copies = run.section("identities").count * config.inquiry_copies
+    return sampling_cost(run, config, images=images, stored=images + copies)
+
+
 STAGE = Stage(
     name="generate",
     title="synthetic faces at wished similarities, as tars",
@@ -245,5 +272,6 @@ STAGE = Stage(
     plan=plan,
     run_rank=run_rank,
     finish=finish,
-    expected_images=lambda run: run.section("identities").count * run.section("generate").images_per_identity,
+    expected_images=expected_images,
+    cost=cost,
 )

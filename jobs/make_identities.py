@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -19,8 +20,8 @@ from pydantic import Field, model_validator
 from cemiface.errors import ModelError
 from jobs.candidates import candidate_source, listed_files
 from jobs.embedder import embedder_needs, load_embedder, to_unit_range
-from jobs.sampling import SamplingConfig
-from jobs.stage import FINAL, Finish, PathText, Run, Stage, Unit
+from jobs.sampling import SamplingConfig, sampling_cost
+from jobs.stage import FINAL, Cost, Finish, PathText, Run, Stage, Unit
 from slurm.files import digest, publishing, sha256_of
 from slurm.markers import Marker
 
@@ -247,6 +248,16 @@ def _attributes(run: Run) -> dict[str, str]:
     return {"identities.attributes": sha256_of(path) if path.is_file() else ""}
 
 
+def cost(run: Run) -> Cost:
+    """Of the candidates and the chosen; beside every face its embedding and that of its mirror image."""
+    config: MakeIdentities = run.section("identities")
+    candidates = sum(unit["stop"] - unit["start"] for unit in run.plan("identities"))
+    sampled = candidates if config.source == "denoiser" else 0
+    stored = sampling_cost(run, config, images=sampled, stored=candidates + config.count)
+    embeddings = 8 * run.section("train-diffusion").denoiser.embedding if run.section("train-diffusion") else 0
+    return replace(stored, disk_bytes=stored.disk_bytes + (candidates + config.count) * embeddings)
+
+
 STAGE = Stage(
     name="identities",
     title="inquiry faces of people who do not exist, pairwise far enough apart",
@@ -257,4 +268,5 @@ STAGE = Stage(
     run_rank=run_rank,
     finish=finish,
     expected_images=lambda run: sum(unit["stop"] - unit["start"] for unit in run.plan("identities")),
+    cost=cost,
 )

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from cemiface.config import DenoiserConfig, DiffusionConfig, LossConfig, SimilarityGrid
+from cemiface.cost import denoiser_cost
 from jobs.device import Precision
 from jobs.embed_faces import MERGED
 from jobs.embedder import embedder_needs
 from jobs.sampling import DENOISER
 from jobs.seeds import derive
 from jobs.shard_faces import REAL
-from jobs.stage import OPERATIONAL, Run, Stage, StageConfig, Unit
+from jobs.stage import OPERATIONAL, Cost, Run, Stage, StageConfig, Unit
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +47,7 @@ class TrainDiffusion(StageConfig):
     compile: bool = Field(False, **OPERATIONAL)  # torch.compile: minutes at start, for long trainings on GPUs
     checkpoint_images: int = Field(200_000, ge=1, **OPERATIONAL)
     log_images: int = Field(10_000, ge=1, **OPERATIONAL)
+    images_per_second: float | None = Field(None, gt=0, **OPERATIONAL)  # of one GPU, for the dry run's GPU hours
     sample_images: int = Field(500_000, ge=1, **OPERATIONAL)  # a grid of sampled faces every so many images
 
 
@@ -225,6 +227,15 @@ def checkpoint_key(fingerprint: dict[str, Any]) -> dict[str, Any]:
     return {**fingerprint, NAME: config}
 
 
+def cost(run: Run) -> Cost:
+    """GPU hours at the config's throughput; disk: three checkpoints of weights, EMA and Adam's two, and the result."""
+    config: TrainDiffusion = run.section(NAME)
+    net = denoiser_cost(config.denoiser)
+    weights = 4 * (net.parameters + net.adapter_parameters)
+    rate = config.images_per_second
+    return Cost(gpu_hours=config.images / rate / 3600 if rate else None, disk_bytes=(3 * 4 + 1) * weights)
+
+
 STAGE = Stage(
     name=NAME,
     title="the denoiser, through DeepSpeed",
@@ -234,4 +245,5 @@ STAGE = Stage(
     run_rank=run_rank,
     distributed=True,
     expected_images=lambda run: run.section(NAME).images,
+    cost=cost,
 )
