@@ -19,7 +19,8 @@ PIP := DS_BUILD_OPS=0 $(BIN)/pip install --quiet --disable-pip-version-check -c 
 # On a machine without an NVIDIA driver the CPU build of torch is pinned: a CUDA build is gigabytes nobody could use.
 TORCH := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo "torch>=2.6" || echo "torch==2.13.0+cpu")
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
-STAGES := shard train-embedder embed train-diffusion identities generate train-recognition convert-benchmarks study-groups study-m evaluate audit publish report
+STAGES := shard train-embedder embed train-diffusion identities calibrate generate train-recognition \
+  convert-benchmarks study-groups study-m evaluate fingerprint audit publish report
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo all $(STAGES) plan dry-run status watch why logs cancel verify test test-long cluster-test crash-test lint types check clean
@@ -80,7 +81,7 @@ test-long: setup data/orl ## the tests that take minutes: killed demos, resumed 
 
 cluster-test: setup data/orl ## tests on a real Slurm of virtual nodes; installs Slurm where it is missing (as root)
 	$(BIN)/python -m tests.cluster.virtual_slurm --install
-	$(BIN)/python -m pytest -m cluster --timeout 900 tests/cluster
+	$(BIN)/python -m pytest -m cluster --timeout 1800 tests/cluster
 
 crash-test: setup ## KILLS random kills over all stages, some minutes per hundred; the bytes stay the same
 	KILLS=$(KILLS) $(BIN)/python -m pytest -m crash tests/jobs

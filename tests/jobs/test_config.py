@@ -221,10 +221,10 @@ def test_B52_overrides_that_cannot_be_meant_are_refused(tmp_path: Path, override
 def test_overrides_win_over_the_file_and_add_sections(tmp_path: Path) -> None:
     path = tmp_path / "chain.yaml"
     path.write_text(CHAIN)
-    run = load_run(path, overrides=["generate.steps=7", "audit={}", "generate.similarity=[0.5]"])
+    run = load_run(path, overrides=["generate.steps=7", "fingerprint={}", "audit={}", "generate.similarity=[0.5]"])
     assert run.section("generate").steps == 7
     assert run.section("generate").similarity == (0.5,)
-    assert [stage.name for stage in run.chain][-2:] == ["generate", "audit"]
+    assert [stage.name for stage in run.chain][-3:] == ["generate", "fingerprint", "audit"]
 
 
 @pytest.mark.parametrize(
