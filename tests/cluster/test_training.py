@@ -9,6 +9,7 @@ import signal
 import socket
 from typing import Any
 
+from slurm.run_folder import StageFolder
 from tests.jobs.commands import wait_until
 
 from .commands import SECONDS, SITE, ClusterProject
@@ -26,7 +27,7 @@ exit 1
 
 
 def _rendezvous(project: ClusterProject) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads((project.runs / "train-diffusion" / "rendezvous.json").read_text())
+    told: dict[str, Any] = json.loads(StageFolder(project.runs / "train-diffusion").rendezvous.read_text())
     return told
 
 
