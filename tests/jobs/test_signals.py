@@ -17,7 +17,7 @@ from jobs.config import load_run, save_run
 from jobs.stages import STAGES
 from tests.jobs.phases import Phase, run_struck
 
-from .commands import PROJECT, Project
+from .commands import PROJECT, Project, flip_a_bit
 
 TERM, USR1, USR2 = signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2
 SIGNALS = [(TERM,), (USR1,), (USR2,), (USR2, TERM)]
@@ -55,9 +55,13 @@ ARRAYS = [
 def project(tiny_run: Any, tmp_path: Path) -> Project:
     """A copy of the tiny run that knows where it lies now: ranks read the run folder alone."""
     project = Project.copy_of(tiny_run, tmp_path / "project")
-    folder = project.root / "configs"
-    save_run(load_run(folder / "tiny.yaml", cluster=folder / "one_core.yaml"))
+    _save(project)
     return project
+
+
+def _save(project: Project, *overrides: str) -> None:
+    folder = project.root / "configs"
+    save_run(load_run(folder / "tiny.yaml", overrides=overrides, cluster=folder / "one_core.yaml"))
 
 
 def _is_saved(project: Project, stage: str) -> bool:
@@ -97,6 +101,44 @@ def test_F11_F12_F13_an_array_rank_struck_anywhere_leaves_at_once_and_keeps_what
     assert ended.code == 75
     assert ended.after <= 2
     assert _is_saved(project, phase.stage)
+
+
+NEVER = Phase(stage="generate", function="jobs.rank:Work.done", call=99)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("call", [1, 2, 3, 4, 5, 6, 7, 8, 9])
+def test_F11_F13_a_stop_in_the_middle_of_a_tar_costs_at_most_the_batch_at_hand(project: Project, call: int) -> None:
+    """Two tars of four batches of two steps: every step of the first tar is struck, and the first of the second."""
+    undisturbed = _by_hand(project)
+    project.forget("generate")
+    struck = Phase(stage="generate", function=SAMPLED, call=call)
+    ended = run_struck(project.runs, struck, signals=[TERM], counted=SAMPLED)
+    assert ended.code == 75
+    again = run_struck(project.runs, NEVER, signals=[], counted=SAMPLED)
+    assert again.code == 0
+    assert project.hashes("generate/*.tar") == undisturbed
+    assert ended.before + ended.after + again.before <= 16 + 2  # one batch of two steps may be sampled twice
+    assert list((project.runs / "generate" / "kept").rglob("*")) == []
+
+
+@pytest.mark.long
+def test_F06_what_was_kept_of_another_config_or_is_damaged_is_not_gone_on_with(project: Project) -> None:
+    undisturbed = _by_hand(project)
+    struck = Phase(stage="generate", function=SAMPLED, call=5)
+    for spoil in (lambda kept: None, flip_a_bit):
+        project.forget("generate")
+        _save(project, "generate.batch=2", "seed=4")
+        run_struck(project.runs, struck, signals=[TERM], counted=SAMPLED)
+        spoil(project.runs / "generate" / "kept" / "synthetic-00000.tar")
+        assert _by_hand(project) == undisturbed
+
+
+def _by_hand(project: Project) -> dict[str, str]:
+    """Make the synthetic tars in batches of two."""
+    _save(project, "generate.batch=2")
+    assert run_struck(project.runs, NEVER, signals=[], counted=SAMPLED).code == 0
+    return project.hashes("generate/*.tar")
 
 
 @pytest.mark.long
