@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
-from jobs.embedder import embedder_needs, embedder_path, load_embedder, to_unit_range
+from jobs.embedder import embedder_files, embedder_needs, embedder_path, load_embedder, to_unit_range
 from jobs.shard_faces import REAL
 from jobs.stage import OPERATIONAL, Finish, PathText, Run, Stage, StageConfig, Unit
 from slurm.files import Output, publish, sha256_of
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cemiface.recognition import Embedder
     from jobs.rank import Rank
     from shards.shard_set import ShardSet
+    from shards.subset import Subset
 
 MERGED = "embeddings.h5"
 
@@ -38,11 +39,8 @@ class EmbedFaces(StageConfig):
 
 def files(run: Run) -> dict[str, str]:
     """What the stage reads from outside the run."""
-    config: EmbedFaces = run.section("embed")
-    outside = {} if embedder_needs(run) else {"embedder.weights": embedder_path(run)}
-    if config.classifier:
-        outside["embed.classifier"] = run.path(config.classifier)
-    return {name: sha256_of(path) for name, path in outside.items()}
+    classifier = run.section("embed").classifier
+    return embedder_files(run) | ({"embed.classifier": sha256_of(run.path(classifier))} if classifier else {})
 
 
 def plan(run: Run) -> list[Unit]:
@@ -68,11 +66,16 @@ def run_rank(run: Run, rank: Rank) -> None:
 
 
 def embed(
-    shards: ShardSet, *, embedder: Embedder, batch: int, progress: Callable[[int], None]
+    shards: ShardSet | Subset,
+    *,
+    embedder: Embedder,
+    batch: int,
+    progress: Callable[[int], None],
+    mirror: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings (N, E) of the images of a shard set and of their mirror images, float32, not normalized.
 
-    `progress(n)` is told of every n images and may raise to stop.
+    Without `mirror` the second are none, (0, E). `progress(n)` is told of every n images and may raise to stop.
     """
     import numpy as np
     import torch
@@ -85,9 +88,11 @@ def embed(
             images = np.stack([shards.rgb(row) for row in rows])
             x = to_unit_range(images, device=device)
             plain.append(_numpy(embedder(x)))
-            mirrored.append(_numpy(embedder(x.flip(3))))
+            if mirror:
+                mirrored.append(_numpy(embedder(x.flip(3))))
             progress(len(rows))
-    return np.concatenate(plain), np.concatenate(mirrored)
+    none = np.empty((0, embedder.embedding), np.float32)
+    return np.concatenate(plain), np.concatenate(mirrored or [none])
 
 
 def _numpy(tensor: Tensor) -> np.ndarray:

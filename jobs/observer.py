@@ -10,6 +10,7 @@ from jobs.rank_states import Evidence, RankState, judge
 from jobs.stage import Run, Stage
 from jobs.status import RunStatus, StageStatus, finished_stage, unfinished_stage
 from jobs.units import read_units
+from jobs.user_errors import USER_ERRORS
 from slurm.beats import read_beats, this_worker
 from slurm.files import is_alive, read_json
 from slurm.launcher import launcher_at_work
@@ -32,6 +33,7 @@ class Observer:
 
     def look(self) -> RunStatus:
         """The present state. Asks squeue, where there is a submission, and sacct where squeue has forgotten a job."""
+        self.run.forget_plans()
         submissions = {stage.name: read_submission(self.run.stage_folder(stage.name)) for stage in self.run.chain}
         submitted = any(submissions.values())
         if submitted and time.monotonic() - self._asked >= self._pause:
@@ -52,7 +54,10 @@ class Observer:
         blocked = ", ".join(f"{earlier.name}, which is {earlier.state}" for earlier in before if earlier.troubled)
         if not folder.plan.exists():
             return StageStatus(name=stage.name, state="not started", reason=f"needs {blocked}" if blocked else "")
-        units = read_units(self.run, stage)
+        try:
+            units = read_units(self.run, stage)
+        except USER_ERRORS as error:  # what a launch would refuse
+            return StageStatus(name=stage.name, state="unknown", reason=str(error))
         ranks = self._ranks(stage, submission, settled=units.left is None)
         if units.left is None:
             return finished_stage(stage, units, ranks, summary=read_json(folder.summary), waits=waits)

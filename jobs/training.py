@@ -16,15 +16,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import safetensors.torch
 import submitit
 import torch
 import torch.distributed as dist
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from cemiface.errors import ModelError
+from jobs.device import Precision, autocast, rank_device
 from slurm.beats import this_worker
 from slurm.checkpoints import Checkpoints
 from slurm.files import publish, publish_json, read_json
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 MEETING = timedelta(minutes=10)  # from the start of the first rank to the start of the last
-STATE, CLOCK = "state.safetensors", "clock.json"
+STATE, SPLIT, CLOCK = "state.safetensors", "split.safetensors", "clock.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +54,8 @@ class World:
             dist.all_reduce(values)
         return values
 
-    def autocast(self) -> torch.autocast:
-        """bf16 on GPUs; fp32 on CPUs, where bf16 is slower."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+    def autocast(self, precision: Precision = "auto") -> torch.autocast:
+        return autocast(self.device, precision)
 
 
 def join(rank: Rank) -> World:
@@ -86,6 +87,19 @@ def join(rank: Rank) -> World:
     return World(rank=rank.index, size=size, device=device)
 
 
+def join_alone(rank: Rank) -> World:
+    """A world of one: a rank of an array whose unit is a training of its own."""
+    device = rank_device(rank)
+    os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": str(device.index or 0)}
+    os.environ.setdefault("DS_ACCELERATOR", device.type)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():  # by the unit before
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    return World(rank=0, size=1, device=device)
+
+
 def meet(rank: Rank, *, address: str) -> dist.TCPStore:
     """The store through which the ranks of this attempt find each other.
 
@@ -114,15 +128,25 @@ def meet(rank: Rank, *, address: str) -> dist.TCPStore:
 
 
 def start_engine(
-    module: nn.Module, *, optimizer: torch.optim.Optimizer, batch: int, gradient_clipping: float, world: World
+    module: nn.Module,
+    *,
+    optimizer: torch.optim.Optimizer,
+    batch: int,
+    gradient_clipping: float,
+    world: World,
+    micro_batch: int | None = None,
 ) -> Any:
-    """A DeepSpeed engine over `module`; `batch` is global.
+    """A DeepSpeed engine over `module`; `batch` is global, `micro_batch` what one rank takes at a time (None: all).
 
     Raises:
-        ModelError: the batch does not divide by the number of ranks.
+        ModelError: the batch does not divide by the number of ranks, or a rank's share by the micro batch.
     """
-    if batch % world.size:
+    share, rest = divmod(batch, world.size)
+    if rest:
         raise ModelError(f"batch: got {batch} for {world.size} ranks, allowed: a multiple of the number of ranks")
+    micro = micro_batch or share
+    if share % micro:
+        raise ModelError(f"micro_batch: got {micro} for a share of {share} images per rank, allowed: a divisor of it")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import deepspeed
@@ -135,13 +159,24 @@ def start_engine(
         optimizer=optimizer,
         config={
             "train_batch_size": batch,
-            "train_micro_batch_size_per_gpu": batch // world.size,
+            "train_micro_batch_size_per_gpu": micro,
+            "gradient_accumulation_steps": share // micro,
             "gradient_clipping": gradient_clipping,
             "zero_optimization": {"stage": 0},
             "steps_per_print": 1_000_000_000,
         },
     )
     return engine
+
+
+class Split(Protocol):
+    """Something every rank holds a part of, and a checkpoint the whole, so that it resumes on any number of ranks."""
+
+    def gathered(self) -> dict[str, Tensor]:
+        """The whole state on rank 0, empty elsewhere; all ranks call it."""
+
+    def restore(self, whole: Mapping[str, Any]) -> None:
+        """Take this rank's part of a whole state, whose tensors are read as far as they are sliced."""
 
 
 class TrainingState:
@@ -154,13 +189,19 @@ class TrainingState:
         modules: Mapping[str, nn.Module],
         optimizer: torch.optim.Optimizer,
         world: World,
+        split: Split | None = None,
     ) -> None:
         self.checkpoints, self.modules, self.optimizer, self.world = checkpoints, modules, optimizer, world
+        self.split = split
         self.earlier_seconds = 0.0  # of training in the attempts this one goes on from
         self._started = time.monotonic()
 
     def save(self, images: int) -> None:
-        """Commit everything as one whole checkpoint after `images` images; rank 0 writes, the others hold the same."""
+        """Commit everything as one whole checkpoint after `images` images; rank 0 writes, the others hold the same.
+
+        With a split part all ranks must call it: theirs is gathered.
+        """
+        split = self.split.gathered() if self.split is not None else None
         if self.world.rank != 0:
             return
         tensors: dict[str, Tensor] = {}
@@ -171,6 +212,8 @@ class TrainingState:
         whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         seconds = {"seconds": self.earlier_seconds + time.monotonic() - self._started}
         files = {STATE: safetensors.torch.save(whole), CLOCK: json.dumps(seconds).encode()}
+        if split is not None:
+            files[SPLIT] = safetensors.torch.save(split)
         self.checkpoints.save(images, files=files)
 
     def restore(self, *, at_most: int | None = None) -> int:
@@ -188,12 +231,19 @@ class TrainingState:
         tensors = safetensors.torch.load(checkpoint.read(STATE))
         for prefix, module in self.modules.items():
             module.load_state_dict(_under(tensors, prefix))
+        if self.split is not None:
+            with safe_open(checkpoint.folder / SPLIT, framework="pt") as file:
+                self.split.restore({name: file.get_slice(name) for name in file.keys()})  # noqa: SIM118
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _under(tensors, "optimizer").items():
             number, _, field = name.partition(".")
             state.setdefault(int(number), {})[field] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        for parameter, own in self.optimizer.state.items():
+            for field, value in own.items():
+                if value.shape == parameter.shape:  # in the parameter's memory layout, as fused optimizers need it
+                    own[field] = torch.empty_like(parameter).copy_(value)
         log.info("resumed after %d images", images)
         return images
 

@@ -85,7 +85,8 @@ def _explain_rank(run: Run, stage: StageStatus, rank: RankState, *, invocation: 
         yield f"log: {folder.log(rank.rank)}"
         yield from (f"  | {line}" for line in own)
     for path in scheduler_logs(folder, rank.rank) if rank.state in {"failed", "lost"} else ():
-        news = [line for line in tail(path, lines=LINES) if line not in own and line and "submitit INFO" not in line]
+        caught = [line for line in tail(path, lines=LINES) if line.strip() and not line.startswith("submitit ")]
+        news = [line for line in caught if line not in own]
         if news:
             yield f"what the scheduler caught: {path}"
             yield from (f"  | {line}" for line in news)

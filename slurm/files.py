@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from slurm.errors import RunError
+from slurm.errors import DiskError, RunError
 
 BUFFER = 2**20  # bytes written at once
 NO_LINKS = {errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS}  # of file systems without hard links
@@ -101,7 +101,7 @@ def _disk_of(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(f"{path}: could not be written: {error.strerror or error}; free space and run again") from error
+        raise DiskError(f"{path}: could not be written: {error.strerror or error}; free space and run again") from error
 
 
 def part_path(path: Path) -> Path:
@@ -158,10 +158,17 @@ def digest(value: Any) -> str:
 
 def read_json(path: Path) -> Any:
     """The JSON value in `path`; None where there is no such file or it is not JSON (a foreign or damaged file)."""
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
+    for _ in range(2):
+        try:
+            return json.loads(path.read_bytes())
+        except OSError as error:
+            if (
+                error.errno != errno.ESTALE
+            ):  # of a network file system: another node replaced it, opened anew it is fresh
+                return None
+        except ValueError:
+            return None
+    return None
 
 
 def sync_folder(folder: Path) -> None:

@@ -42,6 +42,7 @@ train-recognition:
   drop_after_epochs: [1]
   log_images: 8
 evaluate: {}
+fingerprint: {}
 audit: {false_alarms: 0.3, max_dropped_fraction: 1.0}
 publish:
   set_name: tiny-set
