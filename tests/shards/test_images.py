@@ -233,6 +233,13 @@ def test_resizing_does_not_alias():
     assert rgb.std() < 3
 
 
+def test_B18_whether_there_is_a_face_is_not_looked_at():
+    """Drawn squares are taken as any picture; docs/data.md says that nobody looks."""
+    squares = np.kron(np.indices((8, 8)).sum(0) % 2, np.ones((14, 14)))[..., None] * (255, 128, 0)
+    data = encode_jpeg(squares.astype(np.uint8), quality=95)
+    assert prepare(data, rules=NEVER) == Prepared(outcome=Outcome.KEPT, jpeg=data)
+
+
 @pytest.mark.parametrize("color", [(0, 0, 0), (255, 255, 255), (200, 30, 30)])
 def test_B19_one_color_is_blank(color):
     for kind in ("PNG", "JPEG"):
