@@ -61,6 +61,19 @@ class Part:
         with _disk_of(self._path):
             os.fsync(self._file.fileno())
 
+    def link(self, path: Path) -> None:
+        """Give what was written so far a second name, which outlives this part; an older file there is replaced."""
+        self.sync()
+        with _disk_of(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            try:
+                os.link(self._file.name, path)
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                shutil.copyfile(self._file.name, path)
+
     def output(self, name: str) -> Output:
         return Output(name=name, bytes=self._bytes, sha256=self._hash.hexdigest())
 
