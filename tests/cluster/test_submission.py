@@ -67,7 +67,7 @@ def test_F42_F45_code_edited_while_jobs_wait_and_remains_of_dead_attempts_do_not
     (code / "jobs" / "shard_faces.py").write_text("raise RuntimeError('edited')\n")
     (job,) = closed.jobs("shard")
     for task in range(2):
-        (closed.runs / "shard" / "logs" / "submitit" / f"{job}_{task}_0_result.save_tmp").write_bytes(b"half")
+        (closed.runs / "shard" / "logs" / "submitit" / f"{job}_{task}_0_result.pkl.save_tmp").write_bytes(b"half")
     _open(closed.slurm)
     closed.wait()
     assert closed.shown(job).count("JobState=COMPLETED") == 2
