@@ -38,6 +38,7 @@ def resumable_tar(work: Work, name: str) -> Iterator[TarWriter]:
                 tar.close()
                 file.link(kept)
                 publish_json(_certificate(kept), {"key": key, "sha256": file.output(name).sha256}, replace=True)
+                work.rank.beat.update(landmark=f"unit {work.number}, {tar.samples} images")
             raise
     for path in (_certificate(kept), kept):
         path.unlink(missing_ok=True)
