@@ -1,7 +1,7 @@
 """Fingerprint: what the audit needs of every real face, once: an embedding by the judge and hashes of its pixels.
 
-The judge is a recognition net other than E_id where the user has one (`fingerprint.judge.weights`): a net that guided the
-generator sees its own idea of likeness.
+The judge is a recognition net other than E_id where the user has one (`fingerprint.judge.weights`): a net that guided
+the generator sees its own idea of likeness.
 """
 
 from __future__ import annotations
