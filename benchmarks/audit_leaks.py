@@ -26,7 +26,7 @@ from shards.audit import Thresholds, leaks_of
 from shards.findings import Findings, Suspects, search
 from shards.images import ImageRules, decode_rgb, encode_jpeg, prepare
 from shards.references import References, centers_of, hashes_of, mirror_invariant
-from shards.sources import list_faces, read_face
+from shards.sources import open_source
 
 SHARES = {"trained": 0.6, "control": 0.2, "strangers": 0.2}  # of the people
 PART = 2000  # references shown at once
@@ -74,7 +74,8 @@ def main() -> None:
 
 def split(root: Path, *, size: int, seed: int) -> dict[str, dict[str, tuple[str, np.ndarray]]]:
     """By group, then by image: identity and pixels."""
-    faces = list_faces(root).faces
+    source = open_source(root)
+    faces = source.listing().faces
     people = sorted({face.identity for face in faces})
     random.Random(seed).shuffle(people)
     ends = np.cumsum([round(share * len(people)) for share in SHARES.values()])
@@ -84,7 +85,7 @@ def split(root: Path, *, size: int, seed: int) -> dict[str, dict[str, tuple[str,
     }
     groups: dict[str, dict[str, tuple[str, np.ndarray]]] = {group: {} for group in SHARES}
     for face in faces:
-        jpeg = prepare(read_face(root, face), rules=ImageRules(size=size, resize="center")).jpeg
+        jpeg = prepare(source.read(face), rules=ImageRules(size=size, resize="center")).jpeg
         if jpeg is not None:
             groups[group_of[face.identity]][face.path] = (face.identity, decode_rgb(jpeg))
     return groups
