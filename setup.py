@@ -46,6 +46,7 @@ setup(
             "ruff>=0.11",
             "selenium>=4.20",
             "types-PyYAML",
-        ]
+        ],
+        "bench": ["kornia>=0.8"],
     },
 )

@@ -17,6 +17,7 @@ from jobs.cancel import cancel
 from jobs.config import load_run
 from jobs.dry_run import show_plan
 from jobs.entry import LOG_FORMAT
+from jobs.info import show_info
 from jobs.invocation import Invocation
 from jobs.launch import launch
 from jobs.logs import show_log
@@ -34,6 +35,7 @@ EXAMPLES = """examples:
   cemiface all configs/demo.yaml generate.steps=10 name=steps10
   cemiface all configs/casia_0.5m.yaml --cluster configs/cluster/a100.yaml
   cemiface plan configs/demo.yaml                      what would run, without running it
+  cemiface info configs/casia_0.5m.yaml --json         what the config means, in numbers
   cemiface status configs/demo.yaml --watch            what is done, running, queued, stale, failed or lost, live
   cemiface why configs/demo.yaml                       the first cause of trouble, and what to type
   cemiface logs configs/demo.yaml generate 0           the end of a rank's log
@@ -48,6 +50,7 @@ Resume is the same command again. Results are in runs/<name>/<stage>/; the page 
 # What people ask of a run, with what it takes besides the config.
 TOOLS = {
     "plan": ("", "what would run: job scripts, ranks, images, hours (dry run; needs no Slurm)"),
+    "info": ("", "what the config means: sizes and costs of the nets, images, shards"),
     "status": ("", "what is done, running, queued, stale, failed or lost; what to type next"),
     "why": ("[STAGE [RANK]]", "why a stage or rank failed, its last words, and the command that reruns it here"),
     "logs": ("STAGE [RANK]", "the end of the logs of a stage"),
@@ -102,6 +105,9 @@ def _execute(options: argparse.Namespace, run: Run) -> int:
     console = Console()
     if options.command == "plan":
         show_plan(run, run.chain, console)
+        return 0
+    if options.command == "info":
+        show_info(run, console, as_json=options.json)
         return 0
     if options.command == "verify":
         return 0 if verify(run, console) else 1
@@ -174,7 +180,9 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--lines", type=_count, default=20, help="how many lines from the end (default: 20)")
         if name == "status":
             command.add_argument("--watch", action="store_true", help="live, until nobody is at work any more")
-            command.add_argument("--json", action="store_true", help="everything, every rank, for scripts")
+        if name in {"status", "info"}:
+            text = "everything, every rank, for scripts" if name == "status" else "for scripts"
+            command.add_argument("--json", action="store_true", help=text)
         command.add_argument("--cluster", type=Path, metavar="FILE", help="cluster file (default: this machine)")
         words = f"{takes} key=value".strip()
         told = f"STAGE is one of: {', '.join(STAGES)}; " if takes else ""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from jobs.embedder import embedder_files, embedder_needs, embedder_path, load_embedder, to_unit_range
 from jobs.shard_faces import REAL
-from jobs.stage import OPERATIONAL, Finish, Run, Stage, StageConfig, Unit
+from jobs.stage import OPERATIONAL, Finish, PathText, Run, Stage, StageConfig, Unit
 from slurm.files import Output, publish, sha256_of
 from slurm.markers import Marker
 
@@ -27,6 +27,20 @@ MERGED = "embeddings.h5"
 
 class EmbedFaces(StageConfig):
     batch: int = Field(256, ge=1, **OPERATIONAL)
+    centers: Literal["mean", "classifier"] = "mean"  # of identities: mean direction, or weight row of a classifier
+    classifier: PathText | None = None  # safetensors with `weight` (C, E) and `classes`, of E_id trained on this set
+
+    @model_validator(mode="after")
+    def _check(self) -> EmbedFaces:
+        if (self.centers == "classifier") != (self.classifier is not None):
+            raise ValueError(f"classifier: got {self.classifier} with centers: {self.centers}; allowed: both or none")
+        return self
+
+
+def files(run: Run) -> dict[str, str]:
+    """What the stage reads from outside the run."""
+    classifier = run.section("embed").classifier
+    return embedder_files(run) | ({"embed.classifier": sha256_of(run.path(classifier))} if classifier else {})
 
 
 def plan(run: Run) -> list[Unit]:
@@ -92,18 +106,20 @@ def _file_of(tar: str) -> str:
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     """Join the files: a small HDF5 of virtual datasets, with identity centers and every image's similarity to its."""
-    from shards.embeddings import merged_bytes, read_merged
+    from shards.embeddings import merged_bytes, open_merged
 
-    folder = run.stage_folder("embed")
-    data = merged_bytes([folder.output(output.name) for marker in markers for output in marker.outputs])
+    folder, config = run.stage_folder("embed"), run.section("embed")
+    parts = [folder.output(output.name) for marker in markers for output in marker.outputs]
+    data = merged_bytes(parts, classifier=run.path(config.classifier) if config.classifier else None)
     written = publish(folder.output(MERGED), data, replace=True)
-    merged = read_merged(folder.output(MERGED))
+    merged = open_merged(folder.output(MERGED))
     similarity = merged.similarity
     return Finish(
         outputs=(Output(name=MERGED, bytes=written.bytes, sha256=written.sha256),),
         figures={
             "identities": len(merged.classes),
-            "embedding": int(merged.features.shape[1]),
+            "embedding": merged.features.shape[1],
+            "centers": config.centers,
             "similarity_to_center": {
                 "mean": round(float(similarity.mean()), 4),
                 "std": round(float(similarity.std()), 4),
@@ -119,7 +135,7 @@ STAGE = Stage(
     title="E_id of every real face, identity centers, similarity to center",
     config=EmbedFaces,
     needs=lambda run: ("shard", *embedder_needs(run)),
-    files=embedder_files,
+    files=files,
     plan=plan,
     run_rank=run_rank,
     finish=finish,

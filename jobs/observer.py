@@ -33,6 +33,7 @@ class Observer:
 
     def look(self) -> RunStatus:
         """The present state. Asks squeue, where there is a submission, and sacct where squeue has forgotten a job."""
+        self.run.forget_plans()
         submissions = {stage.name: read_submission(self.run.stage_folder(stage.name)) for stage in self.run.chain}
         submitted = any(submissions.values())
         if submitted and time.monotonic() - self._asked >= self._pause:

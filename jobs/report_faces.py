@@ -70,7 +70,7 @@ def faces(run: Run, sets: Sets) -> Section:
 
 def face_grid(run: Run, synthetic: ShardSet) -> FaceGrid:
     """Identities and similarities spread evenly over those of the set."""
-    wished = sorted(set(run.section("generate").similarity))
+    wished = sorted({record["m"] for record in synthetic.records()})
     shown = [wished[place] for place in _spread(len(wished), COLUMNS)]
     span = max(1, COLUMNS // len(shown))
     inquiries = ShardSet(run.outputs("identities", prefix=INQUIRIES, suffix=".tar"))

@@ -155,12 +155,14 @@ def _list_of(tar: str) -> str:
 def _figures(listing: Listing, faces: dict[str, list[Face]]) -> dict[str, Any]:
     """What a source holds, for the summary."""
     people = listing.images_per_identity
+    hashes = [face.sha256 for face in listing.faces if face.sha256]
     return {
         "skipped": listing.counts,
         "identities": {kind: len({face.identity for face in own}) for kind, own in faces.items()},
         "images": {kind: len(own) for kind, own in faces.items()},
         "identities_without_faces": len(listing.without_faces),
         "identities_with_one_image": sum(count == 1 for count in people.values()),
+        "equal_files_kept": len(hashes) - len(set(hashes)) if hashes else None,  # None: not looked for
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jobs import (
     audit_faces,
+    calibrate_faces,
     convert_benchmarks,
     embed_faces,
     evaluate_recognition,
@@ -27,6 +28,7 @@ STAGES: dict[str, Stage] = {
         embed_faces.STAGE,
         train_diffusion.STAGE,
         make_identities.STAGE,
+        calibrate_faces.STAGE,
         generate_faces.STAGE,
         train_recognition.STAGE,
         convert_benchmarks.STAGE,
