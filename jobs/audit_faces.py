@@ -77,7 +77,7 @@ def run_rank(run: Run, rank: Rank) -> None:
         features = judged_features(shards, judge=judge, batch=config.batch, progress=_told(work, control=control))
         found = search(
             suspects(shards, features=features),
-            _references(run),
+            all_references(run),
             centers=centers,
             probes=centers.features[:0] if control or not probes else probes[0],
             on_part=lambda work=work: work.progress(0),  # type: ignore[misc]
@@ -99,7 +99,8 @@ def suspects(shards: ShardSet, *, features: np.ndarray) -> Suspects:
     return Suspects.of(shards.keys, identities=shards.identities, features=features, images=images)
 
 
-def _references(run: Run) -> Iterator[References]:
+def all_references(run: Run) -> Iterator[References]:
+    """Every real training face, a tar at a time."""
     from shards.references import read_references
 
     return (read_references(path) for path in reference_files(run))

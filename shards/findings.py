@@ -38,6 +38,10 @@ class Reason(StrEnum):
     IDENTITY_TOO_SIMILAR_TO_CENTER = "identity_too_similar_to_center"
 
 
+# Those of which the image itself is not the cause.
+OF_THE_IDENTITY = frozenset({Reason.IDENTITY_TOO_SIMILAR, Reason.IDENTITY_TOO_SIMILAR_TO_CENTER})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Leak:
     """One synthetic image and what it is too close to: a real image's key, or the identity whose center it is.
