@@ -120,7 +120,9 @@ def forecast(run: Run) -> str:
     real = sum(unit["stop"] - unit["start"] for unit in run.plan("shard") if unit["tar"].startswith(REAL))
     width = read_vectors(files[0]).features.shape[1] if files else 512
     seconds = images * real / pairs_per_second(width + HASH_WIDTH)
-    return f"audit: {images:,} x {real:,} comparisons, about {seconds / 60:.1f} minutes of one rank on this machine"
+    hours, minutes = f"{seconds / 3600:.1f} hours", f"{seconds / 60:.0f} minutes"
+    spent = hours if seconds > 7200 else minutes if seconds > 120 else f"{seconds:.0f} s"
+    return f"audit: {images:,} x {real:,} comparisons, about {spent} of one rank on this machine"
 
 
 def verdict_of(run: Run) -> Verdict:

@@ -93,7 +93,7 @@ def test_the_membership_signal_compares_trained_with_kept_back_photos(copied: Ru
 
 
 def test_the_forecast_tells_the_number_of_comparisons(copied: Run) -> None:
-    assert forecast(copied).startswith("audit: 16 x 30 comparisons, about ")
+    assert forecast(copied).startswith("audit: 16 x 31 comparisons, about ")
 
 
 def test_a_launch_says_how_long_the_audit_will_take_before_it_starts(tiny_run: Any, tmp_path: Path) -> None:
@@ -102,10 +102,11 @@ def test_a_launch_says_how_long_the_audit_will_take_before_it_starts(tiny_run: A
     done = project.run("audit")
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.splitlines() if "audit" in line]
-    assert "audit: 16 x 30 comparisons, about" in lines[0]
+    assert "audit: 16 x 31 comparisons, about" in lines[0]
     assert "audit: finished" in lines[-1]
 
 
+@pytest.mark.long
 def test_photos_kept_back_are_not_trained_on_and_probed_beside_as_many_that_are(tmp_path: Path, tiny_run: Any) -> None:
     project = Project.copy_of(tiny_run, tmp_path / "project")
     project.forget(*(path.name for path in project.runs.iterdir() if path.is_dir()))
@@ -121,6 +122,32 @@ def test_photos_kept_back_are_not_trained_on_and_probed_beside_as_many_that_are(
     for group in (TRAINED, KEPT_BACK):
         people = [person for person, own in zip(probes.keys, probes.identities, strict=True) if own == group]
         assert sorted(people) == sorted(kept.identities)
+
+
+SECTION = """
+convert-benchmarks:
+  image_size: 16
+  sources:
+    known: {pairs: pairs.tsv, images: faces}
+"""
+
+
+@pytest.mark.long
+def test_a_benchmark_of_training_people_is_seen_to_overlap(tiny_run: Any, tmp_path: Path) -> None:
+    project = Project.copy_of(tiny_run, tmp_path / "project")
+    real = ShardSet(sorted((project.runs / "shard").glob("real-*.tar")))
+    photos = [real.record(row)["source"] for row in range(0, len(real), 3)]
+    lines = [f"1\t{first}\t{second}\t0" for first, second in zip(photos[::2], photos[1::2], strict=True)]
+    (project.root / "pairs.tsv").write_text("\n".join(["same\ta\tb\tfold", *lines]) + "\n")
+    config = project.root / "configs" / "tiny.yaml"
+    config.write_text(config.read_text() + SECTION)
+    for stage in ("convert-benchmarks", "fingerprint", "audit"):
+        done = project.run(stage)
+        assert done.returncode == 0, done.stderr
+    overlap = project.summary("audit")["figures"]["overlap"]
+    assert overlap["benchmark-known"]["people"] == len(photos) == 10
+    assert overlap["benchmark-known"]["in_training"] >= 9
+    assert overlap["held-out"]["in_training"] <= overlap["held-out"]["people"]
 
 
 def test_the_leak_rate_of_a_continuous_range_of_m_is_told_in_steps() -> None:
