@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, StringConstraints
 
-from jobs.embedder import TRAINED_HERE, WEIGHTS
+from jobs.embedder import CLASSIFIER, TRAINED_HERE, WEIGHTS
 from jobs.recipe import Place, Recipe, train
 from jobs.registry import SET_NAME, SETS, registered, tars_of
 from jobs.seeds import derive
@@ -87,6 +87,7 @@ def run_rank(run: Run, rank: Rank) -> None:
 
 def _train(run: Run, rank: Rank, work: Work) -> None:
     from cemiface.recognition import recognition_bytes
+    from shards.classifier import classifier_bytes
 
     config: TrainRecognition = run.section(rank.stage.name)
     faces = faces_of(run, kinds=config.sets)
@@ -95,6 +96,9 @@ def _train(run: Run, rank: Rank, work: Work) -> None:
     if trained.world_rank != 0:
         return
     work.publish(WEIGHTS, recognition_bytes(trained.net, config.recognition))
+    if rank.stage.name == TRAINED_HERE:  # the paper takes its weight rows as the centers of the real identities
+        assert trained.centers is not None
+        work.publish(CLASSIFIER, classifier_bytes(trained.centers.numpy(), classes=faces.classes))
     work.done(
         images=trained.images,
         counts={"trained": trained.images},

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jobs.stages import STAGES
+
 PEOPLE, PHOTOS, SIZE = 8, 6, 16
 CONFIG = """
 name: tiny
@@ -51,6 +53,7 @@ publish:
   consent: Drawn by a program; nobody was photographed.
 report: {title: Tiny run}
 """
+CHAIN = tuple(stage for stage in STAGES if f"\n{stage}:" in CONFIG)  # what the tiny run asks for
 
 
 @dataclass(frozen=True, kw_only=True)
