@@ -95,7 +95,7 @@ def _told(work: Work, *, control: bool) -> Any:
 def suspects(shards: ShardSet, *, features: np.ndarray) -> Suspects:
     from shards.findings import Suspects
 
-    images = [shards.rgb(row) for row in range(len(shards))]
+    images = (shards.rgb(row) for row in range(len(shards)))
     return Suspects.of(shards.keys, identities=shards.identities, features=features, images=images)
 
 
