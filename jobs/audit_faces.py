@@ -27,7 +27,7 @@ from jobs.fingerprint_faces import (
 from jobs.shard_faces import HELD_OUT, REAL
 from jobs.stage import OPERATIONAL, Finish, Run, Stage, StageConfig, Unit
 from slurm.errors import RunError
-from slurm.files import Output, publish, publish_json, read_json
+from slurm.files import Output, publish, publish_json, read_json, sha256_of
 from slurm.markers import Marker
 
 if TYPE_CHECKING:
@@ -73,7 +73,9 @@ def run_rank(run: Run, rank: Rank) -> None:
     for work in rank.remaining():
         ((kind, tar),) = work.unit.items()
         control = kind == "control"
-        shards = ShardSet([run.stage_folder("shard" if control else "generate").output(tar)])
+        path = run.stage_folder("shard" if control else "generate").output(tar)
+        judged = {"tar": tar, "sha256": sha256_of(path)}  # of the bytes that are read now, whatever markers say
+        shards = ShardSet([path])
         features = judged_features(shards, judge=judge, batch=config.batch, progress=_told(work, control=control))
         found = search(
             suspects(shards, features=features),
@@ -82,7 +84,8 @@ def run_rank(run: Run, rank: Rank) -> None:
             probes=centers.features[:0] if control or not probes else probes[0],
             on_part=lambda work=work: work.progress(0),  # type: ignore[misc]
         )
-        value = {"control": control, "m": _similarities(shards, control=control), "findings": found.as_json()}
+        similarities = _similarities(shards, control=control)
+        value = {**judged, "control": control, "m": similarities, "findings": found.as_json()}
         work.publish(f"nearest-{tar.removesuffix('.tar')}.json", (json.dumps(value, allow_nan=False) + "\n").encode())
         work.done(images=0 if control else len(shards), counts={})
 
@@ -149,9 +152,10 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     impostors = impostor_scores(run)
     thresholds = _thresholds(run, markers, impostors=impostors)
     tally = Tally(thresholds, rates=impostors.resolved(config.fmr))
+    judged = {}
     for value in _parts(run, markers, control=False):
         tally.add(Findings.from_json(value["findings"]), similarities=value["m"])
-    tars = [unit["tar"] for unit in run.plan("generate")]
+        judged[value["tar"]] = value["sha256"]
     verdict = Verdict(
         passed=len(tally.dropped) <= config.max_dropped_fraction * tally.images,
         images=tally.images,
@@ -159,7 +163,7 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
         embedder=judge_path(run).name,
         independent=is_independent(run),
         thresholds=thresholds,
-        judged={tar: run.output_record("generate", tar)["sha256"] for tar in tars},
+        judged=judged,
         leaks=tuple(tally.leaks),
         figures=tally.figures(run),
     )
