@@ -54,7 +54,6 @@ def make_run(root: Path, *, ranks: int, units: int) -> Path:
     stage, folder = run.stages["generate"], run.stage_folder("generate")
     plan = [{"first": number, "last": number, "tar": f"synthetic-{number:05d}.tar"} for number in range(units)]
     publish_json(folder.plan, {"stage": "generate", "units": plan})
-    publish_json(folder.summary, {"fingerprint": {"files": {}}, "outputs": [], "outcome": ""})
     _write_markers(run, plan[: units // 3])
     folder.beats.mkdir()
     for rank in range(ranks):

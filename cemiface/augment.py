@@ -28,7 +28,7 @@ def augment(x: Tensor, uniform: Tensor, *, config: AugmentConfig) -> Tensor:
     crop_draws, color_draws, erase_draws = uniform.float().split([CROP_DRAWS, COLOR_DRAWS, ERASE_DRAWS], dim=1)
     x = crop(x, crop_draws, config=config)
     x = recolor(x, color_draws, config=config)
-    return erase(x, erase_draws, config=config)
+    return erase_(x, erase_draws, config=config)
 
 
 def crop(x: Tensor, uniform: Tensor, *, config: AugmentConfig) -> Tensor:
@@ -37,9 +37,10 @@ def crop(x: Tensor, uniform: Tensor, *, config: AugmentConfig) -> Tensor:
     side = _between(area, config.crop_area).sqrt()
     side = torch.where(chance < config.crop_probability, side, torch.ones_like(side))
     room = 1 - side  # the center's way to either side, in coordinates of -1 to 1
-    zero = torch.zeros_like(side)
-    rows = [torch.stack([side, zero, room * (2 * right - 1)], 1), torch.stack([zero, side, room * (2 * down - 1)], 1)]
-    grid = F.affine_grid(torch.stack(rows, 1), list(x.shape), align_corners=False)
+    size = x.shape[-1]
+    pixels = (torch.arange(size, device=x.device) * 2 + 1) / size - 1
+    columns, rows = (side[:, None] * pixels + (room * (2 * place - 1))[:, None] for place in (right, down))
+    grid = torch.stack(torch.broadcast_tensors(columns[:, None, :], rows[:, :, None]), -1)
     return F.grid_sample(x, grid.to(x.dtype), mode="bilinear", padding_mode="border", align_corners=False)
 
 
@@ -58,17 +59,18 @@ def recolor(x: Tensor, uniform: Tensor, *, config: AugmentConfig) -> Tensor:
     gray = luma.expand(3, 3)  # maps a color to its gray
     saturate = s[:, None, None] * eye + (1 - s)[:, None, None] * gray
     turn = _hue_matrix(2 * math.pi * config.hue * (2 * hue - 1))
-    matrix = turn @ saturate * (b * c)[:, None, None]
-    unit = (x + 1) / 2
-    mean_gray = torch.einsum("c,nchw->n", luma.to(x.dtype), unit) / (x.shape[2] * x.shape[3])
-    offset = (1 - c) * b * mean_gray  # gray stays gray under saturation and hue
-    colored = torch.einsum("nij,njhw->nihw", matrix.to(x.dtype), unit) + offset[:, None, None, None]
-    chosen = (chance < config.color_probability)[:, None, None, None]
-    return torch.where(chosen, colored.clamp(0, 1) * 2 - 1, x)
+    chosen = chance < config.color_probability
+    matrix = torch.where(chosen[:, None, None], turn @ saturate * (b * c)[:, None, None], eye)
+    # In [0, 1] contrast adds (1 - c) b times the mean gray, and gray stays gray under saturation and hue: so in [-1, 1]
+    # the matrix takes 1 to b c, and this is what is left to add.
+    mean_gray = (x.float().mean((2, 3)) @ luma + 1) / 2
+    offset = torch.where(chosen, b * c + 2 * (1 - c) * b * mean_gray - 1, torch.zeros_like(b))
+    colored = torch.baddbmm(offset[:, None, None].to(x.dtype), matrix.to(x.dtype), x.flatten(2))
+    return colored.clamp_(-1, 1).view_as(x)
 
 
-def erase(x: Tensor, uniform: Tensor, *, config: AugmentConfig) -> Tensor:
-    """A rectangle of erase_area of the image set to mid-gray (0). Draws: whether, area, aspect, x, y."""
+def erase_(x: Tensor, uniform: Tensor, *, config: AugmentConfig) -> Tensor:
+    """A rectangle of erase_area of the image set to mid-gray (0), in place. Draws: whether, area, aspect, x, y."""
     chance, area, aspect, right, down = uniform.unbind(1)
     size = x.shape[-1]
     ratio = _between(aspect, (math.log(ERASE_ASPECT[0]), math.log(ERASE_ASPECT[1]))).exp()
@@ -78,7 +80,7 @@ def erase(x: Tensor, uniform: Tensor, *, config: AugmentConfig) -> Tensor:
     columns = _inside(right * (size - width), width, size=size)
     chosen = (chance < config.erase_probability)[:, None, None]
     mask = rows[:, :, None] & columns[:, None, :] & chosen
-    return x.masked_fill(mask[:, None], 0)
+    return x.masked_fill_(mask[:, None], 0)
 
 
 def _hue_matrix(angle: Tensor) -> Tensor:

@@ -226,6 +226,8 @@ class RecognitionConfig(FrozenModel):
     embedding: PositiveInt = 512
     image_size: PositiveInt = 112
     color: Literal["RGB", "BGR"] = "RGB"  # what the weights were trained on; images here are always RGB
+    # Of units that stride without widening: arcface_torch has a convolution there, AdaFace's nets pick pixels.
+    shortcut: Literal["conv", "pool"] = "conv"
     folded: FoldedConfig | None = None
 
     @model_validator(mode="after")
@@ -245,9 +247,12 @@ class RecognitionConfig(FrozenModel):
 class MarginConfig(FrozenModel):
     """The margin softmax; the defaults are those recovered from the paper's released training log."""
 
-    kind: Literal["cosface", "arcface"] = "cosface"
+    kind: Literal["cosface", "arcface", "adaface"] = "cosface"
     scale: Annotated[float, Field(gt=0)] = 64.0
     margin: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    concentration: Annotated[float, Field(gt=0)] = 0.333  # AdaFace's h
+    norm_momentum: Annotated[float, Field(gt=0, le=1)] = 0.01  # of AdaFace's moments of the norm
+    sample_rate: Annotated[float, Field(gt=0, le=1)] = 1.0  # of the classes taken into each step (partial FC)
 
 
 class AugmentConfig(FrozenModel):

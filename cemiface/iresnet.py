@@ -1,6 +1,7 @@
 """The improved residual nets of ArcFace (Deng et al. 2019, section 3.1): IR-18/50/100, IR-SE50, and a tiny one.
 
 Parameter names are those of insightface's arcface_torch, so its published `backbone.pth` files load.
+`pooled` shortcuts are those of AdaFace's nets, see `cemiface.layouts`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Squeeze(nn.Module):
 class Unit(nn.Module):
     """BN-conv-BN-PReLU-conv-BN and a shortcut; the second convolution strides."""
 
-    def __init__(self, inputs: int, outputs: int, *, stride: int, squeeze: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, *, stride: int, squeeze: bool, pooled: bool = False) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
@@ -38,7 +39,9 @@ class Unit(nn.Module):
         self.bn3 = nn.BatchNorm2d(outputs)
         self.se = Squeeze(outputs) if squeeze else nn.Identity()
         self.downsample: nn.Module = nn.Identity()
-        if stride != 1 or inputs != outputs:
+        if pooled and inputs == outputs:
+            self.downsample = nn.MaxPool2d(1, stride)
+        elif stride != 1 or inputs != outputs:
             conv = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
             self.downsample = nn.Sequential(conv, nn.BatchNorm2d(outputs))
 
@@ -58,6 +61,7 @@ class IResNet(nn.Module):
         units: tuple[int, ...],
         widths: tuple[int, ...] = WIDTHS,
         squeeze: bool = False,
+        pooled: bool = False,
     ) -> None:
         super().__init__()
         width = widths[0]
@@ -66,7 +70,7 @@ class IResNet(nn.Module):
         self.prelu = nn.PReLU(width)
         self.layers = [f"layer{index + 1}" for index in range(len(units))]
         for name, count, outputs in zip(self.layers, units, widths, strict=True):
-            layer = [Unit(width, outputs, stride=2, squeeze=squeeze)]
+            layer = [Unit(width, outputs, stride=2, squeeze=squeeze, pooled=pooled)]
             layer += [Unit(outputs, outputs, stride=1, squeeze=squeeze) for _ in range(count - 1)]
             self.add_module(name, nn.Sequential(*layer))
             width = outputs
@@ -86,6 +90,6 @@ class IResNet(nn.Module):
         return self.features(self.fc(self.bn2(x).flatten(1)).float())
 
 
-def ir_tiny(*, image_size: int, embedding: int) -> IResNet:
+def ir_tiny(*, image_size: int, embedding: int, pooled: bool = False) -> IResNet:
     """Three units, for demos at 32 px."""
-    return IResNet(image_size=image_size, embedding=embedding, units=TINY_UNITS, widths=TINY_WIDTHS)
+    return IResNet(image_size=image_size, embedding=embedding, units=TINY_UNITS, widths=TINY_WIDTHS, pooled=pooled)

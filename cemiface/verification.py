@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from cemiface.errors import ModelError
 Floats = NDArray[np.floating]
 # Squared L2 distances of unit vectors, 2 - 2 cosine; insightface's grid.
 DISTANCE_GRID: Floats = np.arange(0, 4, 0.01)
+ROWS = 64  # pairs turned into float64 at once: they stay in the cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +36,27 @@ class Roc:
 
 
 def pair_similarity(a: ArrayLike, b: ArrayLike) -> Floats:
-    """Cosines (N,) of the rows of a and b (N, E); a zero row gives 0."""
-    return np.einsum("ne,ne->n", unit_rows(np.asarray(a, np.float64)), unit_rows(np.asarray(b, np.float64)))
+    """Cosines (N,) of the rows of a and b (N, E), in float64; a zero row gives 0."""
+    a, b = np.asarray(a), np.asarray(b)
+    cosines = np.zeros(len(a))
+    for start in range(0, len(a), ROWS):
+        rows = slice(start, start + ROWS)
+        x, y = a[rows].astype(np.float64), b[rows].astype(np.float64)
+        lengths = np.sqrt(np.einsum("ne,ne->n", x, x) * np.einsum("ne,ne->n", y, y))
+        np.divide(np.einsum("ne,ne->n", x, y), lengths, out=cosines[rows], where=lengths > 0)
+    return cosines
+
+
+def check_embeddings(features: Floats, *, names: Sequence[str]) -> None:
+    """Refuse embeddings (N, E) of no direction: NaN, infinite or zero; a cosine would hide or spread them."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.linalg.norm(features.astype(np.float32), axis=1)
+    bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
+    if len(bad):
+        raise ModelError(
+            f"embeddings: row {bad[0]} ({names[bad[0]]}) has norm {norms[bad[0]]}, and {len(bad) - 1} more like it; "
+            "allowed: finite and above zero; check the weights"
+        )
 
 
 def unit_rows(x: Floats) -> Floats:

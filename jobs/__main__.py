@@ -22,6 +22,7 @@ from jobs.invocation import Invocation
 from jobs.launch import launch
 from jobs.logs import show_log
 from jobs.rerun import run_rank
+from jobs.set_commands import COMMANDS, add_set_commands, run_set_command
 from jobs.stage import Run
 from jobs.stages import STAGES
 from jobs.status_view import show_status, watch_status
@@ -40,6 +41,8 @@ EXAMPLES = """examples:
   cemiface logs configs/demo.yaml generate 0           the end of a rank's log
   cemiface cancel configs/demo.yaml                    stop what is at work; it saves its work
   cemiface verify configs/demo.yaml                    rehash everything that was made
+  cemiface import /media/disk/cemiface-0.5m            take over a published set, to train on it by name
+  cemiface export cemiface-0.5m --as recordio --to rec insightface's format; also: folders, huggingface
 
 Resume is the same command again. Results are in runs/<name>/<stage>/; the page is runs/<name>/report/index.html."""
 
@@ -67,9 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if any(text.startswith("-") for text in more):
         parser.error(f"unknown option: {' '.join(more)}")
     options.overrides += more
-    _take_stage_and_rank(options, parser)
+    if options.command not in COMMANDS:
+        _take_stage_and_rank(options, parser)
     os.umask(0o077)  # runs hold private faces
     _set_up_logging()
+    if options.command in COMMANDS:
+        try:
+            sys.exit(run_set_command(options))
+        except USER_ERRORS as error:
+            _fail(str(error), code=1)
     try:
         run = load_run(options.config, overrides=options.overrides, cluster=options.cluster)
     except USER_ERRORS as error:
@@ -179,6 +188,7 @@ def _parser() -> argparse.ArgumentParser:
         told = f"STAGE is one of: {', '.join(STAGES)}; " if takes else ""
         told += "config fields, e.g. generate.steps=10"
         command.add_argument("overrides", nargs="*", metavar=words, help=told)
+    add_set_commands(commands, formatter=raw)
     return parser
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from jobs.make_identities import MakeIdentities
     from jobs.rank import Work
-    from shards.sources import Face
+    from shards.faces import Face
 
 
 class CandidateSource(Protocol):
@@ -85,21 +85,23 @@ class _Files:
 
     def __init__(self, run: Run, *, device: torch.device) -> None:
         from shards.images import ImageRules
+        from shards.sources import open_source
 
         config: MakeIdentities = run.section("identities")
-        self.root, self.files, self.origin_name = run.path(str(config.faces)), listed_files(run), config.faces_are
+        self.source, self.files = open_source(run.path(str(config.faces))), listed_files(run)
+        self.origin_name = config.faces_are
         training = run.section("train-diffusion")
         size = training.denoiser.image_size if training else run.section("shard").image_size
         self.rules = ImageRules(size=size, resize="center", quality=config.quality)
 
     def faces(self, numbers: range, *, work: Work) -> dict[int, np.ndarray]:
+        from shards.faces import FaceUnreadable
         from shards.images import decode_rgb, prepare
-        from shards.sources import FaceUnreadable, read_face
 
         found = {}
         for number in numbers:
             try:
-                jpeg = prepare(read_face(self.root, self.files[number]), rules=self.rules).jpeg
+                jpeg = prepare(self.source.read(self.files[number]), rules=self.rules).jpeg
             except FaceUnreadable:
                 continue
             if jpeg is not None:
@@ -119,12 +121,12 @@ def listed_files(run: Run) -> list[Face]:
     """
     import numpy as np
 
-    from shards.sources import list_faces
+    from shards.sources import open_source
 
     config: MakeIdentities = run.section("identities")
     root = run.path(str(config.faces))
     if not root.exists():
         raise ModelError(f"identities.faces: got {root}, no such file or folder; give identity folders of images")
-    faces = list_faces(root).faces
+    faces = open_source(root).listing().faces
     order = np.random.default_rng(derive(run.seed, "inquiry files")).permutation(len(faces))
     return [faces[place] for place in order[: config.candidates].tolist()]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from jobs.stage import PathText, Run, StageConfig
 from jobs.yaml_file import ConfigError
+from slurm.files import sha256_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,11 +16,13 @@ if TYPE_CHECKING:
     from cemiface.recognition import Embedder
 
 WEIGHTS = "recognition.safetensors"  # the output of both recognition stages
+CLASSIFIER = "classifier.safetensors"  # of the one that trains E_id: a weight row per real identity
 TRAINED_HERE = "train-embedder"
 
 
 class EmbedderConfig(StageConfig):
     weights: PathText | None = None  # a recognition net to take as E_id; None: the stage train-embedder makes it
+    color: Literal["RGB", "BGR"] | None = None  # of the net's images, for weights files that do not say it
 
 
 def embedder_needs(run: Run) -> tuple[str, ...]:
@@ -42,10 +45,19 @@ def embedder_path(run: Run) -> Path:
     return path
 
 
+def embedder_files(run: Run) -> dict[str, str]:
+    """What E_id is from outside of the run, for fingerprints: nothing where the run trains it."""
+    if not run.config.embedder.weights:
+        return {}
+    found = {"embedder.weights": sha256_of(embedder_path(run))}
+    return found | ({"embedder.color": run.config.embedder.color} if run.config.embedder.color else {})
+
+
 def load_embedder(run: Run, *, device: torch.device | str = "cpu") -> Embedder:
     from cemiface.recognition import load_recognition
 
-    return load_recognition(embedder_path(run)).to(device)
+    color = run.config.embedder.color if run.config.embedder.weights else None
+    return load_recognition(embedder_path(run), color=color).to(device)
 
 
 def to_unit_range(images: np.ndarray, *, device: torch.device | str = "cpu") -> torch.Tensor:

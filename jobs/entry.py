@@ -7,6 +7,7 @@ import os
 import sys
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,25 +20,27 @@ from jobs.stage import Run, Stage
 from jobs.user_errors import USER_ERRORS
 from slurm.beats import Beat, claim, this_worker
 from slurm.checkpoints import newest_checkpoint
-from slurm.errors import RunError
+from slurm.errors import DiskError, RunError
 from slurm.files import sweep
 from slurm.requeue import requeue_once_saved
 from slurm.stop import StopFlag, Stopped
 from slurm.submit import Payload
 
 STOPPED = 75  # EX_TEMPFAIL: saved, to be run again
+DISK = 74  # EX_IOERR: a file could not be written
 SECONDS_TO_SEE = 60.0  # what another node has written: longer than file systems keep what they know of a folder
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 log = logging.getLogger(__name__)
 
 
 def main(payload: Payload) -> None:
-    """Entry point of every submitted job. Exits 0 when its share is done, 1 on an error, 75 when asked to stop."""
+    """Entry point of every submitted job. Exits 0 (its share is done), 1 (an error), 74 (disk full), 75 (to go on)."""
     os.umask(0o077)
     stop = StopFlag().listen()
     if payload.launcher is not None:
         stop.follow(payload.launcher)
     run = load_run_folder(Path(payload.run))
+    run.planned = True
     stage = run.stages[payload.stage]
     process = _Process.of(payload, distributed=stage.distributed)
     if process.index >= process.count:
@@ -63,8 +66,10 @@ def main(payload: Payload) -> None:
         sys.exit(STOPPED)
     except USER_ERRORS as error:
         log.error("%s", error)
-        beat.update(state="failed", reason=str(error), exit=1)
-        sys.exit(1)
+        code = DISK if isinstance(error, DiskError) else 1
+        with suppress(DiskError):  # where nothing can be written any more, the log on the scheduler's side tells
+            beat.update(state="failed", reason=str(error), exit=code)
+        sys.exit(code)
     except Exception as error:
         log.error("%s", traceback.format_exc())
         beat.update(state="failed", reason=f"{type(error).__name__}: {error}".splitlines()[0], exit=1)

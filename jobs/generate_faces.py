@@ -24,6 +24,7 @@ from jobs.seeds import derive
 from jobs.stage import OPERATIONAL, Cost, Finish, Run, Stage, Unit
 from jobs.yaml_file import ConfigError
 from slurm.markers import Marker
+from slurm.stop import Stopped
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,9 +111,9 @@ def run_rank(run: Run, rank: Rank) -> None:
     import torch
 
     from jobs.device import rank_device
+    from jobs.kept import resumable_tar
     from shards.embeddings import read_embeddings
     from shards.shard_set import ShardSet
-    from shards.tar_writer import TarWriter
 
     config: GenerateFaces = run.section("generate")
     folder = run.stage_folder("identities")
@@ -122,9 +123,8 @@ def run_rank(run: Run, rank: Rank) -> None:
     for work in rank.remaining():
         block = range(work.unit["first"], work.unit["last"] + 1)
         images = wishes(config, block, identities=len(embedded), seed=run.seed)
-        with maker, work.publishing(work.unit["tar"]) as file:
-            tar = TarWriter(file)
-            parts = (images[start : start + config.batch] for start in range(0, len(images), config.batch))
+        with maker, resumable_tar(work, work.unit["tar"]) as tar:
+            parts = (images[start : start + config.batch] for start in range(tar.samples, len(images), config.batch))
             for batch in one_behind(maker.sampled(part, work=work) for part in parts):
                 for wish, jpeg, record in maker.measured(batch):
                     tar.add(f"{wish.identity:06d}-{wish.index:03d}", jpg=jpeg, record=record)
@@ -204,12 +204,19 @@ class _Maker:
 
 
 def one_behind(items: Iterator[T]) -> Iterator[T]:
-    """The items, each once the next one is made: whatever works on an item in the background gets that time."""
-    before = next(items)
-    for item in items:
-        yield before
-        before = item
-    yield before
+    """The items, each once the next one is made: whatever works on an item in the background gets that time.
+
+    The last one comes also where a stop ends the making of the next.
+    """
+    before: list[T] = []
+    try:
+        for item in items:
+            yield from before
+            before = [item]
+    except Stopped:
+        yield from before
+        raise
+    yield from before
 
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:

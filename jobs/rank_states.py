@@ -13,6 +13,7 @@ State = Literal["done", "running", "queued", "stopped", "failed", "lost", "unkno
 SECONDS_SILENT = 300.0  # a rank that said nothing for so long is told to be silent
 SECONDS_LOST = 1800.0  # and is given up after that, if nobody but its own clock can be asked
 
+LEFT = {"running": "lost", "stopped": "stopped", "failed": "failed"}  # how an attempt ended that last said so
 WAITS = {
     "Priority": "waits its turn",
     "Resources": "waits for free nodes",
@@ -66,12 +67,13 @@ class RankState:
         ends: Counter[str] = Counter()
         if isinstance(told, dict):
             ends.update({str(end): int(count) for end, count in told.items() if count})
-        if task is not None:
-            ends = ends or Counter(end.lower() for end in task.earlier)
-        counted = max(int(beat.get("restarts") or 0), task.restarts if task else 0)
-        if counted > ends.total():
-            ends["restarted"] += counted - ends.total()
-        return ends
+        own, counted = int(beat.get("restarts") or 0), task.restarts if task else 0
+        if task is not None and not ends:
+            ends.update(end.lower() for end in task.earlier)
+        if ends.total() < counted and own < counted and beat.get("state") in LEFT:
+            ends[LEFT[beat["state"]]] += 1  # the heartbeat is the last attempt's; the next one has not spoken yet
+        unknown = max(own, counted) - ends.total()
+        return ends + Counter({"restarted": unknown}) if unknown > 0 else ends
 
     @property
     def exit(self) -> int | None:
@@ -81,6 +83,8 @@ class RankState:
             return int(beat["exit"])
         if task is None or task.pending or task.running:
             return None
+        if task.state == "OUT_OF_MEMORY":  # which the accounting gives a signal of its own invention
+            return 128 + 9
         return 128 + task.signal if task.signal else task.exit
 
     @property

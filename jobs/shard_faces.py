@@ -1,113 +1,188 @@
-"""Shard: real faces from a folder tree into private tars, every image with a fate."""
+"""Shard: real faces into private tars, every image with a fate."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from jobs.seeds import derive
-from jobs.stage import Finish, PathText, Run, Stage, StageConfig, Unit
+from jobs.stage import Finish, PathText, Plan, Run, Stage, StageConfig, Unit
 from shards.errors import DataError
+from shards.faces import Face, FaceUnreadable, Listing, Source
 from shards.images import ImageRules, Prepared, prepare
-from shards.sources import Face, FaceUnreadable, Listing, list_faces, read_face
+from shards.manifest import Manifest, Shard, manifest_bytes
+from shards.sources import (
+    first_of_equals,
+    list_bytes,
+    open_source,
+    read_checked,
+    read_list,
+    skips_bytes,
+    with_hashes,
+)
+from shards.tar_index import index_path
 from shards.tar_writer import TarWriter
-from slurm.files import digest
+from slurm.files import Output, publish, read_json
 from slurm.markers import Marker
 
 if TYPE_CHECKING:
     from jobs.rank import Rank, Work
 
 REAL, HELD_OUT = "real", "held-out"  # what is trained on, and what is kept for verification
+KEPT_BACK = "kept-back"  # photos of training people, kept to see later whether those trained on were memorized
+SKIPPED, SOURCE = "lists/skipped.tsv", "lists/source.json"  # what was passed over, and the source in figures
+MANIFEST = "manifest.json"
 
 
 class ShardFaces(StageConfig):
-    faces: PathText  # a folder of identity folders of images
+    faces: PathText  # identity folders of images, or zip, tar, RecordIO or WebDataset files
     image_size: int = Field(112, ge=16, le=1024)  # side of the square images, pixels
     resize: Literal["never", "center", "pad"] = "never"  # "never" refuses images of another size
     quality: int = Field(95, ge=1, le=100)  # JPEG, for images that need converting
     shard_images: int = Field(10_000, ge=1)
+    shard_bytes: int = Field(2_000_000_000, ge=1_000_000)  # of listed files; a tar ends at whichever comes first
     held_out_identities: int = Field(0, ge=0)  # these people are never trained on
+    kept_back_fraction: float = Field(0, ge=0, le=0.5)  # of each training person's photos, for the membership signal
     max_bad_fraction: float = Field(0.01, ge=0, le=1)  # of a shard; more is an error, not a statistic
+    hash: Literal["none", "sha256"] = "none"  # "sha256" reads all files at each launch, to notice changes of equal size
+    duplicates: Literal["keep", "first"] = "keep"  # "first" drops files equal to an earlier one; needs hash
+
+    @model_validator(mode="after")
+    def _check(self) -> ShardFaces:
+        if self.duplicates == "first" and self.hash == "none":
+            raise ValueError("duplicates: got first with hash: none; allowed: hash: sha256, which finds equal files")
+        return self
 
     def rules(self) -> ImageRules:
         return ImageRules(size=self.image_size, resize=self.resize, quality=self.quality)
 
 
-def plan(run: Run) -> list[Unit]:
+def plan(run: Run) -> Plan:
     """One unit per tar: a slice of the sorted list of training faces, then of the held-out ones."""
     config: ShardFaces = run.section("shard")
+    listing = _listing(run)
     units: list[Unit] = []
-    for kind, faces in split(run).items():
-        for number, start in enumerate(range(0, len(faces), config.shard_images)):
-            part = faces[start : start + config.shard_images]
-            listed = [[face.path, face.bytes] for face in part]
-            units.append(
-                {
-                    "tar": f"{kind}-{number:05d}.tar",
-                    "start": start,
-                    "stop": start + len(part),
-                    "faces": digest(listed),
-                }
-            )
-    return units
+    files: dict[str, bytes] = {}
+    faces = _split(run, listing)
+    for kind, own in faces.items():
+        for number, (start, stop) in enumerate(_slices(own, images=config.shard_images, size=config.shard_bytes)):
+            tar = f"{kind}-{number:05d}.tar"
+            files[_list_of(tar)] = data = list_bytes(own[start:stop])
+            units.append({"tar": tar, "start": start, "stop": stop, "faces": hashlib.sha256(data).hexdigest()})
+    files[SKIPPED] = skips_bytes(listing.skipped)
+    files[SOURCE] = json.dumps(_figures(listing, faces), indent=1).encode() + b"\n"
+    return Plan(units=units, files=files)
 
 
-def split(run: Run) -> dict[str, list[Face]]:
-    """The listed faces, training and held-out identities apart; which people are held out follows from the seed.
+def _listing(run: Run) -> Listing:
+    """Everything in the source, hashed and without duplicates if the config asks for it.
+
+    Raises:
+        DataError: there is no such source, or no face in it.
+    """
+    config: ShardFaces = run.section("shard")
+    path = run.path(config.faces)
+    if not path.exists():
+        raise DataError(f"shard.faces: got {path}, no such file or folder; give identity folders of images")
+    listing = open_source(path).listing()
+    if config.hash == "none":
+        return listing
+    faces, skipped = with_hashes(path, listing.faces), list(listing.skipped)
+    if config.duplicates == "first":
+        faces, equal = first_of_equals(faces)
+        skipped += equal
+    return Listing(faces=tuple(faces), skipped=tuple(skipped), without_faces=listing.without_faces)
+
+
+def _split(run: Run, listing: Listing) -> dict[str, list[Face]]:
+    """Faces of training and of held-out identities; which people are held out follows from the seed.
 
     Raises:
         DataError: nobody would be left to train on.
     """
     config: ShardFaces = run.section("shard")
-    faces = listing(run).faces
-    people = sorted({face.identity for face in faces})
+    people = sorted({face.identity for face in listing.faces})
     if config.held_out_identities >= len(people):
         raise DataError(
             f"shard.held_out_identities: got {config.held_out_identities} of {len(people)} identities in "
             f"{config.faces}, allowed: fewer; lower it or give more faces"
         )
-    chosen = random.Random(derive(run.seed, "held-out")).sample(people, config.held_out_identities)
-    held_out = set(chosen)
+    held_out = set(random.Random(derive(run.seed, "held-out")).sample(people, config.held_out_identities))
+    training = [face for face in listing.faces if face.identity not in held_out]
+    kept_back = _kept_back(run, training)
     return {
-        REAL: [face for face in faces if face.identity not in held_out],
-        HELD_OUT: [face for face in faces if face.identity in held_out],
+        REAL: [face for face in training if face.path not in kept_back],
+        HELD_OUT: [face for face in listing.faces if face.identity in held_out],
+        KEPT_BACK: [face for face in training if face.path in kept_back],
     }
 
 
-def listing(run: Run) -> Listing:
-    """Everything in the source folder.
+def _kept_back(run: Run, training: Sequence[Face]) -> set[str]:
+    """Paths of the photos that are not trained on although their people are; which ones follows from the seed."""
+    photos: dict[str, list[str]] = {}
+    for face in training:
+        photos.setdefault(face.identity, []).append(face.path)
+    chosen: set[str] = set()
+    for number, identity in enumerate(sorted(photos)):
+        count = int(run.section("shard").kept_back_fraction * len(photos[identity]))
+        chosen.update(random.Random(derive(run.seed, "kept-back", number)).sample(photos[identity], count))
+    return chosen
 
-    Raises:
-        DataError: there is no such folder, or no face in it.
-    """
-    root = run.path(run.section("shard").faces)
-    if not root.is_dir():
-        raise DataError(f"shard.faces: got {root}, no such folder; give a folder of identity folders of images")
-    return list_faces(root)
+
+def _slices(faces: Sequence[Face], *, images: int, size: int) -> Iterator[tuple[int, int]]:
+    """Consecutive ranges of at most so many images and bytes, of one image at least."""
+    start, total = 0, 0
+    for position, face in enumerate(faces):
+        if position > start and (position - start == images or total + face.bytes > size):
+            yield start, position
+            start, total = position, 0
+        total += face.bytes
+    if start < len(faces):
+        yield start, len(faces)
+
+
+def _list_of(tar: str) -> str:
+    return f"lists/{tar.removesuffix('.tar')}.tsv"
+
+
+def _figures(listing: Listing, faces: dict[str, list[Face]]) -> dict[str, Any]:
+    """What a source holds, for the summary."""
+    people = listing.images_per_identity
+    hashes = [face.sha256 for face in listing.faces if face.sha256]
+    return {
+        "skipped": listing.counts,
+        "identities": {kind: len({face.identity for face in own}) for kind, own in faces.items()},
+        "images": {kind: len(own) for kind, own in faces.items()},
+        "identities_without_faces": len(listing.without_faces),
+        "identities_with_one_image": sum(count == 1 for count in people.values()),
+        "equal_files_kept": len(hashes) - len(set(hashes)) if hashes else None,  # None: not looked for
+    }
 
 
 def run_rank(run: Run, rank: Rank) -> None:
     config: ShardFaces = run.section("shard")
-    root, faces = run.path(config.faces), split(run)
+    source = open_source(run.path(config.faces))
     for work in rank.remaining():
-        kind = work.unit["tar"].rpartition("-")[0]
-        part = faces[kind][work.unit["start"] : work.unit["stop"]]
-        _shard(root, part, work=work, config=config)
+        faces = read_list(rank.folder.output(_list_of(work.unit["tar"])), sha256=work.unit["faces"])
+        _shard(source, faces, work=work, config=config)
 
 
-def _shard(root: Path, faces: Sequence[Face], *, work: Work, config: ShardFaces) -> None:
-    """Write one tar: usable images with their records, and beside it a line for every image that is not in it."""
+def _shard(source: Source, faces: Sequence[Face], *, work: Work, config: ShardFaces) -> None:
+    """Write one tar and its index: usable images with their records; the marker tells of every other image."""
+    name, rules = work.unit["tar"], config.rules()
     counts: Counter[str] = Counter()
     rejected = []
-    with work.publishing(work.unit["tar"]) as file:
+    with work.publishing(name) as file:
         tar = TarWriter(file)
         for index, face in enumerate(faces, start=work.unit["start"]):
-            prepared = _prepared(root, face, config=config)
+            prepared = _prepared(source, face, rules=rules)
             counts[prepared.outcome] += 1
             work.progress()
             if prepared.jpeg is None:
@@ -117,32 +192,43 @@ def _shard(root: Path, faces: Sequence[Face], *, work: Work, config: ShardFaces)
             tar.add(f"{index:09d}", jpg=prepared.jpeg, record=record)
         if len(rejected) > config.max_bad_fraction * len(faces):
             raise DataError(
-                f"{work.unit['tar']}: {len(rejected)} of {len(faces)} images are not usable (first: {rejected[0]}), "
+                f"{name}: {len(rejected)} of {len(faces)} images are not usable (first: {rejected[0]}), "
                 f"allowed: a fraction of {config.max_bad_fraction}; mend them or raise shard.max_bad_fraction"
             )
         tar.close()
+    work.publish(index_path(Path(name)).name, tar.index())
     work.done(images=tar.samples, counts=dict(counts), figures={"rejected": rejected})
 
 
-def _prepared(root: Path, face: Face, *, config: ShardFaces) -> Prepared:
+def _prepared(source: Source, face: Face, *, rules: ImageRules) -> Prepared:
     try:
-        data = read_face(root, face)
+        data = read_checked(source, face)
     except FaceUnreadable as error:
         return Prepared(outcome=error.outcome, detail=error.detail)
-    return prepare(data, rules=config.rules())
+    return prepare(data, rules=rules)
 
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
-    """Count what was passed over while listing, so that the counts add up to everything in the folder."""
-    faces = split(run)
+    """Count what was passed over while listing, so that the counts add up to everything in the source; manifest."""
+    folder = run.stage_folder("shard")
+    figures = read_json(folder.output(SOURCE))
+    written = publish(folder.output(MANIFEST), manifest_bytes(_manifest(markers)), replace=True)
     return Finish(
-        counts=listing(run).skipped,
-        figures={
-            "identities": {kind: len({face.identity for face in part}) for kind, part in faces.items()},
-            "images": {kind: len(part) for kind, part in faces.items()},
-            "rejected": [line for marker in markers for line in marker.figures["rejected"]],
-        },
+        counts=figures.pop("skipped"),
+        outputs=(Output(name=MANIFEST, bytes=written.bytes, sha256=written.sha256),),
+        figures={**figures, "rejected": [line for marker in markers for line in marker.figures["rejected"]]},
     )
+
+
+def _manifest(markers: Sequence[Marker]) -> Manifest:
+    """The real set's files, marked private."""
+    shards = [
+        Shard(name=output.name, bytes=output.bytes, sha256=output.sha256, samples=marker.images)
+        for marker in markers
+        for output in marker.outputs
+        if output.name.endswith(".tar")
+    ]
+    return Manifest.of(shards, private=True)
 
 
 STAGE = Stage(

@@ -55,6 +55,17 @@ Unit = dict[str, Any]  # one piece of a stage's work, as JSON: what it is made f
 
 
 @dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The units of a stage whose work is too long to be spelled out in them, and files that do so.
+
+    A launch stores the files, named relative to the stage folder, for the ranks to read; units hold their hashes.
+    """
+
+    units: list[Unit]
+    files: dict[str, bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finish:
     """What a stage says once all its units are done."""
 
@@ -86,10 +97,11 @@ class Stage:
     title: str  # one line for people
     config: type[StageConfig]
     needs: Callable[[Run], tuple[str, ...]]  # names of the stages it reads
-    plan: Callable[[Run], list[Unit]]
+    plan: Callable[[Run], list[Unit] | Plan]
     run_rank: Callable[[Run, Rank], None]
     finish: Callable[[Run, Sequence[Marker]], Finish] = only_figures
     files: Callable[[Run], dict[str, str]] = lambda run: {}  # files from outside the run and their sha256
+    forecast: Callable[[Run], str | None] = lambda run: None  # said before it starts, e.g. how long it will take
     final_files: Callable[[Run], dict[str, str]] = lambda run: {}  # those that only `finish` reads
     after: tuple[str, ...] = ()  # stages it waits for where both run, but can do without
     distributed: bool = False  # one job of world_size ranks instead of an array
@@ -107,7 +119,9 @@ class Run:
         self.root = root  # project root: relative paths of the config start here
         self.folder = RunFolder(self.path(config.runs) / config.name)
         self.recorded = False  # plans and file hashes as the last launch wrote them down, for tools that only look
-        self._plans: dict[str, list[Unit]] = {}
+        self._hashes: dict[str, dict[str, str]] = {}
+        self.planned = False  # plans as the launch stored them, for ranks: the sources are listed once
+        self._plans: dict[str, Plan] = {}
 
     @property
     def seed(self) -> int:
@@ -134,11 +148,23 @@ class Run:
         return self.folder.stage(stage)
 
     def plan(self, stage: str) -> list[Unit]:
-        """The stage's units of work; planned once per process, the source folder is listed once."""
+        """The stage's units of work; planned once per process, the source is listed once."""
+        return self._plan(stage).units
+
+    def plan_files(self, stage: str) -> dict[str, bytes]:
+        """The files that spell out the units, if this process made the plan."""
+        return self._plan(stage).files
+
+    def _plan(self, stage: str) -> Plan:
         if stage not in self._plans:
-            written = read_json(self.stage_folder(stage).plan) if self.recorded else None
-            self._plans[stage] = written["units"] if isinstance(written, dict) else self.stages[stage].plan(self)
+            written = read_json(self.stage_folder(stage).plan) if self.recorded or self.planned else None
+            made = written["units"] if isinstance(written, dict) else self.stages[stage].plan(self)
+            self._plans[stage] = made if isinstance(made, Plan) else Plan(units=made, files={})
         return self._plans[stage]
+
+    def forget_plans(self) -> None:
+        """Read them anew: another launch may have replaced them."""
+        self._plans.clear()
 
     def fingerprint(self, stage: Stage, unit: Unit | None = None) -> dict[str, Any]:
         """Everything a unit's outputs depend on. Without a unit: everything the stage's summary depends on."""
@@ -157,11 +183,18 @@ class Run:
         }
 
     def _files(self, stage: Stage, *, final: bool = False) -> dict[str, str]:
-        summary = read_json(self.stage_folder(stage.name).summary) if self.recorded else None
+        hashed = stage.final_files if final else stage.files
+        if not self.recorded:
+            return hashed(self)
+        kind = "final_files" if final else "files"
+        summary = read_json(self.stage_folder(stage.name).summary)
         if isinstance(summary, dict):
-            recorded: dict[str, str] = summary["fingerprint"].get("final_files" if final else "files", {})
-            return recorded
-        return stage.final_files(self) if final else stage.files(self)
+            files: dict[str, str] = summary["fingerprint"].get(kind, {})
+            return files
+        key = f"{stage.name}/{kind}"
+        if key not in self._hashes:  # who looks again and again does not hash the weights again and again
+            self._hashes[key] = hashed(self)
+        return self._hashes[key]
 
     def outcome(self, stage: str) -> str:
         """A digest of all outputs of a finished stage, "" while it is not finished."""

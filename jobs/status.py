@@ -97,7 +97,7 @@ def unfinished_stage(
     run: Run, stage: Stage, units: Units, ranks: tuple[RankState, ...], *, waits: Sequence[str]
 ) -> StageStatus:
     """A stage of which something is left to do."""
-    if waits and not any(rank.evidence.beat or rank.state == "queued" for rank in ranks):
+    if waits and not any(rank.evidence.beat or rank.state not in {"stopped", "unknown"} for rank in ranks):
         ranks = ()  # Slurm took their jobs out of the queue before they began
     running: list[Beat] = [rank.evidence.beat for rank in ranks if rank.state == "running" and rank.evidence.beat]
     found: Counter[str] = Counter(rank.state for rank in ranks)
@@ -109,7 +109,7 @@ def unfinished_stage(
     return StageStatus(
         name=stage.name,
         state=state,
-        reason=_reason(ranks) or (f"needs {', '.join(waits)}" if waits and state != "stale" else units.left or ""),
+        reason=_reason(ranks) or _reason_by_units(state, units, waits=waits),
         units=units.total,
         units_done=units.done,
         images=so_far,
@@ -124,6 +124,12 @@ def _state_by_units(run: Run, stage: Stage, units: Units) -> StageState:
     if units.left is not None and units.left.startswith("stale"):
         return "stale"
     return "partial" if units.done or run.stage_folder(stage.name).summary.exists() else "not started"
+
+
+def _reason_by_units(state: StageState, units: Units, *, waits: Sequence[str]) -> str:
+    if state in {"running", "queued"}:
+        return ""
+    return f"needs {', '.join(waits)}" if waits and state != "stale" else units.left or ""
 
 
 def _reason(ranks: Sequence[RankState]) -> str:

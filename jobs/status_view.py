@@ -52,8 +52,8 @@ def watch_status(run: Run, console: Console, *, invocation: Invocation) -> int:
     told: dict[str, Any] = {}
     for status in looks:
         for stage in status.stages:
-            change = (stage.state, stage.units_done, Counter(rank.state for rank in stage.ranks))
-            if told.get(stage.name, ("not started", 0, Counter())) != change:
+            change = (stage.state, stage.units_done, Counter(rank.state for rank in stage.ranks), stage.restarts)
+            if told.get(stage.name, ("not started", 0, Counter(), Counter())) != change:
                 told[stage.name] = change
                 print(f"{time.strftime('%H:%M:%S')} {_line(stage)}", flush=True)
     _print(run, status, invocation=invocation, console=console)
@@ -121,7 +121,8 @@ def _restarts(ends: Counter[str]) -> str:
 def _line(stage: StageStatus) -> str:
     units, images, pace, left = _figures(stage)
     figures = f"{units} units, {images} images, {pace} images/s, {left}"
-    return f"{stage.name}: {stage.state}, {figures}" + (f"; {stage.reason}" if stage.reason else "")
+    words = [f"{stage.name}: {stage.state}, {figures}", _restarts(stage.restarts), stage.reason]
+    return "; ".join(filter(None, words))
 
 
 def _lines(run: Run, status: RunStatus, *, invocation: Invocation, width: int) -> list[str]:

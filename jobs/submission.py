@@ -12,7 +12,7 @@ from typing import Any
 
 from jobs.stage import Run, Stage
 from slurm.errors import RunError
-from slurm.files import publish_json, sweep
+from slurm.files import publish, publish_json, sweep
 from slurm.snapshot import code_digest, snapshot
 from slurm.submit import (
     MAX_ARRAY_SIZE,
@@ -116,6 +116,8 @@ def write_plan(run: Run, stage: Stage, *, undone: Sequence[int]) -> None:
     folder = run.stage_folder(stage.name)
     for path in (*folder.beats.glob("*.json"), folder.superseded_for, folder.submission):
         path.unlink(missing_ok=True)
+    for name, data in run.plan_files(stage.name).items():
+        publish(folder.output(name), data, replace=True)
     plan = {"stage": stage.name, "units": run.plan(stage.name), "undone": list(undone)}
     publish_json(folder.plan, plan, replace=True)
 

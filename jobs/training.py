@@ -16,16 +16,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import safetensors.torch
 import submitit
 import torch
 import torch.distributed as dist
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from cemiface.errors import ModelError
-from jobs.device import Precision, autocast
+from jobs.device import Precision, autocast, rank_device
 from slurm.beats import this_worker
 from slurm.checkpoints import Checkpoints
 from slurm.files import publish, publish_json, read_json
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 MEETING = timedelta(minutes=10)  # from the start of the first rank to the start of the last
-STATE, CLOCK = "state.safetensors", "clock.json"
+STATE, SPLIT, CLOCK = "state.safetensors", "split.safetensors", "clock.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,19 @@ def join(rank: Rank) -> World:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=rank.index, world_size=size)
     return World(rank=rank.index, size=size, device=device)
+
+
+def join_alone(rank: Rank) -> World:
+    """A world of one: a rank of an array whose unit is a training of its own."""
+    device = rank_device(rank)
+    os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": str(device.index or 0)}
+    os.environ.setdefault("DS_ACCELERATOR", device.type)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():  # by the unit before
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    return World(rank=0, size=1, device=device)
 
 
 def meet(rank: Rank, *, address: str) -> dist.TCPStore:
@@ -155,6 +169,16 @@ def start_engine(
     return engine
 
 
+class Split(Protocol):
+    """Something every rank holds a part of, and a checkpoint the whole, so that it resumes on any number of ranks."""
+
+    def gathered(self) -> dict[str, Tensor]:
+        """The whole state on rank 0, empty elsewhere; all ranks call it."""
+
+    def restore(self, whole: Mapping[str, Any]) -> None:
+        """Take this rank's part of a whole state, whose tensors are read as far as they are sliced."""
+
+
 class TrainingState:
     """Modules and optimizer of one training, and the checkpoints that keep them whole."""
 
@@ -165,13 +189,19 @@ class TrainingState:
         modules: Mapping[str, nn.Module],
         optimizer: torch.optim.Optimizer,
         world: World,
+        split: Split | None = None,
     ) -> None:
         self.checkpoints, self.modules, self.optimizer, self.world = checkpoints, modules, optimizer, world
+        self.split = split
         self.earlier_seconds = 0.0  # of training in the attempts this one goes on from
         self._started = time.monotonic()
 
     def save(self, images: int) -> None:
-        """Commit everything as one whole checkpoint after `images` images; rank 0 writes, the others hold the same."""
+        """Commit everything as one whole checkpoint after `images` images; rank 0 writes, the others hold the same.
+
+        With a split part all ranks must call it: theirs is gathered.
+        """
+        split = self.split.gathered() if self.split is not None else None
         if self.world.rank != 0:
             return
         tensors: dict[str, Tensor] = {}
@@ -182,6 +212,8 @@ class TrainingState:
         whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         seconds = {"seconds": self.earlier_seconds + time.monotonic() - self._started}
         files = {STATE: safetensors.torch.save(whole), CLOCK: json.dumps(seconds).encode()}
+        if split is not None:
+            files[SPLIT] = safetensors.torch.save(split)
         self.checkpoints.save(images, files=files)
 
     def restore(self, *, at_most: int | None = None) -> int:
@@ -199,6 +231,9 @@ class TrainingState:
         tensors = safetensors.torch.load(checkpoint.read(STATE))
         for prefix, module in self.modules.items():
             module.load_state_dict(_under(tensors, prefix))
+        if self.split is not None:
+            with safe_open(checkpoint.folder / SPLIT, framework="pt") as file:
+                self.split.restore({name: file.get_slice(name) for name in file.keys()})  # noqa: SIM118
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _under(tensors, "optimizer").items():
             number, _, field = name.partition(".")

@@ -85,7 +85,8 @@ def _explain_rank(run: Run, stage: StageStatus, rank: RankState, *, invocation: 
         yield f"log: {folder.log(rank.rank)}"
         yield from (f"  | {line}" for line in own)
     for path in scheduler_logs(folder, rank.rank) if rank.state in {"failed", "lost"} else ():
-        news = [line for line in tail(path, lines=LINES) if line not in own and line and "submitit INFO" not in line]
+        caught = [line for line in tail(path, lines=LINES) if line.strip() and not line.startswith("submitit ")]
+        news = [line for line in caught if line not in own]
         if news:
             yield f"what the scheduler caught: {path}"
             yield from (f"  | {line}" for line in news)
@@ -104,8 +105,8 @@ def _whereabouts(rank: RankState) -> Iterator[str]:
         yield f"  heard: {', '.join(said)}"
     if task is not None:
         told = f" ({task.reason})" if task.reason else ""
-        ended = f"exit {task.exit}, signal {task.signal}"
-        yield f"  Slurm: job {task.name} is {task.state}{told}, {ended}, node {task.node or 'none yet'}"
+        ended = "" if task.pending or task.running else f", exit {task.exit}, signal {task.signal}"
+        yield f"  Slurm: job {task.name} is {task.state}{told}{ended}, node {task.node or 'none yet'}"
     elif rank.evidence.submitted:
         yield f"  Slurm: {rank.evidence.silence or 'does not know its job any more'}"
 

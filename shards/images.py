@@ -40,7 +40,9 @@ class Outcome(StrEnum):
     CHANGED = "changed"  # between listing and reading
     SYMLINK = "symlink"
     NOT_REGULAR = "not_regular"  # folder, fifo, socket, device
-    IGNORED = "ignored"  # hidden files and litter of operating systems
+    IGNORED = "ignored"  # hidden files, litter of operating systems, what belongs to nobody
+    DUPLICATE = "duplicate"  # the same bytes came before, and only the first of equal files was asked for
+    NO_IDENTITY = "no_identity"  # nothing says whose face it is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +95,11 @@ MAX_ASPECT = 3.0  # a center crop of anything longer loses two thirds of the pic
 MAX_ENLARGEMENT = 4  # beyond it the resized face would be invented, not seen
 BLANK_RANGE = 8  # gray levels between darkest and brightest pixel of each color; JPEG noise stays below
 
+# Segments that say nothing but how to decode: JFIF, Adobe, tables, frame, restarts, comment. Not among them is APP1
+# with EXIF or XMP, which may hold an orientation, and APP2, which may say that a second picture follows.
+_PLAIN_SEGMENTS = {0xE0, 0xEE, 0xDB, 0xC4, 0xC0, 0xC1, 0xC2, 0xDD, 0xFE}
+_START_OF_SCAN = 0xDA
+
 # Every damaged file ends in an outcome; Pillow's remarks on the way would only fill the logs.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -127,6 +134,8 @@ def prepare(data: bytes, *, rules: ImageRules) -> Prepared:
     nothing. Everything else usable is converted: turned upright by EXIF, metadata dropped, 16-bit gray scaled,
     transparency put on black, resized as `rules` say, written as JPEG 4:4:4.
     """
+    if _is_fine(data, size=rules.size):
+        return Prepared(outcome=Outcome.KEPT, jpeg=data)
     try:
         header = _open(data, rules=rules)
         image, turn = _decode(data, header), _orientation(header)
@@ -146,13 +155,13 @@ def prepare(data: bytes, *, rules: ImageRules) -> Prepared:
         return Prepared(outcome=refused.outcome, detail=refused.detail)
 
 
-def decode_rgb(jpeg: bytes) -> np.ndarray:
-    """Decode a JPEG to (H, W, 3) uint8; releases the GIL.
+def decode_rgb(jpeg: bytes, *, out: np.ndarray | None = None) -> np.ndarray:
+    """Decode a JPEG to (H, W, 3) uint8, into `out` if it is given; releases the GIL.
 
     Raises:
-        ValueError: damaged data, also where libjpeg only warns and fills with gray.
+        ValueError: damaged data, also where libjpeg only warns and fills with gray; or `out` is too small.
     """
-    return simplejpeg.decode_jpeg(jpeg, colorspace="RGB", strict=True)
+    return simplejpeg.decode_jpeg(jpeg, colorspace="RGB", strict=True, buffer=out)
 
 
 def encode_jpeg(rgb: np.ndarray, *, quality: int) -> bytes:
@@ -176,6 +185,38 @@ def perceptual_hash(rgb: np.ndarray) -> int:
     thumbnail = Image.fromarray(rgb).convert("L").resize((17, 16), Image.Resampling.BOX)
     cells = np.asarray(thumbnail, dtype=np.int16)
     return int.from_bytes(np.packbits(cells[:, :-1] < cells[:, 1:]).tobytes(), "big")
+
+
+def _is_fine(data: bytes, *, size: int) -> bool:
+    """Whether this is the usual case: a whole JPEG of that size, RGB, not blank, nothing in it that could turn it.
+
+    Three times as fast as the long way, which decides whenever this says no. Decoding at an eighth of the size runs
+    through every bit of the compressed data and finds what a full decode finds, as damage shows in the entropy code;
+    what it saves is the arithmetic behind it, which cannot fail.
+    """
+    if not data.startswith(b"\xff\xd8\xff") or not _has_plain_header(data):
+        return False
+    try:
+        if simplejpeg.decode_jpeg_header(data)[:3] not in ((size, size, "YCbCr"), (size, size, "RGB")):
+            return False
+        small = simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True, min_height=1, min_width=1)
+    except ValueError:
+        return False
+    greens = small.tobytes()[1::24]  # of every eighth pixel
+    return max(greens) - min(greens) > 2 * BLANK_RANGE
+
+
+def _has_plain_header(data: bytes) -> bool:
+    """Whether only segments of `_PLAIN_SEGMENTS` come before a JPEG's picture."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        kind = data[at + 1]
+        if kind == _START_OF_SCAN:
+            return True
+        if kind not in _PLAIN_SEGMENTS:
+            return False
+        at += 2 + (data[at + 2] << 8 | data[at + 3])
+    return False
 
 
 def _open(data: bytes, *, rules: ImageRules) -> Image.Image:

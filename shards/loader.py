@@ -15,6 +15,7 @@ import numpy as np
 
 from shards.errors import DataError
 from shards.shard_set import ShardSet
+from shards.subset import Subset
 
 ORDER, FLIP = 1, 2  # purposes of randomness
 
@@ -45,7 +46,7 @@ def image_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
 
 
 def batches(
-    shards: ShardSet,
+    shards: ShardSet | Subset,
     *,
     batch: int,
     seed: int,
@@ -91,7 +92,9 @@ def _stream(plan: _Plan, *, start: int, threads: int) -> Generator[Batch, None, 
 class _Plan:
     """Which images one rank takes at a position; keeps the order of the current epoch at hand."""
 
-    def __init__(self, shards: ShardSet, batch: int, seed: int, rank: int, world_size: int, flip: bool) -> None:
+    def __init__(
+        self, shards: ShardSet | Subset, batch: int, seed: int, rank: int, world_size: int, flip: bool
+    ) -> None:
         self.shards, self.batch, self.seed, self.flip = shards, batch, seed, flip
         self._share = batch // world_size
         self._offset = rank * self._share
@@ -114,15 +117,26 @@ class _Plan:
         return indices, _words(first, self._share, seed=self.seed, stream=0, purpose=FLIP) >> np.uint64(63) == 1
 
 
-def _decoded(shards: ShardSet, position: int, indices: np.ndarray, flips: np.ndarray) -> Batch:
-    images: list[np.ndarray] = []
-    for index, flip in zip(indices, flips, strict=True):
-        rgb = shards.rgb(int(index))
-        if images and rgb.shape != images[0].shape:
-            key, first = shards.keys[index], shards.keys[indices[0]]
-            raise DataError(f"{key} is {rgb.shape[:2]}, {first} is {images[0].shape[:2]}; one size is needed")
-        images.append(rgb[:, ::-1] if flip else rgb)
-    return Batch(position=position, indices=indices, flips=flips, images=np.stack(images))
+def _decoded(shards: ShardSet | Subset, position: int, indices: np.ndarray, flips: np.ndarray) -> Batch:
+    first = shards.rgb(int(indices[0]))
+    images = np.empty((len(indices), *first.shape), np.uint8)
+    images[0] = first
+    for row in range(1, len(indices)):
+        _decode_into(images, row, shards, index=int(indices[row]), first=int(indices[0]))
+    for mirrored in np.flatnonzero(flips):
+        images[mirrored] = images[mirrored, :, ::-1]
+    return Batch(position=position, indices=indices, flips=flips, images=images)
+
+
+def _decode_into(images: np.ndarray, row: int, shards: ShardSet | Subset, *, index: int, first: int) -> None:
+    """Decode where the image belongs: a batch is copied nowhere."""
+    try:
+        shape = shards.rgb(index, out=images[row]).shape
+    except DataError:
+        shape = shards.rgb(index).shape  # raises again, unless it only was too large
+    if shape != images.shape[1:]:
+        key, other = shards.keys[index], shards.keys[first]
+        raise DataError(f"{key} is {shape[:2]}, {other} is {images.shape[1:3]}; one size is needed")
 
 
 def _words(first: int, count: int, *, seed: int, stream: int, purpose: int) -> np.ndarray:

@@ -1,180 +1,134 @@
-"""Real faces in a folder tree `root/<identity>/<image>`: list them, read them.
-
-Names are bytes on disk and may be anything: not UTF-8, with newlines or bidirectional controls. Everywhere else they
-are `escaped`: printable text in which `%`, unprintable characters and undecodable bytes stand as %XX per byte.
-`unescaped` is the exact inverse, so two different names never become one.
-"""
+"""Open a source of real faces, whatever it is, and keep what was planned of it in lists that ranks read back."""
 
 from __future__ import annotations
 
-import errno
+import hashlib
 import os
-import stat
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from urllib.parse import unquote_to_bytes
 
+from shards.archive_source import ArchiveSource
 from shards.errors import DataError
+from shards.faces import Face, FaceUnreadable, Skip, Source
+from shards.folder_source import FolderSource
 from shards.images import Outcome
+from shards.recordio_source import RecordSource
 
-MAX_FILE_BYTES = 256 * 2**20  # of one image file; reading more would be an accident
-LITTER = {b"thumbs.db", b"desktop.ini", b"__macosx", b"__pycache__", b"@eadir"}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Face:
-    """One image file: escaped identity, escaped path relative to the root, size when listed."""
-
-    identity: str
-    path: str
-    bytes: int
+ALLOWED = "a folder of identity folders, a .zip, .tar or .rec file, or a folder that holds such files and nothing else"
+COLUMNS = ("identity", "path", "bytes", "place", "sha256")
+HEADER = "\t".join(COLUMNS) + "\n"
+HASHED_AT_ONCE = 1000  # files
 
 
-@dataclass(frozen=True, kw_only=True)
-class Listing:
-    """Faces in byte order of (identity, name), and what was passed over, counted by outcome.
+def open_source(path: Path) -> Source:
+    """The source at `path`: a folder tree, RecordIO, or archives.
 
-    `without_faces` are identities whose folder holds no image file at all.
-    """
-
-    faces: tuple[Face, ...]
-    skipped: dict[str, int]
-    without_faces: tuple[str, ...]
-
-    @property
-    def images_per_identity(self) -> Counter[str]:
-        return Counter(face.identity for face in self.faces)
-
-
-class FaceUnreadable(DataError):  # noqa: N818 -- the name is an outcome, not a failure of ours
-    """A listed face cannot be read as it was listed; `outcome` is where it ends."""
-
-    def __init__(self, outcome: Outcome, detail: str) -> None:
-        super().__init__(f"{outcome}: {detail}")
-        self.outcome, self.detail = outcome, detail
-
-
-def escaped(name: bytes) -> str:
-    """A file name as one printable line of text."""
-    text = name.decode("utf-8", "surrogateescape")
-    return "".join(c if c.isprintable() and c != "%" else _percent(c) for c in text)
-
-
-def unescaped(text: str) -> bytes:
-    """The file name that `escaped` was given."""
-    return unquote_to_bytes(text)
-
-
-def list_faces(root: Path) -> Listing:
-    """List regular files two levels below `root`; symbolic links are counted, never followed.
-
-    Files directly in `root` belong to nobody and are ignored, as are hidden files and the litter of operating
-    systems. Whether a file is an image is not decided here but by `prepare`.
+    A folder with one .rec file is RecordIO; one with .tar or .zip files and no folders is a set of archives.
 
     Raises:
-        DataError: `root` is no folder, holds no face, or nests folders deeper: images below them would be lost
-            without a word.
+        DataError: it is nothing of all that.
     """
-    skipped: Counter[str] = Counter()
-    faces: list[Face] = []
-    without_faces: list[str] = []
-    for entry in _entries(root):
-        outcome = _skipped(entry, wanted=stat.S_ISDIR)
-        if outcome is not None:
-            skipped[Outcome.IGNORED if outcome == Outcome.NOT_REGULAR else outcome] += 1
-            continue
-        try:
-            found = _faces_of(root, entry, skipped)
-        except PermissionError:
-            skipped[Outcome.UNREADABLE] += 1
-            continue
-        faces.extend(found)
-        if not found:
-            without_faces.append(escaped(entry.name))
-    if not faces:
-        raise DataError(f"{root}: no faces found ({_counts(skipped)}); expected ROOT/<identity>/<image>")
-    return Listing(faces=tuple(faces), skipped=dict(sorted(skipped.items())), without_faces=tuple(without_faces))
+    if path.is_dir():
+        return _open_folder(path)
+    if path.suffix in (".zip", ".tar") and path.is_file():
+        return ArchiveSource([path])
+    if path.suffix == ".rec" and path.is_file():
+        return RecordSource(path)
+    found = "a file of another kind" if path.exists() else "no such file or folder"
+    raise DataError(f"{path}: {found}; expected {ALLOWED}")
 
 
-def read_face(root: Path, face: Face) -> bytes:
-    """Read the file that was listed, and only that one.
+def with_hashes(path: Path, faces: Sequence[Face], *, threads: int = 8) -> list[Face]:
+    """The faces of the source at `path` with the sha256 of their content.
 
-    The identity folder and the file are opened without following links and without blocking on a fifo.
+    One that cannot be read keeps none: it ends in an outcome when its turn comes.
+    """
+
+    def hashed(first: int) -> list[Face]:
+        source = open_source(path)  # a source reads for one thread
+        return [_hashed(source, face) for face in faces[first : first + HASHED_AT_ONCE]]
+
+    with ThreadPoolExecutor(threads) as pool:
+        return [face for part in pool.map(hashed, range(0, len(faces), HASHED_AT_ONCE)) for face in part]
+
+
+def first_of_equals(faces: Iterable[Face]) -> tuple[list[Face], list[Skip]]:
+    """The faces without those whose content came before, and those."""
+    kept: dict[str, Face] = {}
+    others: list[Face] = []
+    skipped: list[Skip] = []
+    for face in faces:
+        first = kept.setdefault(face.sha256, face) if face.sha256 else face
+        if first is face:
+            others.append(face)
+        else:
+            skipped.append(Skip(path=face.path, outcome=Outcome.DUPLICATE, detail=f"equal to {first.path}"))
+    return others, skipped
+
+
+def read_checked(source: Source, face: Face) -> bytes:
+    """Read a face as it was planned.
 
     Raises:
-        FaceUnreadable: it vanished, changed its size or kind, or may not be read.
+        FaceUnreadable: it cannot be read, or is not what was listed.
     """
-    identity, name = (unescaped(part) for part in face.path.split("/"))
-    if face.bytes > MAX_FILE_BYTES:
-        raise FaceUnreadable(Outcome.TOO_LARGE, f"{face.path}: {face.bytes} bytes, allowed are {MAX_FILE_BYTES}")
-    try:
-        folder = os.open(os.path.join(os.fsencode(root), identity), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        try:
-            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-        finally:
-            os.close(folder)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise FaceUnreadable(Outcome.NOT_REGULAR, face.path)
-        with open(descriptor, "rb") as file:
-            data = file.read(face.bytes + 1)
-    except OSError as error:
-        raise FaceUnreadable(_outcome_of(error), f"{face.path}: {error.strerror}") from None
-    if len(data) != face.bytes:
-        raise FaceUnreadable(Outcome.CHANGED, f"{face.path}: size is not the listed {face.bytes} bytes")
+    data = source.read(face)
+    if face.sha256 and hashlib.sha256(data).hexdigest() != face.sha256:
+        raise FaceUnreadable(Outcome.CHANGED, f"{face.path}: its content is not what was listed")
     return data
 
 
-def _faces_of(root: Path, identity: os.DirEntry[bytes], skipped: Counter[str]) -> list[Face]:
-    label, faces = escaped(identity.name), []
-    for entry in _entries(Path(os.fsdecode(identity.path))):
-        outcome = _skipped(entry, wanted=stat.S_ISREG)
-        if outcome == Outcome.NOT_REGULAR and entry.is_dir(follow_symlinks=False):
-            raise DataError(
-                f"{root}: {label}/{escaped(entry.name)} is a folder inside an identity; "
-                "expected ROOT/<identity>/<image>, flatten it first"
-            )
-        if outcome is not None:
-            skipped[outcome] += 1
-            continue
-        size = entry.stat(follow_symlinks=False).st_size
-        faces.append(Face(identity=label, path=f"{label}/{escaped(entry.name)}", bytes=size))
-    return faces
+def list_bytes(faces: Iterable[Face]) -> bytes:
+    """A list of faces as tab-separated text; equal lists give equal bytes."""
+    lines = (f"{face.identity}\t{face.path}\t{face.bytes}\t{face.place}\t{face.sha256}\n" for face in faces)
+    return (HEADER + "".join(lines)).encode()
 
 
-def _entries(folder: Path) -> list[os.DirEntry[bytes]]:
-    """Entries in byte order: independent of locale and file system."""
+def read_list(path: Path, *, sha256: str) -> list[Face]:
+    """The faces of a list.
+
+    Raises:
+        DataError: it is not there, or not the list with this hash.
+    """
     try:
-        with os.scandir(os.fsencode(folder)) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
-    except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{folder}: not a folder; expected ROOT/<identity>/<image>") from None
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; run the same command again to make it anew") from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise DataError(f"{path}: is not the list that was planned; run the same command again to make it anew")
+    fields = (line.split("\t") for line in data.decode().split("\n")[1:-1])
+    return [
+        Face(identity=identity, path=name, bytes=int(size), place=place, sha256=digest)
+        for identity, name, size, place, digest in fields
+    ]
 
 
-def _skipped(entry: os.DirEntry[bytes], *, wanted: Callable[[int], bool]) -> Outcome | None:
-    if entry.name.startswith(b".") or entry.name.lower() in LITTER:
-        return Outcome.IGNORED
-    mode = entry.stat(follow_symlinks=False).st_mode
-    if stat.S_ISLNK(mode):
-        return Outcome.SYMLINK
-    return None if wanted(mode) else Outcome.NOT_REGULAR
+def skips_bytes(skipped: Iterable[Skip]) -> bytes:
+    """What was passed over, and why, as tab-separated text."""
+    return ("path\toutcome\tdetail\n" + "".join(f"{s.path}\t{s.outcome}\t{s.detail}\n" for s in skipped)).encode()
 
 
-def _outcome_of(error: OSError) -> Outcome:
-    if error.errno == errno.ELOOP:
-        return Outcome.SYMLINK
-    if error.errno == errno.ENXIO:  # a socket
-        return Outcome.NOT_REGULAR
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return Outcome.CHANGED
-    return Outcome.UNREADABLE
+def _open_folder(path: Path) -> Source:
+    try:
+        with os.scandir(path) as entries:
+            found = sorted(entries, key=lambda entry: os.fsencode(entry.name))
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    folders = [entry for entry in found if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")]
+    files = [Path(entry.path) for entry in found if entry.is_file(follow_symlinks=False)]
+    recordio = [file for file in files if file.suffix == ".rec"]
+    archives = [file for file in files if file.suffix in (".tar", ".zip")]
+    if len(recordio) > 1:
+        raise DataError(f"{path}: holds {len(recordio)} .rec files; give the one to read")
+    if recordio:
+        return RecordSource(recordio[0])
+    return ArchiveSource(archives) if archives and not folders else FolderSource(path)
 
 
-def _percent(character: str) -> str:
-    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogateescape"))
-
-
-def _counts(skipped: Counter[str]) -> str:
-    return ", ".join(f"{count} {outcome}" for outcome, count in sorted(skipped.items())) or "the folder is empty"
+def _hashed(source: Source, face: Face) -> Face:
+    try:
+        return replace(face, sha256=hashlib.sha256(source.read(face)).hexdigest())
+    except FaceUnreadable:
+        return face

@@ -10,18 +10,22 @@ from typing import Any, NoReturn
 from shards.errors import DataError
 
 
+def _encoder(*, indent: int | None = None) -> json.JSONEncoder:
+    separators = (",", ":") if indent is None else (",", ": ")
+    return json.JSONEncoder(sort_keys=True, separators=separators, indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+_COMPACT = _encoder()  # made once: records are written by the million
+
+
 def dumps(record: Mapping[str, Any], *, indent: int | None = None) -> bytes:
     """UTF-8 bytes with sorted keys, hence the same bytes for equal records.
 
     Raises:
         DataError: NaN, infinity or a lone surrogate, which strict parsers refuse.
     """
-    separators = (",", ":") if indent is None else (",", ": ")
     try:
-        text = json.dumps(
-            record, sort_keys=True, separators=separators, indent=indent, ensure_ascii=False, allow_nan=False
-        )
-        return text.encode("utf-8")
+        return (_COMPACT if indent is None else _encoder(indent=indent)).encode(record).encode("utf-8")
     except ValueError as error:  # includes UnicodeEncodeError
         raise DataError(f"the record cannot be written as strict JSON: {error}") from None
 

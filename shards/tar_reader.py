@@ -97,6 +97,13 @@ class OpenTar:
     def record(self, span: Span) -> dict[str, Any]:
         return strict_json.loads(self.read(span.json_at, span.json_bytes), where=f"{self.path}: {span.key}")
 
+    def check_sample(self, span: Span) -> None:
+        """Refuse a tar that does not hold that sample at that place."""
+        for kind, at, size in (("jpg", span.jpg_at, span.jpg_bytes), ("json", span.json_at, span.json_bytes)):
+            header = self.read(at - ustar.BLOCK, ustar.BLOCK)
+            if header != ustar.header(f"{span.key}.{kind}", size):
+                raise DataError(f"{self.path}: {span.key}.{kind} is not where the index has it; remove the index")
+
     def scan(self, *, samples: int | None = None) -> Iterator[Span]:
         """Yield where each sample lies, checking every header and, at the end, the end marker and the count."""
         self._check_start()

@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from slurm.errors import RunError
+from slurm.errors import DiskError, RunError
 
+BUFFER = 2**20  # bytes written at once
 NO_LINKS = {errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS}  # of file systems without hard links
 
 
@@ -60,6 +61,19 @@ class Part:
         with _disk_of(self._path):
             os.fsync(self._file.fileno())
 
+    def link(self, path: Path) -> None:
+        """Give what was written so far a second name, which outlives this part; an older file there is replaced."""
+        self.sync()
+        with _disk_of(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            try:
+                os.link(self._file.name, path)
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                shutil.copyfile(self._file.name, path)
+
     def output(self, name: str) -> Output:
         return Output(name=name, bytes=self._bytes, sha256=self._hash.hexdigest())
 
@@ -78,7 +92,7 @@ def publishing(path: Path, *, replace: bool = False) -> Iterator[Part]:
     try:
         with _disk_of(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = open(temporary, "xb")  # noqa: SIM115 (closed below, its errors being the disk's)
+            file = open(temporary, "xb", buffering=BUFFER)  # noqa: SIM115 (closed below, its errors being the disk's)
         try:
             part = Part(file, path=path)
             yield part
@@ -100,7 +114,7 @@ def _disk_of(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(f"{path}: could not be written: {error.strerror or error}; free space and run again") from error
+        raise DiskError(f"{path}: could not be written: {error.strerror or error}; free space and run again") from error
 
 
 def part_path(path: Path) -> Path:
@@ -157,10 +171,17 @@ def digest(value: Any) -> str:
 
 def read_json(path: Path) -> Any:
     """The JSON value in `path`; None where there is no such file or it is not JSON (a foreign or damaged file)."""
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
+    for _ in range(2):
+        try:
+            return json.loads(path.read_bytes())
+        except OSError as error:
+            if (
+                error.errno != errno.ESTALE
+            ):  # of a network file system: another node replaced it, opened anew it is fresh
+                return None
+        except ValueError:
+            return None
+    return None
 
 
 def sync_folder(folder: Path) -> None:
@@ -201,3 +222,14 @@ def is_alive(pid: int) -> bool:
     except OSError:
         return False
     return state not in {"Z", "X"}
+
+
+def started_at(pid: int) -> float | None:
+    """When process `pid` of this host began, in seconds since the epoch to about a second; None if it is gone."""
+    try:
+        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        lines = Path("/proc/stat").read_text().splitlines()
+    except OSError:
+        return None
+    boot = next(int(line.split()[1]) for line in lines if line.startswith("btime "))
+    return boot + ticks / os.sysconf("SC_CLK_TCK")

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cemiface.augment import DRAWS, augment, crop, erase, recolor
+from cemiface.augment import DRAWS, augment, crop, erase_, recolor
 from cemiface.config import AugmentConfig
 
 CONFIG = AugmentConfig()
@@ -130,7 +130,7 @@ def test_a_turn_of_a_third_sends_red_towards_green_or_blue():
 def test_an_erased_rectangle_has_its_area_and_is_gray(draw):
     x = torch.ones(500, 3, 100, 100)
     uniform = torch.rand(500, 5, generator=draw)
-    out = erase(x, uniform, config=AugmentConfig(erase_probability=1, erase_area=(0.02, 0.1)))
+    out = erase_(x, uniform, config=AugmentConfig(erase_probability=1, erase_area=(0.02, 0.1)))
     assert set(out.unique().tolist()) == {0, 1}
     area = (out[:, 0] == 0).float().mean((1, 2))
     wanted = 0.02 + 0.08 * uniform[:, 1]

@@ -1,10 +1,11 @@
+# ruff: noqa: N802
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
 from cemiface.errors import ModelError
-from cemiface.verification import pair_similarity, roc, tar_at_far, ten_fold_accuracy
+from cemiface.verification import check_embeddings, pair_similarity, roc, tar_at_far, ten_fold_accuracy
 
 
 def pairs(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -40,6 +41,28 @@ def test_accuracy_equals_a_loop_over_folds_and_thresholds(n, folds):
     assert found.per_fold == pytest.approx(expected)
     assert found.mean == pytest.approx(np.mean(expected))
     assert found.std == pytest.approx(np.std(expected))
+
+
+def test_fold_accuracies_from_embeddings_equal_the_written_out_protocol_to_the_last_bit():
+    """Unit vectors and squared distances there, cosines in blocks here."""
+    draw = np.random.default_rng(0)
+    same = np.arange(1210) % 121 < 60
+    a = draw.normal(size=(1210, 64)).astype(np.float32)
+    b = (np.where(same[:, None], a, a[::-1]) + 1.5 * draw.normal(size=a.shape)).astype(np.float32)
+    unit_a, unit_b = (x.astype(np.float64) / np.linalg.norm(x.astype(np.float64), axis=1)[:, None] for x in (a, b))
+    distance = np.square(unit_a - unit_b).sum(1)
+    similarity = pair_similarity(a, b)
+    assert ten_fold_accuracy(similarity, same).per_fold == tuple(naive_accuracy(1 - distance / 2, same, 10))
+    np.testing.assert_allclose(similarity, (unit_a * unit_b).sum(1), atol=1e-12)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_B43_embeddings_without_a_direction_are_refused_with_their_name(value):
+    features = np.ones((5, 3), np.float32)
+    check_embeddings(features, names=list("abcde"))
+    features[3] = features[4] = value
+    with pytest.raises(ModelError, match=r"row 3 \(d\) has norm .*, and 1 more like it"):
+        check_embeddings(features, names=list("abcde"))
 
 
 def test_a_distance_equal_to_the_threshold_is_not_accepted():

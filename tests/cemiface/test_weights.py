@@ -14,7 +14,7 @@ from torch import nn
 
 from cemiface.config import RecognitionConfig
 from cemiface.errors import ModelError
-from cemiface.recognition import build_recognition, load_recognition, recognition_bytes
+from cemiface.recognition import Embedder, build_recognition, load_recognition, recognition_bytes
 from cemiface.weights import read_weights, weights_bytes
 
 CONFIG = RecognitionConfig(net="ir_tiny", image_size=32, embedding=16)
@@ -123,7 +123,7 @@ def test_B44_data_parallel_prefixes_and_wrappers_are_understood(tmp_path, net, w
     path = tmp_path / "net.pth"
     torch.save(state if wrapper is None else {wrapper: state, "epoch": 3}, path)
     x = torch.rand(2, 3, 32, 32, generator=draw)
-    assert torch.equal(load_recognition(path, config=CONFIG)(x), net(x))
+    assert torch.equal(load_recognition(path, config=CONFIG)(x), Embedder(net, CONFIG)(x))
 
 
 def test_B44_half_precision_weights_are_loaded_as_float32(tmp_path, net):
@@ -164,10 +164,12 @@ def test_B45_weights_that_need_code_are_refused_and_never_run(tmp_path, net, pro
     assert not (tmp_path / "exploded").exists()
 
 
-def test_weights_that_do_not_name_their_net_are_refused(tmp_path, net):
+def test_weights_that_do_not_name_their_net_are_refused(tmp_path):
     path = tmp_path / "net.pt"
-    torch.save(net.state_dict(), path)
-    assert "does not say which net it is; give net, embedding and image_size" in refusal(path, None)
+    torch.save(nn.Linear(3, 2).state_dict(), path)
+    message = refusal(path, None)
+    assert "does not say which net it is, and its names are neither insightface's nor AdaFace's: weight" in message
+    assert "give net, embedding and image_size" in message
 
 
 @pytest.mark.parametrize("config", ["{", '{"net": "ir34"}', '{"dim": 0}', "[]"])

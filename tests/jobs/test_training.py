@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from jobs.training import Metrics, TrainingState, World
@@ -74,3 +77,31 @@ def test_F33_a_state_whose_only_checkpoint_is_damaged_is_not_begun_afresh(tmp_pa
     (tmp_path / "step-000000000008" / "state.safetensors").write_bytes(b"")
     with pytest.raises(RunError, match=r"no whole checkpoint is left \(step-000000000008: state.safetensors"):
         state.restore()
+
+
+def _restored(rank: int, folders: list[Path], meeting: str, told: multiprocessing.Queue[tuple[int, int]]) -> None:
+    """One of two ranks, each with its own view of the checkpoints."""
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    state = _state(folders[rank], seed=rank)
+    state.world = World(rank=rank, size=2, device=torch.device("cpu"))
+    told.put((rank, state.restore()))
+    dist.destroy_process_group()
+
+
+def test_F36_ranks_that_see_different_newest_checkpoints_take_the_one_of_rank_0(tmp_path: Path) -> None:
+    folders = [tmp_path / "seen-by-0", tmp_path / "seen-by-1"]
+    state = _state(folders[0], seed=1)
+    state.save(8)
+    shutil.copytree(folders[0], folders[1])
+    _step(state)
+    state.checkpoints.folder = folders[1]
+    state.save(16)  # rank 0 looked before it was there
+    processes = multiprocessing.get_context("forkserver")
+    told = processes.Queue()
+    ranks = [processes.Process(target=_restored, args=(rank, folders, str(tmp_path / "m"), told)) for rank in (0, 1)]
+    for rank in ranks:
+        rank.start()
+    assert sorted(told.get(timeout=120) for _ in ranks) == [(0, 8), (1, 8)]
+    for rank in ranks:
+        rank.join(timeout=60)
+        assert rank.exitcode == 0

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
+import subprocess
 import threading
 from collections.abc import Generator
 from pathlib import Path
@@ -164,3 +167,26 @@ def test_an_error_stops_the_threads_too(tmp_path: Path):
     with pytest.raises(DataError, match=r"x\.tar"):
         list(stream)
     assert not decoding()
+
+
+def _children() -> set[str]:
+    """Processes whose parent is this one."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it is gone
+            state, parent, *_ = path.read_text().rpartition(")")[2].split()
+            if parent == str(os.getpid()) and state != "Z":
+                found.add(path.parent.name)
+    return found
+
+
+def test_F16_decoding_starts_no_process_that_a_signal_could_reach(shards: ShardSet) -> None:
+    before = _children()
+    with subprocess.Popen(["sleep", "600"]) as seen:
+        assert _children() == before | {str(seen.pid)}
+        stream = batches(shards, batch=4, seed=1, start=0)
+        next(stream)
+        during = _children()
+        stream.close()
+        seen.kill()
+    assert during == before | {str(seen.pid)}

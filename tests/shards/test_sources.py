@@ -1,251 +1,98 @@
-"""Listing and reading a folder of faces: odd names, odd files, files that change."""
+"""What was planned of a source is stored, read back by whoever does the work, and held against what is there."""
 # ruff: noqa: N802
 
 from __future__ import annotations
 
-import json
-import os
-import socket
-import tempfile
-from collections.abc import Iterator
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from shards.errors import DataError
+from shards.faces import Face, FaceUnreadable, Skip
+from shards.folder_source import FolderSource
 from shards.images import Outcome
-from shards.sources import Face, FaceUnreadable, escaped, list_faces, read_face, unescaped
+from shards.sources import (
+    first_of_equals,
+    list_bytes,
+    open_source,
+    read_checked,
+    read_list,
+    skips_bytes,
+    with_hashes,
+)
 
-NAMES = [
-    "caf\u00e9".encode(),  # NFC
-    "cafe\u0301".encode(),  # NFD: another name to the file system
-    "\U0001f600.jpg".encode(),
-    "\u202egpj.evil".encode(),  # right-to-left override
-    "\u05e9\u05dc\u05d5\u05dd".encode(),
-    b"two\nlines.jpg",
-    b"tab\there",
-    b"-rf",
-    b"100%",
-    b"%41",
-    b"with space.jpg",
-    b"back\\slash",
-    b'quo"te',
-    b"latin-\xe9\xff.jpg",
-    b"john.smith.01.jpg",
-    b"x" * 255,
-]
-
-
-def put(path: Path, data: bytes = b"data") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return path
+from .test_folder_source import NAMES, put
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    put(tmp_path / "b" / "1.jpg", b"one")
-    put(tmp_path / "a" / "2.jpg", b"three")
-    return tmp_path
+    for path, data in {"a/1": b"one", "a/2": b"two", "b/1": b"one", "b/2": b"three"}.items():
+        put(tmp_path / "faces" / path, data)
+    return tmp_path / "faces"
 
 
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that another user can reach, unlike those of pytest."""
-    with tempfile.TemporaryDirectory() as name:
-        os.chmod(name, 0o755)
-        yield Path(name)
+def test_a_list_comes_back_as_written_whatever_the_names(tmp_path):
+    root = tmp_path / "faces"
+    for name in NAMES:
+        put(Path(str(root), "x", *[name.decode("utf-8", "surrogateescape")]))
+    faces = with_hashes(root, FolderSource(root).listing().faces)
+    data = list_bytes(faces)
+    path = tmp_path / "list.tsv"
+    path.write_bytes(data)
+    assert read_list(path, sha256=hashlib.sha256(data).hexdigest()) == faces
+    assert data.count(b"\n") == len(NAMES) + 1
 
 
-def test_faces_are_listed_in_byte_order_with_their_sizes(root):
-    put(root / "B" / "x.jpg")
-    put(root / "a" / "10.jpg")
-    listing = list_faces(root)
-    assert [face.path for face in listing.faces] == ["B/x.jpg", "a/10.jpg", "a/2.jpg", "b/1.jpg"]
-    assert listing.faces[2] == Face(identity="a", path="a/2.jpg", bytes=5)
-    assert read_face(root, listing.faces[2]) == b"three"
-    assert listing.skipped == {}
+def test_a_list_that_is_not_the_planned_one_is_refused(tmp_path):
+    path = tmp_path / "list.tsv"
+    with pytest.raises(DataError, match=r"list\.tsv: No such file"):
+        read_list(path, sha256="0" * 64)
+    path.write_bytes(list_bytes([Face(identity="a", path="a/1", bytes=3)]))
+    with pytest.raises(DataError, match="is not the list that was planned"):
+        read_list(path, sha256="0" * 64)
 
 
-def test_B21_names_that_differ_in_case_only_stay_apart(root):
-    put(root / "a" / "A.jpg", b"upper")
-    put(root / "a" / "a.jpg", b"lower")
-    put(root / "A" / "a.jpg", b"other")
-    listing = list_faces(root)
-    data = {face.path: read_face(root, face) for face in listing.faces}
-    assert (data["a/A.jpg"], data["a/a.jpg"], data["A/a.jpg"]) == (b"upper", b"lower", b"other")
-    assert listing.images_per_identity == {"a": 3, "A": 1, "b": 1}
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_B22_B23_B24_any_name_is_listed_and_read_and_fits_in_one_line_of_json(tmp_path, name):
-    folder = os.path.join(os.fsencode(tmp_path), name)
-    os.mkdir(folder)
-    Path(os.fsdecode(os.path.join(folder, name))).write_bytes(name)
-    (face,) = list_faces(tmp_path).faces
-    assert read_face(tmp_path, face) == name
-    assert unescaped(face.identity) == name
-    assert face.identity.isprintable()
-    assert json.loads(json.dumps(face.path, ensure_ascii=False).encode()) == face.path
-
-
-def test_B24_escaping_is_reversible_and_keeps_names_apart():
-    names = [*NAMES, *(bytes([value]) for value in range(1, 256)), b"%0A", b"\n", b"%25"]
-    assert [unescaped(escaped(name)) for name in names] == names
-    assert len({escaped(name) for name in names}) == len(set(names))
-
-
-def test_B25_hidden_files_and_litter_are_ignored_and_counted(root):
-    for name in (".DS_Store", "._1.jpg", "Thumbs.db", "desktop.ini"):
-        put(root / "a" / name)
-    put(root / "__MACOSX" / "a" / "._1.jpg")
-    put(root / "list.txt")
-    listing = list_faces(root)
-    assert len(listing.faces) == 2
-    assert listing.skipped == {Outcome.IGNORED: 6}
-
-
-def test_B26_symbolic_links_are_counted_never_followed(root):
-    outside = put(root.parent / f"{root.name}-outside" / "secret.jpg")
-    (root / "a" / "file.jpg").symlink_to(root / "b" / "1.jpg")
-    (root / "a" / "outside.jpg").symlink_to(outside)
-    (root / "a" / "dangling.jpg").symlink_to("nowhere")
-    (root / "a" / "parent").symlink_to(root)
-    (root / "loop").symlink_to(root)
-    listing = list_faces(root)
-    assert [face.path for face in listing.faces] == ["a/2.jpg", "b/1.jpg"]
-    assert listing.skipped == {Outcome.SYMLINK: 5}
-
-
-def test_B27_fifos_and_sockets_do_not_block(root):
-    os.mkfifo(root / "a" / "fifo.jpg")
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(root / "a" / "s"))
-        assert list_faces(root).skipped == {Outcome.NOT_REGULAR: 2}
-
-
-@pytest.fixture
-def unprivileged() -> Iterator[None]:
-    """Root may read everything, so step down for the test."""
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(65534)
-    yield
-    os.seteuid(user)
-
-
-@pytest.mark.usefixtures("unprivileged")
-def test_B28_unreadable_files_end_in_their_outcome_and_the_rest_goes_on(open_folder):
-    user = os.geteuid()
-    os.seteuid(os.getuid())
-    put(open_folder / "a" / "1.jpg")
-    put(open_folder / "a" / "2.jpg").chmod(0)
-    put(open_folder / "b" / "1.jpg").parent.chmod(0)
-    os.seteuid(user)
-    listing = list_faces(open_folder)
-    assert listing.skipped == {Outcome.UNREADABLE: 1}
-    readable, locked = listing.faces
-    assert read_face(open_folder, readable) == b"data"
+def test_B29_with_hashes_a_change_of_equal_size_is_noticed(root):
+    source = FolderSource(root)
+    plain = source.listing().faces[0]
+    (hashed,) = with_hashes(root, [plain])
+    (root / "a" / "1").write_bytes(b"eno")
+    assert read_checked(source, plain) == b"eno"
     with pytest.raises(FaceUnreadable) as caught:
-        read_face(open_folder, locked)
-    assert caught.value.outcome == Outcome.UNREADABLE
-    os.seteuid(os.getuid())
-    (open_folder / "b").chmod(0o755)
+        read_checked(source, hashed)
+    assert caught.value.outcome == Outcome.CHANGED
 
 
-def vanish(path: Path) -> None:
-    path.unlink()
+def test_hashing_leaves_what_cannot_be_read_to_its_outcome(root):
+    faces = FolderSource(root).listing().faces
+    (root / "a" / "2").unlink()
+    hashed = with_hashes(root, faces)
+    assert [bool(face.sha256) for face in hashed] == [True, False, True, True]
+    assert hashed[0].sha256 == hashlib.sha256(b"one").hexdigest()
 
 
-def vanish_with_folder(path: Path) -> None:
-    path.unlink()
-    path.parent.rmdir()
+def test_B20_of_equal_files_the_first_is_kept_and_the_others_are_named(root):
+    faces, skipped = first_of_equals(with_hashes(root, FolderSource(root).listing().faces))
+    assert [face.path for face in faces] == ["a/1", "a/2", "b/2"]
+    assert skipped == [Skip(path="b/1", outcome=Outcome.DUPLICATE, detail="equal to a/1")]
+    assert skips_bytes(skipped) == b"path\toutcome\tdetail\nb/1\tduplicate\tequal to a/1\n"
 
 
-def grow(path: Path) -> None:
-    path.write_bytes(b"longer than before")
+def test_files_that_were_not_hashed_are_never_taken_for_equal(root):
+    faces = FolderSource(root).listing().faces
+    assert first_of_equals(faces) == (list(faces), [])
 
 
-def shrink(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def become_link(path: Path) -> None:
-    path.rename(path.with_name("moved"))
-    path.symlink_to("moved")
-
-
-def folder_becomes_link(path: Path) -> None:
-    path.parent.rename(path.parent.with_name("moved"))
-    path.parent.symlink_to("moved")
-
-
-def become_fifo(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
-def become_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-@pytest.mark.parametrize(
-    ("change", "outcome"),
-    [
-        (vanish, Outcome.CHANGED),
-        (vanish_with_folder, Outcome.CHANGED),
-        (grow, Outcome.CHANGED),
-        (shrink, Outcome.CHANGED),
-        (become_link, Outcome.SYMLINK),
-        (folder_becomes_link, Outcome.CHANGED),
-        (become_fifo, Outcome.NOT_REGULAR),
-        (become_folder, Outcome.NOT_REGULAR),
-    ],
-)
-def test_B29_a_file_that_changes_after_listing_ends_in_an_outcome(root, change, outcome):
-    face = list_faces(root).faces[1]
-    change(root / face.path)
-    with pytest.raises(FaceUnreadable) as caught:
-        read_face(root, face)
-    assert caught.value.outcome == outcome
-    assert "\n" not in str(caught.value)
-
-
-def test_B30_empty_identities_are_reported_and_images_per_identity_counted(root):
-    (root / "empty").mkdir()
-    put(root / "hidden only" / ".x")
-    put(root / "a" / "3.jpg")
-    listing = list_faces(root)
-    assert listing.without_faces == ("empty", "hidden only")
-    assert listing.images_per_identity == {"a": 2, "b": 1}
-
-
-@pytest.mark.parametrize("files", [[], ["image.jpg"], [".hidden/1.jpg"], ["a/.hidden"]])
-def test_B30_B31_a_folder_without_faces_is_refused(tmp_path, files):
-    for name in files:
+@pytest.mark.parametrize("name", ["faces.tar.gz", "faces.txt", "missing"])
+def test_what_is_no_source_is_refused_with_what_is_allowed(tmp_path, name):
+    if name != "missing":
         put(tmp_path / name)
-    with pytest.raises(DataError, match=r"no faces found .*expected ROOT/<identity>/<image>$"):
-        list_faces(tmp_path)
+    with pytest.raises(DataError, match=r"expected a folder of identity folders, a \.zip, \.tar or \.rec file"):
+        open_source(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["missing", "file"])
-def test_a_root_that_is_no_folder_is_refused(tmp_path, name):
-    put(tmp_path / "file")
-    with pytest.raises(DataError, match="not a folder"):
-        list_faces(tmp_path / name)
-
-
-def test_folders_inside_an_identity_are_refused_not_lost(root):
-    put(root / "a" / "more" / "3.jpg")
-    with pytest.raises(DataError, match="a/more is a folder inside an identity"):
-        list_faces(root)
-
-
-def test_counts_add_up(root):
-    (root / "a" / "link.jpg").symlink_to("2.jpg")
-    put(root / "a" / ".x")
-    os.mkfifo(root / "b" / "fifo")
-    listing = list_faces(root)
-    entries = sum(len(os.listdir(root / identity)) for identity in ("a", "b"))
-    assert len(listing.faces) + sum(listing.skipped.values()) == entries
+def test_a_tree_with_an_archive_beside_the_identities_is_a_tree(root):
+    put(root / "backup.tar")
+    listing = open_source(root).listing()
+    assert (len(listing.faces), listing.counts) == (4, {"ignored": 1})

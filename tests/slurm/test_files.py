@@ -197,6 +197,22 @@ def test_damaged_json_reads_as_nothing(tmp_path: Path, content: bytes) -> None:
     assert read_json(tmp_path / "missing.json") is None
 
 
+@pytest.mark.parametrize(("times", "found"), [(1, {"a": 1}), (9, None)])
+def test_F30_a_stale_handle_is_opened_anew_but_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, found: object
+) -> None:
+    (tmp_path / "value.json").write_text('{"a": 1}')
+    read, left = Path.read_bytes, [OSError(errno.ESTALE, os.strerror(errno.ESTALE))] * times
+
+    def stale_at_first(path: Path) -> bytes:
+        if left:
+            raise left.pop()
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", stale_at_first)
+    assert read_json(tmp_path / "value.json") == found
+
+
 def test_nothing_that_is_not_json_is_written_as_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         publish_json(tmp_path / "value.json", {"loss": float("nan")})

@@ -1,0 +1,144 @@
+"""What the nets of a study say together: accuracy by similarity as a table and a plot, beside the paper's curve."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+Rows = list[dict[str, Any]]
+Curve = list[tuple[float, float]]  # similarity or m, and accuracy averaged over the five benchmarks, as a fraction
+
+# Table 1, CASIA-WebFace in five groups of 100,000 images: similarity to the center, from easy to hard.
+PAPER_GROUPS: Curve = [(0.85, 0.8948), (0.81, 0.9101), (0.76, 0.9178), (0.70, 0.9155), (0.53, 0.8236)]
+# Table 11, 10,000 identities of 10 images at each m; without the row of 0.8, which repeats that of -1 in every column.
+PAPER_M: Curve = [
+    (1.0, 0.8413), (0.9, 0.8460), (0.7, 0.8511), (0.6, 0.8598), (0.5, 0.8732), (0.4, 0.8734), (0.3, 0.8735),
+    (0.2, 0.8877), (0.1, 0.8937), (0.0, 0.8957), (-0.1, 0.8771), (-0.2, 0.8318), (-0.3, 0.7927), (-0.4, 0.7479),
+    (-0.5, 0.6940), (-0.6, 0.6878), (-0.7, 0.6804), (-0.8, 0.6694), (-0.9, 0.6913), (-1.0, 0.7125),
+]  # fmt: skip
+STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3}
+BLUE, GRAY = "#2563a8", "#8791a0"
+
+
+def summarize(nets: Sequence[Mapping[str, Any]], *, order: Sequence[str]) -> Rows:
+    """Per group: its images and similarity; per benchmark and on average the accuracy, mean and spread over seeds."""
+    rows: Rows = []
+    for group in order:
+        own = [net for net in nets if net["group"] == group]
+        accuracy = {name: [net["accuracy"][name] for net in own] for name in own[0]["accuracy"]}
+        averages = [float(np.mean(list(net["accuracy"].values()))) for net in own]
+        rows.append(
+            {
+                **{field: own[0][field] for field in ("group", "images", "identities", "similarity", "similarity_std")},
+                "seeds": len(own),
+                "accuracy": {name: _spread(values) for name, values in accuracy.items()},
+                "average": _spread(averages),
+            }
+        )
+    return rows
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    """Mean, standard deviation over seeds (None for a single one), and the values themselves."""
+    return {
+        "mean": float(np.mean(values)),
+        "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        "values": [float(value) for value in values],
+    }
+
+
+def paper_curve(name: str, rows: Rows) -> list[tuple[float, float] | None]:
+    """The paper's point beside each row, None where it has none: group by group, and m by m."""
+    if name == "study-groups":
+        return list(PAPER_GROUPS) if len(rows) == len(PAPER_GROUPS) else [None] * len(rows)
+    known = {f"m = {m:g}": (m, accuracy) for m, accuracy in PAPER_M}
+    return [known.get(row["group"]) for row in rows]
+
+
+def table(rows: Rows, *, paper: Sequence[tuple[float, float] | None], name: str) -> str:
+    """A Markdown table, percent, mean and standard deviation over seeds; the paper's columns at the right."""
+    benchmarks = list(rows[0]["accuracy"])
+    seeds = rows[0]["seeds"]
+    said = f"{seeds} seeds: mean and standard deviation" if seeds > 1 else "one seed: no spread is known"
+    head = [
+        "group",
+        "images",
+        "identities",
+        "similarity",
+        *benchmarks,
+        "average",
+        "paper: similarity",
+        "paper: average",
+    ]
+    if name == "study-m":
+        head[-2] = "paper: m"
+    lines = [
+        f"Verification accuracy in percent, {said}. The last checkpoint of every net. The paper's numbers are of",
+        "other data, another net and five other benchmarks: compare the shape, not the height.",
+        "",
+        _line(head),
+        _line(["---"] * len(head)),
+    ]
+    for row, point in zip(rows, paper, strict=True):
+        lines.append(
+            _line(
+                [
+                    row["group"],
+                    str(row["images"]),
+                    str(row["identities"]),
+                    f"{row['similarity']:.3f} +- {row['similarity_std']:.3f}",
+                    *(_percent(row["accuracy"][benchmark]) for benchmark in benchmarks),
+                    _percent(row["average"]),
+                    *([f"{point[0]:g}", f"{100 * point[1]:.2f}"] if point else ["", ""]),
+                ]
+            )
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _percent(spread: Mapping[str, Any]) -> str:
+    mean = f"{100 * spread['mean']:.2f}"
+    return mean if spread["std"] is None else f"{mean} +- {100 * spread['std']:.2f}"
+
+
+def plot(rows: Rows, *, paper: Sequence[tuple[float, float] | None], name: str) -> bytes:
+    """An SVG: ours against measured similarity (and against m), the paper's beside it, each on its own scale."""
+    by_m = name == "study-m"
+    with style.context(("default", STYLE | {"svg.hashsalt": name})):
+        figure = Figure(figsize=(9.6 if by_m else 6.8, 3.2), layout="constrained")
+        panels = figure.subplots(1, 3 if by_m else 2, squeeze=False)[0]
+        _ours(panels[0], rows, x=[row["similarity"] for row in rows], label="measured similarity")
+        if by_m:
+            wished = [float(row["group"].removeprefix("m = ")) for row in rows]
+            _ours(panels[1], rows, x=wished, label="wished m")
+        points = sorted(PAPER_M if by_m else PAPER_GROUPS)
+        panels[-1].plot([x for x, _ in points], [100 * y for _, y in points], color=GRAY, marker="o", markersize=3)
+        panels[-1].set(
+            title="the paper, table 11" if by_m else "the paper, table 1",
+            xlabel="wished m" if by_m else "similarity to center",
+            ylabel="average accuracy, %",
+        )
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def _ours(axes: Axes, rows: Rows, *, x: Sequence[float], label: str) -> None:
+    means = [100 * row["average"]["mean"] for row in rows]
+    spreads = [100 * (row["average"]["std"] or 0) for row in rows]
+    axes.errorbar(x, means, yerr=spreads, color=BLUE, marker="o", markersize=4, capsize=3, linewidth=1.4)
+    for at, row in zip(x, rows, strict=True):
+        values = [100 * value for value in row["average"]["values"]]
+        axes.plot([at] * len(values), values, color=BLUE, linestyle="", marker=".", markersize=3, alpha=0.5)
+    seeds = rows[0]["seeds"]
+    axes.set(title=f"this run, {seeds} seed{'s' if seeds > 1 else ''}", xlabel=label, ylabel="average accuracy, %")

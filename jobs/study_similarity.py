@@ -1,0 +1,209 @@
+"""The two studies the paper rests on: does a net learn most from faces at a middle similarity to their identity?
+
+`study-groups`: real images, each identity's ranked by similarity to its center and cut into equal groups (section 3.1,
+tables 1 and 9). `study-m`: generated images by the m they were wished at (table 11). One net per group and seed, all by
+one recipe, on as many images of the same identities; accuracies against the similarity that was measured.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from jobs.benchmark_sets import Verification, benchmark_names, benchmark_needs, load_benchmark, verify
+from jobs.embed_faces import MERGED
+from jobs.embedder import embedder_needs
+from jobs.recipe import Place, Recipe, train
+from jobs.seeds import derive
+from jobs.shard_faces import REAL
+from jobs.stage import Finish, Run, Stage, Unit
+from jobs.train_recognition import tars
+from jobs.yaml_file import ConfigError
+from slurm.files import Output, publish, read_json
+from slurm.markers import Marker
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from jobs.rank import Rank, Work
+    from shards.subset import Subset
+
+GROUPS, BY_M = "study-groups", "study-m"
+
+
+class Study(Recipe):
+    seeds: int = Field(3, ge=1)  # nets per group, of other weights and another order
+    verification: Verification = Verification()
+
+
+class StudyGroups(Study):
+    groups: int = Field(5, ge=2)
+    min_images: int = Field(10, ge=2)  # identities with fewer are left out; every group gets images of all others
+
+    def group_names(self, run: Run) -> list[str]:
+        return [f"group {number + 1}" for number in range(self.groups)]
+
+
+class StudyM(Study):
+    def group_names(self, run: Run) -> list[str]:
+        return [f"m = {m:g}" for m in sorted(set(run.section("generate").similarity), reverse=True)]
+
+
+def plan(run: Run, *, name: str) -> list[Unit]:
+    """One unit per group and seed.
+
+    Raises:
+        ConfigError: there is nothing to verify the nets on, or an identity has too few images for the groups.
+    """
+    config = run.section(name)
+    if not benchmark_names(run):
+        raise ConfigError(
+            f"{name}: has no benchmark; set shard.held_out_identities, or add a section `convert-benchmarks:`"
+        )
+    if name == GROUPS and config.min_images < config.groups:
+        raise ConfigError(
+            f"{name}.min_images: got {config.min_images} for {config.groups} groups; allowed: at least as many"
+        )
+    if name == BY_M:
+        each, values = run.section("generate").images_per_identity, len(run.section("generate").similarity)
+        if each % values:
+            raise ConfigError(
+                f"generate.images_per_identity: got {each} for {values} values of m; "
+                "allowed: a multiple of them, so that the sets are equally large"
+            )
+    return [{"group": group, "seed": seed} for seed in range(config.seeds) for group in config.group_names(run)]
+
+
+def needs(run: Run, *, name: str) -> tuple[str, ...]:
+    faces = ("shard", "embed") if name == GROUPS else ("generate",)
+    return tuple(dict.fromkeys([*faces, *benchmark_needs(run), *embedder_needs(run)]))
+
+
+def run_rank(run: Run, rank: Rank) -> None:
+    for work in rank.remaining():
+        _study(run, rank, work)
+        gc.collect()  # the engine of the unit before holds itself in circles
+
+
+def _study(run: Run, rank: Rank, work: Work) -> None:
+    """Train one net on one group, verify it on every benchmark, and keep the figures."""
+    from cemiface.recognition import Embedder
+
+    config: Study = run.section(rank.stage.name)
+    faces, similarity = _group(run, rank.stage.name, group=work.unit["group"])
+    unit = f"{work.number:03d}"
+    place = Place(
+        checkpoints=rank.folder.checkpoints / unit,
+        metrics=rank.folder.output(f"metrics-{unit}.jsonl"),
+        key=rank.fingerprint(work.unit),
+    )
+    # The same seed names the same weights and order in every group, so that groups differ by their images alone.
+    seed = derive(run.seed, "study", work.unit["seed"])
+    trained = train(config, faces, seed=seed, rank=rank, place=place)
+    net = Embedder(trained.net, config.recognition)
+    results = {}
+    for name in benchmark_names(run):
+        benchmark = load_benchmark(run, name, config=config.verification)
+        found = verify(benchmark, net, config=config.verification, progress=lambda _: rank.stop.check())
+        results[name] = found["figures"]
+    figures = {
+        **work.unit,
+        "images": len(faces),
+        "identities": len(faces.classes),
+        "similarity": float(similarity.mean()),
+        "similarity_std": float(similarity.std()),
+        "accuracy": {name: found["accuracy"] for name, found in results.items()},
+    }
+    work.publish(f"net-{unit}.json", (json.dumps({**figures, "results": results}, indent=1) + "\n").encode())
+    work.done(
+        images=trained.images,
+        counts={"trained": trained.images},
+        earlier_seconds=trained.earlier_seconds,
+        figures=figures,
+    )
+    shutil.rmtree(place.checkpoints, ignore_errors=True)
+
+
+def _group(run: Run, name: str, *, group: str) -> tuple[Subset, np.ndarray]:
+    """The images of a group, and the similarity of each to its center, or as measured when it was generated."""
+    import numpy as np
+
+    from shards.embeddings import read_merged
+    from shards.errors import DataError
+    from shards.shard_set import ShardSet
+    from shards.subset import Subset
+
+    config = run.section(name)
+    number = config.group_names(run).index(group)
+    if name == BY_M:
+        faces = ShardSet(run.outputs("generate", prefix="synthetic-", suffix=".tar"))
+        records = list(faces.records())
+        chosen = np.flatnonzero([f"m = {record['m']:g}" == group for record in records])
+        return Subset(faces, chosen), np.array([records[row]["measured_cosine"] for row in chosen])
+    faces = ShardSet(tars(run, kind=REAL))
+    embedded = read_merged(run.stage_folder("embed").output(MERGED))
+    assert embedded.keys == faces.keys
+    groups = equal_groups(embedded.similarity, embedded.labels, groups=config.groups, min_images=config.min_images)
+    if len(groups[number]) == 0:
+        raise DataError(f"{name}.min_images: got {config.min_images}, and no identity has so many images; lower it")
+    return Subset(faces, groups[number]), embedded.similarity[groups[number]]
+
+
+def equal_groups(similarity: np.ndarray, labels: np.ndarray, *, groups: int, min_images: int) -> list[np.ndarray]:
+    """Rows by falling similarity within each identity, cut into groups of exactly as many rows of every identity.
+
+    What does not divide is left out, a row at the end of as many groups; identities of fewer images altogether.
+    """
+    import numpy as np
+
+    found: list[list[np.ndarray]] = [[] for _ in range(groups)]
+    order = np.lexsort((np.arange(len(labels)), -similarity, labels))
+    for rows in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
+        if len(rows) < min_images:
+            continue
+        starts = np.arange(groups) * len(rows) // groups
+        for group, start in enumerate(starts):
+            found[group].append(rows[start : start + len(rows) // groups])
+    return [np.sort(np.concatenate(part)) if part else np.empty(0, np.int64) for part in found]
+
+
+def finish(run: Run, markers: Sequence[Marker], *, name: str) -> Finish:
+    """The table and the plot, beside the paper's."""
+    from jobs.study_curves import paper_curve, plot, summarize, table
+
+    folder = run.stage_folder(name)
+    nets = [read_json(folder.output(output.name)) for marker in markers for output in marker.outputs]
+    rows = summarize(nets, order=run.section(name).group_names(run))
+    paper = paper_curve(name, rows)
+    text = table(rows, paper=paper, name=name)
+    outputs = []
+    for file, data in (("table.md", text.encode()), ("curve.svg", plot(rows, paper=paper, name=name))):
+        written = publish(folder.output(file), data, replace=True)
+        outputs.append(Output(name=file, bytes=written.bytes, sha256=written.sha256))
+    return Finish(figures={"groups": rows}, outputs=tuple(outputs))
+
+
+STAGE = Stage(
+    name=GROUPS,
+    title="study: real faces in groups by similarity to their center, one net per group",
+    config=StudyGroups,
+    needs=lambda run: needs(run, name=GROUPS),
+    plan=lambda run: plan(run, name=GROUPS),
+    run_rank=run_rank,
+    finish=lambda run, markers: finish(run, markers, name=GROUPS),
+)
+
+M_STAGE = Stage(
+    name=BY_M,
+    title="study: generated faces by the wished m, one net per m",
+    config=StudyM,
+    needs=lambda run: needs(run, name=BY_M),
+    plan=lambda run: plan(run, name=BY_M),
+    run_rank=run_rank,
+    finish=lambda run, markers: finish(run, markers, name=BY_M),
+)

@@ -1,0 +1,98 @@
+"""Lists of image pairs to verify: LFW's own format, and a table with a header."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+
+from shards.errors import DataError
+
+COLUMNS = ("a", "b", "same")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairList:
+    """Pairs of image paths in the order of their folds; `folds` is None where the list does not say."""
+
+    first: list[str]
+    second: list[str]
+    same: list[bool]
+    folds: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pair:
+    fold: int
+    a: str
+    b: str
+    same: bool
+
+
+def read_pairs(text: str, *, name: str, extension: str = ".jpg") -> PairList:
+    """Pairs of a list in one of two formats, told apart by the first line.
+
+    LFW's: a first line of folds and pairs per kind (or of the pairs alone), then lines of `person n1 n2` or
+    `person1 n1 person2 n2`, which stand for `person/person_000n.jpg`. The table: tab or comma separated, with columns
+    a, b, same (0 or 1) and, where it has folds, fold.
+
+    Raises:
+        DataError: with the line that does not fit; folds of different sizes; no pairs at all.
+    """
+    lines = text.splitlines()
+    if not lines:
+        raise DataError(f"{name}: is empty; expected a list of pairs")
+    table = not all(word.isdecimal() for word in lines[0].split())
+    pairs = _table(text, name=name) if table else _lfw(lines, name=name, extension=extension)
+    if not pairs:
+        raise DataError(f"{name}: has no pairs")
+    pairs.sort(key=lambda pair: pair.fold)  # stable: within a fold the list's order stays
+    sizes = {fold: sum(pair.fold == fold for pair in pairs) for fold in {pair.fold for pair in pairs}}
+    if len(set(sizes.values())) > 1:
+        raise DataError(f"{name}: folds of {min(sizes.values())} to {max(sizes.values())} pairs; expected equal ones")
+    return PairList(
+        first=[pair.a for pair in pairs],
+        second=[pair.b for pair in pairs],
+        same=[pair.same for pair in pairs],
+        folds=len(sizes) if len(sizes) > 1 else None,
+    )
+
+
+def _lfw(lines: list[str], *, name: str, extension: str) -> list[_Pair]:
+    head = [int(word) for word in lines[0].split()]
+    if len(head) not in (1, 2) or min(head) < 1:
+        raise DataError(f"{name}: line 1: got {lines[0]!r}; expected the numbers of folds and of pairs per kind")
+    folds, each = head if len(head) == 2 else (1, head[0])
+    if len(lines) - 1 != 2 * folds * each:
+        raise DataError(f"{name}: got {len(lines) - 1} pairs; line 1 says {folds} folds of {each} of either kind")
+
+    def path(person: str, number: str) -> str:
+        return f"{person}/{person}_{int(number):04d}{extension}"
+
+    pairs = []
+    for index, line in enumerate(lines[1:]):
+        words = line.split("\t") if "\t" in line else line.split()
+        fold, within = divmod(index, 2 * each)
+        mated = within < each
+        numbers = words[1::2] if not mated else words[1:]
+        if len(words) != (3 if mated else 4) or not all(number.isdecimal() for number in numbers):
+            wanted = "person n1 n2" if mated else "person1 n1 person2 n2"
+            raise DataError(f"{name}: line {index + 2}: got {line!r}; expected {wanted}")
+        a = path(words[0], words[1])
+        b = path(words[0], words[2]) if mated else path(words[2], words[3])
+        pairs.append(_Pair(fold=fold, a=a, b=b, same=mated))
+    return pairs
+
+
+def _table(text: str, *, name: str) -> list[_Pair]:
+    rows = csv.DictReader(io.StringIO(text), delimiter="\t" if "\t" in text.partition("\n")[0] else ",")
+    missing = [column for column in COLUMNS if column not in (rows.fieldnames or [])]
+    if missing:
+        raise DataError(f"{name}: line 1: columns {', '.join(missing)} are missing; expected a, b, same and maybe fold")
+    pairs = []
+    for number, row in enumerate(rows, start=2):
+        fold = row.get("fold") or "0"
+        if not row["a"] or not row["b"] or row["same"] not in ("0", "1") or not fold.isdecimal():
+            raise DataError(f"{name}: line {number}: got {dict(row)}; expected two paths, same 0 or 1, fold a number")
+        pairs.append(_Pair(fold=int(fold), a=row["a"], b=row["b"], same=row["same"] == "1"))
+    return pairs

@@ -1,0 +1,136 @@
+"""The index of a tar: where each sample lies and whose face it is, loaded at once instead of read from the tar.
+
+A file beside the tar, `real-00000.index.npz` for `real-00000.tar`: a zip of plain arrays that `numpy.load` reads
+without pickle, protected by the zip's checksums. It is a shortcut and never needed: without it the tar is scanned.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shards.errors import DataError
+
+FORMAT = "cemiface-index-1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TarIndex:
+    """What a tar holds.
+
+    Attributes:
+        keys: of its N samples, in order.
+        spans: (N, 4) int64: offset and bytes of the image, offset and bytes of the record.
+        classes: names of the identities in it, in order of appearance.
+        labels: (N,) int32, positions in `classes`.
+        tar_bytes: size of the tar.
+    """
+
+    keys: list[str]
+    spans: np.ndarray
+    classes: list[str]
+    labels: np.ndarray
+    tar_bytes: int
+
+
+class IndexWriter:
+    """Collects an index sample by sample; 36 bytes and the key of each."""
+
+    def __init__(self) -> None:
+        self._keys: list[str] = []
+        self._spans = array("q")
+        self._classes: dict[str, int] = {}
+        self._labels = array("i")
+
+    def add(self, key: str, *, identity: object, jpg: tuple[int, int], json: tuple[int, int]) -> None:
+        """One sample: its identity as its record has it, and offset and bytes of its image and its record."""
+        name = identity_name(identity) or ""
+        self._keys.append(key)
+        self._spans.extend((*jpg, *json))
+        self._labels.append(self._classes.setdefault(name, len(self._classes)))
+
+    def done(self, *, tar_bytes: int) -> TarIndex:
+        return TarIndex(
+            keys=self._keys,
+            spans=np.array(self._spans, np.int64).reshape(-1, 4),
+            classes=list(self._classes),
+            labels=np.array(self._labels, np.int32),
+            tar_bytes=tar_bytes,
+        )
+
+    def to_bytes(self, *, tar_bytes: int) -> bytes:
+        """The index file; equal tars give equal bytes."""
+        index, buffer = self.done(tar_bytes=tar_bytes), io.BytesIO()
+        np.savez(
+            buffer,
+            format=_text(FORMAT),
+            keys=_text("\n".join(index.keys)),
+            spans=index.spans,
+            classes=_text(json.dumps(index.classes, ensure_ascii=False)),
+            labels=index.labels,
+            tar_bytes=np.int64(tar_bytes),
+        )
+        return buffer.getvalue()
+
+
+def identity_name(identity: object) -> str | None:
+    """The identity in a record as text; None if it is neither text nor an integer, or empty."""
+    if isinstance(identity, bool) or not isinstance(identity, str | int) or identity == "":
+        return None
+    return str(identity)
+
+
+def index_path(tar: Path) -> Path:
+    """Where the index of a tar is, if it has one."""
+    return tar.with_suffix(".index.npz")
+
+
+def read_index(path: Path) -> TarIndex:
+    """Read and check an index.
+
+    Raises:
+        DataError: it is damaged, of another format, or does not agree with itself.
+        FileNotFoundError: there is none.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            index = TarIndex(
+                keys=_of_text(file["keys"]).split("\n"),
+                spans=file["spans"],
+                classes=json.loads(_of_text(file["classes"])),
+                labels=file["labels"],
+                tar_bytes=int(file["tar_bytes"]),
+            )
+            found = _of_text(file["format"])
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: not a readable index ({error}); remove it and run again") from None
+    if found != FORMAT or not _agrees(index):
+        raise DataError(f"{path}: not an index of format {FORMAT}; remove it and run again")
+    return index
+
+
+def _agrees(index: TarIndex) -> bool:
+    """Whether the spans are in order inside the tar, and everything has one length."""
+    count, spans = len(index.keys), index.spans
+    if spans.shape != (count, 4) or spans.dtype != np.int64 or index.labels.shape != (count,) or not count:
+        return False
+    ends = spans[:, 2] + spans[:, 3]
+    in_order = (spans[:, 0] + spans[:, 1] <= spans[:, 2]).all() and (ends[:-1] <= spans[1:, 0]).all()
+    inside = spans[:, [1, 3]].min() > 0 and spans[0, 0] > 0 and ends[-1] <= index.tar_bytes
+    return bool(in_order and inside and index.labels.min() >= 0 and index.labels.max() < len(index.classes))
+
+
+def _text(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+def _of_text(data: np.ndarray) -> str:
+    return data.tobytes().decode()

@@ -1,0 +1,151 @@
+"""Published weights by the names of their tensors: the net is recognized, the color order never guessed."""
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cemiface.config import RecognitionConfig
+from cemiface.errors import ModelError
+from cemiface.iresnet import UNITS, WIDTHS
+from cemiface.recognition import build_recognition, load_recognition, recognition_bytes
+from cemiface.weights import weights_bytes
+
+
+class AdaFaceUnit(nn.Module):
+    """As the paper's repository builds it: a pooling shortcut where the width stays."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        norm, conv = nn.BatchNorm2d, nn.Conv2d
+        self.shortcut_layer: nn.Module = nn.MaxPool2d(1, stride)
+        if inputs != outputs:
+            self.shortcut_layer = nn.Sequential(conv(inputs, outputs, 1, stride, bias=False), norm(outputs))
+        self.res_layer = nn.Sequential(
+            norm(inputs), conv(inputs, outputs, 3, 1, 1, bias=False), norm(outputs), nn.PReLU(outputs),
+            conv(outputs, outputs, 3, stride, 1, bias=False), norm(outputs),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.res_layer(x) + self.shortcut_layer(x)
+
+
+class AdaFaceNet(nn.Module):
+    def __init__(self, units: tuple[int, ...], *, side: int, embedding: int) -> None:
+        super().__init__()
+        self.input_layer = nn.Sequential(nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64))
+        inputs, body = 64, []
+        for count, width in zip(units, WIDTHS, strict=True):
+            for place in range(count):
+                body.append(AdaFaceUnit(inputs, width, 1 if place else 2))
+                inputs = width
+        self.body = nn.Sequential(*body)
+        self.output_layer = nn.Sequential(
+            nn.BatchNorm2d(512), nn.Dropout(0.4), nn.Flatten(), nn.Linear(512 * side * side, embedding),
+            nn.BatchNorm1d(embedding, affine=False),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.output_layer(self.body(self.input_layer(x)))
+
+
+def moved(net: nn.Module) -> nn.Module:
+    """With statistics and scales other than a new net's."""
+    torch.manual_seed(1)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 1.5)
+            if module.affine:
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.normal_(module.bias, std=0.1)
+    return net.eval()
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_B44_weights_in_adafaces_layout_compute_what_its_net_does(tmp_path, wrapped, draw):
+    torch.manual_seed(0)
+    net = moved(AdaFaceNet(UNITS["ir18"], side=2, embedding=24))
+    state = net.state_dict()
+    if wrapped:  # a whole training checkpoint of theirs: the net under `model.`, beside the head
+        state = {f"model.{name}": value for name, value in state.items()} | {"head.kernel": torch.zeros(3, 2)}
+        state = {"state_dict": state, "epoch": 3}
+    path = tmp_path / "adaface.ckpt.pt"
+    torch.save(state, path)
+    embedder = load_recognition(path, color="BGR")
+    assert embedder.config == RecognitionConfig(net="ir18", embedding=24, image_size=32, color="BGR", shortcut="pool")
+    x = torch.rand(3, 3, 32, 32, generator=draw) * 2 - 1
+    torch.testing.assert_close(embedder(x), net(x.flip(1)), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("net", ["ir18", "irse50", "ir_tiny"])
+def test_insightface_names_tell_the_net(tmp_path, net, draw):
+    config = RecognitionConfig(net=net, embedding=16, image_size=32)
+    torch.manual_seed(0)
+    module = build_recognition(config).eval()
+    path = tmp_path / "backbone.pth"
+    torch.save({f"module.{name}": value for name, value in module.state_dict().items()}, path)
+    embedder = load_recognition(path, color="RGB")
+    assert embedder.config == config
+    x = torch.rand(2, 3, 32, 32, generator=draw)
+    torch.testing.assert_close(F.normalize(embedder(x)), F.normalize(module(x)), atol=1e-5, rtol=1e-4)
+
+
+@pytest.fixture
+def backbone(tmp_path):
+    config = RecognitionConfig(net="ir18", embedding=16, image_size=32)
+    path = tmp_path / "backbone.pt"
+    torch.save(build_recognition(config).state_dict(), path)
+    return path
+
+
+def test_B44_the_color_order_is_asked_for_and_never_guessed(backbone):
+    with pytest.raises(ModelError, match=r"a ir18 of 16 dimensions that does not say its color order.*give color: RGB"):
+        load_recognition(backbone)
+
+
+def test_B44_a_color_order_against_the_files_own_is_refused(tmp_path):
+    config = RecognitionConfig(net="ir_tiny", embedding=16, image_size=32, color="BGR")
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(recognition_bytes(build_recognition(config), config))
+    assert load_recognition(path, color="BGR").config.color == "BGR"
+    with pytest.raises(ModelError, match="color says RGB, the net's config BGR"):
+        load_recognition(path, color="RGB")
+
+
+@pytest.mark.parametrize("metadata", [{"color": "BGR"}, {"normalization": "[0,1]"}])
+def test_B44_metadata_that_disagrees_with_the_config_is_refused(tmp_path, metadata):
+    config = RecognitionConfig(net="ir_tiny", embedding=16, image_size=32)
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(weights_bytes(build_recognition(config), metadata={"config": config.model_dump_json()} | metadata))
+    with pytest.raises(ModelError, match=r"mend one of them|got normalization"):
+        load_recognition(path)
+
+
+def test_B44_other_numbers_of_units_are_refused_with_those_there_are(backbone):
+    state = torch.load(backbone, weights_only=True)
+    torch.save({name: value for name, value in state.items() if not name.startswith("layer3.1.")}, backbone)
+    with pytest.raises(ModelError, match=r"got units \(2, 2, 1, 2\); allowed: ir18 \(2, 2, 2, 2\)"):
+        load_recognition(backbone, color="RGB")
+
+
+def test_B44_units_of_another_kind_are_refused(tmp_path):
+    path = tmp_path / "net.pt"
+    torch.save({"body.0.res_layer.1.weight": torch.zeros(1), "input_layer.0.weight": torch.zeros(1)}, path)
+    with pytest.raises(ModelError, match=r"body.0 has no res_layer.4.weight; allowed: AdaFace's units"):
+        load_recognition(path, color="BGR")
+
+
+def test_a_pooled_net_says_so_in_its_own_file(tmp_path, draw):
+    config = RecognitionConfig(net="ir18", embedding=8, image_size=32, shortcut="pool")
+    path = tmp_path / "net.safetensors"
+    net = build_recognition(config).eval()
+    path.write_bytes(recognition_bytes(net, config))
+    assert json.loads(config.model_dump_json())["shortcut"] == "pool"
+    x = torch.rand(1, 3, 32, 32, generator=draw)
+    torch.testing.assert_close(load_recognition(path)(x), net(x), atol=1e-5, rtol=1e-4)

@@ -1,0 +1,171 @@
+"""Benchmarks converted and nets evaluated by the command on the tiny run; what is missing or broken ends it."""
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cemiface.errors import ModelError
+from cemiface.recognition import load_recognition
+from jobs.benchmark_sets import Benchmark, Verification, verify
+from jobs.embedder import to_unit_range
+from jobs.evaluate_recognition import whole_identities
+from shards.images import decode_rgb
+from shards.shard_set import ShardSet
+from tests.jobs.commands import Project
+from tests.jobs.conftest import TinyRun
+
+SECTION = """
+convert-benchmarks:
+  image_size: 16
+  sources:
+    drawn: {bin: drawn.bin}
+    listed: {pairs: pairs.tsv, images: faces}
+"""
+FOLDS = 5
+
+
+@pytest.fixture
+def project(tiny_run: TinyRun, tmp_path: Path) -> Project:
+    """The tiny run with two benchmarks out of its own held-out people: a `.bin` file, and a list over the folder."""
+    copied = Project.copy_of(tiny_run, tmp_path / "copy")
+    faces = ShardSet(sorted((copied.runs / "shard").glob("held-out-*.tar")))
+    draw = np.random.default_rng(0)
+    pairs = [tuple(draw.choice(len(faces), 2, replace=False)) for _ in range(40)]
+    same = [bool(faces.labels[a] == faces.labels[b]) for a, b in pairs]
+    jpegs = [faces.jpeg(int(row)) for pair in pairs for row in pair]
+    (copied.root / "drawn.bin").write_bytes(pickle.dumps((jpegs, same)))
+    lines = ["same\ta\tb\tfold"]
+    for number, ((a, b), truth) in enumerate(zip(pairs, same, strict=True)):
+        paths = [faces.record(int(row))["source"] for row in (a, b)]
+        lines.append(f"{int(truth)}\t{paths[0]}\t{paths[1]}\t{number // 8}")
+    (copied.root / "pairs.tsv").write_text("\n".join(lines) + "\n")
+    config = copied.root / "configs" / "tiny.yaml"
+    config.write_text(config.read_text().replace("evaluate: {}", f"evaluate: {{folds: {FOLDS}}}") + SECTION)
+    return copied
+
+
+def _by_hand(project: Project, weights: Path) -> list[float]:
+    """The protocol once more, in plain loops: flip test, squared distances of unit vectors, 400 thresholds."""
+    images, same = pickle.loads((project.root / "drawn.bin").read_bytes())
+    net = load_recognition(weights)
+    x = to_unit_range(np.stack([decode_rgb(image) for image in images]))
+    with torch.inference_mode():
+        features = (net(x) + net(x.flip(3))).double().numpy()
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    distance = np.square(features[::2] - features[1::2]).sum(1)
+    truth, thresholds, each = np.array(same), np.arange(0, 4, 0.01), len(same) // FOLDS
+    accuracies = []
+    for fold in range(FOLDS):
+        test = np.arange(len(truth)) // each == fold
+        right = [((distance[~test] < threshold) == truth[~test]).mean() for threshold in thresholds]
+        accuracies.append(((distance[test] < thresholds[int(np.argmax(right))]) == truth[test]).mean())
+    return [float(accuracy) for accuracy in accuracies]
+
+
+def test_benchmarks_are_converted_once_and_verified_to_the_last_pair(project: Project) -> None:
+    done = project.run("convert-benchmarks")
+    assert done.returncode == 0, done.stderr
+    converted = project.summary("convert-benchmarks")["figures"]
+    assert {name: found["pairs"] for name, found in converted.items()} == {"drawn": 40, "listed": 40}
+    assert converted["drawn"]["images"] <= 18  # each image once, however many pairs it is in
+
+    done = project.run("evaluate")
+    assert done.returncode == 0, done.stderr
+    summary = project.summary("evaluate")
+    expected = _by_hand(project, project.runs / "train-recognition" / "recognition.safetensors")
+    found = {
+        name: json.loads((project.runs / "evaluate" / f"verify-synthetic-{name}.json").read_text())["per_fold"]
+        for name in ("drawn", "listed")
+    }
+    assert found["drawn"] == expected
+    assert found["listed"] == pytest.approx(expected, abs=1 / 8)  # its images went through PNG, not JPEG
+
+    figures = summary["figures"]
+    assert set(figures["benchmarks"]) == {"drawn", "listed"}
+    assert figures["benchmarks"]["drawn"]["synthetic"]["accuracy"] == pytest.approx(np.mean(expected))
+    assert set(figures["average"]) == {"untrained", "embedder", "synthetic"}
+    assert set(figures["verification"]) == {"untrained", "embedder", "synthetic"}  # on the held-out people
+    for kind in ("real", "synthetic"):
+        assert 0 <= figures["scores"][kind]["eer"] <= 1
+        assert 0 < figures["scores"][kind]["uniqueness"] <= 1
+    for differences in (figures["kl_synthetic_to_real"], figures["wasserstein_synthetic_to_real"]):
+        assert min(differences.values()) >= 0
+    assert figures["frechet_distance"] > 0
+
+    (project.root / "drawn.bin").write_bytes((project.root / "drawn.bin").read_bytes() + b" ")
+    assert "convert-benchmarks" in project.run("status").stdout
+    assert "stale" in project.run("evaluate").stderr  # it will not measure on what is no longer the benchmark
+
+
+def test_B46_a_missing_benchmark_is_an_error_before_anything_runs(project: Project) -> None:
+    (project.root / "drawn.bin").unlink()
+    refused = project.run("convert-benchmarks")
+    assert refused.returncode == 1
+    assert "convert-benchmarks.sources.drawn.bin: got" in refused.stderr
+    assert "no such file" in refused.stderr
+    assert not (project.runs / "convert-benchmarks").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["convert-benchmarks.image_size=32"], "wrong_size"),
+        (["convert-benchmarks.sources.drawn={bin: a.bin, pairs: b}"], "got neither or both; allowed: bin, or pairs"),
+        (["convert-benchmarks.sources.drawn={}"], "got neither or both"),
+        (["convert-benchmarks.sources={}"], "convert-benchmarks.sources"),
+        (["evaluate.judge.weights=missing.safetensors"], "evaluate.judge.weights: got"),
+    ],
+)
+def test_benchmarks_and_judges_that_cannot_be_used_are_refused(project, overrides, message) -> None:
+    refused = project.run("plan" if "judge" in overrides[0] else "convert-benchmarks", *overrides)
+    assert refused.returncode != 0
+    assert message in refused.stderr
+
+
+def test_B46_fewer_pairs_than_folds_are_refused_before_anything_is_embedded(project: Project) -> None:
+    assert project.run("convert-benchmarks").returncode == 0
+    refused = project.run("evaluate", "evaluate.folds=41", "evaluate.pairs=41")
+    assert refused.returncode == 1
+    assert "benchmark drawn: got 40 pairs for 41 folds" in refused.stderr
+
+
+class _Broken(torch.nn.Module):
+    """Gives NaN for every third image."""
+
+    embedding = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = x.flatten(1)[:, :4].clone()
+        found[2::3] = torch.nan
+        return found
+
+
+def test_B43_embeddings_that_are_no_numbers_are_refused_with_their_image(tiny_run: TinyRun) -> None:
+    faces = ShardSet(sorted((tiny_run.folder / "shard").glob("held-out-*.tar")))
+    rows = np.arange(10)
+    benchmark = Benchmark(name="x", faces=faces, first=rows, second=rows[::-1], same=rows > 4, folds=2)
+    with pytest.raises(ModelError, match=rf"row 2 \({faces.keys[2]}\) has norm nan, and 5 more like it"):
+        verify(benchmark, _Broken(), config=Verification(), progress=lambda _: None)  # type: ignore[arg-type]
+
+
+def test_large_sets_are_scored_by_whole_identities():
+    labels = np.repeat(np.arange(50), 10)
+    np.random.default_rng(1).shuffle(labels)
+    assert np.array_equal(whole_identities(labels, images=500, seed=0), np.arange(500))
+    some = whole_identities(labels, images=95, seed=0)
+    assert len(some) == 90
+    assert (np.bincount(labels[some])[np.unique(labels[some])] == 10).all()
+    assert np.array_equal(some, whole_identities(labels, images=95, seed=0))
+    assert not np.array_equal(some, whole_identities(labels, images=95, seed=1))
+    assert len(whole_identities(labels, images=5, seed=0)) == 20  # non-mated scores need two identities

@@ -1,0 +1,269 @@
+"""`status` of a run of many ranks: markers, heartbeats and Slurm's word merged, quickly, and told so that it helps."""
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.__main__ import main
+from jobs.observer import Observer
+from slurm.beats import this_worker
+
+from .many_ranks import STAGE, ManyRanks, fake_tool, queued
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> ManyRanks:
+    return ManyRanks.make(tmp_path / "project", units=12)
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PATH without any Slurm, until a test puts some of it there."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+def _status(many: ManyRanks, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as end:
+        main(["status", str(many.config), *more])
+    return int(end.value.code or 0), capsys.readouterr().out
+
+
+def test_ranks_that_are_done_run_wait_and_failed_are_told_apart(many: ManyRanks, tools: Path) -> None:
+    many.submitted(ranks=5)
+    many.done(range(4))
+    many.beat(0, "done", exit=0)
+    many.beat(1, "running", images=5)
+    many.beat(3, "failed", reason="bad tar", exit=1)
+    many.beat(4, "running", images=7)
+    answer = queued(
+        "7|0|COMPLETED|0|0|c1|None",
+        "7|1|RUNNING|0|0|c2|None",
+        "7|2|PENDING|0|0||Priority",
+        "7|3|FAILED|0|256|c3|NonZeroExitCode",
+        "7|4|NODE_FAIL|0|0|c4|NodeDown",
+    )
+    fake_tool(tools, "squeue", answer=answer)
+    stage = many.look()
+    assert [rank.state for rank in stage.ranks] == ["done", "running", "queued", "failed", "lost"]
+    assert (stage.state, stage.units_done, stage.units) == ("running", 4, 12)
+    assert stage.reason.startswith("rank 4 lost (and 1 more): its node c4 failed; ")
+    assert "Priority: waits its turn (rank 2)" in stage.reason
+    assert (stage.images, stage.images_expected) == (45, 120)
+
+
+def test_pace_and_time_left_come_from_the_ranks_that_run(many: ManyRanks) -> None:
+    """Two ranks since they began, whatever their clocks say; what was done before counts as done, not as speed."""
+    many.done(range(3), rank=1)
+    now = time.time()
+    many.beat(0, "running", images=60, time=now, since={"images": 10, "time": now - 25})
+    many.beat(1, "running", images=35, time=now - 9000, since={"images": 5, "time": now - 9030})
+    many.beat(2, "stopped", images=99, time=now, since={"images": 1, "time": now - 1})
+    stage = many.look(_patient(many))
+    assert stage.images_per_second == pytest.approx(2.0 + 1.0)
+    assert stage.images == 30 + 60 + 5  # rank 1's first 30 are the three units
+    assert stage.seconds_left == pytest.approx((120 - 95) / 3.0)
+
+
+def _patient(many: ManyRanks) -> Observer:
+    """An observer that has just heard all of them."""
+    observer = Observer(many.run)
+    folder = many.run.stage_folder(STAGE)
+    texts = {path: path.read_text() for path in folder.beats.glob("*.json")}
+    for path, text in texts.items():
+        path.write_text(json.dumps({**json.loads(text), "time": 0.0}))
+    observer.look()
+    for path, text in texts.items():
+        path.write_text(text)
+    return observer
+
+
+def test_F32_whoever_is_heard_lives_however_wrong_its_clock_is(many: ManyRanks) -> None:
+    yesterday = time.time() - 86400
+    many.beat(0, "running", time=yesterday)
+    observer = Observer(many.run)
+    assert [rank.state for rank in many.look(observer).ranks] == ["lost"]
+    many.beat(0, "running", time=yesterday + 1)
+    assert [rank.state for rank in many.look(observer).ranks] == ["running"]
+    many.beat(0, "running", time=time.time() + 86400)  # and a clock that is ahead keeps nobody alive for a day
+    many.look(observer)
+    assert many.look(observer).ranks[0].evidence.silent < 60
+
+
+def test_F26_without_sacct_and_with_a_squeue_that_forgot_the_run_folder_tells(many: ManyRanks, tools: Path) -> None:
+    many.submitted(ranks=4)
+    many.beat(0, "done")
+    many.beat(1, "failed", reason="bad tar")
+    many.beat(2, "running")
+    fake_tool(tools, "squeue")
+    stage = many.look()
+    assert [rank.state for rank in stage.ranks] == ["done", "failed", "lost", "unknown"]
+    assert "unknown to Slurm" in stage.ranks[2].reason
+    assert "unknown to Slurm" in stage.ranks[3].reason
+
+
+def test_F26_without_any_slurm_here_nobody_is_called_lost(
+    many: ManyRanks, tools: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many.submitted(ranks=3)
+    many.beat(0, "done")
+    many.beat(1, "running")
+    assert [rank.state for rank in many.look().ranks] == ["done", "running", "unknown"]
+    code, shown = _status(many, capsys)
+    assert code == 3
+    assert "Slurm tells nothing (there is no squeue here)" in shown
+
+
+def test_the_accounting_tells_what_squeue_has_forgotten(many: ManyRanks, tools: Path) -> None:
+    many.submitted(ranks=3)
+    many.beat(0, "running", attempts={})
+    many.beat(1, "running")
+    fake_tool(tools, "squeue")
+    asked = fake_tool(
+        tools,
+        "sacct",
+        answer="7_0|NODE_FAIL|0:0|c1\n7_0|OUT_OF_MEMORY|0:125|c1\n7_1|RUNNING|0:0|c2\n7_2|TIMEOUT|0:0|c2\n",
+    )
+    stage = many.look()
+    assert [rank.state for rank in stage.ranks] == ["failed", "lost", "failed"]
+    assert "out of memory" in stage.ranks[0].reason
+    assert stage.ranks[0].restarts == {"node_fail": 1}
+    assert "unknown to Slurm" in stage.ranks[1].reason  # an accounting that missed its end is not believed
+    assert "out of time" in stage.ranks[2].reason
+    assert len(asked.read_text().splitlines()) == 1
+
+
+def test_slurm_is_asked_now_and_then_only(many: ManyRanks, tools: Path) -> None:
+    many.submitted(ranks=2)
+    asked = fake_tool(tools, "squeue", answer=queued("7|0|RUNNING|0|0|c1|None", "7|1|RUNNING|0|0|c1|None"))
+    observer = Observer(many.run, seconds_between_questions=3600.0)
+    for _ in range(3):
+        assert many.look(observer).state == "running"
+    assert len(asked.read_text().splitlines()) == 1
+
+
+def test_a_run_that_was_never_submitted_asks_no_slurm(many: ManyRanks, tools: Path) -> None:
+    asked = fake_tool(tools, "squeue")
+    many.look()
+    assert not asked.exists()
+
+
+def test_jobs_that_slurm_took_out_because_a_stage_before_failed_are_no_failures(many: ManyRanks, tools: Path) -> None:
+    many.submitted(ranks=2)
+    fake_tool(tools, "squeue", answer=queued("7|0|CANCELLED|0|0||Dependency", "7|1|CANCELLED|0|0||Dependency"))
+    stage = many.look()
+    assert (stage.state, stage.ranks) == ("not started", ())
+    assert stage.troubled == []
+
+
+@pytest.mark.parametrize(
+    ("states", "code", "told"),
+    [
+        (["failed", "running"], 1, "rank 0 of generate failed on another-host, exit 1: bad tar"),
+        (["stopped", "running"], 3, "watch it: "),
+        (["stopped", "done"], 4, "go on with: "),
+    ],
+)
+def test_the_exit_code_and_the_last_line_say_what_to_do(
+    many: ManyRanks, capsys: pytest.CaptureFixture[str], states: list[str], code: int, told: str
+) -> None:
+    for rank, state in enumerate(states):
+        many.beat(rank, state, **({"reason": "bad tar", "exit": 1} if state == "failed" else {}))
+    found, shown = _status(many, capsys)
+    assert found == code
+    assert told in shown
+    assert str(many.config) in shown.splitlines()[-1]
+
+
+def test_restarts_are_shown_by_how_they_came_about(many: ManyRanks, capsys: pytest.CaptureFixture[str]) -> None:
+    many.beat(0, "running", attempts={"stopped": 2, "lost": 1, "failed": 0})
+    many.beat(1, "running", attempts={"stopped": 1})
+    _, shown = _status(many, capsys)
+    assert "3 stopped, 1 lost" in next(line for line in shown.splitlines() if line.startswith(STAGE))
+
+
+def test_json_holds_every_rank_for_scripts(many: ManyRanks, capsys: pytest.CaptureFixture[str]) -> None:
+    many.beat(0, "failed", reason="bad tar", exit=1, images=3)
+    code, shown = _status(many, capsys, "--json")
+    value = json.loads(shown)
+    stage = next(stage for stage in value["stages"] if stage["name"] == STAGE)
+    assert (code, value["done"], value["in_trouble"], stage["state"]) == (1, False, True, "failed")
+    (rank,) = stage["ranks"]
+    assert (rank["state"], rank["reason"], rank["exit"], rank["images"]) == ("failed", "bad tar", 1, 3)
+
+
+def test_long_commands_are_not_folded(
+    many: ManyRanks, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    many.beat(0, "failed", reason="bad tar")
+    _, shown = _status(many, capsys)
+    (command,) = [line for line in shown.splitlines() if " why " in line]
+    assert command.endswith(f"why {many.config} generate 0")
+
+
+def test_another_process_with_the_pid_of_a_dead_rank_does_not_keep_it_alive(many: ManyRanks) -> None:
+    """As after a reboot: this process began long after the rank's last word."""
+    here = {"host": this_worker()["host"], "pid": os.getpid()}
+    many.beat(0, "running", **here)
+    many.beat(1, "running", **here, time=time.time() - 86400)
+    assert [rank.state for rank in many.look().ranks] == ["running", "lost"]
+
+
+def test_damaged_heartbeats_and_records_do_not_hide_the_others(many: ManyRanks) -> None:
+    many.beat(1, "running")
+    folder = many.run.stage_folder(STAGE)
+    folder.beat(0).write_text('{"rank": 0')
+    folder.beat(2).write_text("{}")
+    folder.submission.write_text("[]")
+    assert [rank.rank for rank in many.look().ranks] == [1]
+
+
+def test_F46_each_folder_is_listed_once_and_each_file_opened_once(many: ManyRanks) -> None:
+    many.done(range(11))
+    for rank in range(8):
+        many.beat(rank, "done")
+    observer = Observer(many.run)
+    observer.look()  # imports and caches
+    with _calls() as calls:
+        stage = many.look(observer)
+    assert stage.units_done == 11
+    folder = many.run.stage_folder(STAGE)
+    for listed in (folder.done, folder.beats, folder.root):
+        assert calls["os.listdir", str(listed)] + calls["os.scandir", str(listed)] == 1
+    opened = [path for event, path in calls.elements() if event == "open" and path.startswith(str(folder.done))]
+    assert sorted(opened) == [str(folder.marker(number)) for number in range(11)]
+    assert not [path for event, path in calls.elements() if event == "open" and path.endswith(".tar")]
+
+
+class _calls:  # noqa: N801 (reads as a verb)
+    """The files opened and folders listed inside of the block."""
+
+    _counters: list[Counter[tuple[str, str]]] = []  # noqa: RUF012 (audit hooks stay for good)
+    _installed = False
+
+    def __enter__(self) -> Counter[tuple[str, str]]:
+        if not _calls._installed:
+            sys.addaudithook(_calls._hear)
+            _calls._installed = True
+        _calls._counters.append(Counter())
+        return _calls._counters[-1]
+
+    def __exit__(self, *error: Any) -> None:
+        _calls._counters.pop()
+
+    @staticmethod
+    def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+        if _calls._counters and event in {"open", "os.listdir", "os.scandir"}:
+            _calls._counters[-1][event, str(arguments[0])] += 1

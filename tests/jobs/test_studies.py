@@ -1,0 +1,146 @@
+"""The two studies, run by the command on the tiny run: a net for every group, a table and a plot, and nothing twice."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs.study_curves import PAPER_GROUPS, paper_curve, plot, summarize, table
+from jobs.study_similarity import equal_groups
+from tests.jobs.commands import Project
+from tests.jobs.conftest import TinyRun
+
+RECIPE = """
+  recognition: {net: ir_tiny, embedding: 32, image_size: 16}
+  margin: {kind: cosface, scale: 16, margin: 0.1}
+  epochs: 2
+  batch: 8
+  drop_after_epochs: [1]
+  log_images: 8
+  seeds: 2
+  verification: {folds: 2}
+"""
+STUDIES = f"""
+study-groups:{RECIPE}  groups: 2
+  min_images: 4
+study-m:{RECIPE}
+"""
+
+
+@pytest.fixture
+def project(tiny_run: TinyRun, tmp_path: Path) -> Project:
+    copied = Project.copy_of(tiny_run, tmp_path / "copy")
+    config = copied.root / "configs" / "tiny.yaml"
+    config.write_text(config.read_text() + STUDIES)
+    return copied
+
+
+def test_study_groups_trains_a_net_per_group_and_seed_and_ends_in_a_table_and_a_plot(project: Project) -> None:
+    done = project.run("study-groups")
+    assert done.returncode == 0, done.stderr
+    summary = project.summary("study-groups")
+    assert summary["units"] == 4
+    rows = summary["figures"]["groups"]
+    assert [row["group"] for row in rows] == ["group 1", "group 2"]
+    assert rows[0]["similarity"] > rows[1]["similarity"]
+    assert rows[0]["images"] == rows[1]["images"] > 0
+    assert [row["seeds"] for row in rows] == [2, 2]
+    assert all(0 <= value <= 1 for row in rows for value in row["accuracy"]["held-out"]["values"])
+    folder = project.runs / "study-groups"
+    assert "| group 1 |" in (folder / "table.md").read_text()
+    assert (folder / "curve.svg").read_bytes().startswith(b"<?xml")
+    assert list(folder.glob("checkpoints/*")) == []  # of finished nets nothing is kept but the figures
+
+    (folder / "net-001.json").unlink()
+    before = {path.name: path.stat().st_mtime_ns for path in folder.glob("net-*.json")}
+    again = project.run("study-groups")
+    assert again.returncode == 0, again.stderr
+    after = {path.name: path.stat().st_mtime_ns for path in folder.glob("net-*.json")}
+    assert {name: after[name] for name in before} == before
+    assert project.summary("study-groups")["outcome"] == summary["outcome"]  # the same net, to the last bit
+
+
+@pytest.mark.long
+def test_study_m_trains_a_net_per_wished_m_and_tells_the_measured_similarity(project: Project) -> None:
+    done = project.run("study-m")
+    assert done.returncode == 0, done.stderr
+    rows = project.summary("study-m")["figures"]["groups"]
+    assert [row["group"] for row in rows] == ["m = 1", "m = 0"]
+    assert [row["images"] for row in rows] == [8, 8]
+    measured = {entry["m"]: entry["mean"] for entry in project.summary("generate")["figures"]["measured_cosine"]}
+    assert rows[0]["similarity"] == pytest.approx(measured[1.0], abs=1e-4)
+    assert rows[1]["similarity"] == pytest.approx(measured[0.0], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["study-groups.groups=7"], "study-groups.min_images: got 4 for 7 groups; allowed: at least as many"),
+        (["shard.held_out_identities=0"], "study-groups: has no benchmark; set shard.held_out_identities"),
+        (["generate.images_per_identity=5"], "generate.images_per_identity: got 5 for 2 values of m"),
+    ],
+)
+def test_a_study_that_cannot_be_made_is_refused_before_anything_runs(project, overrides, message) -> None:
+    stage = "study-m" if overrides[0].startswith("generate") else "study-groups"
+    refused = project.run("plan", *overrides)
+    assert refused.returncode != 0
+    assert message in refused.stderr, (stage, refused.stderr)
+
+
+def test_groups_are_equally_large_for_every_identity_and_fall_in_similarity():
+    draw = np.random.default_rng(0)
+    labels = np.repeat(np.arange(6), [4, 11, 10, 13, 5, 24])
+    draw.shuffle(labels)
+    similarity = draw.uniform(-1, 1, len(labels)).astype(np.float32)
+    groups = equal_groups(similarity, labels, groups=5, min_images=10)
+    assert {len(group) for group in groups} == {2 + 2 + 2 + 4}
+    assert len(np.unique(np.concatenate(groups))) == 50
+    for label, each in ((1, 2), (2, 2), (3, 2), (5, 4)):
+        own = [similarity[group[labels[group] == label]] for group in groups]
+        assert {len(part) for part in own} == {each}
+        assert all(upper.min() >= lower.max() for upper, lower in itertools.pairwise(own))
+
+
+def _nets(groups: int, seeds: int) -> list[dict]:
+    return [
+        {
+            "group": f"group {group + 1}",
+            "seed": seed,
+            "images": 100,
+            "identities": 10,
+            "similarity": 0.9 - 0.1 * group,
+            "similarity_std": 0.05,
+            "accuracy": {"lfw": 0.9 + 0.01 * seed, "agedb": 0.8},
+        }
+        for seed in range(seeds)
+        for group in range(groups)
+    ]
+
+
+def test_the_table_holds_mean_and_spread_over_seeds_beside_the_papers_numbers():
+    rows = summarize(_nets(5, 3), order=[f"group {number}" for number in range(1, 6)])
+    text = table(rows, paper=paper_curve("study-groups", rows), name="study-groups")
+    lines = [line for line in text.splitlines() if line.startswith("| group ")][1:]
+    assert len(lines) == 5
+    assert "| 0.900 +- 0.050 | 91.00 +- 1.00 | 80.00 +- 0.00 | 85.50 +- 0.50 | 0.85 | 89.48 |" in lines[0]
+    assert "3 seeds" in text
+
+
+def test_one_seed_shows_no_spread():
+    rows = summarize(_nets(5, 1), order=[f"group {number}" for number in range(1, 6)])
+    assert "one seed: no spread is known" in table(rows, paper=PAPER_GROUPS, name="study-groups")
+    assert rows[0]["average"]["std"] is None
+
+
+def test_the_plot_is_the_same_bytes_each_time_and_knows_both_studies():
+    rows = summarize(_nets(2, 2), order=["group 1", "group 2"])
+    assert paper_curve("study-groups", rows) == [None, None]  # two groups are not the paper's five
+    once, again = (plot(rows, paper=[None, None], name="study-groups") for _ in range(2))
+    assert once == again
+    by_m = [{**row, "group": group} for row, group in zip(rows, ("m = 1", "m = 0.8"), strict=True)]
+    assert paper_curve("study-m", by_m) == [(1.0, 0.8413), None]
+    assert "wished m" in json.dumps(plot(by_m, paper=[None, None], name="study-m").decode())

@@ -1,0 +1,105 @@
+"""Pair lists in LFW's own format and as tables, and the images they name in folders and tars."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from shards.errors import DataError
+from shards.image_source import ImageSource
+from shards.pair_lists import read_pairs
+
+LFW = "2\t1\nAnn\t1\t2\nAnn\t3\tBob\t10\nCid\t1\t4\nBob\t2\tCid\t3\n"
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(DataError) as error:
+        read_pairs(text, name="pairs.txt")
+    assert str(error.value).startswith("pairs.txt: ")
+    return str(error.value)
+
+
+def test_lfws_own_list_names_people_and_numbers():
+    found = read_pairs(LFW, name="pairs.txt")
+    assert found.first == ["Ann/Ann_0001.jpg", "Ann/Ann_0003.jpg", "Cid/Cid_0001.jpg", "Bob/Bob_0002.jpg"]
+    assert found.second == ["Ann/Ann_0002.jpg", "Bob/Bob_0010.jpg", "Cid/Cid_0004.jpg", "Cid/Cid_0003.jpg"]
+    assert found.same == [True, False, True, False]
+    assert found.folds == 2
+
+
+def test_a_list_of_one_part_says_nothing_of_folds():
+    assert read_pairs("1\nAnn 1 2\nAnn 1 Bob 1\n", name="pairs.txt", extension=".png").folds is None
+
+
+def test_a_table_is_read_in_the_order_of_its_folds():
+    text = "fold\tsame\ta\tb\n1\t1\tx\ty\n0\t0\tp\tq\n1\t0\tu\tv\n0\t1\tr\ts\n"
+    found = read_pairs(text, name="pairs.tsv")
+    assert found.first == ["p", "r", "x", "u"]
+    assert found.same == [False, True, True, False]
+    assert found.folds == 2
+    assert read_pairs("a,b,same\nx,y,1\n", name="pairs.csv").folds is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("a\tb\n", "columns same are missing"),
+        ("a,b,same\n", "has no pairs"),
+        ("a,b,same\nx,y,yes\n", "line 2: got"),
+        ("a,b,same\nx,y,1\nx,,1\n", "line 3: got"),
+        ("a,b,same,fold\nx,y,1,0\nx,z,1,1\nx,z,0,1\n", "folds of 1 to 2 pairs"),
+        ("2\t1\nAnn\t1\t2\n", "got 1 pairs; line 1 says 2 folds of 1 of either kind"),
+        ("1\nAnn 1 2\nAnn 1 Bob\n", "line 3: got 'Ann 1 Bob'; expected person1 n1 person2 n2"),
+        ("1\nAnn one 2\nAnn 1 Bob 1\n", "line 2: got 'Ann one 2'; expected person n1 n2"),
+        ("0\n", "line 1: got '0'"),
+    ],
+)
+def test_a_list_that_does_not_fit_is_refused_with_its_line(text, message):
+    assert message in refusal(text)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    home = tmp_path / "images" / "Ann"
+    home.mkdir(parents=True)
+    (home / "1.jpg").write_bytes(b"one")
+    (home / "2.jpg").write_bytes(b"two!")
+    return home.parent
+
+
+def test_a_folder_and_a_tar_give_the_same_images(folder, tmp_path):
+    path = tmp_path / "images.tar"
+    with tarfile.open(path, "w") as tar:
+        tar.add(folder / "Ann", arcname="./Ann")
+    for source in (ImageSource(folder), ImageSource(path)):
+        assert [source.read(name) for name in ("Ann/1.jpg", "Ann/2.jpg")] == [b"one", b"two!"]
+        assert source.size("Ann/2.jpg") == 4
+        with pytest.raises(DataError, match=r"has no Ann/3.jpg"):
+            source.read("Ann/3.jpg")
+    assert sorted(tmp_path.iterdir()) == [folder, path]  # nothing was unpacked
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../images/Ann/1.jpg", "Ann/../../x"])
+def test_paths_out_of_the_folder_are_refused(folder, path):
+    with pytest.raises(DataError, match="is outside of it"):
+        ImageSource(folder).read(path)
+
+
+def test_links_and_pipes_are_refused(folder):
+    (folder / "link.jpg").symlink_to(folder / "Ann" / "1.jpg")
+    os.mkfifo(folder / "pipe.jpg")
+    for name in ("link.jpg", "pipe.jpg", "Ann"):
+        with pytest.raises(DataError, match="is no regular file"):
+            ImageSource(folder).read(name)
+
+
+def test_what_is_neither_folder_nor_tar_is_refused(tmp_path):
+    (tmp_path / "text.tar").write_text("no tar")
+    with pytest.raises(DataError, match="not a folder and not an uncompressed tar"):
+        ImageSource(tmp_path / "text.tar")
+    with pytest.raises(DataError, match="no such folder or tar"):
+        ImageSource(tmp_path / "missing")
