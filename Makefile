@@ -4,8 +4,8 @@ CONFIG  ?= configs/demo.yaml
 CLUSTER ?= configs/cluster/local.yaml
 # SET: overrides, e.g. SET="generate.steps=10 name=steps10"
 SET     ?=
-# STAGE, RANK: for logs
-STAGE   ?= generate
+# STAGE, RANK: for why, logs and cancel
+STAGE   ?=
 RANK    ?=
 # KILLS: for crash-test
 KILLS   ?= 220
@@ -19,10 +19,11 @@ PIP := DS_BUILD_OPS=0 $(BIN)/pip install --quiet --disable-pip-version-check -c 
 # On a machine without an NVIDIA driver the CPU build of torch is pinned: a CUDA build is gigabytes nobody could use.
 TORCH := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo "torch>=2.6" || echo "torch==2.13.0+cpu")
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
-STAGES := shard train-embedder embed train-diffusion identities generate train-recognition convert-benchmarks study-groups study-m evaluate audit publish report
+STAGES := shard train-embedder embed train-diffusion identities calibrate generate train-recognition \
+  convert-benchmarks study-groups study-m evaluate fingerprint audit publish report
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo all $(STAGES) plan dry-run status logs verify test test-long cluster-test crash-test lint types check clean
+.PHONY: help setup demo all $(STAGES) plan dry-run status watch why logs cancel verify test test-long cluster-test crash-test lint types check clean
 
 help: ## this list
 	@echo "make TARGET [CONFIG=file] [CLUSTER=file] [SET=\"key=value ...\"]"; echo
@@ -53,11 +54,21 @@ $(STAGES): setup
 plan dry-run: setup ## what would run: units, ranks, images; nothing is started
 	$(CEMIFACE) plan $(CONFIG) --cluster $(CLUSTER) $(SET)
 
-status: setup ## what is done, running, stale or failed, and why
-	@$(CEMIFACE) status $(CONFIG) --cluster $(CLUSTER) $(SET)
+# Their exit codes say how the run stands; for make only a wrong usage (2) is an error.
+status: setup ## what is done, running, queued, stale, failed or lost, and what to type next
+	@$(CEMIFACE) status $(CONFIG) $(SET) || [ $$? -ne 2 ]
+
+watch: setup ## the same, live, until nobody is at work any more
+	@$(CEMIFACE) status $(CONFIG) --watch $(SET) || [ $$? -ne 2 ]
+
+why: setup ## the first cause of trouble (STAGE=name, RANK=n: of one stage or rank), and how to run it here
+	@$(CEMIFACE) why $(CONFIG) $(STAGE) $(RANK) $(SET)
 
 logs: setup ## the end of the logs of STAGE (RANK=n: of one rank)
-	@$(CEMIFACE) logs $(CONFIG) $(STAGE) $(if $(RANK),--rank $(RANK)) $(SET)
+	@$(CEMIFACE) logs $(CONFIG) $(or $(STAGE),generate) $(RANK) $(SET)
+
+cancel: setup ## stop what is at work on the run (STAGE=name: on one stage); it saves its work
+	@$(CEMIFACE) cancel $(CONFIG) $(STAGE) $(SET)
 
 verify: setup ## rehash every file the run has made
 	@$(CEMIFACE) verify $(CONFIG) $(SET)
@@ -70,7 +81,7 @@ test-long: setup data/orl ## the tests that take minutes: killed demos, resumed 
 
 cluster-test: setup data/orl ## tests on a real Slurm of virtual nodes; installs Slurm where it is missing (as root)
 	$(BIN)/python -m tests.cluster.virtual_slurm --install
-	$(BIN)/python -m pytest -m cluster --timeout 900 tests/cluster
+	$(BIN)/python -m pytest -m cluster --timeout 1800 tests/cluster
 
 crash-test: setup ## KILLS random kills over all stages, some minutes per hundred; the bytes stay the same
 	KILLS=$(KILLS) $(BIN)/python -m pytest -m crash tests/jobs

@@ -37,6 +37,9 @@ setup(
     ],
     extras_require={
         "dev": [
+            "axe-core-python>=0.1",
+            "datasets>=4",
+            "mlcroissant>=1.1,<2",
             "mypy>=1.15",
             "pytest>=8",
             "pytest-timeout>=2.3",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
@@ -10,6 +11,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Cosine = Annotated[float, Field(ge=-1, le=1)]
 Interval = tuple[Fraction, Fraction]
 GROUPS = 32  # of every GroupNorm in the denoiser
+# Of the denoiser: noise and, as in ADM with learned variances, three channels more. CemiFace neither trains nor reads
+# those; they are kept because the network of the paper has them.
+OUTPUT_CHANNELS = 6
 
 PRESETS: dict[str, dict[str, Any]] = {
     # The network of the paper: ADM at 112 px, 93,563,910 parameters and the adapter. For GPUs.
@@ -75,6 +79,7 @@ class DenoiserConfig(FrozenModel):
     skip_downsample_level: int | None = 4
     embedding: PositiveInt = 512
     similarity_width: PositiveInt = 512
+    condition_tokens: PositiveInt = 1  # key/value tokens made of identity and similarity, per attention block
     # "unit": the identity is scaled to length sqrt(embedding), unit variance per entry. The paper does not say; raw
     # embeddings of different nets differ in length by 20 times, which "unit" takes out.
     identity_scale: Literal["unit", "raw"] = "unit"
@@ -154,22 +159,48 @@ class SimilarityGrid(FrozenModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         require(self.low <= self.high, "high", self.high, f"at least low {self.low}")
-        if self.interval is not None:
-            steps = (self.high - self.low) / self.interval
-            require(
-                abs(steps - round(steps)) < 1e-6,
-                "interval",
-                self.interval,
-                f"a divisor of the range {self.low} to {self.high}",
-            )
         return self
 
     @property
     def values(self) -> tuple[float, ...]:
-        """The grid from low to high, both ends included; needs an interval."""
+        """The grid from low up to high, or to the last value below it; needs an interval."""
         assert self.interval is not None
-        count = round((self.high - self.low) / self.interval) + 1
+        count = int((self.high - self.low) / self.interval + 1e-6) + 1
         return tuple(round(self.low + index * self.interval, 9) for index in range(count))
+
+
+class MixturePart(SimilarityGrid):
+    """A share of the generated images, its m spread evenly over a grid; `low` = `high` is one value."""
+
+    weight: Annotated[float, Field(gt=0)] = 1.0
+
+    @model_validator(mode="after")
+    def _check_interval(self) -> Self:
+        require(self.interval is not None, "interval", None, "a number: images are counted by what was asked of them")
+        return self
+
+    def at(self, quantile: float) -> float:
+        """The grid's value at a quantile, 0 to below 1."""
+        values = self.values
+        return values[min(int(quantile * len(values)), len(values) - 1)]
+
+
+def mixture_values(parts: Sequence[MixturePart], *, count: int, offset: float) -> list[float]:
+    """`count` values of m in the proportions of the parts, as even as whole images allow, from low to high per part.
+
+    Systematic sampling: quantiles one `count`-th apart, the first at `offset` (0 to below 1) of that. Offsets that
+    are uniform over identities give every part its exact share in the mean.
+    """
+    total = sum(part.weight for part in parts)
+    values = []
+    for index in range(count):
+        left = (index + offset) / count * total
+        for part in parts:
+            if left < part.weight or part is parts[-1]:
+                break
+            left -= part.weight
+        values.append(part.at(left / part.weight))
+    return values
 
 
 RecognitionNet = Literal["ir18", "ir50", "ir100", "irse50", "mobilefacenet", "mobilefacenet_folded", "ir_tiny"]

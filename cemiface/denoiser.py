@@ -16,13 +16,10 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from cemiface.config import GROUPS, DenoiserConfig, DiffusionConfig
+from cemiface.config import GROUPS, OUTPUT_CHANNELS, DenoiserConfig, DiffusionConfig
 from cemiface.errors import ModelError
 from cemiface.weights import fit_weights, read_weights, weights_bytes
 
-# Noise and, as in ADM with learned variances, three channels more. CemiFace neither trains nor reads those; they are
-# kept because the network of the paper has them.
-OUTPUT_CHANNELS = 6
 TIME_PERIOD = 10_000
 Resample = Literal["down", "up"] | None
 
@@ -66,21 +63,22 @@ class ResidualBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over the image tokens and the condition token in one softmax (eq. 8)."""
+    """Self-attention over the image tokens and the condition tokens in one softmax (eq. 8)."""
 
-    def __init__(self, channels: int, *, head_channels: int, condition_width: int) -> None:
+    def __init__(self, channels: int, *, head_channels: int, condition_width: int, condition_tokens: int = 1) -> None:
         super().__init__()
         self.heads = channels // head_channels
+        self.tokens = condition_tokens
         self.norm = GroupNorm(channels)
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.project = zero_init(nn.Conv2d(channels, channels, 1))
-        self.condition = nn.Linear(condition_width, 2 * channels)  # F2 in eq. 7: one key and one value
+        self.condition = nn.Linear(condition_width, 2 * condition_tokens * channels)  # F2 in eq. 7: keys and values
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         n, channels, height, width = x.shape
         tokens = self.qkv(self.norm(x)).reshape(n, 3, self.heads, -1, height * width)
         q, k, v = tokens.transpose(-1, -2).unbind(1)  # each (N, heads, H*W, head_channels)
-        condition_k, condition_v = self.condition(condition).reshape(n, 2, self.heads, 1, -1).unbind(1)
+        condition_k, condition_v = self.condition(condition).reshape(n, 2, self.heads, self.tokens, -1).unbind(1)
         k, v = torch.cat([condition_k, k], dim=2), torch.cat([condition_v, v], dim=2)
         h = F.scaled_dot_product_attention(q, k, v)
         return x + self.project(h.transpose(-1, -2).reshape(n, channels, height, width))
@@ -203,7 +201,12 @@ class Denoiser(nn.Module):
         return ResidualBlock(inputs, outputs, time_width=4 * self.config.channels, resample=resample)
 
     def _attention(self, width: int) -> Attention:
-        return Attention(width, head_channels=self.config.head_channels, condition_width=self.condition.width)
+        return Attention(
+            width,
+            head_channels=self.config.head_channels,
+            condition_width=self.condition.width,
+            condition_tokens=self.config.condition_tokens,
+        )
 
     def _attention_at(self, level: int, width: int) -> Attention | None:
         # By level, as ADM does by nominal rate: the level after a skipped downsampling does not attend at the same 7x7.

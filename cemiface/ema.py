@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Ema:
@@ -28,7 +28,8 @@ class Ema:
     def update(self, module: nn.Module, *, step: int) -> None:
         """Move towards the module's weights, whatever their dtype; buffers are copied."""
         weight = 1 - self.decay_at(step)
-        for average, parameter in zip(self.module.parameters(), module.parameters(), strict=True):
-            average.lerp_(parameter.to(average.device, average.dtype), weight)
+        averages: list[Tensor] = list(self.module.parameters())
+        now = [parameter.to(parameter.device, torch.float32) for parameter in module.parameters()]
+        torch._foreach_lerp_(averages, now, weight)  # a few kernels instead of one per parameter
         for copied, buffer in zip(self.module.buffers(), module.buffers(), strict=True):
             copied.copy_(buffer)

@@ -23,6 +23,10 @@ class Losses:
     similarity: Tensor  # (t/T) (m - s)^2
     cosine: Tensor  # s itself, the mean over all samples
 
+    def terms(self) -> Tensor:
+        """All of them (5,), in the order above, for sums over pieces and ranks."""
+        return torch.stack([self.total.detach(), self.mse, self.reconstruction, self.similarity, self.cosine])
+
 
 def cemiface_loss(
     predicted: Tensor,

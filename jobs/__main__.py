@@ -17,10 +17,12 @@ from jobs.cancel import cancel
 from jobs.config import load_run
 from jobs.dry_run import show_plan
 from jobs.entry import LOG_FORMAT
+from jobs.info import show_info
 from jobs.invocation import Invocation
 from jobs.launch import launch
 from jobs.logs import show_log
 from jobs.rerun import run_rank
+from jobs.set_commands import COMMANDS, add_set_commands, run_set_command
 from jobs.stage import Run
 from jobs.stages import STAGES
 from jobs.status_view import show_status, watch_status
@@ -33,11 +35,14 @@ EXAMPLES = """examples:
   cemiface all configs/demo.yaml generate.steps=10 name=steps10
   cemiface all configs/casia_0.5m.yaml --cluster configs/cluster/a100.yaml
   cemiface plan configs/demo.yaml                      what would run, without running it
+  cemiface info configs/casia_0.5m.yaml --json         what the config means, in numbers
   cemiface status configs/demo.yaml --watch            what is done, running, queued, stale, failed or lost, live
   cemiface why configs/demo.yaml                       the first cause of trouble, and what to type
   cemiface logs configs/demo.yaml generate 0           the end of a rank's log
   cemiface cancel configs/demo.yaml                    stop what is at work; it saves its work
   cemiface verify configs/demo.yaml                    rehash everything that was made
+  cemiface import /media/disk/cemiface-0.5m            take over a published set, to train on it by name
+  cemiface export cemiface-0.5m --as recordio --to rec insightface's format; also: folders, huggingface
 
 Resume is the same command again. Results are in runs/<name>/<stage>/; the page is runs/<name>/report/index.html."""
 
@@ -45,6 +50,7 @@ Resume is the same command again. Results are in runs/<name>/<stage>/; the page 
 # What people ask of a run, with what it takes besides the config.
 TOOLS = {
     "plan": ("", "what would run: job scripts, ranks, images, hours (dry run; needs no Slurm)"),
+    "info": ("", "what the config means: sizes and costs of the nets, images, shards"),
     "status": ("", "what is done, running, queued, stale, failed or lost; what to type next"),
     "why": ("[STAGE [RANK]]", "why a stage or rank failed, its last words, and the command that reruns it here"),
     "logs": ("STAGE [RANK]", "the end of the logs of a stage"),
@@ -64,9 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if any(text.startswith("-") for text in more):
         parser.error(f"unknown option: {' '.join(more)}")
     options.overrides += more
-    _take_stage_and_rank(options, parser)
+    if options.command not in COMMANDS:
+        _take_stage_and_rank(options, parser)
     os.umask(0o077)  # runs hold private faces
     _set_up_logging()
+    if options.command in COMMANDS:
+        try:
+            sys.exit(run_set_command(options))
+        except USER_ERRORS as error:
+            _fail(str(error), code=1)
     try:
         run = load_run(options.config, overrides=options.overrides, cluster=options.cluster)
     except USER_ERRORS as error:
@@ -93,6 +105,9 @@ def _execute(options: argparse.Namespace, run: Run) -> int:
     console = Console()
     if options.command == "plan":
         show_plan(run, run.chain, console)
+        return 0
+    if options.command == "info":
+        show_info(run, console, as_json=options.json)
         return 0
     if options.command == "verify":
         return 0 if verify(run, console) else 1
@@ -165,12 +180,15 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--lines", type=_count, default=20, help="how many lines from the end (default: 20)")
         if name == "status":
             command.add_argument("--watch", action="store_true", help="live, until nobody is at work any more")
-            command.add_argument("--json", action="store_true", help="everything, every rank, for scripts")
+        if name in {"status", "info"}:
+            text = "everything, every rank, for scripts" if name == "status" else "for scripts"
+            command.add_argument("--json", action="store_true", help=text)
         command.add_argument("--cluster", type=Path, metavar="FILE", help="cluster file (default: this machine)")
         words = f"{takes} key=value".strip()
         told = f"STAGE is one of: {', '.join(STAGES)}; " if takes else ""
         told += "config fields, e.g. generate.steps=10"
         command.add_argument("overrides", nargs="*", metavar=words, help=told)
+    add_set_commands(commands, formatter=raw)
     return parser
 
 

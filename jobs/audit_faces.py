@@ -1,166 +1,239 @@
-"""Audit: is any synthetic face one of the real ones? Pixels, mirrored and near pixels, nearest real neighbor."""
+"""Audit: is any synthetic face, or any synthetic person, a real one? Pixels, and the nearest of everything real.
+
+The units only find what is nearest, to the synthetic tars and to the held-out people, who are the control group;
+the last rank judges, when the control group is whole.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import logging
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from jobs.embed_faces import MERGED, embed
-from jobs.embedder import embedder_needs, embedder_path, load_embedder
+from jobs.audit_figures import Tally, closest_sheet
+from jobs.embedder import embedder_needs
+from jobs.fingerprint_faces import (
+    CENTERS,
+    PROBES,
+    is_independent,
+    judge_path,
+    judged_features,
+    load_judge,
+    reference_files,
+)
 from jobs.shard_faces import HELD_OUT, REAL
 from jobs.stage import OPERATIONAL, Finish, Run, Stage, StageConfig, Unit
-from slurm.files import Output, publish_json, read_json
+from slurm.errors import RunError
+from slurm.files import Output, publish, publish_json, read_json
 from slurm.markers import Marker
 
 if TYPE_CHECKING:
-    from cemiface.recognition import Embedder
-    from jobs.rank import Rank
-    from shards.audit import Verdict
-    from shards.embeddings import MergedEmbeddings
+    import numpy as np
 
-VERDICT = "verdict.json"
+    from jobs.rank import Rank, Work
+    from shards.audit import Thresholds, Verdict
+    from shards.findings import Suspects
+    from shards.impostors import ImpostorScores
+    from shards.references import References
+    from shards.shard_set import ShardSet
+
+VERDICT, CLOSEST = "verdict.json", "closest.jpg"
+HASH_WIDTH = 2 * 256  # of the pixel hashes, mirrored and not, which are compared like embeddings
+log = logging.getLogger(__name__)
 
 
 class AuditFaces(StageConfig):
-    false_alarms: float = Field(0.01, gt=0, lt=1)  # of faces of held-out people that the threshold may take for leaks
-    fmr: float = Field(1e-3, gt=0, lt=1)  # without held-out people: of the real non-mated pairs that may reach it
+    false_alarms: float = Field(0.005, gt=0, lt=1)  # of faces of held-out people, whom the audit may take for leaks
+    # Of the real non-mated pairs; the leak rate is told at each, and the first decides where nobody is held out.
+    fmr: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field((1e-3, 1e-4, 1e-5, 1e-6), min_length=1)
     max_dropped_fraction: float = Field(0.5, ge=0, le=1)  # of the set; more dropped images fail the verdict
     batch: int = Field(256, ge=1, **OPERATIONAL)
 
 
 def plan(run: Run) -> list[Unit]:
-    """One unit per synthetic tar; each is held against all real training images."""
-    return [{"tar": unit["tar"]} for unit in run.plan("generate")]
+    """One unit per synthetic tar, and per tar of held-out people; each is held against everything real."""
+    control = [{"control": unit["tar"]} for unit in run.plan("shard") if unit["tar"].startswith(HELD_OUT)]
+    return [*({"tar": unit["tar"]} for unit in run.plan("generate")), *control]
 
 
 def run_rank(run: Run, rank: Rank) -> None:
     from jobs.device import rank_device
-    from shards.audit import embedding_leaks, fingerprint, pixel_leaks
-    from shards.embeddings import read_merged
+    from shards.findings import search
+    from shards.references import read_vectors
     from shards.shard_set import ShardSet
 
     config: AuditFaces = run.section("audit")
-    embedder = load_embedder(run, device=rank_device(rank))
-    real = read_merged(run.stage_folder("embed").output(MERGED))
-    threshold, basis = _threshold(run, real, embedder=embedder)
-    photos = ShardSet(run.outputs("shard", prefix=REAL, suffix=".tar"))
-    known = fingerprint((photos.keys[row], photos.rgb(row)) for row in range(len(photos)))
+    judge = load_judge(run, device=rank_device(rank))
+    centers = read_vectors(run.stage_folder("fingerprint").output(CENTERS))
+    probes = [read_vectors(path).features for path in run.outputs("fingerprint", prefix=PROBES)]
+    log.info("%s", forecast(run))
     for work in rank.remaining():
-        shards = ShardSet([run.stage_folder("generate").output(work.unit["tar"])])
-        features, _ = embed(shards, embedder=embedder, batch=config.batch, progress=work.progress)
-        own = fingerprint((shards.keys[row], shards.rgb(row)) for row in range(len(shards)))
-        leaks = pixel_leaks(own, known) + embedding_leaks(
-            shards.keys,
-            features=features,
-            real_keys=real.keys,
-            real_features=real.features,
-            threshold=threshold,
+        ((kind, tar),) = work.unit.items()
+        control = kind == "control"
+        shards = ShardSet([run.stage_folder("shard" if control else "generate").output(tar)])
+        features = judged_features(shards, judge=judge, batch=config.batch, progress=_told(work, control=control))
+        found = search(
+            suspects(shards, features=features),
+            _references(run),
+            centers=centers,
+            probes=centers.features[:0] if control or not probes else probes[0],
+            on_part=lambda work=work: work.progress(0),  # type: ignore[misc]
         )
-        dropped = {leak.key for leak in leaks}
-        by_m: dict[str, list[int]] = {}
-        for key, record in zip(shards.keys, shards.records(), strict=True):
-            images, dropped_here = by_m.setdefault(str(record["m"]), [0, 0])
-            by_m[str(record["m"])] = [images + 1, dropped_here + (key in dropped)]
-        result = {
-            "images": len(shards),
-            "references": len(photos),
-            "threshold": threshold,
-            "basis": basis,
-            "by_m": by_m,
-            "leaks": [[leak.key, leak.reason.value, leak.real_key, leak.cosine] for leak in leaks],
-        }
-        name = work.unit["tar"].replace(".tar", ".json").replace("synthetic", "audit")
-        work.publish(name, (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
-        work.done(images=len(shards) - len(dropped), counts=_outcomes(leaks, len(shards)))
+        value = {"control": control, "m": _similarities(shards, control=control), "findings": found.as_json()}
+        work.publish(f"nearest-{tar.removesuffix('.tar')}.json", (json.dumps(value, allow_nan=False) + "\n").encode())
+        work.done(images=0 if control else len(shards), counts={})
 
 
-def _threshold(run: Run, real: MergedEmbeddings, *, embedder: Embedder) -> tuple[float, str]:
-    """The cosine from which on a face counts as a real person's, and where it comes from, in words."""
-    from shards.audit import impostor_threshold, unseen_threshold
-    from shards.shard_set import ShardSet
-
-    config: AuditFaces = run.section("audit")
-    held_out = run.outputs("shard", prefix=HELD_OUT, suffix=".tar")
-    if not held_out:
-        threshold = impostor_threshold(real.features, real.labels, fmr=config.fmr)
-        return threshold, f"{config.fmr:g} of the non-mated pairs of real faces reach it"
-    shards = ShardSet(held_out)
-    unseen, _ = embed(shards, embedder=embedder, batch=config.batch, progress=lambda images: None)
-    threshold = unseen_threshold(unseen, real.features, rate=config.false_alarms)
-    return threshold, (
-        f"{config.false_alarms:.0%} of {len(shards)} faces of {len(shards.classes)} real people "
-        "who were not trained on are as close to a training face"
-    )
+def _told(work: Work, *, control: bool) -> Any:
+    """Count synthetic images as progress; the control group's only give occasion to stop."""
+    return (lambda images: work.progress(0)) if control else work.progress
 
 
-def _outcomes(leaks: Sequence[Any], images: int) -> dict[str, int]:
-    """Each image once: under the first, that is the strictest, reason it is dropped for, or as clear."""
-    first: dict[str, str] = {}
-    for leak in leaks:
-        first.setdefault(leak.key, leak.reason.value)
-    counts = {reason: list(first.values()).count(reason) for reason in sorted(set(first.values()))}
-    return {"clear": images - len(first), **counts}
+def suspects(shards: ShardSet, *, features: np.ndarray) -> Suspects:
+    from shards.findings import Suspects
+
+    images = [shards.rgb(row) for row in range(len(shards))]
+    return Suspects.of(shards.keys, identities=shards.identities, features=features, images=images)
+
+
+def _references(run: Run) -> Iterator[References]:
+    from shards.references import read_references
+
+    return (read_references(path) for path in reference_files(run))
+
+
+def _similarities(shards: ShardSet, *, control: bool) -> list[float]:
+    return [] if control else [record["m"] for record in shards.records()]
+
+
+def forecast(run: Run) -> str:
+    """How long the comparisons will take, at the speed this machine is tried to have."""
+    from shards.nearest import pairs_per_second
+    from shards.references import read_vectors
+
+    images = run.stages["generate"].expected_images(run) or 0
+    files = reference_files(run)
+    real = sum(unit["stop"] - unit["start"] for unit in run.plan("shard") if unit["tar"].startswith(REAL))
+    width = read_vectors(files[0]).features.shape[1] if files else 512
+    seconds = images * real / pairs_per_second(width + HASH_WIDTH)
+    return f"audit: {images:,} x {real:,} comparisons, about {seconds / 60:.1f} minutes of one rank on this machine"
 
 
 def verdict_of(run: Run) -> Verdict:
-    """The verdict as the audit stage wrote it."""
-    from shards.audit import Leak, Reason, Verdict
+    """The verdict as the audit stage wrote it.
+
+    Raises:
+        RunError: there is none.
+    """
+    from shards.audit import Verdict
 
     value = read_json(run.stage_folder("audit").output(VERDICT))
-    leaks = tuple(Leak(**{**leak, "reason": Reason(leak["reason"])}) for leak in value["leaks"])
-    names = ("images", "references", "embedder", "threshold", "basis", "judged")
-    return Verdict(**{name: value[name] for name in names}, leaks=leaks)
+    if not isinstance(value, dict):
+        raise RunError("publish: the audit left no verdict; run `cemiface audit` first")
+    return Verdict.from_record(value)
 
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
-    """Join the units' findings into the verdict, which names the bytes it is about."""
-    from shards.audit import Leak, Reason, Verdict
+    """Judge: thresholds from the control group, then every synthetic image, and the verdict names the bytes judged."""
+    from shards.audit import Verdict, outcomes
+    from shards.findings import Findings
 
     config: AuditFaces = run.section("audit")
     folder = run.stage_folder("audit")
-    parts = [read_json(folder.output(output.name)) for marker in markers for output in marker.outputs]
-    leaks = tuple(
-        Leak(key=key, reason=Reason(reason), real_key=real_key, cosine=cosine)
-        for part in parts
-        for key, reason, real_key, cosine in part["leaks"]
-    )
+    impostors = impostor_scores(run)
+    thresholds = _thresholds(run, markers, impostors=impostors)
+    tally = Tally(thresholds, rates=impostors.resolved(config.fmr))
+    for value in _parts(run, markers, control=False):
+        tally.add(Findings.from_json(value["findings"]), similarities=value["m"])
     tars = [unit["tar"] for unit in run.plan("generate")]
     verdict = Verdict(
-        images=sum(part["images"] for part in parts),
-        references=parts[0]["references"],
-        embedder=embedder_path(run).name,
-        threshold=parts[0]["threshold"],
-        basis=parts[0]["basis"],
+        passed=len(tally.dropped) <= config.max_dropped_fraction * tally.images,
+        images=tally.images,
+        references=tally.references,
+        embedder=judge_path(run).name,
+        independent=is_independent(run),
+        thresholds=thresholds,
         judged={tar: run.output_record("generate", tar)["sha256"] for tar in tars},
-        leaks=leaks,
+        leaks=tuple(tally.leaks),
+        figures=tally.figures(run),
     )
-    by_m: dict[str, list[int]] = {}
-    for part in parts:
-        for m, (images, dropped) in part["by_m"].items():
-            total = by_m.setdefault(m, [0, 0])
-            by_m[m] = [total[0] + images, total[1] + dropped]
-    passed = len(verdict.dropped) <= config.max_dropped_fraction * verdict.images
-    figures = {
-        "passed": passed,
-        "dropped": len(verdict.dropped),
-        "threshold": round(verdict.threshold, 4),
-        "basis": verdict.basis,
-        "leak_rate_by_m": {m: round(by_m[m][1] / by_m[m][0], 4) for m in sorted(by_m, key=float)},
-    }
-    written = publish_json(folder.output(VERDICT), verdict.record() | {"passed": passed}, replace=True)
-    return Finish(outputs=(Output(name=VERDICT, bytes=written.bytes, sha256=written.sha256),), figures=figures)
+    counts = outcomes(verdict.leaks, images=verdict.images)
+    written = publish_json(folder.output(VERDICT), verdict.record(), replace=True)
+    return Finish(
+        outputs=(Output(name=VERDICT, bytes=written.bytes, sha256=written.sha256), *_sheet(run, verdict)),
+        counts=counts,
+        images_out=counts["clear"],
+        figures={
+            "passed": verdict.passed,
+            "dropped": len(verdict.dropped),
+            "independent": verdict.independent,
+            "threshold": round(thresholds.image_to_face, 4),
+            "basis": thresholds.basis,
+            **verdict.figures,
+        },
+    )
+
+
+def _parts(run: Run, markers: Sequence[Marker], *, control: bool) -> Iterator[dict[str, Any]]:
+    folder = run.stage_folder("audit")
+    for marker in markers:
+        value = read_json(folder.output(marker.outputs[0].name))
+        if value["control"] == control:
+            yield value
+
+
+def _thresholds(run: Run, markers: Sequence[Marker], *, impostors: ImpostorScores) -> Thresholds:
+    from shards.audit import Thresholds
+    from shards.findings import Findings, joined
+
+    config: AuditFaces = run.section("audit")
+    control = [Findings.from_json(value["findings"]) for value in _parts(run, markers, control=True)]
+    if control:
+        return Thresholds.from_control(joined(control), rate=config.false_alarms)
+    basis = f"{config.fmr[0]:g} of the non-mated pairs of real faces reach it"
+    return Thresholds.equal(impostors.threshold(config.fmr[0]), basis=basis)
+
+
+def impostor_scores(run: Run) -> ImpostorScores:
+    """Of real training faces, evenly out of all tars."""
+    import numpy as np
+
+    from shards.impostors import IMAGES, ImpostorScores
+    from shards.labels import classes_of
+    from shards.references import read_vectors
+
+    files = reference_files(run)
+    features, identities = [], []
+    for path in files:
+        part = read_vectors(path)
+        every = max(1, len(part.keys) * len(files) // IMAGES)
+        features.append(part.features[::every])
+        identities += part.identities[::every]
+    return ImpostorScores(np.concatenate(features), classes_of(identities)[1])
+
+
+def _sheet(run: Run, verdict: Verdict) -> list[Output]:
+    """The closest pairs as a picture, each synthetic face beside its real one. It stays in the run folder."""
+    from shards.shard_set import ShardSet
+
+    real = ShardSet(run.outputs("shard", prefix=f"{REAL}-", suffix=".tar"))
+    synthetic = ShardSet([run.stage_folder("generate").output(tar) for tar in verdict.judged])
+    data = closest_sheet(verdict, synthetic=synthetic, real=real)
+    written = publish(run.stage_folder("audit").output(CLOSEST), data, replace=True)
+    return [Output(name=CLOSEST, bytes=written.bytes, sha256=written.sha256)]
 
 
 STAGE = Stage(
     name="audit",
     title="is any synthetic face one of the real ones?",
     config=AuditFaces,
-    needs=lambda run: ("shard", "embed", "generate", *embedder_needs(run)),
+    needs=lambda run: ("shard", "fingerprint", "generate", *(embedder_needs(run))),
     plan=plan,
     run_rank=run_rank,
     finish=finish,
-    expected_images=lambda run: run.section("identities").count * run.section("generate").images_per_identity,
+    forecast=forecast,
+    expected_images=lambda run: run.stages["generate"].expected_images(run),
 )

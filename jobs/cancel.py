@@ -27,8 +27,8 @@ def cancel(run: Run, *, stage: str | None, console: Console) -> None:
     if not ended:
         raise RunError(f"{run.folder.root}: nothing of {stage or 'it'} is at work, so there is nothing to cancel")
     for what in ended:
-        console.print(f"asked to stop: {what}; it saves its work", highlight=False, soft_wrap=True)
-    console.print("the same command as before goes on from there", highlight=False)
+        console.print(f"asked to stop: {what}", highlight=False, soft_wrap=True)
+    console.print("what runs saves its work first; the same command as before goes on from there", highlight=False)
 
 
 def _scancel(run: Run, *, stage: str | None) -> list[str]:
@@ -47,7 +47,7 @@ def _scancel(run: Run, *, stage: str | None) -> list[str]:
     problem = scancel(sorted(jobs))
     if problem is not None:
         raise RunError(f"jobs {', '.join(sorted(jobs))} are not canceled: {problem}; try again where Slurm is")
-    return [f"job {job}" for job in sorted(jobs)]
+    return [f"{len(jobs)} job(s) of Slurm, {' '.join(sorted(jobs, key=int))}"]
 
 
 def _on_record(run: Run, *, stage: str | None) -> set[str]:

@@ -50,7 +50,7 @@ def load_run(config: Path, *, overrides: Sequence[str] = (), cluster: Path | Non
     Raises:
         ConfigError: anything in them that is unknown, of the wrong type, or impossible.
     """
-    fields = read_yaml(config)
+    fields = _read(config)
     for field, value in _parse_overrides(overrides):
         _set(fields, field, value)
     experiment = _validate(Experiment, fields, source=str(config))
@@ -61,6 +61,32 @@ def load_run(config: Path, *, overrides: Sequence[str] = (), cluster: Path | Non
     run = Run(config=experiment, stages=STAGES, cluster=site, root=root.absolute())
     _check_chain(run)
     return run
+
+
+def _read(config: Path, *, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The fields of a config file, over those of the file that its `base:` names, relative to it.
+
+    Raises:
+        ConfigError: the files name each other in a circle, or `base` is no text.
+    """
+    if config.absolute() in above:
+        raise ConfigError(f"{config}: base: names a file that is based on it; allowed: another one")
+    fields = read_yaml(config)
+    base = fields.pop("base", None)
+    if base is None:
+        return fields
+    if not isinstance(base, str):
+        raise ConfigError(f"{config}: base: got {base!r}, allowed: the path of a config file")
+    return _merged(_read(config.parent / base, above=(*above, config.absolute())), fields)
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Sections are merged field by field; anything else, lists too, is replaced."""
+    merged = dict(under)
+    for name, value in over.items():
+        below = under.get(name)
+        merged[name] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
 
 
 def _site(path: Path) -> Cluster:

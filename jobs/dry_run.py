@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich import filesize
 from rich.console import Console
 from rich.table import Table
 
@@ -11,7 +12,11 @@ from jobs.stage import Run, Stage
 from jobs.submission import StageWork, chain, scripts
 from slurm.cluster import TrainResources
 
-COLUMNS = ("stage", "reads", "units", "to do", "ranks", "jobs", "images", "node hours")
+COLUMNS = ("stage", "reads", "units", "to do", "ranks", "jobs", "images", "GPU hours", "disk", "turn")
+LEGEND = (
+    "GPU hours: images over the throughput the config gives; disk: outputs that stay; "
+    "turn: node hours if every job ran to its time limit once"
+)
 
 
 def show_plan(run: Run, stages: Sequence[Stage], console: Console) -> None:
@@ -28,26 +33,34 @@ def show_plan(run: Run, stages: Sequence[Stage], console: Console) -> None:
     planned = {work.stage.name: work for work in chain(run, stages)}
     for stage in stages:
         table.add_row(stage.name, *_row(run, stage, planned.get(stage.name)))
+    if len(planned) > 1:
+        costs = [cost for work in planned.values() if (cost := work.stage.cost(run)) is not None]
+        hours = [cost.gpu_hours for cost in costs if cost.gpu_hours is not None]
+        total = [f"{sum(hours):.1f}" if hours else "-", filesize.decimal(sum(cost.disk_bytes for cost in costs)), ""]
+        table.add_row("together", *[""] * (len(COLUMNS) - 4), *total, style="bold")
     console.print(table)
-    if run.cluster.executor == "slurm":
-        console.print(
-            "node hours: of one turn of every job up to its time limit; a job that is stopped takes another turn",
-            style="dim",
-            highlight=False,
-        )
+    console.print(LEGEND, style="dim", highlight=False, soft_wrap=True)
 
 
 def _row(run: Run, stage: Stage, work: StageWork | None) -> tuple[str, ...]:
-    images = stage.expected_images(run)
-    common = (", ".join(_nearest(run, stage)) or "files", str(len(run.plan(stage.name))))
+    images, cost = stage.expected_images(run), stage.cost(run)
+    reads = ", ".join(_nearest(run, stage)) or "files"
     made = "-" if images is None else str(images)
     if work is None:
-        return *common, "0", "-", "done", made, "-"
-    ranks = sum(job.ranks for job in work.jobs if job.kind != "canary")
-    if run.cluster.executor == "local":
-        return *common, str(len(work.undone)), str(ranks), "local", made, "-"
+        return reads, str(len(run.plan(stage.name))), "0", "-", "done", made, "-", "-", "-"
     jobs = [f"{job.kind} of {job.tasks}" if job.tasks > 1 else job.kind for job in work.jobs]
-    return *common, str(len(work.undone)), str(ranks), " + ".join(jobs), made, f"{_node_hours(run, work):.1f}"
+    slurm = run.cluster.executor == "slurm"
+    return (
+        reads,
+        str(len(run.plan(stage.name))),
+        str(len(work.undone)),
+        str(sum(job.ranks for job in work.jobs if job.kind != "canary")),
+        " + ".join(jobs) if slurm else "local",
+        made,
+        "-" if cost is None or cost.gpu_hours is None else f"{cost.gpu_hours:.1f}",
+        "-" if cost is None else filesize.decimal(cost.disk_bytes),
+        f"{_turn(run, work):.1f}" if slurm else "-",
+    )
 
 
 def _nearest(run: Run, stage: Stage) -> tuple[str, ...]:
@@ -57,7 +70,8 @@ def _nearest(run: Run, stage: Stage) -> tuple[str, ...]:
     return tuple(name for name in needs if name not in implied)
 
 
-def _node_hours(run: Run, work: StageWork) -> float:
+def _turn(run: Run, work: StageWork) -> float:
+    """Node hours of all jobs of a stage, each up to its time limit."""
     asked = (run.cluster.of_train if work.stage.distributed else run.cluster.of_array)(work.stage.name)
     nodes = asked.nodes if isinstance(asked, TrainResources) else 1
     return sum(job.tasks for job in work.jobs) * nodes * asked.minutes / 60

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from jobs.embedder import embedder_files, embedder_needs, embedder_path, load_embedder, to_unit_range
+from jobs.embedder import (
+    CLASSIFIER,
+    TRAINED_HERE,
+    embedder_files,
+    embedder_needs,
+    embedder_path,
+    load_embedder,
+    to_unit_range,
+)
 from jobs.shard_faces import REAL
-from jobs.stage import OPERATIONAL, Finish, Run, Stage, StageConfig, Unit
+from jobs.stage import OPERATIONAL, Finish, PathText, Run, Stage, StageConfig, Unit
+from jobs.yaml_file import ConfigError
 from slurm.files import Output, publish, sha256_of
 from slurm.markers import Marker
 
@@ -27,6 +37,39 @@ MERGED = "embeddings.h5"
 
 class EmbedFaces(StageConfig):
     batch: int = Field(256, ge=1, **OPERATIONAL)
+    centers: Literal["mean", "classifier"] = "mean"  # of identities: mean direction, or weight row of a classifier
+    classifier: PathText | None = None  # safetensors with `weight` (C, E) and `classes`; None: of train-embedder
+
+    @model_validator(mode="after")
+    def _check(self) -> EmbedFaces:
+        if self.centers == "mean" and self.classifier is not None:
+            raise ValueError(f"classifier: got {self.classifier} with centers: mean; allowed: centers: classifier")
+        return self
+
+
+def classifier_path(run: Run) -> Path | None:
+    """The classifier whose weight rows are the centers; None where they are means.
+
+    Raises:
+        ConfigError: the classifier that came with the user's E_id is not named, or not there.
+    """
+    config: EmbedFaces = run.section("embed")
+    if config.centers == "mean":
+        return None
+    if config.classifier is None and embedder_needs(run):
+        return run.stage_folder(TRAINED_HERE).output(CLASSIFIER)
+    path = run.path(config.classifier) if config.classifier else None
+    if path is None or not path.is_file():
+        raise ConfigError(f"embed.classifier: got {path}, no such file; give the classifier E_id was trained with")
+    return path
+
+
+def files(run: Run) -> dict[str, str]:
+    """What the stage reads from outside the run."""
+    found, classifier = embedder_files(run), classifier_path(run)
+    if classifier and run.section("embed").classifier:
+        found["embed.classifier"] = sha256_of(classifier)
+    return found
 
 
 def plan(run: Run) -> list[Unit]:
@@ -92,18 +135,20 @@ def _file_of(tar: str) -> str:
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     """Join the files: a small HDF5 of virtual datasets, with identity centers and every image's similarity to its."""
-    from shards.embeddings import merged_bytes, read_merged
+    from shards.embeddings import merged_bytes, open_merged
 
-    folder = run.stage_folder("embed")
-    data = merged_bytes([folder.output(output.name) for marker in markers for output in marker.outputs])
+    folder, config = run.stage_folder("embed"), run.section("embed")
+    parts = [folder.output(output.name) for marker in markers for output in marker.outputs]
+    data = merged_bytes(parts, classifier=classifier_path(run))
     written = publish(folder.output(MERGED), data, replace=True)
-    merged = read_merged(folder.output(MERGED))
+    merged = open_merged(folder.output(MERGED))
     similarity = merged.similarity
     return Finish(
         outputs=(Output(name=MERGED, bytes=written.bytes, sha256=written.sha256),),
         figures={
             "identities": len(merged.classes),
-            "embedding": int(merged.features.shape[1]),
+            "embedding": merged.features.shape[1],
+            "centers": config.centers,
             "similarity_to_center": {
                 "mean": round(float(similarity.mean()), 4),
                 "std": round(float(similarity.std()), 4),
@@ -119,7 +164,7 @@ STAGE = Stage(
     title="E_id of every real face, identity centers, similarity to center",
     config=EmbedFaces,
     needs=lambda run: ("shard", *embedder_needs(run)),
-    files=embedder_files,
+    files=files,
     plan=plan,
     run_rank=run_rank,
     finish=finish,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cemiface.recognition import Embedder
 
 WEIGHTS = "recognition.safetensors"  # the output of both recognition stages
+CLASSIFIER = "classifier.safetensors"  # of the one that trains E_id: a weight row per real identity
 TRAINED_HERE = "train-embedder"
 
 

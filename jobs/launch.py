@@ -97,6 +97,9 @@ def _run_local_stage(run: Run, stage: Stage) -> None:
     if run.why_not_finished(stage) is None:
         log.info("%s: done already", stage.name)
         return
+    forecast = stage.forecast(run)
+    if forecast is not None:
+        log.info("%s", forecast)
     started = time.monotonic()
     _LocalStage(run, stage).work()
     left = run.why_not_finished(stage)

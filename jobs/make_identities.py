@@ -2,54 +2,88 @@
 
 Where they come from is recorded per identity. `denoiser` takes unconditional samples of our own net: people who do
 not exist. `real` takes one photo of each real training person (1-shot, as the paper does), which ties every synthetic
-person to a real one; sets made so are for study, not for release.
+person to a real one; sets made so are for study, not for release. `files` takes the faces of a folder or archive.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cemiface.errors import ModelError
+from jobs.candidates import candidate_source, listed_files
 from jobs.embedder import embedder_needs, load_embedder, to_unit_range
-from jobs.seeds import derive
-from jobs.shard_faces import REAL
-from jobs.stage import Finish, Run, Stage, StageConfig, Unit
-from slurm.files import publishing
+from jobs.sampling import SamplingConfig, sampling_cost
+from jobs.stage import FINAL, Cost, Finish, PathText, Run, Stage, Unit
+from slurm.files import digest, publishing, sha256_of
 from slurm.markers import Marker
 
 if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
-    from jobs.rank import Rank, Work
+    from jobs.rank import Rank
 
 INQUIRIES = "inquiries"  # .tar with the faces, .h5 with their embeddings
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
-class MakeIdentities(StageConfig):
-    source: Literal["denoiser", "real"] = "denoiser"
-    count: int = Field(10_000, ge=1)  # identities wanted
-    candidates: int = Field(40_000, ge=1)  # faces drawn to choose from; "real" has one per person at most
+class MakeIdentities(SamplingConfig):
+    source: Literal["denoiser", "real", "files"] = "denoiser"
+    faces: PathText | None = None  # of `files`: identity folders of images, or a zip, tar or RecordIO of such
+    faces_are: Literal["real", "synthetic"] = "real"  # of `files`: whether the people in them exist
+    count: int = Field(10_000, ge=1, **FINAL)  # identities wanted
+    candidates: int = Field(40_000, ge=1)  # faces to choose from; "real" has one per person at most
     block: int = Field(1000, ge=1)  # candidates per unit of work
-    max_cosine: float = Field(0.3, gt=-1, le=1)  # between any two inquiry faces (paper, section 3.2)
-    steps: int = Field(20, ge=1, le=1000)  # DDIM
-    quality: int = Field(95, ge=1, le=100)
+    max_cosine: float = Field(0.3, gt=-1, le=1, **FINAL)  # between any two inquiry faces (paper, section 3.2)
+    # A balanced set: a file that says of candidates what group they are in (lines "candidate-0000012<TAB>group"), and
+    # the share of each group. The candidates lie in the stage folder once this stage has made them.
+    attributes: PathText | None = Field(None, **FINAL)
+    quotas: dict[str, Share] = Field({}, **FINAL)
     batch: int = Field(32, ge=1)
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the people of the inquiry faces do not exist."""
+        return self.source == "denoiser" or (self.source == "files" and self.faces_are == "synthetic")
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> MakeIdentities:
+        if (self.faces is not None) != (self.source == "files"):
+            raise ValueError(f"faces: got {self.faces} with source: {self.source}; allowed: a path for source: files")
+        if bool(self.quotas) != (self.attributes is not None):
+            raise ValueError("quotas: attributes and quotas belong together; give both or neither")
+        if self.quotas and abs(sum(self.quotas.values()) - 1) > 1e-6:
+            raise ValueError(f"quotas: got a sum of {sum(self.quotas.values()):.4f}; allowed: shares that add up to 1")
+        return self
 
 
 def plan(run: Run) -> list[Unit]:
-    """Blocks of candidate numbers."""
+    """Blocks of candidate numbers; for files with a digest of what is there, so that a change is noticed."""
     config: MakeIdentities = run.section("identities")
+    if config.source == "files":
+        files = listed_files(run)
+        parts = [files[start : start + config.block] for start in range(0, len(files), config.block)]
+        firsts = range(0, len(files), config.block)
+        return [
+            {
+                "start": first,
+                "stop": first + len(part),
+                "faces": digest([[face.path, face.bytes] for face in part]),
+            }
+            for first, part in zip(firsts, parts, strict=True)
+        ]
     starts = range(0, config.candidates, config.block)
     return [{"start": start, "stop": min(start + config.block, config.candidates)} for start in starts]
 
 
 def needs(run: Run) -> tuple[str, ...]:
-    source = ("shard",) if run.section("identities").source == "real" else ("train-diffusion",)
-    return (*source, *embedder_needs(run))
+    stages = {"denoiser": ("train-diffusion",), "real": ("shard",), "files": ()}
+    return (*stages[run.section("identities").source], *embedder_needs(run))
 
 
 def run_rank(run: Run, rank: Rank) -> None:
@@ -63,166 +97,165 @@ def run_rank(run: Run, rank: Rank) -> None:
     config: MakeIdentities = run.section("identities")
     device = rank_device(rank)
     embedder = load_embedder(run, device=device)
-    source = _Photos(run) if config.source == "real" else _Samples(run, device=device)
+    source = candidate_source(run, device=device)
     for work in rank.remaining():
-        number = f"{work.number:05d}"
         keys, features, flipped = [], [], []
-        with work.publishing(f"candidates-{number}.tar") as file:
+        with work.publishing(f"candidates-{work.number:05d}.tar") as file:
             tar = TarWriter(file)
             for first in range(work.unit["start"], work.unit["stop"], config.batch):
-                candidates = range(first, min(first + config.batch, work.unit["stop"]))
-                faces = source.faces(candidates, work=work)
+                numbers = range(first, min(first + config.batch, work.unit["stop"]))
+                faces = source.faces(numbers, work=work)
                 # Embeddings are taken of the pixels that are stored, not of those before JPEG.
-                jpegs = [encode_jpeg(face, quality=config.quality) for face in faces]
+                jpegs = [encode_jpeg(face, quality=config.quality) for face in faces.values()]
+                if not jpegs:
+                    continue
                 x = to_unit_range(np.stack([decode_rgb(jpeg) for jpeg in jpegs]), device=device)
                 features.append(embedder(x).detach().cpu().numpy())
                 flipped.append(embedder(x.flip(3)).detach().cpu().numpy())
-                for candidate, jpeg in zip(candidates, jpegs, strict=True):
-                    keys.append(f"candidate-{candidate:07d}")
-                    tar.add(keys[-1], jpg=jpeg, record={"identity": keys[-1], **source.origin(candidate)})
+                for number, jpeg in zip(faces, jpegs, strict=True):
+                    keys.append(f"candidate-{number:07d}")
+                    tar.add(keys[-1], jpg=jpeg, record={"identity": keys[-1], **source.origin(number)})
             tar.close()
         embedded = with_similarity(
             keys, identities=keys, features=np.concatenate(features), flipped=np.concatenate(flipped)
         )
-        work.publish(f"candidates-{number}.h5", embeddings_bytes(embedded, embedder=config.source))
-        work.done(images=len(keys), counts={})
-
-
-class _Samples:
-    """Unconditional samples of our own denoiser; candidate k's noise comes from (seed, k) alone."""
-
-    def __init__(self, run: Run, *, device: torch.device) -> None:
-        from cemiface.denoiser import load_denoiser
-        from cemiface.diffusion import Schedule
-
-        self.denoiser, diffusion = load_denoiser(run.stage_folder("train-diffusion").output("denoiser.safetensors"))
-        self.denoiser.to(device)
-        self.schedule = Schedule(diffusion, device=device)
-        self.steps, self.seed, self.device = run.section("identities").steps, run.seed, device
-
-    def faces(self, candidates: range, *, work: Work) -> np.ndarray:
-        import torch
-
-        from cemiface.sampler import ddim
-        from jobs.embedder import to_bytes
-
-        shape = (3, self.denoiser.config.image_size, self.denoiser.config.image_size)
-        generators = [torch.Generator().manual_seed(derive(self.seed, "candidate", number)) for number in candidates]
-        noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(self.device)
-        count = len(candidates)
-        images = ddim(
-            self.denoiser,
-            noise=noise,
-            identity=torch.zeros(count, self.denoiser.config.embedding, device=self.device),
-            m=torch.zeros(count, device=self.device),
-            null=torch.ones(count, dtype=torch.bool, device=self.device),
-            schedule=self.schedule,
-            steps=self.steps,
-            on_step=lambda step: work.progress(0),
-        )
-        work.progress(count)
-        return to_bytes(images)
-
-    def origin(self, candidate: int) -> dict[str, Any]:
-        return {"origin": "denoiser", "candidate": candidate}
-
-
-class _Photos:
-    """One photo of each real training person, both chosen by the seed."""
-
-    def __init__(self, run: Run) -> None:
-        import numpy as np
-
-        from shards.shard_set import ShardSet
-
-        config: MakeIdentities = run.section("identities")
-        self.shards = ShardSet(run.outputs("shard", prefix=REAL, suffix=".tar"))
-        if config.candidates > len(self.shards.classes):
-            raise ModelError(
-                f"identities.candidates: got {config.candidates}, allowed: 1 to {len(self.shards.classes)} "
-                "(one photo per real training person); lower it or take source: denoiser"
-            )
-        generator = np.random.default_rng(derive(run.seed, "inquiry photos"))
-        people = generator.permutation(len(self.shards.classes))[: config.candidates]
-        self.rows = [int(generator.choice(np.flatnonzero(self.shards.labels == person))) for person in people]
-
-    def faces(self, candidates: range, *, work: Work) -> np.ndarray:
-        import numpy as np
-
-        work.progress(len(candidates))
-        return np.stack([self.shards.rgb(self.rows[candidate]) for candidate in candidates])
-
-    def origin(self, candidate: int) -> dict[str, Any]:
-        return {"origin": "real", "key": self.shards.keys[self.rows[candidate]]}
+        work.publish(f"candidates-{work.number:05d}.h5", embeddings_bytes(embedded, embedder=config.source))
+        unusable = work.unit["stop"] - work.unit["start"] - len(keys)
+        # The stage's counts are those of its choice; a block's are made then, of what came out of it.
+        work.done(images=len(keys), counts={"unusable": unusable} if unusable else {})
 
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     """Choose greedily, in candidate order, and write the chosen faces and their embeddings.
 
     Raises:
-        ModelError: fewer candidates than wanted are far enough apart.
+        ModelError: fewer candidates than wanted are far enough apart, or the file of attributes is missing.
     """
+    config: MakeIdentities = run.section("identities")
+    folder = run.stage_folder("identities")
+    blocks = [folder.output(f"candidates-{marker.unit:05d}") for marker in markers]
+    chosen, counts = _choose(run, blocks=blocks)
+    candidates = sum(marker.images for marker in markers)
+    if len(chosen) < config.count:
+        of_groups = f" in the shares of quotas {config.quotas}" if config.quotas else ""
+        raise ModelError(
+            f"identities: only {len(chosen)} of {candidates} candidates are pairwise below a cosine of "
+            f"{config.max_cosine}{of_groups}, wanted {config.count}; raise identities.candidates or lower "
+            "identities.count"
+        )
+    figures: dict[str, Any] = {"identities": len(chosen), "candidates": candidates, "source": config.source}
+    if config.source == "files":
+        figures["faces_are"] = config.faces_are
+    if counts:
+        figures["groups"] = counts
+    with ExitStack() as files:
+        faces = files.enter_context(publishing(folder.output(f"{INQUIRIES}.tar"), replace=True))
+        embedded = files.enter_context(publishing(folder.output(f"{INQUIRIES}.h5"), replace=True))
+        _write_chosen(blocks, chosen, faces=faces, embedded=embedded, embedder=config.source)
+    return Finish(
+        outputs=(faces.output(f"{INQUIRIES}.tar"), embedded.output(f"{INQUIRIES}.h5")),
+        images_out=len(chosen),
+        counts={"chosen": len(chosen), "too_similar_or_spare": candidates - len(chosen)},
+        figures=figures,
+    )
+
+
+def _choose(run: Run, *, blocks: Sequence[Path]) -> tuple[list[tuple[int, int]], dict[str, int]]:
+    """(block, row) of each chosen candidate in order, and how many of each group; one block is in memory at a time."""
+    from cemiface.selection import GreedyChoice, shares
+    from shards.embeddings import read_embeddings
+
+    config: MakeIdentities = run.section("identities")
+    group_of = _read_attributes(run) if config.quotas else {}
+    room = shares(config.quotas, count=config.count) if config.quotas else None
+    counts: dict[str, int] = {}
+    chosen: list[tuple[int, int]] = []
+    choice: GreedyChoice | None = None
+    for number, block in enumerate(blocks):
+        part = read_embeddings(block.with_suffix(".h5"))
+        width = part.features.shape[1]
+        choice = choice or GreedyChoice(count=config.count, width=width, max_cosine=config.max_cosine, room=room)
+        groups = [group_of.get(key) for key in part.keys]
+        for row in choice.offer(part.features, groups=groups):
+            chosen.append((number, row))
+            if group := groups[row]:
+                counts[group] = counts.get(group, 0) + 1
+        if choice.full:
+            break
+    return chosen, counts
+
+
+def _read_attributes(run: Run) -> dict[str, str]:
+    """The group of each candidate that the file of attributes tells of.
+
+    Raises:
+        ModelError: there is no such file yet, or a line is not a key, a tab and a group.
+    """
+    config: MakeIdentities = run.section("identities")
+    path = run.path(str(config.attributes))
+    if not path.is_file():
+        candidates = run.stage_folder("identities").output("candidates-*.tar")
+        raise ModelError(
+            f"identities.attributes: got {path}, no such file; write a line `candidate-0000012<TAB>group` for the "
+            f"faces in {candidates}, then run again"
+        )
+    groups: dict[str, str] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        key, tab, group = line.partition("\t")
+        if not tab or not group:
+            raise ModelError(f"{path}: line {number}: got {line[:60]!r}; allowed: candidate-0000012<TAB>group; mend it")
+        groups[key] = group.strip()
+    return groups
+
+
+def _write_chosen(
+    blocks: Sequence[Path], chosen: Sequence[tuple[int, int]], *, faces: Any, embedded: Any, embedder: str
+) -> None:
+    """The chosen faces as one tar and their embeddings as one file; each block's files are opened once."""
     import numpy as np
 
     from shards.embeddings import embeddings_bytes, read_embeddings, with_similarity
     from shards.shard_set import ShardSet
     from shards.tar_writer import TarWriter
 
-    config: MakeIdentities = run.section("identities")
-    folder = run.stage_folder("identities")
-    numbers = [f"{marker.unit:05d}" for marker in markers]
-    parts = [read_embeddings(folder.output(f"candidates-{number}.h5")) for number in numbers]
-    features = np.concatenate([part.features for part in parts])
-    flipped = np.concatenate([part.flipped for part in parts])
-    chosen = choose(features, count=config.count, max_cosine=config.max_cosine)
-    if len(chosen) < config.count:
-        raise ModelError(
-            f"identities: only {len(chosen)} of {len(features)} candidates are pairwise below a cosine of "
-            f"{config.max_cosine}, wanted {config.count}; raise identities.candidates or lower identities.count"
-        )
-    shards = ShardSet([folder.output(f"candidates-{number}.tar") for number in numbers])
-    keys = [f"synthetic-{number:06d}" for number in range(len(chosen))]
-    with publishing(folder.output(f"{INQUIRIES}.tar"), replace=True) as file:
-        tar = TarWriter(file)
-        for key, row in zip(keys, chosen, strict=True):
+    tar, features, flipped = TarWriter(faces), [], []
+    for block, rows in _by_block(chosen):
+        part = read_embeddings(blocks[block].with_suffix(".h5"))
+        features.append(part.features[rows])
+        flipped.append(part.flipped[rows])
+        shards = ShardSet([blocks[block].with_suffix(".tar")])
+        for row in rows:
+            key = f"synthetic-{tar.samples:06d}"
             tar.add(key, jpg=shards.jpeg(row), record={**shards.record(row), "identity": key})
-        tar.close()
-    faces = file.output(f"{INQUIRIES}.tar")
-    embedded = with_similarity(keys, identities=keys, features=features[chosen], flipped=flipped[chosen])
-    with publishing(folder.output(f"{INQUIRIES}.h5"), replace=True) as file:
-        file.write(embeddings_bytes(embedded, embedder=config.source))
-    return Finish(
-        outputs=(faces, file.output(f"{INQUIRIES}.h5")),
-        images_out=len(chosen),
-        counts={"chosen": len(chosen), "too_similar_or_spare": len(features) - len(chosen)},
-        figures={"identities": len(chosen), "candidates": len(features), "source": config.source},
-    )
+        shards.close()
+    tar.close()
+    keys = [f"synthetic-{number:06d}" for number in range(len(chosen))]
+    arrays = {"features": np.concatenate(features), "flipped": np.concatenate(flipped)}
+    embedded.write(embeddings_bytes(with_similarity(keys, identities=keys, **arrays), embedder=embedder))
 
 
-def choose(features: np.ndarray, *, count: int, max_cosine: float, block: int = 4096) -> list[int]:
-    """Rows of `features` (N, E), in order, whose cosine to every row chosen before is below `max_cosine`.
+def _by_block(chosen: Sequence[tuple[int, int]]) -> Iterator[tuple[int, list[int]]]:
+    for block, pairs in groupby(chosen, key=itemgetter(0)):
+        yield block, [row for _, row in pairs]
 
-    Candidates are held against the chosen ones a block at a time: memory is block x count floats.
-    """
-    import numpy as np
 
-    from shards.centers import normalized
+def _attributes(run: Run) -> dict[str, str]:
+    """The digest of the file of attributes, empty while it is not there."""
+    attributes = run.section("identities").attributes
+    if attributes is None:
+        return {}
+    path = run.path(attributes)
+    return {"identities.attributes": sha256_of(path) if path.is_file() else ""}
 
-    kept = np.empty((count, features.shape[1]), np.float32)
-    rows: list[int] = []
-    for first in range(0, len(features), block):
-        unit = normalized(features[first : first + block])
-        free = (unit @ kept[: len(rows)].T < max_cosine).all(axis=1)
-        among = unit @ unit.T
-        own: list[int] = []
-        for row in np.flatnonzero(free):
-            if len(rows) == count:
-                return rows
-            if not own or among[row, own].max() < max_cosine:
-                kept[len(rows)] = unit[row]
-                rows.append(first + int(row))
-                own.append(int(row))
-    return rows
+
+def cost(run: Run) -> Cost:
+    """Of the candidates and the chosen; beside every face its embedding and that of its mirror image."""
+    config: MakeIdentities = run.section("identities")
+    candidates = sum(unit["stop"] - unit["start"] for unit in run.plan("identities"))
+    sampled = candidates if config.source == "denoiser" else 0
+    stored = sampling_cost(run, config, images=sampled, stored=candidates + config.count)
+    embeddings = 8 * run.section("train-diffusion").denoiser.embedding if run.section("train-diffusion") else 0
+    return replace(stored, disk_bytes=stored.disk_bytes + (candidates + config.count) * embeddings)
 
 
 STAGE = Stage(
@@ -230,8 +263,10 @@ STAGE = Stage(
     title="inquiry faces of people who do not exist, pairwise far enough apart",
     config=MakeIdentities,
     needs=needs,
+    final_files=_attributes,
     plan=plan,
     run_rank=run_rank,
     finish=finish,
-    expected_images=lambda run: run.section("identities").candidates,
+    expected_images=lambda run: sum(unit["stop"] - unit["start"] for unit in run.plan("identities")),
+    cost=cost,
 )

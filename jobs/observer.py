@@ -12,12 +12,13 @@ from jobs.status import RunStatus, StageStatus, finished_stage, unfinished_stage
 from jobs.units import read_units
 from jobs.user_errors import USER_ERRORS
 from slurm.beats import read_beats, this_worker
-from slurm.files import is_alive, read_json
+from slurm.files import is_alive, read_json, started_at
 from slurm.launcher import launcher_at_work
 from slurm.queue import Answer, Task, ask_accounting, ask_queue
 from slurm.submission import Submission, read_submission
 
 NEEDED = {"rank", "state", "time", "host", "pid"}  # of a heartbeat
+SECONDS_OF_ROUNDING = 2.0  # of the time at which a process began
 
 
 class Observer:
@@ -33,6 +34,7 @@ class Observer:
 
     def look(self) -> RunStatus:
         """The present state. Asks squeue, where there is a submission, and sacct where squeue has forgotten a job."""
+        self.run.forget_plans()
         submissions = {stage.name: read_submission(self.run.stage_folder(stage.name)) for stage in self.run.chain}
         submitted = any(submissions.values())
         if submitted and time.monotonic() - self._asked >= self._pause:
@@ -74,7 +76,7 @@ class Observer:
                 task=tasks.get(rank),
                 submitted=rank < submitted,
                 silence=self._queue.silence,
-                alive=is_alive(beat["pid"]) if beat and beat["host"] == self._host else None,
+                alive=_lives(beat) if beat and beat["host"] == self._host else None,
                 silent=self._silent(stage.name, beat) if beat else 0.0,
                 distributed=stage.distributed,
             )
@@ -105,3 +107,10 @@ class Observer:
         elif self._heard[key][0] != said:
             self._heard[key] = (said, now)
         return now - self._heard[key][1]
+
+
+def _lives(beat: Mapping[str, Any]) -> bool:
+    """Whether the rank's process, of this machine, exists; one that began after its last word only has its pid."""
+    pid = int(beat["pid"])
+    began = started_at(pid) if is_alive(pid) else None
+    return began is not None and began <= float(beat["time"]) + SECONDS_OF_ROUNDING

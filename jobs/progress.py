@@ -10,17 +10,20 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from jobs.pace import images_of_attempt
 from jobs.stage import Run, Stage
+from jobs.units import read_units
 
 SECONDS_BETWEEN_LINES = 30.0
 log = logging.getLogger(__name__)
 
 
 class StageProgress:
-    """Shows the sum of the ranks' images against what the stage expects to handle in this launch."""
+    """Shows the images of the done units and of the ranks at work against what the whole stage will handle."""
 
     def __init__(self, run: Run, stage: Stage) -> None:
         self.stage = stage
+        self.before = read_units(run, stage)  # as this launch found it
         self.total = stage.expected_images(run)
         console = Console(stderr=True)
         self.terminal = console.is_terminal
@@ -48,9 +51,7 @@ class StageProgress:
         self._bar.stop()
 
     def update(self, beats: list[dict[str, Any]]) -> None:
-        # Ranks of a distributed stage all count the global images; ranks of an array each count their own.
-        counts = [beat.get("images", 0) for beat in beats]
-        images = max(counts, default=0) if self.stage.distributed else sum(counts)
+        images = images_of_attempt(self.stage, beats) + (0 if self.stage.distributed else self.before.images)
         note = next((beat["note"] for beat in beats if beat.get("note")), "")
         total = self.total or next((beat["total"] for beat in beats if beat.get("total")), None)
         self._bar.update(self._task, completed=images, total=total, note=note)

@@ -8,29 +8,27 @@ import secrets
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from jobs.audit_faces import verdict_of
 from jobs.stage import Run, Stage, StageConfig, Unit
 from slurm.errors import RunError
-from slurm.files import Output, part_path, publish, read_json, sync_folder
+from slurm.files import Output, part_path, publish, read_json, sha256_of, sync_folder
 
 if TYPE_CHECKING:
     from jobs.rank import Rank, Work
     from shards.audit import Verdict
     from shards.card import Facts
     from shards.manifest import File, Manifest, Shard
+    from shards.tar_reader import Sample
 
 SHARD_LIST = "shards.txt"  # one tar per line, as WebDataset tools take it
 SAMPLES = "samples.jpg"
 SAMPLE_ROWS, SAMPLE_COLUMNS = 8, 12
-LIMITS = (
-    "Similarity m is a wish; the similarity that was measured stands in every record.",
-    "Trained and audited with one recognition net: what it cannot tell apart, the audit cannot either.",
-    "Demographics follow the real training faces and were neither measured nor balanced.",
-)
+INDEX = "index.json"  # tars with their counts, as WebDataset's indexed readers take it
+PRIVATE_SETTINGS = {"faces", "judge"}  # fields that tell where on the cluster private things are
 
 
 class PublishSet(StageConfig):
@@ -46,7 +44,7 @@ def plan(run: Run) -> list[Unit]:
 
 
 def run_rank(run: Run, rank: Rank) -> None:
-    verdict = _passed_verdict(run)
+    verdict = passed_verdict(run)
     for work in rank.remaining():
         folder = part_path(rank.folder.output(work.unit["set"]))
         folder.mkdir(mode=0o700)
@@ -63,29 +61,35 @@ def run_rank(run: Run, rank: Rank) -> None:
         work.done(images=images, counts={"published": images, "dropped": len(verdict.dropped)})
 
 
-def _passed_verdict(run: Run) -> Verdict:
-    """The audit's verdict, if it passed and is about the tars as they are now.
+def passed_verdict(run: Run) -> Verdict:
+    """The audit's verdict, if it passed and is about the tars as they are now, byte for byte.
 
     Raises:
-        RunError: it did not, or is not.
+        RunError: it did not, or is not; or one of the tars is one of real faces.
     """
-    record = read_json(run.stage_folder("audit").output("verdict.json"))
     verdict = verdict_of(run)
-    if not record["passed"]:
+    if not verdict.passed:
         raise RunError(
             f"publish: the audit failed: {len(verdict.dropped)} of {verdict.images} images are too close to real "
             "ones; see audit/verdict.json, generate at a lower m, or raise audit.max_dropped_fraction"
         )
-    present = {unit["tar"]: run.output_record("generate", unit["tar"])["sha256"] for unit in run.plan("generate")}
-    if present != dict(verdict.judged):
-        raise RunError("publish: the audit's verdict is about other tars; run `cemiface audit` again")
+    tars = [unit["tar"] for unit in run.plan("generate")]
+    present = {tar: sha256_of(run.stage_folder("generate").output(tar)) for tar in tars}
+    other = [tar for tar in {**present, **verdict.judged} if present.get(tar) != verdict.judged.get(tar)]
+    if other:
+        raise RunError(f"publish: the audit's verdict is about other bytes than {other[0]}; run `cemiface audit` again")
+    sharded = read_json(run.stage_folder("shard").summary) or {"outputs": []}
+    private = {output["sha256"]: output["name"] for output in sharded["outputs"]}
+    for tar, sha256 in present.items():
+        if sha256 in private:
+            raise RunError(f"publish: {tar} is {private[sha256]}, a private shard of real faces; generate it anew")
     return verdict
 
 
 def _build(run: Run, folder: Path, *, verdict: Verdict, work: Work) -> int:
     """Fill the folder; returns the number of images in it."""
     from shards import standalone_verify
-    from shards.card import croissant, dataset_card
+    from shards.card import croissant, dataset_card, shard_index
     from shards.manifest import Manifest, manifest_bytes
 
     shards = [
@@ -98,9 +102,10 @@ def _build(run: Run, folder: Path, *, verdict: Verdict, work: Work) -> int:
     texts = {
         "README.md": dataset_card(facts).encode(),
         "croissant.json": (json.dumps(croissant(facts), indent=1) + "\n").encode(),
-        "audit.json": (json.dumps(verdict.record(), indent=1) + "\n").encode(),
+        "audit.json": (json.dumps(verdict.public_record(), indent=1, allow_nan=False) + "\n").encode(),
         "verify.py": Path(standalone_verify.__file__).read_bytes(),
         "LICENSE.txt": f"{facts.license}\n\n{facts.consent}\n".encode(),
+        INDEX: (json.dumps(shard_index(facts), indent=1) + "\n").encode(),
         SHARD_LIST: "".join(f"{shard.name}\n" for shard in shards).encode(),
         SAMPLES: _sample_sheet([folder / shard.name for shard in shards]),
     }
@@ -125,10 +130,21 @@ def _without_dropped(run: Run, tar: str, folder: Path, *, verdict: Verdict, work
     with publishing(folder / tar) as file:
         writer = TarWriter(file)
         for sample in kept:
+            _require_synthetic(tar, sample)
             writer.add(sample.key, jpg=sample.jpg, record=sample.record)
         writer.close()
     work.record(file.output(f"{work.unit['set']}/{tar}"))
     return describe_shard(folder / tar, samples=len(kept))
+
+
+def _require_synthetic(tar: str, sample: Sample) -> None:
+    """Every synthetic image has its m; a real one has the file it came from.
+
+    Raises:
+        RunError: it is not a record of a synthetic image.
+    """
+    if "source" in sample.record or "m" not in sample.record:
+        raise RunError(f"publish: {tar}: {sample.key} is no synthetic image by its record; generate {tar} anew")
 
 
 def _file(folder: Path, name: str, data: bytes, *, work: Work) -> File:
@@ -199,12 +215,32 @@ def _facts(run: Run, *, verdict: Verdict, manifest: Manifest) -> Facts:
         size=run.section("shard").image_size,
         identities=generate["figures"]["identities"],
         seed=run.seed,
-        config={name: section.fingerprint() for name in sections if (section := run.section(name)) is not None},
+        config={name: _settings(run, name) for name in sections if run.section(name) is not None},
         metrics={f"verification accuracy, {model}": found["accuracy"] for model, found in verification.items()},
-        limits=LIMITS,
+        limits=_limits(verdict),
         verdict=verdict,
         manifest=manifest,
     )
+
+
+def _settings(run: Run, stage: str) -> dict[str, Any]:
+    """The stage's settings as they may leave the cluster."""
+    fields: dict[str, Any] = run.section(stage).fingerprint()
+    return {name: value for name, value in fields.items() if name not in PRIVATE_SETTINGS}
+
+
+def _limits(verdict: Verdict) -> list[str]:
+    judge = (
+        "Audited with one recognition net: what it cannot tell apart, the audit cannot either."
+        if verdict.independent
+        else "Audited with the recognition net that also guided the generator: what it cannot tell apart, neither can "
+        "the audit, and it may see its own idea of likeness."
+    )
+    return [
+        "Similarity m is a wish; the similarity that was measured stands in every record.",
+        judge,
+        "Demographics follow the real training faces and were neither measured nor balanced.",
+    ]
 
 
 STAGE = Stage(

@@ -61,9 +61,10 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A finished training, the same on every rank."""
+    """A finished training, the same on every rank, but that only rank 0 has the `centers` (C, E) of all classes."""
 
     net: nn.Module
+    centers: torch.Tensor | None
     images: int
     resumed_after: int
     earlier_seconds: float
@@ -189,6 +190,7 @@ def train(recipe: Recipe, faces: ShardSet | Subset, *, seed: int, rank: Rank, pl
     state.save(images)
     return Trained(
         net=net,
+        centers=head.gathered().get("weight"),
         images=images,
         resumed_after=resumed_after,
         earlier_seconds=state.earlier_seconds,

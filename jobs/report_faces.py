@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from jobs.generate_faces import SYNTHETIC
+from jobs.audit_figures import real_row
 from jobs.make_identities import INQUIRIES
-from jobs.shard_faces import HELD_OUT, REAL
+from jobs.report_part import Section, Sets
 from jobs.stage import Run
 from shards.shard_set import ShardSet
 
 IDENTITIES = 12  # rows of the grid, and real people beside it
 COLUMNS = 12  # generated faces in a row, about
-PAIRS = 12
-REASONS = {
-    "exact_pixels": "the same pixels as a real face",
-    "exact_mirrored": "the same pixels as a mirrored real face",
-    "near_pixels": "nearly the same pixels as a real face",
-    "near_mirrored": "nearly the same pixels as a mirrored real face",
-    "too_similar": "cosine to a real face at or above the threshold",
-}  # in order of strictness
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,25 +44,11 @@ class FaceGrid:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A synthetic face that was dropped, and the real one it is too close to."""
+    """A synthetic face, and the real one it is close to."""
 
     synthetic: Picture
     real: Picture
     caption: str
-
-
-def real_set(run: Run) -> ShardSet:
-    return ShardSet(run.outputs("shard", prefix=f"{REAL}-", suffix=".tar"))
-
-
-def held_out_set(run: Run) -> ShardSet | None:
-    """The faces kept for verification; None where nobody was held out."""
-    tars = run.outputs("shard", prefix=f"{HELD_OUT}-", suffix=".tar")
-    return ShardSet(tars) if tars else None
-
-
-def synthetic_set(run: Run) -> ShardSet:
-    return ShardSet(run.outputs("generate", prefix=f"{SYNTHETIC}-", suffix=".tar"))
 
 
 def real_faces(real: ShardSet) -> list[Picture]:
@@ -80,9 +58,19 @@ def real_faces(real: ShardSet) -> list[Picture]:
     return [_picture(real, row, alt=f"real training face {real.keys[row]}") for row in rows]
 
 
+def faces(run: Run, sets: Sets) -> Section:
+    """The grid of generated faces, and real ones for comparison."""
+    if sets.real is None and sets.synthetic is None:
+        return None
+    return {
+        "grid": face_grid(run, sets.synthetic) if sets.synthetic else None,
+        "real_faces": real_faces(sets.real) if sets.real else [],
+    }
+
+
 def face_grid(run: Run, synthetic: ShardSet) -> FaceGrid:
     """Identities and similarities spread evenly over those of the set."""
-    wished = sorted(set(run.section("generate").similarity))
+    wished = sorted({record["m"] for record in synthetic.records()})
     shown = [wished[place] for place in _spread(len(wished), COLUMNS)]
     span = max(1, COLUMNS // len(shown))
     inquiries = ShardSet(run.outputs("identities", prefix=INQUIRIES, suffix=".tar"))
@@ -100,27 +88,14 @@ def face_grid(run: Run, synthetic: ShardSet) -> FaceGrid:
     return FaceGrid(similarities=tuple(shown), span=span, rows=tuple(rows))
 
 
-def closest_pairs(leaks: Sequence[Mapping[str, Any]], *, synthetic: ShardSet, real: ShardSet) -> list[Pair]:
-    """The worst leaks, one per synthetic face: pixel reasons first, then by falling cosine."""
-    strictness = list(REASONS)
-
-    def badness(leak: Mapping[str, Any]) -> tuple[int, float, str]:
-        return strictness.index(leak["reason"]), -(leak["cosine"] or 0.0), leak["key"]
-
-    worst: dict[str, Mapping[str, Any]] = {}
-    for leak in sorted(leaks, key=badness):
-        worst.setdefault(leak["key"], leak)
-    pairs = []
-    for key, leak in list(worst.items())[:PAIRS]:
-        reason = leak["reason"].replace("_", " ") if leak["cosine"] is None else f"cosine {leak['cosine']:.3f}"
-        pairs.append(
-            Pair(
-                synthetic=_picture(synthetic, synthetic.keys.index(key), alt=f"synthetic face {key}"),
-                real=_picture(real, real.keys.index(leak["real_key"]), alt=f"real face {leak['real_key']}"),
-                caption=reason,
-            )
-        )
-    return pairs
+def pair(key: str, real_name: str, *, caption: str, synthetic: ShardSet, real: ShardSet) -> Pair:
+    """A synthetic face beside a real image, or beside the first image of the identity whose center it is close to."""
+    row = real_row(real, real_name)
+    return Pair(
+        synthetic=_picture(synthetic, synthetic.keys.index(key), alt=f"synthetic face {key}"),
+        real=_picture(real, row, alt=f"real face {real.keys[row]}"),
+        caption=caption,
+    )
 
 
 def _generated(synthetic: ShardSet, row: int, record: Mapping[str, Any]) -> Picture:

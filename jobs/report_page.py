@@ -6,28 +6,44 @@ import math
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-from jobs import report_sections as sections
-from jobs.report_faces import face_grid, held_out_set, real_faces, real_set, synthetic_set
-from jobs.report_sections import Section, summary
+from jobs.report_audit import audit
+from jobs.report_chain import chain, costs, provenance, rejected
+from jobs.report_faces import faces
+from jobs.report_part import Part, Sets, summary
+from jobs.report_published import published
+from jobs.report_sections import scores, similarity, training, verification
+from jobs.report_studies import benchmarks, set_metrics, studies
 from jobs.stage import Run
-from slurm.files import read_json
 
 TEMPLATE = "report.html.j2"
-REJECTED_SHOWN = 50
 COARSE_PIXELS = 72  # smaller faces are enlarged, and shown with their pixels
 MINUS = "\N{MINUS SIGN}"
 SPACE = "\N{NO-BREAK SPACE}"  # between a number and its unit
 
+# The page in its order. A new part is one line here, a function, and a template `report_<name>.html.j2`.
+PARTS = (
+    Part(name="chain", title="The chain", build=chain),
+    Part(name="faces", title="Faces", build=faces),
+    Part(name="similarity", title="Wished and measured similarity", build=similarity),
+    Part(name="training", title="Training", build=training),
+    Part(name="verification", title="Verification", build=verification),
+    Part(name="scores", title="Mated and non-mated scores", build=scores),
+    Part(name="benchmarks", title="Benchmarks", build=benchmarks),
+    Part(name="set_metrics", title="The sets as a whole", build=set_metrics),
+    Part(name="studies", title="Studies: similarity and accuracy", build=studies),
+    Part(name="published", title="Beside other systems", build=published),
+    Part(name="audit", title="Audit", build=audit),
+    Part(name="costs", title="Costs", build=costs),
+    Part(name="rejected", title="Rejected inputs", build=rejected),
+    Part(name="provenance", title="Provenance", build=provenance),
+)
+
 
 def render(run: Run) -> bytes:
     """The whole page, UTF-8. The stages' outputs are read, never their inputs: the folder can be moved anywhere."""
-    generated, sharded = summary(run, "generate"), summary(run, "shard")
-    synthetic = synthetic_set(run) if generated else None
-    real = real_set(run) if sharded else None
-    held_out = held_out_set(run) if sharded else None
     environment = Environment(
         loader=PackageLoader("jobs", "templates"),
         autoescape=True,
@@ -41,26 +57,29 @@ def render(run: Run) -> bytes:
         "decimal": decimal,
         "points": points,
         "duration": duration,
+        "size": size,
     }
+    sets = Sets.of(run)
+    values = {part.name: found for part in PARTS if (found := part.build(run, sets)) is not None}
+    shown = [
+        {
+            "name": part.name,
+            "title": part.title,
+            "html": Markup(environment.get_template(f"report_{part.name}.html.j2").render(values[part.name])),  # noqa: S704 (escaped inside)
+        }
+        for part in PARTS
+        if part.name in values
+    ]
     page = environment.get_template(TEMPLATE).render(
         title=run.section("report").title,
         name=run.config.name,
         seed=run.seed,
-        chain=chain(run),
         head=head(run),
-        real=real,
-        held_out=held_out,
-        coarse=bool(sharded) and run.section("shard").image_size < COARSE_PIXELS,
-        grid=face_grid(run, synthetic) if synthetic else None,
-        real_faces=real_faces(real) if real else [],
-        similarity=sections.similarity(synthetic) if synthetic else None,
-        training=sections.training(run),
-        verification=sections.verification(run),
-        scores=sections.scores(run),
-        audit=sections.audit(run, synthetic=synthetic, real=real) if synthetic and real else None,
-        rejected=rejected(sharded),
-        provenance=read_json(run.folder.provenance),
-        config=config_text(run),
+        sets=sets,
+        coarse=run.asks_for("shard") and run.section("shard").image_size < COARSE_PIXELS,
+        parts=shown,
+        verification=values.get("verification"),
+        audit=values.get("audit"),
     )
     return page.encode()
 
@@ -76,39 +95,6 @@ def head(run: Run) -> dict[str, Any]:
         "faces": Path(run.section("shard").faces).name if run.asks_for("shard") else "",
         "size": run.section("shard").image_size if run.asks_for("shard") else 0,
     }
-
-
-def chain(run: Run) -> list[dict[str, Any]]:
-    """One row per stage before this one; `done` is None for a stage that has not finished."""
-    rows = []
-    for stage in run.chain:
-        if stage.name == "report":
-            continue
-        done = summary(run, stage.name)
-        row: dict[str, Any] = {"name": stage.name, "title": stage.title, "done": done}
-        if done:
-            row["outcomes"] = {name.replace("_", " "): number for name, number in done["counts"].items() if number}
-            row["adds_up"] = sum(done["counts"].values()) == done["images_in"]
-            row["rate"] = done["images_per_second"]
-            row["resumed_after"] = done["figures"].get("resumed_after_images", 0)
-        rows.append(row)
-    return rows
-
-
-def rejected(sharded: dict[str, Any] | None) -> Section:
-    if not sharded:
-        return None
-    lines = sharded["figures"]["rejected"]
-    return {"lines": lines[:REJECTED_SHOWN], "count": len(lines), "inputs": sharded["images_in"]}
-
-
-def config_text(run: Run) -> str:
-    """The resolved config as YAML, without where on the machine things are."""
-    fields = run.config.model_dump(mode="json", by_alias=True, exclude={"root", "runs"})
-    for section, field in (("shard", "faces"), ("embedder", "weights")):
-        if fields[section] and fields[section][field]:
-            fields[section][field] = Path(fields[section][field]).name
-    return yaml.safe_dump({name: value for name, value in fields.items() if value is not None}, sort_keys=False)
 
 
 def number(value: int) -> str:
@@ -136,3 +122,12 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f}{SPACE}s"
     return f"{seconds / 60:.1f}{SPACE}min" if seconds < 7200 else f"{seconds / 3600:.1f}{SPACE}h"
+
+
+def size(count: float) -> str:
+    """Bytes in the unit that fits."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f}{SPACE}{unit}" if unit == "bytes" else f"{count:.1f}{SPACE}{unit}"
+        count /= 1000
+    return f"{count:.1f}{SPACE}TB"

@@ -144,6 +144,17 @@ def score_plot(
         return _svg(figure, label="Histogram of mated and non-mated cosines")
 
 
+def study_plot(points: Sequence[tuple[float, float, float]], *, xlabel: str) -> Markup:
+    """(similarity, accuracy, std over seeds) from left to right."""
+    x, accuracies, stds = zip(*sorted(points), strict=True)
+    with _plot() as (figure, axes):
+        axes.errorbar(x, accuracies, yerr=stds, color=BLUE, marker="o", markersize=4, capsize=3, linewidth=1.6)
+        axes.set(xlabel=xlabel, ylabel="average accuracy")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
+        said = ", ".join(f"{accuracy:.1%} at {at:.2f}" for at, accuracy in zip(x, accuracies, strict=True))
+        return _svg(figure, label=f"Curve of average accuracy over {xlabel}: {said}")
+
+
 def dropped_plot(rates: Mapping[str, float]) -> Markup:
     """Bars of the dropped fraction by wished m."""
     with _plot(height=2.6) as (figure, axes):
@@ -185,7 +196,7 @@ def _svg(figure: Figure, *, label: str) -> Markup:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r' id="[A-Za-z]+[0-9.]*_[0-9]+"', "", text)
+    text = re.sub(r' id="[A-Za-z][A-Za-z0-9.]*_[0-9]+"', "", text)
     text = re.sub(r' (?:xmlns(?::\w+)?|version)="[^"]*"', "", text)
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"| height="[0-9.]+pt"', r"\1", text, count=2)
     for color, variable in VARIABLES.items():

@@ -1,6 +1,6 @@
-"""The report's measured sections: each reads what its stage left and says it in numbers, plots and a sentence.
+"""The report's measured parts: each reads what its stage left and says it in numbers, plots and a sentence.
 
-A section is None where its stage is no part of the run, or has not finished.
+A part is None where its stage is no part of the run, or has not finished.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.report_faces import REASONS, closest_pairs
+from jobs.report_part import Section, Sets, summary
 from jobs.report_plots import (
     BLUE,
     GRAY,
@@ -19,36 +19,30 @@ from jobs.report_plots import (
     ORANGE,
     accuracy_plot,
     curves_plot,
-    dropped_plot,
     roc_plot,
     score_plot,
     similarity_plot,
 )
 from jobs.stage import Run
-from shards.shard_set import ShardSet
 from slurm.files import read_json
 
-Section = dict[str, Any] | None
 EMBEDDER, SYNTHETIC_NET, UNTRAINED = "embedder", "synthetic", "untrained"  # the models of the evaluate stage
 COLORS = {UNTRAINED: GRAY, EMBEDDER: BLUE, SYNTHETIC_NET: ORANGE}
 
 
-def summary(run: Run, stage: str) -> dict[str, Any] | None:
-    """The stage's summary; None where it is no part of the run or has not finished."""
-    return read_json(run.stage_folder(stage).summary) if run.asks_for(stage) else None
-
-
-def similarity(synthetic: ShardSet) -> Section:
+def similarity(run: Run, sets: Sets) -> Section:
     """Wished and measured similarity of every generated face."""
+    if sets.synthetic is None:
+        return None
     measured: dict[float, list[float]] = {}
-    for record in synthetic.records():
+    for record in sets.synthetic.records():
         measured.setdefault(record["m"], []).append(record["measured_cosine"])
     cosines = {m: np.asarray(measured[m]) for m in sorted(measured)}
     wishes = np.repeat(list(cosines), [len(values) for values in cosines.values()])
     values = np.concatenate(list(cosines.values()))
     varied = len(cosines) > 1 and values.std() > 0
     return {
-        "plot": similarity_plot(cosines),
+        "chart": similarity_plot(cosines),
         "rows": [
             {"m": m, "images": len(found), "mean": found.mean(), "std": found.std()} for m, found in cosines.items()
         ],
@@ -56,7 +50,7 @@ def similarity(synthetic: ShardSet) -> Section:
     }
 
 
-def training(run: Run) -> Section:
+def training(run: Run, sets: Sets) -> Section:
     """Curves of the denoiser and of the recognition nets."""
     plots = []
     denoiser = _metrics(run, "train-diffusion")
@@ -86,16 +80,16 @@ def training(run: Run) -> Section:
     }
     nets = {model: net for model, net in nets.items() if net[0]}
     for field, what in (("loss", "loss"), ("accuracy_with_margin", "accuracy with margin")) if nets else ():
-        curves = {_name(run, model): (_curve(lines, field), color) for model, (lines, color) in nets.items()}
+        curves = {model_name(run, model): (_curve(lines, field), color) for model, (lines, color) in nets.items()}
         plots.append({"caption": f"Recognition nets: {what} in training.", "svg": curves_plot(curves, what=what)})
     return {"plots": plots} if plots else None
 
 
-def verification(run: Run) -> Section:
+def verification(run: Run, sets: Sets) -> Section:
     """Accuracy of every model on pairs of people nobody trained on."""
     done = summary(run, "evaluate")
     found: dict[str, dict[str, Any]] = done["figures"]["verification"] if done else {}
-    models = {model: {**found[model], "name": _name(run, model)} for model in COLORS if model in found}
+    models = {model: {**found[model], "name": model_name(run, model)} for model in COLORS if model in found}
     if not models:
         return None
     folder = run.stage_folder("evaluate")
@@ -116,43 +110,28 @@ def verification(run: Run) -> Section:
     }
 
 
-def scores(run: Run) -> Section:
+def scores(run: Run, sets: Sets) -> Section:
     """Mated and non-mated cosines under E_id, of the real and of the synthetic set."""
     done = summary(run, "evaluate")
     if not done:
         return None
     folder = run.stage_folder("evaluate")
-    parts = {kind: read_json(folder.output(f"scores-{kind}.json")) for kind in ("real", "synthetic")}
+    parts = {kind: read_json(folder.output(f"scores-{kind}.json")) for kind in done["figures"]["scores"]}
     shares = {
         kind: {side: np.asarray(part[side]) / max(1, sum(part[side])) for side in ("mated", "non_mated")}
         for kind, part in parts.items()
     }
     top = 1.08 * max(share.max() for sides in shares.values() for share in sides.values())
-    sets = {
+    kinds = {
         kind: {
             **parts[kind]["figures"],
             "images": parts[kind]["images"],
             "plot": score_plot(parts[kind]["bins"], **shares[kind], color=color, top=top),
         }
         for kind, color in (("real", BLUE), ("synthetic", ORANGE))
+        if kind in parts
     }
-    return {"sets": sets, "kl": done["figures"]["kl_synthetic_to_real"]}
-
-
-def audit(run: Run, *, synthetic: ShardSet, real: ShardSet) -> Section:
-    """The verdict, why faces were dropped, and the closest pairs to look at."""
-    done = summary(run, "audit")
-    if not done:
-        return None
-    verdict = read_json(run.stage_folder("audit").output("verdict.json"))
-    return {
-        **{name: verdict[name] for name in ("passed", "images", "references", "threshold", "basis")},
-        "dropped": len(verdict["dropped"]),
-        "allowed": run.section("audit").max_dropped_fraction,
-        "reasons": [{"text": text, "images": verdict["counts"][reason]} for reason, text in REASONS.items()],
-        "by_m": dropped_plot(done["figures"]["leak_rate_by_m"]) if verdict["dropped"] else None,
-        "pairs": closest_pairs(verdict["leaks"], synthetic=synthetic, real=real),
-    }
+    return {"sets": kinds, "kl": done["figures"].get("kl_synthetic_to_real")}
 
 
 def _gaps(models: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
@@ -163,7 +142,7 @@ def _gaps(models: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     return {model: 100 * (own - figures["accuracy"]) for model, figures in models.items() if model != SYNTHETIC_NET}
 
 
-def _name(run: Run, model: str) -> str:
+def model_name(run: Run, model: str) -> str:
     """A model as people call it."""
     if model == UNTRAINED:
         return "untrained"

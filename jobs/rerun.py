@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jobs import entry
+from jobs.config import load_run_folder
 from jobs.stage import Run, Stage
 from slurm.beats import read_beats
 from slurm.errors import RunError
@@ -32,6 +33,9 @@ def run_rank(run: Run, stage: Stage, *, rank: int) -> None:
     ranks = ranks_of(run, stage)
     if not ranks or not run.folder.config.exists():
         raise RunError(f"{stage.name}: has not been launched yet, so it has no ranks; run the stage first")
+    launched = load_run_folder(run.folder.root).folder.root
+    if launched != run.folder.root:
+        raise RunError(f"{run.folder.root}: was launched as {launched}, and is a copy of it; launch it here first")
     if not can_rerun(run, stage):
         raise RunError(f"{stage.name}: its {ranks} ranks work together only; run the stage itself")
     if rank >= ranks:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from jobs.rank import Rank, Work
 
 REAL, HELD_OUT = "real", "held-out"  # what is trained on, and what is kept for verification
+KEPT_BACK = "kept-back"  # photos of training people, kept to see later whether those trained on were memorized
 SKIPPED, SOURCE = "lists/skipped.tsv", "lists/source.json"  # what was passed over, and the source in figures
 MANIFEST = "manifest.json"
 
@@ -48,6 +49,7 @@ class ShardFaces(StageConfig):
     shard_images: int = Field(10_000, ge=1)
     shard_bytes: int = Field(2_000_000_000, ge=1_000_000)  # of listed files; a tar ends at whichever comes first
     held_out_identities: int = Field(0, ge=0)  # these people are never trained on
+    kept_back_fraction: float = Field(0, ge=0, le=0.5)  # of each training person's photos, for the membership signal
     max_bad_fraction: float = Field(0.01, ge=0, le=1)  # of a shard; more is an error, not a statistic
     hash: Literal["none", "sha256"] = "none"  # "sha256" reads all files at each launch, to notice changes of equal size
     duplicates: Literal["keep", "first"] = "keep"  # "first" drops files equal to an earlier one; needs hash
@@ -113,10 +115,25 @@ def _split(run: Run, listing: Listing) -> dict[str, list[Face]]:
             f"{config.faces}, allowed: fewer; lower it or give more faces"
         )
     held_out = set(random.Random(derive(run.seed, "held-out")).sample(people, config.held_out_identities))
+    training = [face for face in listing.faces if face.identity not in held_out]
+    kept_back = _kept_back(run, training)
     return {
-        REAL: [face for face in listing.faces if face.identity not in held_out],
+        REAL: [face for face in training if face.path not in kept_back],
         HELD_OUT: [face for face in listing.faces if face.identity in held_out],
+        KEPT_BACK: [face for face in training if face.path in kept_back],
     }
+
+
+def _kept_back(run: Run, training: Sequence[Face]) -> set[str]:
+    """Paths of the photos that are not trained on although their people are; which ones follows from the seed."""
+    photos: dict[str, list[str]] = {}
+    for face in training:
+        photos.setdefault(face.identity, []).append(face.path)
+    chosen: set[str] = set()
+    for number, identity in enumerate(sorted(photos)):
+        count = int(run.section("shard").kept_back_fraction * len(photos[identity]))
+        chosen.update(random.Random(derive(run.seed, "kept-back", number)).sample(photos[identity], count))
+    return chosen
 
 
 def _slices(faces: Sequence[Face], *, images: int, size: int) -> Iterator[tuple[int, int]]:
@@ -138,12 +155,14 @@ def _list_of(tar: str) -> str:
 def _figures(listing: Listing, faces: dict[str, list[Face]]) -> dict[str, Any]:
     """What a source holds, for the summary."""
     people = listing.images_per_identity
+    hashes = [face.sha256 for face in listing.faces if face.sha256]
     return {
         "skipped": listing.counts,
         "identities": {kind: len({face.identity for face in own}) for kind, own in faces.items()},
         "images": {kind: len(own) for kind, own in faces.items()},
         "identities_without_faces": len(listing.without_faces),
         "identities_with_one_image": sum(count == 1 for count in people.values()),
+        "equal_files_kept": len(hashes) - len(set(hashes)) if hashes else None,  # None: not looked for
     }
 
 

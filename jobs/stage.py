@@ -30,20 +30,26 @@ PathText = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_
 
 
 class StageConfig(BaseModel):
-    """Base of the stage configs. Fields marked `operational` do not change what comes out."""
+    """Base of the stage configs.
+
+    Fields marked `operational` do not change what comes out; those marked `final` change only what is made at the end
+    of all units, which are not redone for it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    def fingerprint(self) -> dict[str, Any]:
-        operational = {
+    def fingerprint(self, *, of_unit: bool = False) -> dict[str, Any]:
+        marks = ("operational", "final") if of_unit else ("operational",)
+        left_out = {
             name
             for name, info in type(self).model_fields.items()
-            if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("operational")
+            if isinstance(info.json_schema_extra, dict) and any(mark in info.json_schema_extra for mark in marks)
         }
-        return self.model_dump(mode="json", exclude=operational)
+        return self.model_dump(mode="json", exclude=left_out)
 
 
 OPERATIONAL: dict[str, Any] = {"json_schema_extra": {"operational": True}}
+FINAL: dict[str, Any] = {"json_schema_extra": {"final": True}}
 
 Unit = dict[str, Any]  # one piece of a stage's work, as JSON: what it is made from, never who makes it
 
@@ -70,6 +76,14 @@ class Finish:
     images_out: int | None = None  # None: the sum over the units
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a stage will take, for the dry run."""
+
+    gpu_hours: float | None  # None where the config tells no throughput
+    disk_bytes: int
+
+
 def only_figures(run: Run, markers: Sequence[Marker]) -> Finish:
     """For stages of one unit: its figures are the stage's."""
     return Finish(figures=markers[0].figures if len(markers) == 1 else {})
@@ -87,9 +101,12 @@ class Stage:
     run_rank: Callable[[Run, Rank], None]
     finish: Callable[[Run, Sequence[Marker]], Finish] = only_figures
     files: Callable[[Run], dict[str, str]] = lambda run: {}  # files from outside the run and their sha256
+    forecast: Callable[[Run], str | None] = lambda run: None  # said before it starts, e.g. how long it will take
+    final_files: Callable[[Run], dict[str, str]] = lambda run: {}  # those that only `finish` reads
     after: tuple[str, ...] = ()  # stages it waits for where both run, but can do without
     distributed: bool = False  # one job of world_size ranks instead of an array
     expected_images: Callable[[Run], int | None] = lambda run: None  # for progress and the dry run
+    cost: Callable[[Run], Cost | None] = lambda run: None  # for the dry run; None: nobody has worked it out
 
 
 class Run:
@@ -145,30 +162,39 @@ class Run:
             self._plans[stage] = made if isinstance(made, Plan) else Plan(units=made, files={})
         return self._plans[stage]
 
+    def forget_plans(self) -> None:
+        """Read them anew: another launch may have replaced them."""
+        self._plans.clear()
+
     def fingerprint(self, stage: Stage, unit: Unit | None = None) -> dict[str, Any]:
         """Everything a unit's outputs depend on. Without a unit: everything the stage's summary depends on."""
-        config = self.section(stage.name).fingerprint()
+        config = self.section(stage.name).fingerprint(of_unit=unit is not None)
         upstream = {name: self.outcome(name) for name in stage.needs(self)}
         work = {"unit": unit} if unit is not None else {"units": digest(self.plan(stage.name))}
+        final = self._files(stage, final=True) if unit is None else {}
         return {
             "format": FORMAT,
             "seed": self.seed,
             stage.name: config,
             "inputs": upstream,
             "files": self._files(stage),
+            **({"final_files": final} if final else {}),
             **work,
         }
 
-    def _files(self, stage: Stage) -> dict[str, str]:
+    def _files(self, stage: Stage, *, final: bool = False) -> dict[str, str]:
+        hashed = stage.final_files if final else stage.files
         if not self.recorded:
-            return stage.files(self)
+            return hashed(self)
+        kind = "final_files" if final else "files"
         summary = read_json(self.stage_folder(stage.name).summary)
         if isinstance(summary, dict):
-            files: dict[str, str] = summary["fingerprint"]["files"]
+            files: dict[str, str] = summary["fingerprint"].get(kind, {})
             return files
-        if stage.name not in self._hashes:  # who looks again and again does not hash the weights again and again
-            self._hashes[stage.name] = stage.files(self)
-        return self._hashes[stage.name]
+        key = f"{stage.name}/{kind}"
+        if key not in self._hashes:  # who looks again and again does not hash the weights again and again
+            self._hashes[key] = hashed(self)
+        return self._hashes[key]
 
     def outcome(self, stage: str) -> str:
         """A digest of all outputs of a finished stage, "" while it is not finished."""

@@ -97,7 +97,7 @@ def unfinished_stage(
     run: Run, stage: Stage, units: Units, ranks: tuple[RankState, ...], *, waits: Sequence[str]
 ) -> StageStatus:
     """A stage of which something is left to do."""
-    if waits and not any(rank.evidence.beat or rank.state in {"queued", "running"} for rank in ranks):
+    if waits and not any(rank.evidence.beat or rank.state not in {"stopped", "unknown"} for rank in ranks):
         ranks = ()  # Slurm took their jobs out of the queue before they began
     running: list[Beat] = [rank.evidence.beat for rank in ranks if rank.state == "running" and rank.evidence.beat]
     found: Counter[str] = Counter(rank.state for rank in ranks)

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from cemiface.config import DenoiserConfig, DiffusionConfig, LossConfig, SimilarityGrid
+from cemiface.cost import denoiser_cost
+from jobs.device import Precision
 from jobs.embed_faces import MERGED
 from jobs.embedder import embedder_needs
+from jobs.sampling import DENOISER
 from jobs.seeds import derive
 from jobs.shard_faces import REAL
-from jobs.stage import OPERATIONAL, Run, Stage, StageConfig, Unit
+from jobs.stage import OPERATIONAL, Cost, Run, Stage, StageConfig, Unit
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from jobs.rank import Rank, Work
 
 NAME = "train-diffusion"
-WEIGHTS = "denoiser.safetensors"
+TERMS = ("loss", "mse", "reconstruction", "similarity", "cosine")  # of equation 14, in the log
 log = logging.getLogger(__name__)
 
 
@@ -37,12 +40,19 @@ class TrainDiffusion(StageConfig):
     gradient_clipping: float = Field(1.0, gt=0)
     ema_decay: float = Field(0.9999, ge=0, lt=1)
     null_fraction: float = Field(0.1, ge=0, lt=1)  # of samples trained without condition, for new identities
+    precision: Precision = "auto"
+    # How it is computed, which changes rounding only.
+    micro_batch: int | None = Field(None, ge=1, **OPERATIONAL)  # images per rank in one pass; None: its whole share
+    channels_last: bool = Field(True, **OPERATIONAL)
+    compile: bool = Field(False, **OPERATIONAL)  # torch.compile: minutes at start, for long trainings on GPUs
     checkpoint_images: int = Field(200_000, ge=1, **OPERATIONAL)
     log_images: int = Field(10_000, ge=1, **OPERATIONAL)
+    images_per_second: float | None = Field(None, gt=0, **OPERATIONAL)  # of one GPU, for the dry run's GPU hours
+    sample_images: int = Field(500_000, ge=1, **OPERATIONAL)  # a grid of sampled faces every so many images
 
 
 def plan(run: Run) -> list[Unit]:
-    return [{"weights": WEIGHTS}]
+    return [{"weights": DENOISER}]
 
 
 def run_rank(run: Run, rank: Rank) -> None:
@@ -57,7 +67,9 @@ def train(run: Run, rank: Rank, work: Work) -> None:
     from cemiface.diffusion import Schedule
     from cemiface.ema import Ema
     from cemiface.losses import cemiface_loss
+    from jobs.device import tuned
     from jobs.embedder import load_embedder, to_unit_range
+    from jobs.sample_grids import SampleGrids
     from jobs.training import Metrics, TrainingState, Watch, join, start_engine
     from shards.embeddings import read_merged
     from shards.loader import batches
@@ -86,8 +98,16 @@ def train(run: Run, rank: Rank, work: Work) -> None:
         fused=world.device.type == "cuda",
     )
     engine = start_engine(
-        denoiser, optimizer=optimizer, batch=config.batch, gradient_clipping=config.gradient_clipping, world=world
+        denoiser,
+        optimizer=optimizer,
+        batch=config.batch,
+        micro_batch=config.micro_batch,
+        gradient_clipping=config.gradient_clipping,
+        world=world,
     )
+    # After the engine, which cannot take over tensors in another memory format.
+    tuned(denoiser, channels_last=config.channels_last, compiled=config.compile)
+    tuned(ema.module, channels_last=config.channels_last, compiled=False)
     schedule = Schedule(config.diffusion, device=world.device)
 
     # State: the newest whole checkpoint of this very training; a longer training may go on from a shorter one.
@@ -97,6 +117,7 @@ def train(run: Run, rank: Rank, work: Work) -> None:
     end = -(-config.images // config.batch) * config.batch  # whole batches
     images = state.restore(at_most=end)  # a shortened training must not take a longer one's weights
     metrics = Metrics(rank.folder.metrics, images=images) if world.rank == 0 else None
+    grids = SampleGrids(run, shards=shards, identity=features, schedule=schedule, images=images)
     watch = Watch(rank, world, total=end)
     start_images = images
 
@@ -124,46 +145,46 @@ def train(run: Run, rank: Rank, work: Work) -> None:
         noise, t, m, null = (tensor.to(world.device) for tensor in draws)
         x_t = schedule.add_noise(x0, noise, t)  # eq. 4
 
-        # Equation 14, one step, EMA.
-        with world.autocast():
-            predicted = engine(x_t, t, identity, m, null)
-            losses = cemiface_loss(
-                predicted,
-                noise=noise,
-                x_t=x_t,
-                t=t,
-                m=m,
-                identity=identity,
-                embedder=embedder,
-                schedule=schedule,
-                config=config.loss,
-                weight_mask=(~null).float(),
-            )
+        # Equation 14, in pieces where a rank's share does not fit its memory; one step; EMA.
+        rate = config.learning_rate * min(1.0, (images + config.batch) / max(1, config.warmup_images))
         for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * min(1.0, (images + config.batch) / max(1, config.warmup_images))
-        engine.backward(losses.total)
-        engine.step()
+            group["lr"] = rate
+        micro = config.micro_batch or share
+        terms = torch.zeros(len(TERMS), device=world.device)
+        for start in range(0, share, micro):
+            piece = slice(start, start + micro)
+            with world.autocast(config.precision):
+                losses = cemiface_loss(
+                    engine(x_t[piece], t[piece], identity[piece], m[piece], null[piece]),
+                    noise=noise[piece],
+                    x_t=x_t[piece],
+                    t=t[piece],
+                    m=m[piece],
+                    identity=identity[piece],
+                    embedder=embedder,
+                    schedule=schedule,
+                    config=config.loss,
+                    weight_mask=(~null[piece]).float(),
+                )
+            engine.backward(losses.total)
+            engine.step()  # of the last piece; of the others it only counts
+            terms += losses.terms() * (micro / share)
         ema.update(denoiser, step=images // config.batch)
         images += config.batch
 
-        loss = watch.loss(losses.total, images=images)
-        if metrics and crossed(images, config.batch, every=config.log_images):
-            metrics.write(
-                {
-                    "images": images,
-                    "loss": loss,
-                    "mse": losses.mse.item(),
-                    "reconstruction": losses.reconstruction.item(),
-                    "similarity": losses.similarity.item(),
-                    "cosine": losses.cosine.item(),
-                }
-            )
+        loss = watch.loss(terms[0], images=images)
+        if crossed(images, config.batch, every=config.log_images):
+            means = (world.total(terms) / world.size).tolist()
+            if metrics:
+                metrics.write({"images": images, **dict(zip(TERMS, means, strict=True))})
+        if world.rank == 0 and (images == end or crossed(images, config.batch, every=config.sample_images)):
+            grids.write(ema.module, embedder=embedder, images=images)
 
     stream.close()
     state.save(images)
     if world.rank == 0:
         assert isinstance(ema.module, Denoiser)
-        work.publish(WEIGHTS, denoiser_bytes(ema.module, diffusion=config.diffusion))
+        work.publish(DENOISER, denoiser_bytes(ema.module, diffusion=config.diffusion))
         net, adapter = denoiser.parameter_counts()
         work.done(
             images=images,
@@ -206,6 +227,15 @@ def checkpoint_key(fingerprint: dict[str, Any]) -> dict[str, Any]:
     return {**fingerprint, NAME: config}
 
 
+def cost(run: Run) -> Cost:
+    """GPU hours at the config's throughput; disk: three checkpoints of weights, EMA and Adam's two, and the result."""
+    config: TrainDiffusion = run.section(NAME)
+    net = denoiser_cost(config.denoiser)
+    weights = 4 * (net.parameters + net.adapter_parameters)
+    rate = config.images_per_second
+    return Cost(gpu_hours=config.images / rate / 3600 if rate else None, disk_bytes=(3 * 4 + 1) * weights)
+
+
 STAGE = Stage(
     name=NAME,
     title="the denoiser, through DeepSpeed",
@@ -215,4 +245,5 @@ STAGE = Stage(
     run_rank=run_rank,
     distributed=True,
     expected_images=lambda run: run.section(NAME).images,
+    cost=cost,
 )

@@ -5,16 +5,19 @@ The same code trains E_id on the real faces where the user brings no weights (th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
-from jobs.embedder import TRAINED_HERE, WEIGHTS
+from jobs.embedder import CLASSIFIER, TRAINED_HERE, WEIGHTS
 from jobs.recipe import Place, Recipe, train
+from jobs.registry import SET_NAME, SETS, registered, tars_of
 from jobs.seeds import derive
 from jobs.shard_faces import REAL
 from jobs.stage import Run, Stage, Unit
 from shards.errors import DataError
+from shards.manifest import NAME as MANIFEST
+from slurm.files import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +27,9 @@ if TYPE_CHECKING:
     from shards.shard_set import ShardSet
 
 NAME = "train-recognition"
-Sets = tuple[Literal["real", "synthetic"], ...]
+MADE_HERE = {REAL: "shard", "synthetic": "generate"}  # sets of this run, and the stages that make them
+# "real", "synthetic", or the name of an imported set
+Sets = tuple[Annotated[str, StringConstraints(pattern=rf"^{SET_NAME.pattern}$")], ...]
 
 
 class TrainRecognition(Recipe):
@@ -36,7 +41,9 @@ class TrainEmbedder(TrainRecognition):
 
 
 def tars(run: Run, *, kind: str) -> list[Path]:
-    """The tars of the real training faces, or of the synthetic ones."""
+    """The tars of the real training faces, of the synthetic ones, or of an imported set."""
+    if kind not in MADE_HERE:
+        return tars_of(kind, sets=run.path(SETS))
     return run.outputs("shard" if kind == REAL else "generate", prefix=f"{kind}-", suffix=".tar")
 
 
@@ -60,7 +67,13 @@ def faces_of(run: Run, *, kinds: Sequence[str]) -> ShardSet:
 
 
 def needs(run: Run, *, name: str) -> tuple[str, ...]:
-    return tuple("shard" if kind == REAL else "generate" for kind in run.section(name).sets)
+    return tuple(MADE_HERE[kind] for kind in run.section(name).sets if kind in MADE_HERE)
+
+
+def imported(run: Run, *, name: str) -> dict[str, str]:
+    """The imported sets of a stage, by the hashes of their manifests, which hold those of all files."""
+    kinds = [kind for kind in run.section(name).sets if kind not in MADE_HERE]
+    return {f"sets.{kind}": sha256_of(registered(kind, sets=run.path(SETS)) / MANIFEST) for kind in kinds}
 
 
 def plan(run: Run) -> list[Unit]:
@@ -74,6 +87,7 @@ def run_rank(run: Run, rank: Rank) -> None:
 
 def _train(run: Run, rank: Rank, work: Work) -> None:
     from cemiface.recognition import recognition_bytes
+    from shards.classifier import classifier_bytes
 
     config: TrainRecognition = run.section(rank.stage.name)
     faces = faces_of(run, kinds=config.sets)
@@ -82,6 +96,9 @@ def _train(run: Run, rank: Rank, work: Work) -> None:
     if trained.world_rank != 0:
         return
     work.publish(WEIGHTS, recognition_bytes(trained.net, config.recognition))
+    if rank.stage.name == TRAINED_HERE:  # the paper takes its weight rows as the centers of the real identities
+        assert trained.centers is not None
+        work.publish(CLASSIFIER, classifier_bytes(trained.centers.numpy(), classes=faces.classes))
     work.done(
         images=trained.images,
         counts={"trained": trained.images},
@@ -101,6 +118,7 @@ STAGE = Stage(
     title="the face recognition net, on the synthetic faces",
     config=TrainRecognition,
     needs=lambda run: needs(run, name=NAME),
+    files=lambda run: imported(run, name=NAME),
     plan=plan,
     run_rank=run_rank,
     distributed=True,
@@ -111,6 +129,7 @@ EMBEDDER_STAGE = Stage(
     title="E_id, trained on the real faces (where the config brings no weights)",
     config=TrainEmbedder,
     needs=lambda run: needs(run, name=TRAINED_HERE),
+    files=lambda run: imported(run, name=TRAINED_HERE),
     plan=plan,
     run_rank=run_rank,
     distributed=True,

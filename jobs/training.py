@@ -26,7 +26,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from cemiface.errors import ModelError
-from jobs.device import rank_device
+from jobs.device import Precision, autocast, rank_device
 from slurm.beats import this_worker
 from slurm.checkpoints import Checkpoints
 from slurm.files import publish, publish_json, read_json
@@ -54,9 +54,8 @@ class World:
             dist.all_reduce(values)
         return values
 
-    def autocast(self) -> torch.autocast:
-        """bf16 on GPUs; fp32 on CPUs, where bf16 is slower."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+    def autocast(self, precision: Precision = "auto") -> torch.autocast:
+        return autocast(self.device, precision)
 
 
 def join(rank: Rank) -> World:
@@ -129,15 +128,25 @@ def meet(rank: Rank, *, address: str) -> dist.TCPStore:
 
 
 def start_engine(
-    module: nn.Module, *, optimizer: torch.optim.Optimizer, batch: int, gradient_clipping: float, world: World
+    module: nn.Module,
+    *,
+    optimizer: torch.optim.Optimizer,
+    batch: int,
+    gradient_clipping: float,
+    world: World,
+    micro_batch: int | None = None,
 ) -> Any:
-    """A DeepSpeed engine over `module`; `batch` is global.
+    """A DeepSpeed engine over `module`; `batch` is global, `micro_batch` what one rank takes at a time (None: all).
 
     Raises:
-        ModelError: the batch does not divide by the number of ranks.
+        ModelError: the batch does not divide by the number of ranks, or a rank's share by the micro batch.
     """
-    if batch % world.size:
+    share, rest = divmod(batch, world.size)
+    if rest:
         raise ModelError(f"batch: got {batch} for {world.size} ranks, allowed: a multiple of the number of ranks")
+    micro = micro_batch or share
+    if share % micro:
+        raise ModelError(f"micro_batch: got {micro} for a share of {share} images per rank, allowed: a divisor of it")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import deepspeed
@@ -150,7 +159,8 @@ def start_engine(
         optimizer=optimizer,
         config={
             "train_batch_size": batch,
-            "train_micro_batch_size_per_gpu": batch // world.size,
+            "train_micro_batch_size_per_gpu": micro,
+            "gradient_accumulation_steps": share // micro,
             "gradient_clipping": gradient_clipping,
             "zero_optimization": {"stage": 0},
             "steps_per_print": 1_000_000_000,
@@ -230,6 +240,10 @@ class TrainingState:
             state.setdefault(int(number), {})[field] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        for parameter, own in self.optimizer.state.items():
+            for field, value in own.items():
+                if value.shape == parameter.shape:  # in the parameter's memory layout, as fused optimizers need it
+                    own[field] = torch.empty_like(parameter).copy_(value)
         log.info("resumed after %d images", images)
         return images
 

@@ -105,8 +105,8 @@ def _whereabouts(rank: RankState) -> Iterator[str]:
         yield f"  heard: {', '.join(said)}"
     if task is not None:
         told = f" ({task.reason})" if task.reason else ""
-        ended = f"exit {task.exit}, signal {task.signal}"
-        yield f"  Slurm: job {task.name} is {task.state}{told}, {ended}, node {task.node or 'none yet'}"
+        ended = "" if task.pending or task.running else f", exit {task.exit}, signal {task.signal}"
+        yield f"  Slurm: job {task.name} is {task.state}{told}{ended}, node {task.node or 'none yet'}"
     elif rank.evidence.submitted:
         yield f"  Slurm: {rank.evidence.silence or 'does not know its job any more'}"
 

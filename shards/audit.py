@@ -1,49 +1,115 @@
-"""Does a synthetic set leak real faces? Pixels, near pixels and embeddings against everything real.
+"""Does a synthetic set leak real faces? From what is nearest to a verdict.
 
-The embedder of an audit must not be the one that guided or was trained on the set, or it judges its own work.
+What is nearest was found for the set and for a control group of real people nobody trained on (`shards.findings`);
+the control group says from where on near is too near. The embedder of an audit should not be the one that guided the
+set, or it judges its own work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from shards.centers import normalized
 from shards.errors import DataError
-from shards.images import perceptual_hash, pixel_hash
+from shards.findings import DIGITS, Findings, Leak, Reason
 
-# Bits of 256 in which two perceptual hashes of one picture may differ. On the aligned crops of LFW, JPEG quality 50,
-# rescaling from 64 or 32 pixels and noise stay within 24; the nearest image of another person is above 32 but for
-# six pairs, which are one picture under two names. 64 bits with the usual limit of 4 confuse 6% of these images.
-NEAR_BITS = 24
-HASH_BITS = 256
-EXPECTED_ALARMS = 5  # unseen faces behind a threshold
-EXPECTED_MATCHES = 10  # false matches behind a threshold: its rate is then known to about a third (1 / sqrt(10))
-BINS = 2**20  # of cosines in [-1, 1]: 2e-6 wide, near the resolution of float32
-
-
-class Reason(StrEnum):
-    """Why a synthetic image counts as a leak."""
-
-    EXACT_PIXELS = "exact_pixels"
-    EXACT_MIRRORED = "exact_mirrored"
-    NEAR_PIXELS = "near_pixels"
-    NEAR_MIRRORED = "near_mirrored"
-    TOO_SIMILAR = "too_similar"  # to the embedder
+EXPECTED_ALARMS = 5  # images of the control group behind a threshold; fewer, and it would hang on single faces
 
 
 @dataclass(frozen=True, kw_only=True)
-class Leak:
-    """One synthetic image, the nearest real one, and their cosine (None for pixel reasons)."""
+class Thresholds:
+    """From which cosine on an image, or the mean of an identity, is too close to a real face, or to a center.
 
-    key: str
-    reason: Reason
-    real_key: str
-    cosine: float | None = None
+    Each of the four comparisons has its own: means lie closer to everything than images do.
+    """
+
+    image_to_face: float
+    image_to_center: float
+    identity_to_face: float
+    identity_to_center: float
+    basis: str  # where they come from, in words
+
+    @staticmethod
+    def from_control(control: Findings, *, rate: float) -> Thresholds:
+        """So that at most `rate` of the control group's images would be dropped, for any reason of likeness.
+
+        This counts what an audit does, the nearest of all references by four comparisons; a rate of false matches
+        between pairs would say little about it, the more so the more references there are.
+
+        Raises:
+            DataError: `rate` is not within (0, 1), or the control group is too small to resolve it.
+        """
+        images = len(control.images.names)
+        if not 0 < rate < 1:
+            raise DataError(f"rate: got {rate}, allowed are values between 0 and 1")
+        allowed = int(rate * images)
+        if allowed < EXPECTED_ALARMS:
+            lowest = EXPECTED_ALARMS / images
+            raise DataError(f"rate: got {rate}, {images} unseen faces resolve at least {lowest:.1e}; hold out more")
+        basis = (
+            f"at most {rate:.1%} of {images} faces of {len(control.people.names)} real people who were not trained on "
+            "would count as a leak"
+        )
+        alike = replace(control, pixels=[])
+        for each in range(allowed, -1, -1):
+            thresholds = _reached_by(alike, each, basis=basis)
+            if len({leak.key for leak in leaks_of(alike, thresholds)}) <= allowed:
+                break
+        return thresholds
+
+    @staticmethod
+    def equal(cosine: float, *, basis: str) -> Thresholds:
+        """The same for all four, where there is no control group."""
+        return Thresholds(
+            image_to_face=cosine,
+            image_to_center=cosine,
+            identity_to_face=cosine,
+            identity_to_center=cosine,
+            basis=basis,
+        )
+
+
+def _reached_by(control: Findings, count: int, *, basis: str) -> Thresholds:
+    """Thresholds that `count` images reach in each comparison, and the same share of the people."""
+    images, people = control.images, control.people
+    few = count * len(people.names) // len(images.names)
+    return Thresholds(
+        image_to_face=_above(images.face_cosine, allowed=count),
+        image_to_center=_above(images.center_cosine, allowed=count),
+        identity_to_face=_above(people.face_cosine, allowed=few),
+        identity_to_center=_above(people.center_cosine, allowed=few),
+        basis=basis,
+    )
+
+
+def _above(cosines: Sequence[float], *, allowed: int) -> float:
+    """The lowest cosine, in the findings' digits, that at most `allowed` of the values reach."""
+    return round(float(np.sort(cosines)[max(0, len(cosines) - 1 - allowed)]) + 10**-DIGITS, DIGITS)
+
+
+def leaks_of(findings: Findings, thresholds: Thresholds) -> list[Leak]:
+    """Every image that must not be published, with each of its reasons."""
+    images, people, own = findings.images, findings.people, findings.identities
+    leaks = list(findings.pixels)
+    for reason, real, cosines, threshold in (
+        (Reason.TOO_SIMILAR, images.face, images.face_cosine, thresholds.image_to_face),
+        (Reason.TOO_SIMILAR_TO_CENTER, images.center, images.center_cosine, thresholds.image_to_center),
+    ):
+        for row in np.flatnonzero(np.asarray(cosines) >= threshold).tolist():
+            leaks.append(Leak(key=images.names[row], reason=reason, real=real[row], cosine=cosines[row]))
+    for reason, real, cosines, threshold in (
+        (Reason.IDENTITY_TOO_SIMILAR, people.face, people.face_cosine, thresholds.identity_to_face),
+        (Reason.IDENTITY_TOO_SIMILAR_TO_CENTER, people.center, people.center_cosine, thresholds.identity_to_center),
+    ):
+        close = {people.names[row]: row for row in np.flatnonzero(np.asarray(cosines) >= threshold).tolist()}
+        for key, identity in zip(images.names, own, strict=True) if close else ():
+            if identity in close:
+                row = close[identity]
+                leaks.append(Leak(key=key, reason=reason, real=real[row], cosine=cosines[row]))
+    return leaks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,200 +117,82 @@ class Verdict:
     """The result of an audit.
 
     Attributes:
+        passed: whether few enough images are dropped.
         images, references: synthetic images judged, real images they were compared with.
-        embedder, threshold: by this net, cosines at or above `threshold` count as the same person.
-        basis: where the threshold comes from, in words.
+        embedder, independent: the net that judged, and whether it is another one than guided the set.
+        thresholds: cosines at or above them count as the same person.
         judged: sha256 by name of the tars judged; the verdict holds for these bytes only.
         leaks: at most one per image and reason.
+        figures: what was measured beside: leak rate by m and at given false match rates, membership, overlap.
     """
 
+    passed: bool
     images: int
     references: int
     embedder: str
-    threshold: float
-    basis: str
+    independent: bool
+    thresholds: Thresholds
     judged: Mapping[str, str]
     leaks: tuple[Leak, ...]
+    figures: Mapping[str, Any]
 
     @property
     def dropped(self) -> list[str]:
         """Keys that must not be published, sorted."""
         return sorted({leak.key for leak in self.leaks})
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Images by reason, an image under each of its reasons."""
+        found = [leak.reason for leak in self.leaks]
+        return {reason.value: found.count(reason) for reason in Reason}
+
     def record(self) -> dict[str, Any]:
-        """The verdict as JSON-ready values, with leaks counted by reason."""
-        counts = {reason.value: sum(leak.reason == reason for leak in self.leaks) for reason in Reason}
-        leaks = [
-            {"key": leak.key, "reason": leak.reason.value, "real_key": leak.real_key, "cosine": leak.cosine}
-            for leak in self.leaks
-        ]
-        names = ("images", "references", "embedder", "threshold", "basis")
-        plain = {name: getattr(self, name) for name in names}
-        return plain | {"judged": dict(self.judged), "leaks": leaks, "counts": counts, "dropped": self.dropped}
+        """The verdict as JSON-ready values."""
+        value = asdict(self)
+        return value | {"leaks": [asdict(leak) for leak in self.leaks], "counts": self.counts, "dropped": self.dropped}
+
+    def public_record(self) -> dict[str, Any]:
+        """The verdict as it may leave the cluster: no key or name of a real face or person is in it."""
+        value = self.record()
+        del value["leaks"]
+        figures = {name: found for name, found in self.figures.items() if name != "closest"}
+        return value | {"figures": figures}
+
+    @staticmethod
+    def from_record(value: Mapping[str, Any]) -> Verdict:
+        leaks = tuple(Leak(**{**leak, "reason": Reason(leak["reason"])}) for leak in value["leaks"])
+        plain = {name: value[name] for name in Verdict.__dataclass_fields__}
+        return Verdict(**{**plain, "leaks": leaks, "thresholds": Thresholds(**value["thresholds"])})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fingerprints:
-    """Hashes of N images and of their mirror images.
-
-    Attributes:
-        exact, exact_mirrored: SHA-256 of the pixels.
-        near, near_mirrored: (N, 256) int8, the bits of the perceptual hash as -1 and 1, so that a cosine of
-            1 - 2 b / 256 means b differing bits.
-    """
-
-    keys: list[str]
-    exact: list[str]
-    exact_mirrored: list[str]
-    near: np.ndarray
-    near_mirrored: np.ndarray
+def outcomes(leaks: Sequence[Leak], *, images: int) -> dict[str, int]:
+    """Each image once: under the first, that is the strictest, reason it is dropped for, or as clear."""
+    strictness = list(Reason)
+    first: dict[str, Reason] = {}
+    for leak in sorted(leaks, key=lambda leak: strictness.index(leak.reason)):
+        first.setdefault(leak.key, leak.reason)
+    found = list(first.values())
+    counts = {reason.value: found.count(reason) for reason in Reason if reason in found}
+    return {"clear": images - len(first), **counts}
 
 
-def fingerprint(images: Iterable[tuple[str, np.ndarray]]) -> Fingerprints:
-    """Hash (key, (H, W, 3) uint8) pairs; at least one."""
-    rows = [(key, *_hashes(rgb), *_hashes(np.ascontiguousarray(rgb[:, ::-1]))) for key, rgb in images]
-    keys, exact, near, exact_mirrored, near_mirrored = (list(column) for column in zip(*rows, strict=True))
-    return Fingerprints(
-        keys=keys,
-        exact=exact,
-        exact_mirrored=exact_mirrored,
-        near=np.stack(near),
-        near_mirrored=np.stack(near_mirrored),
-    )
-
-
-def pixel_leaks(synthetic: Fingerprints, real: Fingerprints) -> list[Leak]:
-    """Synthetic images that are a real image, mirrored or not: bit by bit, or by perceptual hash."""
-    leaks = []
-    known = dict(zip(reversed(real.exact), reversed(real.keys), strict=True))
-    for reason, hashes in ((Reason.EXACT_PIXELS, synthetic.exact), (Reason.EXACT_MIRRORED, synthetic.exact_mirrored)):
-        pairs = zip(synthetic.keys, hashes, strict=True)
-        leaks += [Leak(key=key, reason=reason, real_key=known[text]) for key, text in pairs if text in known]
-    for reason, near in ((Reason.NEAR_PIXELS, synthetic.near), (Reason.NEAR_MIRRORED, synthetic.near_mirrored)):
-        index, cosine = nearest(near, real.near)
-        leaks += [
-            Leak(key=synthetic.keys[row], reason=reason, real_key=real.keys[index[row]])
-            for row in map(int, np.flatnonzero(cosine >= 1 - 2 * NEAR_BITS / HASH_BITS))
-        ]
-    return leaks
-
-
-def embedding_leaks(
-    keys: Sequence[str],
-    *,
-    features: np.ndarray,
-    real_keys: Sequence[str],
-    real_features: np.ndarray,
-    threshold: float,
-) -> list[Leak]:
-    """Rows of `features` whose nearest real row is at or above the threshold: the same person to the embedder.
-
-    Rows may be images or class means, on both sides.
-    """
-    index, cosine = nearest(features, real_features)
-    return [
-        Leak(key=keys[row], reason=Reason.TOO_SIMILAR, real_key=real_keys[index[row]], cosine=float(cosine[row]))
-        for row in map(int, np.flatnonzero(cosine >= threshold))
-    ]
-
-
-def nearest(queries: np.ndarray, references: np.ndarray, *, block: int = 4096) -> tuple[np.ndarray, np.ndarray]:
-    """The reference of highest cosine for each query, in memory of block x block floats.
+def membership(trained: np.ndarray, kept_back: np.ndarray) -> dict[str, float]:
+    """Do the photos that were trained on lie closer to the set than others of the same people?
 
     Args:
-        queries: (N, D), any length.
-        references: (M, D), M >= 1.
+        trained, kept_back: (N,) and (M,) cosines of such photos to their nearest synthetic image.
 
     Returns:
-        (N,) int64 row of the reference (the first of equals) and (N,) float32 cosine.
+        `auc`: the chance that a trained one is closer (0.5: no trace of memorization), and the `standard_error` it
+        would have if there were none (Mann and Whitney).
     """
-    index = np.zeros(len(queries), np.int64)
-    cosine = np.full(len(queries), -np.inf, np.float32)
-    for own in _slices(len(queries), block):
-        unit = normalized(queries[own])
-        for other in _slices(len(references), block):
-            scores = unit @ normalized(references[other]).T
-            best = scores.argmax(axis=1)
-            value = scores[np.arange(len(best)), best]
-            better = value > cosine[own]
-            index[own] = np.where(better, best + other.start, index[own])
-            cosine[own] = np.where(better, value, cosine[own])
-    return index, cosine.clip(-1, 1)
-
-
-def unseen_threshold(unseen: np.ndarray, references: np.ndarray, *, rate: float) -> float:
-    """The cosine that the nearest reference reaches for at most `rate` of the faces of people who are not among them.
-
-    A synthetic image above it is nearer to a real face than faces of strangers are. This counts what an audit does,
-    the nearest of all references, and it does not rest on cosines among people the net was trained to tell apart.
-
-    Args:
-        unseen: (N, D) embeddings of real people who are in no reference, any length.
-        references: (M, D) embeddings of the real training faces.
-
-    Raises:
-        DataError: `rate` is not within (0, 1), or N faces cannot resolve it.
-    """
-    if not 0 < rate < 1:
-        raise DataError(f"rate: got {rate}, allowed are values between 0 and 1")
-    allowed = int(rate * len(unseen))
-    if allowed < EXPECTED_ALARMS:
-        lowest = EXPECTED_ALARMS / len(unseen)
-        raise DataError(f"rate: got {rate}, {len(unseen)} unseen faces resolve at least {lowest:.1e}; hold out more")
-    _, cosine = nearest(unseen, references)
-    # Above the (allowed + 1)-th highest, by the smallest step: so many faces reach it, no more.
-    return float(np.nextafter(np.sort(cosine)[-1 - allowed], np.float32(2)))
-
-
-def impostor_threshold(
-    features: np.ndarray, labels: np.ndarray, *, fmr: float, images: int = 20_000, block: int = 2048
-) -> float:
-    """The lowest cosine at which at most `fmr` of the non-mated pairs count as the same person (>= threshold).
-
-    Counts all pairs of at most `images` rows, evenly spaced through the set, in a histogram of 2e-6 wide bins:
-    20,000 rows are 2e8 pairs, enough for 1e-6. The rate is that of this sample; below ten false matches the
-    threshold would hang on single pairs.
-
-    Args:
-        features: (N, D), any length.
-        labels: (N,) identity of each row.
-
-    Raises:
-        DataError: `fmr` is not within (0, 1), the pairs are too few to resolve it, or so many of them are identical.
-    """
-    if not 0 < fmr < 1:
-        raise DataError(f"fmr: got {fmr}, allowed are values between 0 and 1")
-    rows = np.arange(len(features)) if len(features) <= images else np.arange(images) * len(features) // images
-    unit, own = normalized(features[rows]), labels[rows]
-    counts = np.zeros(BINS, np.int64)
-    for left in _slices(len(unit), block):
-        for right in _slices(len(unit), block):
-            if right.start >= left.start:
-                counts += _impostor_counts(unit, own, left=left, right=right)
-    pairs, allowed = int(counts.sum()), fmr * int(counts.sum())
-    if allowed < EXPECTED_MATCHES:
-        lowest = f"at least {EXPECTED_MATCHES / pairs:.1e}" if pairs else "nothing, there is one identity only"
-        raise DataError(f"fmr: got {fmr}, {pairs} non-mated pairs resolve {lowest}; add real faces or raise fmr")
-    if counts[-1] > allowed:
-        raise DataError(f"fmr: got {fmr}, more non-mated pairs are identical; the same faces are in several identities")
-    at_or_above = counts[::-1].cumsum()[::-1]
-    return float(np.flatnonzero(at_or_above <= allowed)[0] * 2 / BINS - 1)
-
-
-def _impostor_counts(unit: np.ndarray, labels: np.ndarray, *, left: slice, right: slice) -> np.ndarray:
-    """Histogram of the cosines of non-mated pairs between two blocks; within one block each pair counts once."""
-    scores = unit[left] @ unit[right].T
-    counted = labels[left, None] != labels[None, right]
-    if left == right:
-        counted = np.triu(counted, 1)
-    bins = ((scores[counted].astype(np.float64) + 1) * (BINS / 2)).astype(np.int64)
-    return np.bincount(bins.clip(0, BINS - 1), minlength=BINS)
-
-
-def _hashes(rgb: np.ndarray) -> tuple[str, np.ndarray]:
-    bits = np.unpackbits(np.frombuffer(perceptual_hash(rgb).to_bytes(HASH_BITS // 8, "big"), np.uint8))
-    return pixel_hash(rgb), bits.astype(np.int8) * 2 - 1
-
-
-def _slices(count: int, block: int) -> Iterator[slice]:
-    return (slice(first, min(first + block, count)) for first in range(0, count, block))
+    order = np.sort(kept_back)
+    below, above = np.searchsorted(order, trained, "left"), np.searchsorted(order, trained, "right")
+    n, m = len(trained), len(kept_back)
+    return {
+        "auc": float((below + above).mean() / (2 * m)),
+        "standard_error": float(((n + m + 1) / (12 * n * m)) ** 0.5),
+        "trained": n,
+        "kept_back": m,
+    }

@@ -47,6 +47,11 @@ CARD = """\
 pretty_name: {quoted_name}
 license: {quoted_license}
 tags: [synthetic, face-recognition, webdataset]
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: "*.tar"
 ---
 
 # {name} {version}
@@ -117,12 +122,29 @@ def dataset_card(facts: Facts) -> str:
 
 
 def _audit(verdict: Verdict) -> str:
-    counts = [(reason, str(count)) for reason, count in verdict.record()["counts"].items()]
-    return (
-        f"{verdict.images:,} synthetic images were compared with {verdict.references:,} real ones: pixels, perceptual"
-        f" hashes, mirrored and not, and embeddings. By `{verdict.embedder}` a cosine of {verdict.threshold:.4f} or"
-        f" more counts as the same person ({verdict.basis})."
-        f" {len(verdict.dropped):,} images were found too close:\n\n" + _table(("reason", "images"), counts)
+    thresholds = verdict.thresholds
+    judge = "another net than guided the generator" if verdict.independent else "the net that also guided the generator"
+    words = [
+        f"{verdict.images:,} synthetic images, and the mean of each identity, were compared with every one of"
+        f" {verdict.references:,} real training images and every real identity's center: pixels, perceptual hashes,"
+        " mirrored and not, and embeddings.",
+        f"By `{verdict.embedder}`, {judge}, a cosine of {thresholds.image_to_face:.4f} or more to a real face counts as"
+        f" the same person ({thresholds.image_to_center:.4f} to a center, {thresholds.identity_to_face:.4f} and"
+        f" {thresholds.identity_to_center:.4f} for an identity's mean): {thresholds.basis}.",
+        f"{len(verdict.dropped):,} images were found too close. They are not in this set.",
+    ]
+    membership = verdict.figures.get("membership")
+    if membership:
+        words.append(
+            f"Membership: a photo that was trained on lies closer to the set than another photo of the same person with"
+            f" a chance of {membership['auc']:.3f} (0.5: no trace of memorization; standard error"
+            f" {membership['standard_error']:.3f})."
+        )
+    counts = [(reason, str(count)) for reason, count in verdict.counts.items()]
+    by_m = verdict.figures.get("leak_rate_by_m", {})
+    rates = [(f"m = {m}", f"{100 * rate:.2f} % dropped") for m, rate in by_m.items()]
+    return "\n\n".join(
+        [" ".join(words), _table(("reason", "images"), counts), _table(("wished similarity", "audit"), rates)]
     )
 
 
@@ -169,6 +191,7 @@ def croissant(facts: Facts) -> dict[str, Any]:
         "url": facts.url,
         "creator": {"@type": "sc:Organization", "name": facts.creator},
         "datePublished": facts.date,
+        "citeAs": f"{facts.creator}: {facts.name} {facts.version}, {facts.date[:4]}. Made with CemiFace.",
         "distribution": [
             *tars,
             _members("jpg", "*.jpg", "image/jpeg", facts.manifest),
@@ -177,6 +200,18 @@ def croissant(facts: Facts) -> dict[str, Any]:
         "recordSet": [
             _record_set("images", members="jpg", column="image", kind="sc:ImageObject"),
             _record_set("records", members="json", column="record", kind="sc:Text"),
+        ],
+    }
+
+
+def shard_index(facts: Facts) -> dict[str, Any]:
+    """The tars with their counts and sizes, in the form that WebDataset's `wids` readers take."""
+    return {
+        "__kind__": "wids-shard-index-v1",
+        "wids_version": 1,
+        "name": facts.name,
+        "shardlist": [
+            {"url": shard.name, "nsamples": shard.samples, "filesize": shard.bytes} for shard in facts.manifest.shards
         ],
     }
 

@@ -15,8 +15,10 @@ import numpy as np
 
 from shards import hdf5
 from shards.centers import blocks, directions, identity_centers, similarity_to_center, unit_sums
+from shards.classifier import classifier_centers
 from shards.errors import DataError
 from shards.labels import classes_of
+from shards.rows import Rows, check_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +45,25 @@ class MergedEmbeddings(Embeddings):
     Attributes:
         classes: names of the C identities, sorted.
         labels: (N,) int64, position of the row's identity in `classes`.
-        centers: (C, D) float32 of unit length, see `identity_centers`.
+        centers: (C, D) float32 of unit length, see `merged_bytes`.
         embedder: name of the network.
     """
 
+    classes: list[str]
+    labels: np.ndarray
+    centers: np.ndarray
+    embedder: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenEmbeddings:
+    """As `MergedEmbeddings`, with the features left in their files: for sets that no memory holds."""
+
+    keys: list[str]
+    identities: list[str]
+    features: Rows
+    flipped: Rows
+    similarity: np.ndarray
     classes: list[str]
     labels: np.ndarray
     centers: np.ndarray
@@ -99,17 +116,22 @@ def read_embeddings(path: Path) -> Embeddings:
     return embeddings
 
 
-def merged_bytes(paths: Sequence[Path]) -> bytes:
+def merged_bytes(paths: Sequence[Path], *, classifier: Path | None = None) -> bytes:
     """The joining file of `paths`, to be written into their folder. Holds one part in memory at a time.
+
+    The center of an identity is the mean direction of its embeddings or, with a classifier file, its weight row.
 
     Raises:
         DataError: files of several folders, embedders or widths, a key in two files, or a damaged file.
     """
-    keys, identities, embedder = _joined_names(paths)
-    _, labels = classes_of(identities)
+    keys, identities, embedder, width = _joined_names(paths)
+    classes, labels = classes_of(identities)
     ends = np.cumsum([len(part) for part in keys])
     part_labels = np.split(labels, ends[:-1])
-    centers = directions(unit_sums((read_embeddings(path).features for path in paths), part_labels))
+    if classifier is None:
+        centers = directions(unit_sums((read_embeddings(path).features for path in paths), part_labels))
+    else:
+        centers = classifier_centers(classifier, classes=classes, width=width)
     similarity = [
         similarity_to_center(read_embeddings(path).features, part, centers)
         for path, part in zip(paths, part_labels, strict=True)
@@ -123,36 +145,45 @@ def merged_bytes(paths: Sequence[Path]) -> bytes:
         return hdf5.file_image(file)
 
 
-def read_merged(path: Path) -> MergedEmbeddings:
-    """Read and check a joining file and the files beside it that it names.
+def open_merged(path: Path) -> OpenEmbeddings:
+    """Open a joining file and the files beside it that it names; a row of features is read when it is asked for.
 
     Raises:
-        DataError: as `read_embeddings`; also a part is missing.
+        DataError: not our format, lengths differ, a similarity is no number, or a part is missing or not what it was.
     """
     with hdf5.open_file(path) as file:
-        for name in ("features", "flipped"):
-            hdf5.check_parts(file, name, folder=path.parent)
         identities = hdf5.names_of(file, "identities")
         classes, labels = classes_of(identities)
-        merged = MergedEmbeddings(
+        merged = OpenEmbeddings(
             keys=hdf5.names_of(file, "keys"),
             identities=identities,
-            features=hdf5.floats_of(file, "features", ndim=2),
-            flipped=hdf5.floats_of(file, "flipped", ndim=2),
+            features=Rows(hdf5.mapped_parts(file, "features", folder=path.parent), where=f"{path}: features"),
+            flipped=Rows(hdf5.mapped_parts(file, "flipped", folder=path.parent), where=f"{path}: flipped"),
             similarity=hdf5.floats_of(file, "similarity", ndim=1),
             classes=classes,
             labels=labels,
             centers=hdf5.floats_of(file, "centers", ndim=2),
             embedder=hdf5.embedder_of(file),
         )
-    _check(merged, where=str(path))
+    _check_lengths(merged, where=str(path))
     if merged.centers.shape != (len(classes), merged.features.shape[1]):
         raise DataError(f"{path}: centers are {merged.centers.shape} for {len(classes)} identities")
     return merged
 
 
-def _joined_names(paths: Sequence[Path]) -> tuple[list[list[str]], list[str], str]:
-    """Keys of each part, identities of all, and the one embedder."""
+def read_merged(path: Path) -> MergedEmbeddings:
+    """Read a joining file and all features into memory: 8 bytes per image and value. See `open_merged`.
+
+    Raises:
+        DataError: as `open_merged`; also a row is NaN, infinite or of zero norm.
+    """
+    merged = open_merged(path)
+    whole = {**vars(merged), "features": merged.features[:], "flipped": merged.flipped[:]}
+    return MergedEmbeddings(**whole)
+
+
+def _joined_names(paths: Sequence[Path]) -> tuple[list[list[str]], list[str], str, int]:
+    """Keys of each part, identities of all, the one embedder and the one width."""
     if len({path.parent for path in paths}) != 1:
         raise DataError("merging embeddings: the files must lie in one folder, and there must be at least one")
     keys: list[list[str]] = []
@@ -167,10 +198,18 @@ def _joined_names(paths: Sequence[Path]) -> tuple[list[list[str]], list[str], st
             raise DataError(f"{path}: embedder or width differs from {paths[0].name}: {sorted(made_by)}")
     if len({key for part in keys for key in part}) != sum(map(len, keys)):
         raise DataError(f"{paths[0].parent}: a key appears twice; are two data sets mixed?")
-    return keys, identities, made_by.pop()[0]
+    return keys, identities, *made_by.pop()
 
 
 def _check(embeddings: Embeddings, *, where: str) -> None:
+    _check_lengths(embeddings, where=where)
+    for name in ("features", "flipped"):
+        features = getattr(embeddings, name)
+        for rows in blocks(len(features)):
+            check_rows(features[rows], index=np.arange(rows.start, len(features)), where=f"{where}: {name}")
+
+
+def _check_lengths(embeddings: Embeddings | OpenEmbeddings, *, where: str) -> None:
     rows = len(embeddings.keys)
     if rows == 0:
         raise DataError(f"{where}: no rows")
@@ -178,16 +217,4 @@ def _check(embeddings: Embeddings, *, where: str) -> None:
     if set(lengths.values()) != {rows} or embeddings.features.shape != embeddings.flipped.shape:
         shapes = f"features {embeddings.features.shape}, flipped {embeddings.flipped.shape}"
         raise DataError(f"{where}: {rows} keys, but {lengths} ({shapes})")
-    for name in ("features", "flipped"):
-        _check_rows(getattr(embeddings, name), where=f"{where}: {name}")
-    _check_rows(embeddings.similarity[:, None] + 2, where=f"{where}: similarity")  # + 2: a cosine may be zero
-
-
-def _check_rows(features: np.ndarray, *, where: str) -> None:
-    for rows in blocks(len(features)):
-        with np.errstate(over="ignore", invalid="ignore"):
-            norms = np.linalg.norm(features[rows].astype(np.float32), axis=1)
-        bad = ~(np.isfinite(norms) & (norms > 0))
-        if bad.any():
-            row = int(bad.argmax())
-            raise DataError(f"{where}: row {rows.start + row} has norm {norms[row]}, expected finite and above zero")
+    check_rows(embeddings.similarity[:, None] + 2, where=f"{where}: similarity")  # + 2: a cosine may be zero

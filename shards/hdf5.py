@@ -54,15 +54,36 @@ def create_virtual(file: h5py.File, name: str, *, paths: Sequence[Path], ends: n
     h5py.h5d.create(file.id, name.encode(), h5py.h5t.IEEE_F32LE, space, properties)
 
 
-def check_parts(file: h5py.File, name: str, *, folder: Path) -> None:
-    """Refuse a virtual dataset whose parts are missing or lie outside `folder`."""
+def mapped_parts(file: h5py.File, name: str, *, folder: Path) -> list[np.ndarray]:
+    """The parts that a virtual dataset joins, in order, each mapped into memory where it lies in its file.
+
+    Raises:
+        DataError: a part is missing, lies outside `folder`, or has other rows than were joined.
+    """
     dataset = dataset_of(file, name)
-    parts = [source.file_name for source in dataset.virtual_sources()] if dataset.is_virtual else []
-    if not parts:
+    sources = dataset.virtual_sources() if dataset.is_virtual else []
+    if not sources or dataset.ndim != 2:
         raise DataError(f"{file.filename}: {name} joins no files; is it the file of one tar?")
-    for part in parts:
-        if Path(part).name != part or not (folder / part).is_file():
-            raise DataError(f"{file.filename}: its part {part!r} is not in the same folder")
+    parts = []
+    for source in sources:
+        if Path(source.file_name).name != source.file_name or not (folder / source.file_name).is_file():
+            raise DataError(f"{file.filename}: its part {source.file_name!r} is not in the same folder")
+        first, last = source.vspace.get_select_bounds()
+        shape = (last[0] - first[0] + 1, dataset.shape[1])
+        parts.append(_mapped(folder / source.file_name, name, shape=shape, joined=file.filename))
+    if sum(map(len, parts)) != len(dataset):
+        raise DataError(f"{file.filename}: {name} is {dataset.shape}, its parts do not add up to that")
+    return parts
+
+
+def _mapped(path: Path, name: str, *, shape: tuple[int, ...], joined: str) -> np.ndarray:
+    """One contiguous float32 dataset of a file of ours, mapped read-only."""
+    with open_file(path) as file:
+        dataset = dataset_of(file, name)
+        offset = dataset.id.get_offset()
+        if dataset.shape != shape or dataset.dtype != np.float32 or offset is None:
+            raise DataError(f"{joined}: {name} cannot be read, was a file replaced? ({path.name} is {dataset.shape})")
+    return np.memmap(path, np.float32, "r", offset=offset, shape=shape)
 
 
 def open_file(path: Path) -> h5py.File:

@@ -110,7 +110,7 @@ def read_index(path: Path) -> TarIndex:
             found = _of_text(file["format"])
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a readable index ({error}); remove it and run again") from None
     if found != FORMAT or not _agrees(index):
         raise DataError(f"{path}: not an index of format {FORMAT}; remove it and run again")

@@ -17,10 +17,10 @@ MAGIC = b"ustar\x0000"
 REGULAR = (b"0", b"\0")
 MAX_BYTES = 8**11 - 1  # of a member: eleven octal digits
 
-# Of every member that is written: mode 0644, owner 0, time 0, regular, no link, no names, device 0.
+# Of every member that is written: mode 0644, owner 0, time 0, regular, no link, no names, no device.
 _BEFORE_SIZE = b"0000644\0" + b"0000000\0" * 2
 _AFTER_SIZE = b"00000000000\0"
-_AFTER_CHECKSUM = b"0" + bytes(100) + MAGIC + bytes(64) + b"0000000\0" * 2 + bytes(155 + 12)
+_AFTER_CHECKSUM = b"0" + bytes(100) + MAGIC + bytes(64 + 16 + 155 + 12)
 _FIXED_SUM = sum(_BEFORE_SIZE) + sum(_AFTER_SIZE) + 8 * ord(" ") + sum(_AFTER_CHECKSUM)
 
 

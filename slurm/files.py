@@ -61,6 +61,19 @@ class Part:
         with _disk_of(self._path):
             os.fsync(self._file.fileno())
 
+    def link(self, path: Path) -> None:
+        """Give what was written so far a second name, which outlives this part; an older file there is replaced."""
+        self.sync()
+        with _disk_of(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            try:
+                os.link(self._file.name, path)
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                shutil.copyfile(self._file.name, path)
+
     def output(self, name: str) -> Output:
         return Output(name=name, bytes=self._bytes, sha256=self._hash.hexdigest())
 
@@ -209,3 +222,14 @@ def is_alive(pid: int) -> bool:
     except OSError:
         return False
     return state not in {"Z", "X"}
+
+
+def started_at(pid: int) -> float | None:
+    """When process `pid` of this host began, in seconds since the epoch to about a second; None if it is gone."""
+    try:
+        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        lines = Path("/proc/stat").read_text().splitlines()
+    except OSError:
+        return None
+    boot = next(int(line.split()[1]) for line in lines if line.startswith("btime "))
+    return boot + ticks / os.sysconf("SC_CLK_TCK")

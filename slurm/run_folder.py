@@ -24,6 +24,7 @@ class StageFolder:
         self.beats = root / "beats"
         self.checkpoints = root / "checkpoints"
         self.superseded = root / "superseded"
+        self.kept = root / "kept"
         self.superseding = root / "beats" / "superseding.lock"
         self.superseded_for = root / "beats" / "superseded-for"
         self.rendezvous = root / "beats" / "rendezvous"

@@ -34,7 +34,7 @@ def count_macs(module: nn.Module, *inputs: Tensor) -> Counter[str]:
     """Multiply-accumulates of a forward pass, by kind of layer.
 
     Convolutions and linear layers: outputs times the inputs each is made of, biases free. Attention: the products of
-    queries with keys and of weights with values, the condition token included. Other layers: one per output.
+    queries with keys and of weights with values, the condition tokens included. Other layers: one per output.
     """
     counted: Counter[str] = Counter()
 
@@ -45,7 +45,7 @@ def count_macs(module: nn.Module, *inputs: Tensor) -> Counter[str]:
             counted["Linear"] += output.numel() * layer.in_features
         elif isinstance(layer, Attention):
             pixels = output.shape[2] * output.shape[3]
-            counted["Attention"] += 2 * pixels * (pixels + 1) * output.shape[1]
+            counted["Attention"] += 2 * pixels * (pixels + layer.tokens) * output.shape[1]
         elif not list(layer.children()):
             counted[type(layer).__name__] += output.numel()
 

@@ -13,8 +13,10 @@ from cemiface.config import (
     DiffusionConfig,
     LossConfig,
     MarginConfig,
+    MixturePart,
     RecognitionConfig,
     SimilarityGrid,
+    mixture_values,
 )
 
 
@@ -57,7 +59,7 @@ def test_a_dumped_config_needs_no_preset(name):
         (DiffusionConfig, {"timesteps": 1}, "timesteps"),
         (DiffusionConfig, {"schedule": "cosine"}, "schedule"),
         (LossConfig, {"weight": -1}, "weight"),
-        (SimilarityGrid, {"interval": 0.3}, "interval: got 0.3; allowed: a divisor of the range -1.0 to 1.0"),
+        (MixturePart, {"interval": None}, "interval: got None; allowed: a number"),
         (SimilarityGrid, {"low": 0.5, "high": 0.0}, "high: got 0.0; allowed: at least low 0.5"),
         (SimilarityGrid, {"high": 1.5}, "high"),
         (RecognitionConfig, {"net": "ir18", "image_size": 100}, "image_size: got 100; allowed: a multiple of 16"),
@@ -87,3 +89,24 @@ def test_the_grid_has_both_ends():
     assert len(SimilarityGrid().values) == 101
     assert SimilarityGrid(low=0, high=1, interval=0.25).values == (0, 0.25, 0.5, 0.75, 1)
     assert SimilarityGrid(low=0, high=0).values == (0,)
+
+
+def test_a_grid_whose_interval_does_not_divide_its_range_ends_below_high():
+    """The paper's interval of 0.06 over [-1, 1]."""
+    values = SimilarityGrid(interval=0.06).values
+    assert (values[0], values[-1], len(values)) == (-1, 0.98, 34)
+
+
+def test_a_mixture_keeps_its_proportions_in_every_identity():
+    parts = (MixturePart(low=0, high=0, weight=3), MixturePart(low=0.5, high=1, interval=0.25, weight=1))
+    for offset in (0.1, 0.5, 0.9):
+        values = mixture_values(parts, count=12, offset=offset)
+        assert values.count(0) == 9
+        assert sorted(values)[9:] == [0.5, 0.75, 1]
+
+
+def test_a_share_smaller_than_an_image_comes_to_its_right_in_the_mean():
+    parts = (MixturePart(low=0, high=0, weight=0.95), MixturePart(low=1, high=1, weight=0.05))
+    offsets = [(index + 0.5) / 1000 for index in range(1000)]
+    values = [value for offset in offsets for value in mixture_values(parts, count=5, offset=offset)]
+    assert sum(values) / len(values) == pytest.approx(0.05, abs=1e-3)

@@ -10,7 +10,7 @@ from typing import Any
 from tests.cluster.virtual_slurm import VirtualSlurm
 from tests.jobs.commands import Project, wait_until
 
-SECONDS = 420.0  # for whatever Slurm and its jobs have to come to; they take a tenth of it on a quiet machine
+SECONDS = 1200.0  # for whatever Slurm and its jobs have to come to; a fraction of it on a quiet machine
 SITE = """
 executor: slurm
 partition: normal

@@ -48,10 +48,7 @@ def _cleared(project: ClusterProject) -> Iterator[ClusterProject]:
     """Cancel whatever a test leaves in the queue."""
     yield project
     if project.queue():
-        slurm.call("scancel", "--signal=KILL", "--full", *_ids(project), check=False)
-        slurm.call("scancel", *_ids(project), check=False)
-        project.wait(what="the queue of a test that failed is empty")
-
-
-def _ids(project: ClusterProject) -> list[str]:
-    return project.slurm.call("squeue", "--noheader", "--format=%A").split()
+        ids = project.slurm.call("squeue", "--noheader", "--format=%A").split()
+        project.slurm.call("scancel", "--signal=KILL", "--full", *ids, check=False)  # first, as nobody has to save now
+        project.slurm.call("scancel", *ids, check=False)
+        project.wait(what="the queue of the test before is empty")

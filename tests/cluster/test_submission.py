@@ -110,7 +110,7 @@ def _submit(project: ClusterProject, job: SlurmJob, *, ranks: int) -> str:
     return submit_slurm(
         payloads(job, payload=_payload(project, ranks=ranks)),
         stage=StageFolder(project.runs / "shard"),
-        parameters={"partition": "normal", "time": 1, "comment": "cemiface:test:shard"},
+        parameters={"time": 1, "comment": "cemiface:test:shard", "additional_parameters": {"hold": True}},
         code=PROJECT,
         comment="cemiface:test:shard",
     )
@@ -119,18 +119,18 @@ def _submit(project: ClusterProject, job: SlurmJob, *, ranks: int) -> str:
 def test_F23_split_arrays_of_several_ranks_per_task_behind_a_canary_make_the_same_tars(
     fresh: ClusterProject,
 ) -> None:
-    cut = "shard.shard_images=4"
-    local = fresh.run("shard", cut)
+    cut = ("shard.shard_images=4", "shard.max_bad_fraction=0.5")
+    local = fresh.run("shard", *cut)
     assert local.returncode == 0, local.stderr
     tars, units = fresh.hashes("shard/*.tar"), fresh.summary("shard")["units"]
     fresh.forget("shard")
     packed = f"array: {{ranks: {units}, ranks_per_task: 2, parallel: 4, canary_from: 2}}\n"
     with VirtualSlurm(nodes=1, max_array_size=4) as small:
-        done = fresh.run("shard", cut, cluster=SITE + packed, **small.environment)
+        done = fresh.run("shard", *cut, cluster=SITE + packed, **small.environment)
         assert done.returncode == 0, done.stderr
         jobs = json.loads((fresh.runs / "shard" / "submission.json").read_text())["jobs"]
         wait_until(lambda: small.call("squeue", "--noheader") == "", what="its queue is empty", seconds=SECONDS)
-        told = json.loads(fresh.run("status", "--json", **small.environment).stdout)["stages"][0]
+        told = json.loads(fresh.run("status", "--json", *cut, **small.environment).stdout)["stages"][0]
     assert [job["kind"] for job in jobs] == ["canary"] + ["array"] * (len(jobs) - 1)
     assert [job["ranks"] for job in jobs[1:-1]] == [6] * (len(jobs) - 2)
     assert sum(job["ranks"] for job in jobs[1:]) == units

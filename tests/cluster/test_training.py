@@ -9,6 +9,7 @@ import signal
 import socket
 from typing import Any
 
+from slurm.run_folder import StageFolder
 from tests.jobs.commands import wait_until
 
 from .commands import SECONDS, SITE, ClusterProject
@@ -26,7 +27,7 @@ exit 1
 
 
 def _rendezvous(project: ClusterProject) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads((project.runs / "train-diffusion" / "rendezvous.json").read_text())
+    told: dict[str, Any] = json.loads(StageFolder(project.runs / "train-diffusion").rendezvous.read_text())
     return told
 
 
@@ -132,7 +133,8 @@ def test_F20_where_scontrol_is_forbidden_the_work_is_saved_and_the_same_command_
     project.wait_for("train-diffusion", images=16)
     project.slurm.call("scancel", "--signal=TERM", job)
     project.wait()
-    assert "ExitCode=75:0" in project.shown(job)
+    assert "JobState=FAILED" in project.shown(job)
+    assert [beat["exit"] for beat in project.beats("train-diffusion")] == [75, 75]
     told = project.logs("train-diffusion")
     assert "requeue refused" in told
     assert "permission denied" in told

@@ -2,9 +2,9 @@
 
     python -m tests.cluster.virtual_slurm make all CLUSTER=tests/cluster/virtual.yaml
 
-starts munge, slurmctld and one slurmd per node in a folder of its own, runs the command on that cluster, and stops
-everything again, whatever became of the command. Nothing of an installed Slurm is touched. Root or not makes no
-difference, except that only root can install what is missing (`--install`).
+starts munge, slurmctld and one slurmd per node in a folder of its own, runs the command on that cluster, waits for the
+jobs it submitted, and stops everything again, whatever became of them. `bash` as the command is a shell to look around
+in. Nothing of an installed Slurm is touched. Only root can install what is missing (`--install`); anybody can run it.
 
 The nodes are called 127.0.0.1, 127.0.0.2, ...: names that resolve everywhere, without a line in /etc/hosts.
 """

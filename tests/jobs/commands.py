@@ -101,6 +101,16 @@ class Project:
         lines = path.read_text().splitlines() if path.exists() else []
         return max((json.loads(line)["images"] for line in lines), default=0)
 
+    def undo(self, stage: str) -> None:
+        """Take away what a stage's ranks made, and leave what its launch planned."""
+        folder = self.runs / stage
+        for name in ("done", "beats", "checkpoints", "logs"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        for name in [output["name"] for output in self.summary(stage)["outputs"]]:
+            (folder / name).unlink()
+        (folder / "summary.json").unlink()
+        (folder / "metrics.jsonl").unlink(missing_ok=True)
+
     def forget(self, *stages: str) -> None:
         """Make the stages undone, as if they had never been launched."""
         for stage in stages:

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jobs.stages import STAGES
+
 PEOPLE, PHOTOS, SIZE = 8, 6, 16
 CONFIG = """
 name: tiny
@@ -42,6 +44,7 @@ train-recognition:
   drop_after_epochs: [1]
   log_images: 8
 evaluate: {}
+fingerprint: {}
 audit: {false_alarms: 0.3, max_dropped_fraction: 1.0}
 publish:
   set_name: tiny-set
@@ -50,6 +53,7 @@ publish:
   consent: Drawn by a program; nobody was photographed.
 report: {title: Tiny run}
 """
+CHAIN = tuple(stage for stage in STAGES if f"\n{stage}:" in CONFIG)  # what the tiny run asks for
 
 
 @dataclass(frozen=True, kw_only=True)

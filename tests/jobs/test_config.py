@@ -221,10 +221,10 @@ def test_B52_overrides_that_cannot_be_meant_are_refused(tmp_path: Path, override
 def test_overrides_win_over_the_file_and_add_sections(tmp_path: Path) -> None:
     path = tmp_path / "chain.yaml"
     path.write_text(CHAIN)
-    run = load_run(path, overrides=["generate.steps=7", "audit={}", "generate.similarity=[0.5]"])
+    run = load_run(path, overrides=["generate.steps=7", "fingerprint={}", "audit={}", "generate.similarity=[0.5]"])
     assert run.section("generate").steps == 7
     assert run.section("generate").similarity == (0.5,)
-    assert [stage.name for stage in run.chain][-2:] == ["generate", "audit"]
+    assert [stage.name for stage in run.chain][-3:] == ["generate", "fingerprint", "audit"]
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def _command(*arguments: object, cwd: Path = ROOT, **environment: str) -> subpro
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     from jobs.__main__ import main
 
-    for command in ("all", *STAGES, "plan", "status", "logs", "verify"):
+    for command in ("all", *STAGES, "plan", "status", "why", "logs", "cancel", "run-rank", "verify"):
         with pytest.raises(SystemExit) as end:
             main([command, "--help"])
         assert end.value.code == 0
@@ -310,6 +310,13 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
         (["all", "{config}", "--cluser", "x"], "unknown option: --cluser"),
         (["paint", "{config}"], "invalid choice"),
         (["logs", "{config}", "generate", "--lines", "0"], "got 0, allowed: 1 or more"),
+        (["logs", "{config}"], "logs: needs STAGE [RANK]"),
+        (["why", "{config}", "paint"], "STAGE: invalid choice 'paint', allowed: shard, "),
+        (["why", "{config}", "7"], "why: needs [STAGE [RANK]]"),
+        (["why", "{config}", "generate", "0", "1"], "got too much"),
+        (["why", "{config}", "generate", "--rank", "first"], "got first, allowed: 0 or more"),
+        (["run-rank", "{config}", "generate"], "run-rank: needs STAGE RANK"),
+        (["cancel", "{config}", "publish"], "the stage publish is not part of this run"),
     ],
 )
 def test_wrong_usage_and_wrong_configs_exit_2_and_start_nothing(

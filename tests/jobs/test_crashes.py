@@ -13,10 +13,8 @@ from contextlib import suppress
 
 import pytest
 
-from jobs.stages import STAGES
-
 from .commands import Project, wait_until
-from .conftest import set_up
+from .conftest import CHAIN, set_up
 
 KILLS = int(os.environ.get("KILLS", "22"))
 SEED = int(os.environ.get("SEED", "1"))
@@ -37,7 +35,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 @pytest.mark.crash
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", CHAIN)
 def test_F01_F02_F03_F19_F38_F41_F48_a_stage_killed_at_random_moments_ends_with_the_same_bytes(
     project: Project, stage: str
 ) -> None:
@@ -46,7 +44,7 @@ def test_F01_F02_F03_F19_F38_F41_F48_a_stage_killed_at_random_moments_ends_with_
     assert done.returncode == 0, done.stderr
     undisturbed, seconds = _outcome(project, stage), time.monotonic() - started
     project.forget(stage)
-    _Crashes(project, stage, seconds=seconds).strike(-(-KILLS // len(STAGES)))
+    _Crashes(project, stage, seconds=seconds).strike(-(-KILLS // len(CHAIN)))
     done = project.run(stage, cluster=TWO_RANKS)
     assert done.returncode == 0, done.stderr
     assert _outcome(project, stage) == undisturbed

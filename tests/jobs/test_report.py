@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,16 @@ import pytest
 import yaml
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.keys import Keys
 
+from jobs.audit_figures import worst_leaks
 from jobs.config import load_run_folder
-from jobs.report_faces import closest_pairs, real_set, synthetic_set
-from jobs.report_page import chain, decimal, duration, points, render
+from jobs.report_chain import chain
+from jobs.report_faces import pair
+from jobs.report_page import PARTS, decimal, duration, points, render, size
+from jobs.report_part import Sets, real_set, synthetic_set
 from jobs.stage import Run
+from shards.findings import Leak, Reason
 
 FLAGS = (
     "--headless=new",
@@ -28,7 +35,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-SECTIONS = ["chain", "faces", "similarity", "training", "verification", "scores", "audit", "rejected", "provenance"]
+SECTIONS = [part.name for part in PARTS]
 
 
 @pytest.fixture
@@ -86,7 +93,7 @@ def test_a_whole_run_shows_every_section_in_order(copied: Run) -> None:
 
 
 def test_outcomes_add_up_in_every_stage_and_the_broken_photo_is_named(copied: Run) -> None:
-    assert all(row["adds_up"] for row in chain(copied))
+    assert all(row["adds_up"] for row in chain(copied, Sets.of(copied))["chain"])
     page = render(copied).decode()
     assert "the outcomes add up" in page
     assert "person-0/empty.jpg" in page
@@ -100,10 +107,19 @@ def test_counts_that_do_not_add_up_are_said(copied: Run) -> None:
 
 
 def test_stages_that_are_no_part_of_the_run_leave_no_trace(copied: Run) -> None:
-    absent = ["train-diffusion", "identities", "generate", "train-recognition", "evaluate", "audit", "publish"]
+    absent = [
+        "fingerprint",
+        "train-diffusion",
+        "identities",
+        "generate",
+        "train-recognition",
+        "evaluate",
+        "audit",
+        "publish",
+    ]
     _edit_config(copied.folder.root, **dict.fromkeys(absent))
     page = render(load_run_folder(copied.folder.root)).decode()
-    assert _sections(page) == ["chain", "faces", "training", "rejected", "provenance"]
+    assert _sections(page) == ["chain", "faces", "training", "costs", "rejected", "provenance"]
     assert not re.search(r">\s*None\b(?!:)", page)
 
 
@@ -112,7 +128,7 @@ def test_a_stage_without_summary_is_called_unfinished(copied: Run) -> None:
         copied.stage_folder(stage).summary.unlink()
     page = render(copied).decode()
     assert page.count("not finished when this page was made") == 2
-    assert not {"verification", "scores"} & set(_sections(page))
+    assert not {"verification", "scores", "published"} & set(_sections(page))
 
 
 def test_a_resumed_training_is_told_with_the_seconds_of_all_its_attempts(copied: Run) -> None:
@@ -133,18 +149,22 @@ def test_text_from_files_cannot_become_markup(copied: Run) -> None:
     assert "&lt;script&gt;" in page
 
 
-def test_the_worst_pairs_come_first_and_each_synthetic_face_once(copied: Run) -> None:
-    synthetic, real = synthetic_set(copied), real_set(copied)
-    first, second, third = synthetic.keys[:3]
+def test_the_worst_leaks_come_first_and_each_synthetic_face_once() -> None:
     leaks = [
-        {"key": first, "reason": "too_similar", "real_key": real.keys[0], "cosine": 0.7},
-        {"key": second, "reason": "too_similar", "real_key": real.keys[1], "cosine": 0.9},
-        {"key": second, "reason": "too_similar", "real_key": real.keys[2], "cosine": 0.8},
-        {"key": third, "reason": "near_mirrored", "real_key": real.keys[3], "cosine": None},
+        Leak(key="x", reason=Reason.TOO_SIMILAR, real="r", cosine=0.7),
+        Leak(key="y", reason=Reason.TOO_SIMILAR, real="r", cosine=0.9),
+        Leak(key="y", reason=Reason.TOO_SIMILAR_TO_CENTER, real="r", cosine=0.95),
+        Leak(key="z", reason=Reason.NEAR_MIRRORED, real="r"),
     ]
-    pairs = closest_pairs(leaks, synthetic=synthetic, real=real)
-    assert [pair.caption for pair in pairs] == ["near mirrored", "cosine 0.900", "cosine 0.700"]
-    assert pairs[1].real.alt == f"real face {real.keys[1]}"
+    assert [(leak.key, leak.cosine) for leak in worst_leaks(leaks)] == [("z", None), ("y", 0.9), ("x", 0.7)]
+
+
+def test_a_pair_shows_the_real_image_or_the_first_of_the_person(copied: Run) -> None:
+    synthetic, real = synthetic_set(copied), real_set(copied)
+    row = next(row for row, label in enumerate(real.labels) if label == 1)
+    for name, expected in ((real.keys[3], 3), (real.classes[1], row)):
+        shown = pair(synthetic.keys[0], name, caption="", synthetic=synthetic, real=real)
+        assert shown.real.alt == f"real face {real.keys[expected]}"
 
 
 def test_numbers_are_for_people() -> None:
@@ -154,6 +174,11 @@ def test_numbers_are_for_people() -> None:
     assert decimal(2529.23, 1) == "2,529.2"
     assert decimal(float("inf")) == "not defined"
     assert points(1.0) == "+1.0"
+    assert [size(count).replace("\N{NO-BREAK SPACE}", " ") for count in (999, 1500, 2.5e10)] == [
+        "999 bytes",
+        "1.5 kB",
+        "25.0 GB",
+    ]
 
 
 @pytest.fixture
@@ -192,3 +217,59 @@ def test_a_browser_shows_all_of_the_page(tiny_run: Any, browser: webdriver.Chrom
     assert window == width
     assert wide <= window
     assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_for_everybody(tiny_run: Any, browser: webdriver.Chrome, scheme: str) -> None:
+    """axe-core's rules on names, roles, order and contrast, in both color schemes; none is broken."""
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    browser.get((tiny_run.folder / "report" / "index.html").as_uri())
+    background = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert background == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 24, 30)")
+    # In an isolated world, which the page's own policy against scripts leaves alone.
+    frame = browser.execute_cdp_cmd("Page.getFrameTree", {})["frameTree"]["frame"]["id"]
+    world = browser.execute_cdp_cmd("Page.createIsolatedWorld", {"frameId": frame})["executionContextId"]
+    axe = files("axe_core_python").joinpath("axe.min.js").read_text()
+    for script, waits in ((axe, False), ("axe.run().then(found => JSON.stringify(found.violations))", True)):
+        result = browser.execute_cdp_cmd(
+            "Runtime.evaluate",
+            {"expression": script, "contextId": world, "awaitPromise": waits, "returnByValue": waits},
+        )
+    violations = json.loads(result["result"]["value"])
+    assert [(rule["id"], [node["target"] for node in rule["nodes"]][:3]) for rule in violations] == []
+
+
+def test_the_keyboard_reaches_every_link_and_wide_table(tiny_run: Any, browser: webdriver.Chrome) -> None:
+    browser.get((tiny_run.folder / "report" / "index.html").as_uri())
+    body = browser.find_element("tag name", "body")
+    body.send_keys(Keys.TAB)
+    assert browser.switch_to.active_element.text == "Skip to the figures"
+    browser.switch_to.active_element.send_keys(Keys.ENTER)
+    assert browser.execute_script("return document.activeElement.id") == "main"
+    stops = browser.execute_script(
+        "return [...document.querySelectorAll('a[href], summary, [tabindex=\"0\"]')]"
+        ".filter(stop => stop.tabIndex >= 0 && stop.getClientRects().length).length"
+    )
+    regions = browser.execute_script("return document.querySelectorAll('.scroll').length")
+    assert stops == 1 + len(SECTIONS) + regions + 1  # skip link, contents, wide tables, the config
+    targets = browser.execute_script(
+        "return [...document.querySelectorAll('nav a')].map(link => document.querySelector(link.hash) !== null)"
+    )
+    assert targets == [True] * len(SECTIONS)
+
+
+def test_the_page_prints_on_a4_with_nothing_cut_off(tiny_run: Any, browser: webdriver.Chrome) -> None:
+    browser.get((tiny_run.folder / "report" / "index.html").as_uri())
+    pdf = base64.b64decode(browser.print_page())
+    assert pdf.startswith(b"%PDF-")
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 4
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    width = {"width": 718, "height": 1000, "deviceScaleFactor": 1, "mobile": False}  # A4 less its margins, at 96 dpi
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", width)
+    hidden, wide = browser.execute_script(
+        "return [getComputedStyle(document.querySelector('nav')).display,"
+        " [...document.querySelectorAll('table')].map(table => Math.round(table.getBoundingClientRect().right))]"
+    )
+    assert hidden == "none"
+    assert max(wide) <= 718

@@ -14,25 +14,27 @@ from typing import Any
 import pytest
 
 from jobs.config import load_run, save_run
-from jobs.stages import STAGES
 from tests.jobs.phases import Phase, run_struck
 
-from .commands import PROJECT, Project
+from .commands import PROJECT, Project, flip_a_bit
+from .conftest import CHAIN
 
 TERM, USR1, USR2 = signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2
 SIGNALS = [(TERM,), (USR1,), (USR2,), (USR2, TERM)]
 BATCH = 8
-STEP = {"train-diffusion": "cemiface.losses:cemiface_loss", "train-recognition": "cemiface.margins:MarginHead.forward"}
+STEP_DONE = "jobs.training:Watch.loss"
+LOSS, AUGMENT = "cemiface.losses:cemiface_loss", "cemiface.augment:augment"
 TRAINING = [
     Phase(stage="train-diffusion", function="jobs.training:join"),
     Phase(stage="train-diffusion", function="jobs.training:start_engine"),  # warm-up
     Phase(stage="train-diffusion", function="slurm.checkpoints:Checkpoints.newest"),
-    Phase(stage="train-diffusion", function=STEP["train-diffusion"]),  # the first step
-    Phase(stage="train-diffusion", function=STEP["train-diffusion"], call=3),
+    Phase(stage="train-diffusion", function=LOSS),  # the first step
+    Phase(stage="train-diffusion", function=LOSS, call=3),
     Phase(stage="train-diffusion", function="cemiface.ema:Ema.update", call=2),
     Phase(stage="train-diffusion", function="slurm.checkpoints:publish"),  # in the middle of a save
     Phase(stage="train-recognition", function="jobs.training:start_engine"),
-    Phase(stage="train-recognition", function=STEP["train-recognition"], call=2),
+    Phase(stage="train-recognition", function=AUGMENT, call=2),
+    Phase(stage="train-recognition", function=STEP_DONE, call=3),
 ]
 SAMPLED = "cemiface.denoiser:Denoiser.forward"
 EMBEDDED = "cemiface.recognition:Embedder.forward"
@@ -46,6 +48,7 @@ ARRAYS = [
     Phase(stage="generate", function="shards.tar_writer:TarWriter.add", call=2),
     Phase(stage="generate", function="slurm.markers:publish_json"),  # between units
     Phase(stage="evaluate", function=EMBEDDED),  # evaluation
+    Phase(stage="fingerprint", function=PROGRESS),
     Phase(stage="audit", function=PROGRESS),
     Phase(stage="publish", function=PROGRESS),
 ]
@@ -55,9 +58,13 @@ ARRAYS = [
 def project(tiny_run: Any, tmp_path: Path) -> Project:
     """A copy of the tiny run that knows where it lies now: ranks read the run folder alone."""
     project = Project.copy_of(tiny_run, tmp_path / "project")
-    folder = project.root / "configs"
-    save_run(load_run(folder / "tiny.yaml", cluster=folder / "one_core.yaml"))
+    _save(project)
     return project
+
+
+def _save(project: Project, *overrides: str) -> None:
+    folder = project.root / "configs"
+    save_run(load_run(folder / "tiny.yaml", overrides=overrides, cluster=folder / "one_core.yaml"))
 
 
 def _is_saved(project: Project, stage: str) -> bool:
@@ -72,8 +79,8 @@ def _is_saved(project: Project, stage: str) -> bool:
 def test_F11_F12_F13_F15_a_training_struck_anywhere_saves_once_and_loses_at_most_one_step(
     project: Project, phase: Phase, signals: Sequence[signal.Signals]
 ) -> None:
-    project.forget(phase.stage)
-    ended = run_struck(project.runs, phase, signals=signals, counted=STEP[phase.stage])
+    project.undo(phase.stage)
+    ended = run_struck(project.runs, phase, signals=signals, counted=STEP_DONE)
     assert ended.code == 75
     assert ended.after <= 1
     assert _is_saved(project, phase.stage)
@@ -91,12 +98,52 @@ def test_F11_F12_F13_F15_a_training_struck_anywhere_saves_once_and_loses_at_most
 def test_F11_F12_F13_an_array_rank_struck_anywhere_leaves_at_once_and_keeps_what_is_done(
     project: Project, phase: Phase, signals: Sequence[signal.Signals]
 ) -> None:
-    project.forget(phase.stage)
+    project.undo(phase.stage)
     counted = phase.function if phase.function in {SAMPLED, EMBEDDED} else PROGRESS
     ended = run_struck(project.runs, phase, signals=signals, counted=counted)
     assert ended.code == 75
     assert ended.after <= 2
     assert _is_saved(project, phase.stage)
+
+
+NEVER = Phase(stage="generate", function="jobs.rank:Work.done", call=99)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("call", [1, 2, 3, 4, 5, 6, 7, 8, 9])
+def test_F11_F13_a_stop_in_the_middle_of_a_tar_costs_at_most_the_batch_at_hand(project: Project, call: int) -> None:
+    """Two tars of four batches of two steps: every step of the first tar is struck, and the first of the second."""
+    undisturbed = _by_hand(project)
+    project.undo("generate")
+    struck = Phase(stage="generate", function=SAMPLED, call=call)
+    ended = run_struck(project.runs, struck, signals=[TERM], counted=SAMPLED)
+    assert ended.code == 75
+    again = run_struck(project.runs, NEVER, signals=[], counted=SAMPLED)
+    assert again.code == 0
+    assert project.hashes("generate/*.tar") == undisturbed
+    assert ended.before + ended.after + again.before <= 16 + 2  # one batch of two steps may be sampled twice
+    assert list((project.runs / "generate" / "kept").rglob("*")) == []
+
+
+@pytest.mark.long
+def test_F06_what_was_kept_of_another_config_or_is_damaged_is_not_gone_on_with(project: Project) -> None:
+    undisturbed = _by_hand(project)
+    struck = Phase(stage="generate", function=SAMPLED, call=5)
+    for other, spoil in ((("seed=4",), lambda kept: None), ((), flip_a_bit)):
+        project.undo("generate")
+        _save(project, "generate.batch=2", *other)
+        run_struck(project.runs, struck, signals=[TERM], counted=SAMPLED)
+        spoil(project.runs / "generate" / "kept" / "synthetic-00000.tar")
+        assert _by_hand(project) == undisturbed
+
+
+def _by_hand(project: Project) -> dict[str, str]:
+    """Make the synthetic tars in batches of two."""
+    if (project.runs / "generate" / "summary.json").exists():
+        project.undo("generate")
+    _save(project, "generate.batch=2")
+    assert run_struck(project.runs, NEVER, signals=[], counted=SAMPLED).code == 0
+    return project.hashes("generate/*.tar")
 
 
 @pytest.mark.long
@@ -105,7 +152,7 @@ def test_F11_F12_F13_an_array_rank_struck_anywhere_leaves_at_once_and_keeps_what
 def test_F13_a_rank_struck_while_it_imports_torch_leaves_for_another_turn(
     project: Project, stage: str, number: signal.Signals
 ) -> None:
-    project.forget(stage)
+    project.undo(stage)
     command = [sys.executable, "-m", "tests.jobs.phases", str(project.runs), stage, number.name]
     assert subprocess.run(command, cwd=PROJECT, check=False).returncode == 75
     assert _is_saved(project, stage)
@@ -113,4 +160,4 @@ def test_F13_a_rank_struck_while_it_imports_torch_leaves_for_another_turn(
 
 def test_every_stage_that_works_for_long_is_struck() -> None:
     struck = {phase.stage for phase in (*TRAINING, *ARRAYS)}
-    assert set(STAGES) - struck == {"train-embedder", "report"}  # the code of train-recognition; one page
+    assert set(CHAIN) - struck == {"train-embedder", "report"}  # the code of train-recognition; one page

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -14,6 +15,7 @@ import pytest
 
 from jobs.__main__ import main
 from jobs.observer import Observer
+from slurm.beats import this_worker
 
 from .many_ranks import STAGE, ManyRanks, fake_tool, queued
 
@@ -209,6 +211,14 @@ def test_long_commands_are_not_folded(
     _, shown = _status(many, capsys)
     (command,) = [line for line in shown.splitlines() if " why " in line]
     assert command.endswith(f"why {many.config} generate 0")
+
+
+def test_another_process_with_the_pid_of_a_dead_rank_does_not_keep_it_alive(many: ManyRanks) -> None:
+    """As after a reboot: this process began long after the rank's last word."""
+    here = {"host": this_worker()["host"], "pid": os.getpid()}
+    many.beat(0, "running", **here)
+    many.beat(1, "running", **here, time=time.time() - 86400)
+    assert [rank.state for rank in many.look().ranks] == ["running", "lost"]
 
 
 def test_damaged_heartbeats_and_records_do_not_hide_the_others(many: ManyRanks) -> None:

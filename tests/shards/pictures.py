@@ -61,3 +61,12 @@ def write_tar(path: Path, samples: list[tuple[str, str]], *, size: int = 32) -> 
             tar.add(key, jpg=jpeg(index, size=size), record={"identity": identity, "index": index})
         tar.close()
     return path
+
+
+def random_features(count: int, *, seed: int = 0, width: int = 16) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, width)).astype(np.float32)
+
+
+def unit_features(count: int, *, seed: int = 0, width: int = 16) -> np.ndarray:
+    features = random_features(count, seed=seed, width=width)
+    return features / np.linalg.norm(features, axis=1, keepdims=True)

@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from shards.audit import Leak, Reason, Verdict
-from shards.card import Facts, croissant, dataset_card
+from shards.audit import Thresholds, Verdict
+from shards.card import Facts, croissant, dataset_card, shard_index
+from shards.findings import Leak, Reason
 from shards.manifest import Manifest, Shard
 
 SHARDS = [
@@ -36,11 +37,16 @@ def facts() -> Facts:
         verdict=Verdict(
             images=3003,
             references=500,
+            passed=True,
             embedder="judge",
-            basis="1e-4 of the real non-mated pairs reach it",
-            threshold=0.345678,
+            independent=True,
+            thresholds=Thresholds.equal(0.345678, basis="1e-4 of the real non-mated pairs reach it"),
             judged={shard.name: shard.sha256 for shard in SHARDS},
-            leaks=(Leak(key="k", reason=Reason.TOO_SIMILAR, real_key="r", cosine=0.5),),
+            leaks=(Leak(key="k", reason=Reason.TOO_SIMILAR, real="r", cosine=0.5),),
+            figures={
+                "leak_rate_by_m": {"-1": 0.0, "0.5": 0.0123},
+                "membership": {"auc": 0.512, "standard_error": 0.01, "trained": 9, "kept_back": 9},
+            },
         ),
         manifest=Manifest.of(SHARDS, private=False),
     )
@@ -57,7 +63,10 @@ def facts() -> Facts:
         r'| generate.note | `"a \| b\nc"` |',
         "| steps | `20` |",
         "| accuracy | 0.9123 |",
-        "a cosine of 0.3457 or more counts as the same person",
+        "By `judge`, another net than guided the generator, a cosine of 0.3457 or more",
+        "1e-4 of the real non-mated pairs reach it",
+        "| m = 0.5 | 1.23 % dropped |",
+        "a chance of 0.512",
         "| too_similar | 1 |",
         "- No detector was run.",
         "License: CC-BY-4.0",
@@ -83,6 +92,12 @@ def test_croissant_lists_every_tar_with_its_hash(facts):
     ]
     assert described["conformsTo"] == "http://mlcommons.org/croissant/1.0"
     assert json.loads(json.dumps(described)) == described
+
+
+def test_the_index_lists_every_tar_with_its_count(facts):
+    assert shard_index(facts)["shardlist"] == [
+        {"url": shard.name, "nsamples": shard.samples, "filesize": shard.bytes} for shard in SHARDS
+    ]
 
 
 def test_every_reference_in_croissant_leads_somewhere(facts):

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -11,10 +13,12 @@ import numpy as np
 import pytest
 
 from shards.centers import identity_centers, similarity_to_center
+from shards.classifier import classifier_bytes
 from shards.embeddings import (
     Embeddings,
     embeddings_bytes,
     merged_bytes,
+    open_merged,
     read_embeddings,
     read_merged,
     with_similarity,
@@ -224,3 +228,91 @@ def test_missing_or_mistyped_datasets_are_named(parts, name):
         file[name] = np.ones(3, np.float64)
     with pytest.raises(DataError, match=f"{name} is float64"):
         read_embeddings(parts[0])
+
+
+def test_an_open_set_gives_the_rows_that_are_asked_for_and_holds_no_others(parts, merged):
+    whole, opened = read_merged(merged), open_merged(merged)
+    assert opened.features.shape == whole.features.shape
+    for rows in (slice(1, 5), slice(None), np.array([5, 0, 3, 3]), np.array([], np.int64)):
+        np.testing.assert_array_equal(opened.features[rows], whole.features[rows])
+        np.testing.assert_array_equal(opened.flipped[rows], whole.flipped[rows])
+    assert (opened.keys, opened.classes, opened.embedder) == (whole.keys, whole.classes, whole.embedder)
+
+
+def test_B43_an_open_set_refuses_an_unusable_row_when_it_is_asked_for(parts, merged):
+    with h5py.File(parts[1], "a") as file:
+        file["flipped"][1] = np.nan
+    opened = open_merged(merged)
+    assert len(opened.flipped[:4]) == 4
+    for rows in (slice(None), np.array([0, 4])):
+        with pytest.raises(DataError, match=r"embeddings\.h5: flipped: row 4 has norm nan"):
+            opened.flipped[rows]
+
+
+@pytest.mark.long
+def test_an_open_set_larger_than_its_memory_limit_is_read_in_blocks(tmp_path):
+    """200 MB of features under a limit of 100 MB above what the imports take."""
+    wide = np.random.default_rng(0).normal(size=(25_000, 512)).astype(np.float32)
+    paths = []
+    for number in range(4):
+        names = [f"{number}-{row}" for row in range(len(wide))]
+        part = with_similarity(names, identities=["a"] * len(wide), features=wide, flipped=wide)
+        paths.append(tmp_path / f"embeddings-{number:05d}.h5")
+        paths[-1].write_bytes(embeddings_bytes(part, embedder="net"))
+    joined = tmp_path / "embeddings.h5"
+    joined.write_bytes(merged_bytes(paths))
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom shards.embeddings import open_merged\n"
+        "def anonymous(): return int(open('/proc/self/status').read().split('RssAnon:')[1].split()[0])\n"
+        "before = anonymous()\nopened = open_merged(Path(sys.argv[1]))\n"
+        "total = sum(float(opened.features[at : at + 5000].sum()) for at in range(0, len(opened.features), 5000))\n"
+        "print(total, anonymous() - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(joined)], capture_output=True, text=True, check=True)
+    total, kilobytes = map(float, done.stdout.split())
+    assert total == pytest.approx(4 * wide.astype(float).sum(), rel=1e-2, abs=100)
+    assert kilobytes < 100_000
+
+
+@pytest.fixture
+def classifier(tmp_path: Path) -> Path:
+    weight = np.random.default_rng(5).normal(size=(5, WIDTH)).astype(np.float32) * 3
+    path = tmp_path / "classifier.safetensors"
+    path.write_bytes(classifier_bytes(weight, classes=["zoe", "nobody", "anna", "bob", "\u00e9ric"]))
+    return path
+
+
+def test_centers_may_be_the_weight_rows_of_a_classifier(parts, classifier):
+    path = parts[0].with_name("embeddings.h5")
+    path.write_bytes(merged_bytes(parts, classifier=classifier))
+    whole = read_merged(path)
+    weight = np.random.default_rng(5).normal(size=(5, WIDTH)).astype(np.float32)[[2, 3, 0, 4]]
+    np.testing.assert_allclose(whole.centers, weight / np.linalg.norm(weight, axis=1, keepdims=True), rtol=1e-5)
+    cosines = similarity_to_center(whole.features, whole.labels, whole.centers)
+    np.testing.assert_allclose(whole.similarity, cosines, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("weight", "classes", "words"),
+    [
+        (np.ones((4, WIDTH + 1)), ["anna", "bob", "zoe", "\u00e9ric"], "weight rows have 9 values, the embeddings 8"),
+        (np.ones((2, WIDTH)), ["anna", "bob"], "no weight row for 2 of 4 identities \\(first: 'zoe'\\)"),
+        (np.zeros((4, WIDTH)), ["anna", "bob", "zoe", "\u00e9ric"], "the row of 'anna' has norm 0"),
+        (np.full((4, WIDTH), np.nan), ["anna", "bob", "zoe", "\u00e9ric"], "the row of 'anna' has norm nan"),
+    ],
+)
+def test_B43_a_classifier_that_does_not_fit_is_refused(parts, tmp_path, weight, classes, words):
+    path = tmp_path / "classifier.safetensors"
+    path.write_bytes(classifier_bytes(weight, classes=classes))
+    with pytest.raises(DataError, match=words):
+        merged_bytes(parts, classifier=path)
+
+
+@pytest.mark.parametrize("data", [b"", b"text", b"version https://git-lfs.github.com/spec/v1\n"])
+def test_B44_what_is_no_classifier_is_refused_in_one_line(parts, tmp_path, data):
+    path = tmp_path / "classifier.safetensors"
+    path.write_bytes(data)
+    for wrong in (path, tmp_path / "missing"):
+        with pytest.raises(DataError, match="not a classifier") as caught:
+            merged_bytes(parts, classifier=wrong)
+        assert "\n" not in str(caught.value)

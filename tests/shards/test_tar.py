@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import webdataset
 
+from shards import strict_json
 from shards.errors import DataError
 from shards.tar_reader import Sample, read_tar
 from shards.tar_writer import TarWriter
@@ -89,6 +90,15 @@ def test_records_do_not_depend_on_the_order_of_their_fields(tmp_path):
         files.append(buffer.getvalue())
     assert files[0] == files[1]
     assert '{"a":1,"identity":"\u00e9","m":0.1}'.encode() in files[0]
+
+
+def test_the_bytes_are_those_of_the_standard_library(tmp_path, tar):
+    entries = [
+        (f"{sample.key}.{kind}", data)
+        for sample in read_tar(tar)
+        for kind, data in (("jpg", sample.jpg), ("json", strict_json.dumps(sample.record)))
+    ]
+    assert members(tmp_path / "theirs.tar", entries=entries).read_bytes() == tar.read_bytes()
 
 
 def test_members_carry_nothing_of_the_machine(tar):

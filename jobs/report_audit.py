@@ -1,0 +1,75 @@
+"""The report's part on the audit: the verdict and its grounds, and the closest pairs to look at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobs.audit_faces import verdict_of
+from jobs.audit_figures import worst_leaks
+from jobs.report_faces import Pair, pair
+from jobs.report_part import Section, Sets, summary
+from jobs.report_plots import dropped_plot
+from jobs.stage import Run
+from shards.audit import Verdict
+from shards.shard_set import ShardSet
+
+PAIRS = 12  # of either kind
+REASONS = {
+    "exact_pixels": "the same pixels as a real face",
+    "exact_mirrored": "the same pixels as a mirrored real face",
+    "near_pixels": "nearly the same pixels as a real face",
+    "near_mirrored": "nearly the same pixels as a mirrored real face",
+    "too_similar": "cosine to a real face at or above the threshold",
+    "too_similar_to_center": "cosine to a real person's center at or above the threshold",
+    "identity_too_similar": "the mean of the identity is too close to a real face",
+    "identity_too_similar_to_center": "the mean of the identity is too close to a real person's center",
+}  # in order of strictness
+
+
+def audit(run: Run, sets: Sets) -> Section:
+    """Everything the verdict says."""
+    if not summary(run, "audit") or sets.synthetic is None or sets.real is None:
+        return None
+    verdict = verdict_of(run)
+    by_m = verdict.figures["leak_rate_by_m"]
+    return {
+        "passed": verdict.passed,
+        "images": verdict.images,
+        "references": verdict.references,
+        "dropped": len(verdict.dropped),
+        "allowed": run.section("audit").max_dropped_fraction,
+        "embedder": verdict.embedder,
+        "independent": verdict.independent,
+        "thresholds": verdict.thresholds,
+        "reasons": [{"text": text, "images": verdict.counts[reason]} for reason, text in REASONS.items()],
+        "by_m": dropped_plot(by_m) if verdict.dropped else None,
+        "by_rate": verdict.figures["by_false_match_rate"],
+        "similarities": list(by_m),
+        "membership": verdict.figures["membership"],
+        "overlap": verdict.figures["overlap"],
+        "dropped_pairs": _dropped_pairs(verdict, synthetic=sets.synthetic, real=sets.real),
+        "kept_pairs": _kept_pairs(verdict, synthetic=sets.synthetic, real=sets.real),
+    }
+
+
+def _dropped_pairs(verdict: Verdict, *, synthetic: ShardSet, real: ShardSet) -> list[Pair]:
+    """The worst leaks, one per synthetic face: pixel reasons first, then by falling cosine."""
+    return [
+        pair(
+            leak.key,
+            leak.real,
+            caption=leak.reason.value.replace("_", " ") if leak.cosine is None else f"cosine {leak.cosine:.3f}",
+            synthetic=synthetic,
+            real=real,
+        )
+        for leak in worst_leaks(verdict.leaks)[:PAIRS]
+    ]
+
+
+def _kept_pairs(verdict: Verdict, *, synthetic: ShardSet, real: ShardSet) -> list[Pair]:
+    """The closest of what is published: what a reader should look at."""
+    closest: list[dict[str, Any]] = verdict.figures["closest"][:PAIRS]
+    return [
+        pair(found["key"], found["real"], caption=f"cosine {found['cosine']:.3f}", synthetic=synthetic, real=real)
+        for found in closest
+    ]

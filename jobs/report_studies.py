@@ -1,0 +1,78 @@
+"""The report's parts on recognition beyond the held-out pairs: benchmarks, set metrics, the two studies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobs.report_part import Section, Sets, summary
+from jobs.report_plots import study_plot
+from jobs.report_sections import COLORS, model_name
+from jobs.stage import Run
+from jobs.study_curves import PAPER_GROUPS, PAPER_M, paper_curve
+from jobs.study_similarity import BY_M, GROUPS
+
+TITLES = {
+    GROUPS: "Real faces in groups by similarity to their center",
+    BY_M: "Generated faces by the wished m",
+}
+
+
+def benchmarks(run: Run, sets: Sets) -> Section:
+    """Accuracy of every net on every converted benchmark, and the average over them."""
+    done = summary(run, "evaluate")
+    found: dict[str, dict[str, Any]] = done["figures"]["benchmarks"] if done else {}
+    if not found or not done:
+        return None
+    models = [model for model in COLORS if model in next(iter(found.values()))]
+    return {
+        "names": list(found),
+        "rows": [
+            {
+                "name": model_name(run, model),
+                "cells": [found[name][model] for name in found],
+                "average": done["figures"]["average"][model],
+            }
+            for model in models
+        ],
+    }
+
+
+def set_metrics(run: Run, sets: Sets) -> Section:
+    """What the sets are like as a whole, and how far the synthetic one is from the real one."""
+    done = summary(run, "evaluate")
+    if not done:
+        return None
+    figures = done["figures"]
+    return {
+        "kinds": figures["scores"],
+        "frechet": figures.get("frechet_distance"),
+        "wasserstein": figures.get("wasserstein_synthetic_to_real"),
+    }
+
+
+def studies(run: Run, sets: Sets) -> Section:
+    """Accuracy against similarity, beside the paper's curve."""
+    shown = []
+    for name, points in ((GROUPS, PAPER_GROUPS), (BY_M, PAPER_M)):
+        done = summary(run, name)
+        if not done:
+            continue
+        rows = done["figures"]["groups"]
+        shown.append(
+            {
+                "title": TITLES[name],
+                "rows": list(zip(rows, paper_curve(name, rows), strict=True)),
+                "benchmarks": list(rows[0]["accuracy"]),
+                "seeds": rows[0]["seeds"],
+                "axis": "similarity to center" if name == GROUPS else "wished m",
+                "own": study_plot(
+                    [(row["similarity"], row["average"]["mean"], row["average"]["std"] or 0.0) for row in rows],
+                    xlabel="measured similarity",
+                ),
+                "paper": study_plot(
+                    [(x, y, 0.0) for x, y in points],
+                    xlabel="similarity to center" if name == GROUPS else "wished m",
+                ),
+            }
+        )
+    return {"studies": shown} if shown else None

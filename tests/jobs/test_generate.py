@@ -1,0 +1,161 @@
+"""What is asked of every image, and what becomes of it: in one process where that will do, else by the command."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from jobs.config import load_run
+from jobs.generate_faces import GenerateFaces, Wish, curve_of, one_behind, wishes
+from jobs.info import info
+from jobs.make_identities import MakeIdentities
+from jobs.yaml_file import ConfigError
+from shards.shard_set import ShardSet
+
+from .commands import Project
+
+CONFIGS = Path(__file__).parent.parent.parent / "configs"
+
+
+@pytest.fixture
+def project(tiny_run: Any, tmp_path: Path) -> Project:
+    return Project.copy_of(tiny_run, tmp_path / "project")
+
+
+def test_plain_values_are_taken_in_turn() -> None:
+    config = GenerateFaces(images_per_identity=5, similarity=(0.0, 1.0))
+    found = wishes(config, range(3, 5), identities=9, seed=1)
+    assert found[0] == Wish(identity=3, index=0, similarity=0.0)
+    assert [wish.similarity for wish in found] == [0, 1, 0, 1, 0] * 2
+    assert [wish.identity for wish in found] == [3] * 5 + [4] * 5
+
+
+def test_a_mixture_is_the_same_for_any_cut_into_blocks() -> None:
+    parts = [{"low": 0, "high": 0, "weight": 0.7}, {"low": 0.2, "high": 0.6, "interval": 0.1, "weight": 0.3}]
+    config = GenerateFaces.model_validate({"images_per_identity": 7, "mixture": parts})
+    whole = wishes(config, range(20), identities=20, seed=1)
+    assert whole == [
+        wish for first in range(20) for wish in wishes(config, range(first, first + 1), identities=20, seed=1)
+    ]
+    assert 0.6 < Counter(wish.similarity for wish in whole)[0.0] / len(whole) < 0.8
+    assert whole != wishes(config, range(20), identities=20, seed=2)
+
+
+def test_the_last_identities_may_get_few_images() -> None:
+    """The paper's 1.2M set."""
+    run = load_run(CONFIGS / "casia_1.2m.yaml")
+    assert run.stages["generate"].expected_images(run) == 1_200_000
+    config, people = run.section("generate"), run.section("identities").count
+    counts = Counter(wish.identity for wish in wishes(config, range(19_998, 20_003), identities=people, seed=1))
+    assert list(counts.values()) == [50, 50, 5, 5, 5]
+
+
+def test_items_come_when_the_next_one_is_made() -> None:
+    made: list[int] = []
+    behind = one_behind(made.append(item) or item for item in range(3))  # type: ignore[func-returns-value]
+    assert next(behind) == 0
+    assert made == [0, 1]
+    assert list(behind) == [1, 2]
+
+
+def test_the_curve_is_mean_and_spread_by_what_was_asked() -> None:
+    curve = curve_of([(0.5, 0.2), (0.0, 0.1), (0.5, 0.4)], asked="m")
+    assert curve == [
+        {"m": 0.0, "mean": 0.1, "std": 0.0, "images": 1},
+        {"m": 0.5, "mean": 0.3, "std": 0.1, "images": 2},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"source": "files"}, "faces: got None with source: files"),
+        ({"faces": "somewhere"}, "faces: got somewhere with source: denoiser"),
+        ({"quotas": {"a": 1.0}}, "quotas: attributes and quotas belong together"),
+        ({"quotas": {"a": 0.5, "b": 0.4}, "attributes": "a.tsv"}, "quotas: got a sum of 0.9000"),
+        ({"solver": "dpmpp", "eta": 1.0}, "eta: got 1.0 with solver: dpmpp"),
+    ],
+)
+def test_identities_that_cannot_be_meant_are_refused(fields: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        MakeIdentities.model_validate(fields)
+
+
+@pytest.mark.parametrize("source", ["{source: real, count: 3}", "{source: files, faces: faces, count: 3}"])
+def test_copies_of_inquiry_faces_of_real_people_are_refused(tiny_run: Any, source: str) -> None:
+    overrides = [f"identities={source}", "generate.inquiry_copies=5"]
+    run = load_run(tiny_run.config, overrides=overrides)
+    with pytest.raises(ConfigError, match="no real photo is ever written"):
+        run.plan("generate")
+
+
+def test_identities_of_files_by_quota_and_copies_of_synthetic_inquiry_faces(project: Project) -> None:
+    """Files, attributes and copies in one go; attributes that come later redo the choice and nothing else."""
+    fields = (
+        "identities={source: files, faces: faces, faces_are: synthetic, count: 6, candidates: 40, block: 15, "
+        "max_cosine: 1.0, attributes: groups.tsv, quotas: {a: 0.5, b: 0.5}}"
+    )
+    refused = project.run("identities", fields)
+    assert refused.returncode == 1
+    assert "identities.attributes: got" in refused.stderr
+    assert "no such file" in refused.stderr
+    candidates = project.files("identities/candidates-*")
+    assert len(candidates) == 6
+
+    groups = {f"candidate-{number:07d}": "ab"[number % 2] for number in range(4, 40)}
+    (project.root / "groups.tsv").write_text("".join(f"{key}\t{group}\n" for key, group in groups.items()))
+    done = project.run("identities", fields)
+    assert done.returncode == 0, done.stderr
+    assert project.files("identities/candidates-*") == candidates
+    summary = project.summary("identities")
+    assert summary["figures"]["groups"] == {"a": 3, "b": 3}
+    assert sum(summary["counts"].values()) == summary["images_in"] == 40
+    inquiries = ShardSet([project.runs / "identities" / "inquiries.tar"])
+    assert {record["origin"] for record in inquiries.records()} == {"synthetic"}
+    assert all(record["file"].startswith("person-") for record in inquiries.records())
+
+    done = project.run("generate", fields, "generate.inquiry_copies=2", "generate.solver=dpmpp")
+    assert done.returncode == 0, done.stderr
+    assert project.summary("generate")["images_out"] == 6 * (4 + 2)
+    tars = ShardSet(sorted((project.runs / "generate").glob("synthetic-*.tar")))
+    copies = [row for row, record in enumerate(tars.records()) if record.get("origin") == "inquiry"]
+    assert len(copies) == 12
+    assert {tars.jpeg(row) for row in copies} == {inquiries.jpeg(row) for row in range(6)}
+
+
+def test_info_tells_what_the_paper_configs_mean() -> None:
+    found = info(load_run(CONFIGS / "casia_0.5m.yaml"))
+    assert found["denoiser"]["parameters"] == 93_563_910
+    assert found["denoiser"]["gmacs"] == pytest.approx(38.4, abs=0.05)
+    assert found["recognition"]["parameters"] / 1e6 == pytest.approx(43.81, abs=0.01)
+    assert found["recognition"]["gmacs"] == pytest.approx(6.32, abs=0.005)
+    assert (found["images"], found["shards"]) == (500_000, 50)
+    assert info(load_run(CONFIGS / "casia_1.0m.yaml"))["images"] == 1_000_000
+
+
+def test_info_prints_json(project: Project) -> None:
+    done = project.run("info", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["denoiser"]["image_size"] == 16
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "ablations").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_ablation_is_a_small_change_of_a_paper_config(path: Path) -> None:
+    run, base = load_run(path), load_run(CONFIGS / "casia_0.5m.yaml")
+    assert run.chain == base.chain or {stage.name for stage in run.chain} == {stage.name for stage in base.chain}
+    assert run.root == base.root
+    assert run.config != base.config.model_copy(update={"name": run.config.name})
+    assert run.config.name == path.stem
+
+
+@pytest.mark.parametrize("config", ["casia_0.5m", "casia_1.0m", "casia_1.2m"])
+def test_the_costs_of_the_paper_configs_are_known_before_they_run(config: str) -> None:
+    run = load_run(CONFIGS / f"{config}.yaml")
+    costs = {name: run.stages[name].cost(run) for name in ("train-diffusion", "identities", "generate")}
+    assert all(cost and cost.gpu_hours and cost.disk_bytes for cost in costs.values())
+    assert costs["train-diffusion"].gpu_hours == pytest.approx(16, rel=0.01)  # type: ignore[union-attr]

@@ -1,0 +1,194 @@
+"""What a stranger finds with `status`, `why`, `logs`, `cancel` and `run-rank` when things break for real."""
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.__main__ import main
+from slurm.submit import run_comment
+
+from .commands import PROJECT, Project, wait_until
+from .many_ranks import ManyRanks, fake_tool, queued
+
+LONG = "train-diffusion.images=100000"  # longer than any test waits
+
+
+@pytest.fixture
+def project(tiny_run: Any, tmp_path: Path) -> Project:
+    return Project.copy_of(tiny_run, tmp_path / "project")
+
+
+def _typed(shown: str, command: str) -> Any:
+    """Run what `shown` says to type for `command`, as a stranger would who copies the line."""
+    wanted = f"{sys.executable} -m jobs {command} "
+    line = next(line for line in shown.splitlines() if wanted in line)
+    words = shlex.split(line[line.index(wanted) :])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=False, env=environment)
+
+
+def test_from_status_and_why_alone_a_stranger_finds_the_rank_the_cause_and_what_to_type(project: Project) -> None:
+    """The second tar of real faces is damaged: rank 1 of two fails, and everything after it waits."""
+    project.forget("embed")
+    tar = project.runs / "shard" / "real-00001.tar"
+    whole = tar.read_bytes()
+    tar.write_bytes(whole[:512] + b"\x00" * 1024 + whole[1536:])
+    two = "array: {ranks: 2}\ntrain: {cpus: 1}\n"
+    assert project.run("all", cluster=two).returncode == 1
+
+    status = project.run("status")
+    assert status.returncode == 1
+    assert "rank 1 of embed failed" in status.stdout
+    assert str(tar) in status.stdout
+
+    why = _typed(status.stdout, "why")
+    assert why.returncode == 0, why.stderr
+    assert f"log: {project.runs / 'embed' / 'logs' / '00001.log'}" in why.stdout
+    rerun = _typed(why.stdout, "run-rank")
+    assert rerun.returncode == 1
+    assert str(tar) in rerun.stderr
+
+    verify = _typed(why.stdout, "verify")
+    assert "real-00001.tar: sha256 is" in verify.stdout
+    assert "remove it and run again" in verify.stdout
+    tar.unlink()
+    again = _typed(why.stdout, "all")
+    assert again.returncode == 0, again.stderr
+    assert tar.read_bytes() == whole
+    assert project.run("status").returncode == 0
+
+
+@pytest.mark.long
+def test_F38_a_killed_rank_is_lost_and_its_last_heartbeat_is_told(project: Project) -> None:
+    launcher = _training(project)
+    os.kill(project.beats("train-diffusion")[0]["pid"], signal.SIGKILL)
+    launcher.communicate(timeout=60)
+    status = project.run("status", LONG)
+    assert status.returncode == 1
+    row = next(line for line in status.stdout.splitlines() if line.startswith("train-diffusion"))
+    assert row.split()[1] == "lost"
+    why = project.run("why", LONG)
+    assert "rank 0 of train-diffusion lost" in why.stdout
+    assert "its process is gone without a word (killed, or out of memory?)" in why.stdout
+    assert "loss " in why.stdout
+    assert LONG in next(line for line in why.stdout.splitlines() if " run-rank " in line)
+
+
+def test_cancel_stops_a_launch_on_this_machine_which_saves_its_work(project: Project) -> None:
+    launcher = _training(project)
+    running = project.run("status", LONG)
+    assert running.returncode == 3, running.stdout
+    assert "watch it: " in running.stdout
+    other = project.run("cancel", LONG, "generate")
+    assert other.returncode == 1
+    assert "generate: is not at work, another stage is" in other.stderr
+    canceled = project.run("cancel", LONG, "train-diffusion")
+    assert canceled.returncode == 0, canceled.stderr
+    assert f"asked to stop: the launch, process {launcher.pid}" in canceled.stdout
+    _, told = launcher.communicate(timeout=60)
+    assert launcher.returncode == 130, told
+    after = project.run("status", LONG)
+    assert after.returncode == 4
+    assert "was asked to stop (SIGTERM), its work is saved" in after.stdout
+    again = project.run("cancel", LONG)
+    assert again.returncode == 1
+    assert "there is nothing to cancel" in again.stderr
+
+
+def test_a_watch_in_a_pipe_tells_each_change_and_ends_with_the_run(project: Project) -> None:
+    project.forget("generate")
+    launcher = project.start("generate")
+    wait_until((project.runs / "generate" / "plan.json").exists, what="the launch is at work")
+    watched = project.run("status", "--watch")
+    launcher.communicate(timeout=60)
+    assert launcher.returncode == 0
+    assert watched.returncode == 0, watched.stdout
+    changes = [line for line in watched.stdout.splitlines() if line[2:3] == ":" and " generate: " in line]
+    assert "generate: done, 2/2 units" in changes[-1]
+    assert "\x1b" not in watched.stdout
+
+
+def test_a_stage_that_was_never_launched_says_what_a_launch_would(project: Project) -> None:
+    why = project.run("why", "name=other", "shard.faces=nowhere")
+    assert why.returncode == 0, why.stderr
+    assert "shard: not started" in why.stdout
+    assert "it cannot be planned: shard.faces: got " in why.stdout
+    assert "nowhere, no such folder" in why.stdout
+
+
+def test_a_rank_is_run_alone_only_where_that_means_something(project: Project) -> None:
+    folder = project.runs / "generate"
+    copied = project.run("run-rank", "generate", "0")
+    assert "is a copy of it; launch it here first" in copied.stderr
+    project.run("generate")
+    (folder / "done" / "00001.json").unlink()
+    done = project.run("run-rank", "generate", "0")
+    assert done.returncode == 0, done.stderr
+    assert (folder / "done" / "00001.json").exists()
+    unknown = project.run("run-rank", "generate", "5")
+    assert unknown.returncode == 1
+    assert "rank: got 5, allowed: 0 to 0, as generate was launched last" in unknown.stderr
+    beat = project.beats("train-diffusion")[0]
+    (project.runs / "train-diffusion" / "beats" / "00000.json").write_text(json.dumps({**beat, "ranks": 4}))
+    together = project.run("run-rank", "train-diffusion", "0")
+    assert together.returncode == 1
+    assert "its 4 ranks work together only" in together.stderr
+    never = project.run("run-rank", "generate", "0", "name=never")
+    assert never.returncode == 1
+    assert "has not been launched yet" in never.stderr
+
+
+def test_cancel_ends_the_runs_jobs_and_nobody_elses(tmp_path: Path) -> None:
+    many = ManyRanks.make(tmp_path / "project", units=4)
+    many.submitted(ranks=2)
+    tools = tmp_path / "bin"
+    ours = run_comment(many.run.folder.root, "generate")
+    answer = queued("7|0|RUNNING|0|0|c1|None", "7|1|PENDING|0|0||Priority")
+    answer += f"8|N/A|PENDING|0|0||Dependency|{ours}|\n9|N/A|RUNNING|0|0|c1|None|cemiface:ffffffffffff:generate|\n"
+    answer += f"6|N/A|COMPLETED|0|0|c1|None|{ours}|\n"
+    fake_tool(tools, "squeue", answer=answer)
+    asked = fake_tool(tools, "scancel")
+    command = [sys.executable, "-m", "jobs", "cancel", str(many.config)]
+    done = subprocess.run(
+        command, cwd=PROJECT, capture_output=True, text=True, check=False, env={**os.environ, "PATH": str(tools)}
+    )
+    assert done.returncode == 0, done.stderr
+    assert asked.read_text().split() == ["7", "8"]
+
+
+def test_the_schedulers_own_words_are_shown_of_a_rank_that_never_spoke(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = ManyRanks.make(tmp_path / "project", units=4)
+    many.submitted(ranks=2)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    fake_tool(tmp_path / "bin", "squeue", answer=queued("7|1|FAILED|0|256|c3|NonZeroExitCode"))
+    logs = many.run.stage_folder("generate").submissions
+    logs.mkdir(parents=True)
+    (logs / "7_1_0_log.err").write_text("python: \x1b[31mcannot\x1b[0m be found\n")
+    (logs / "7_0_0_log.err").write_text("of another rank\n")
+    with pytest.raises(SystemExit) as end:
+        main(["why", str(many.config), "generate", "1"])
+    shown = capsys.readouterr().out
+    assert end.value.code == 0
+    assert "rank 1 of generate lost on c3, exit 1" in shown
+    assert "  | python: ?[31mcannot?[0m be found" in shown
+    assert "of another rank" not in shown
+
+
+def _training(project: Project) -> subprocess.Popen[str]:
+    """A training that goes on until it is ended."""
+    project.forget("train-diffusion")
+    launcher = project.start("train-diffusion", LONG)
+    wait_until(lambda: any("note" in beat for beat in project.beats("train-diffusion")), what="a training step")
+    return launcher

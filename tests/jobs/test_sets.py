@@ -1,0 +1,207 @@
+"""A published set travels: verified with a bare Python, imported, trained on by name, exported."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import mlcroissant
+import pytest
+import webdataset
+
+from shards.manifest import read_manifest
+
+from .commands import PROJECT, Project, flip_a_bit, sha256
+
+
+@pytest.fixture
+def published(tiny_run: Any, tmp_path: Path) -> Path:
+    """A copy of the published folder, on another disk so to speak."""
+    return Path(shutil.copytree(tiny_run.folder / "publish" / "tiny-set", tmp_path / "disk" / "tiny-set"))
+
+
+def command(*arguments: str, cwd: Path) -> Any:
+    """`cemiface` in a folder without a project."""
+    return subprocess.run(
+        [sys.executable, "-m", "jobs", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(PROJECT), "COLUMNS": "250", "PATH": "/usr/bin:/bin"},
+        check=False,
+    )
+
+
+def bare_python(*arguments: str) -> Any:
+    """A Python that knows the standard library only: no site packages, no environment."""
+    return subprocess.run([sys.executable, "-I", "-S", *arguments], capture_output=True, text=True, env={}, check=False)
+
+
+def test_verify_py_passes_in_another_folder_and_names_the_shard_of_one_flipped_bit(published: Path) -> None:
+    whole = bare_python(str(published / "verify.py"))
+    assert (whole.returncode, whole.stderr) == (0, "")
+    assert "2 tars and all other files are as published" in whole.stdout
+    flip_a_bit(published / "synthetic-00001.tar")
+    damaged = bare_python(str(published / "verify.py"))
+    assert damaged.returncode == 1
+    assert damaged.stdout.startswith("synthetic-00001.tar: sha256 ")
+    assert len(damaged.stdout.splitlines()) == 1
+
+
+def test_the_published_folder_tells_nothing_of_the_cluster_and_of_real_people(tiny_run: Any, published: Path) -> None:
+    private = [str(tiny_run.folder.parent.parent), "person-", "000000000"]
+    for path in published.iterdir():
+        if path.suffix not in (".tar", ".jpg"):
+            assert [word for word in private if word in path.read_text()] == [], path.name
+    audit = json.loads((published / "audit.json").read_text())
+    assert audit["passed"] is True
+    assert "leaks" not in audit
+    manifest = read_manifest(published / "manifest.json")
+    assert audit["judged"].keys() == {shard.name for shard in manifest.shards}
+
+
+def test_the_shard_list_and_the_index_lead_to_every_image(published: Path) -> None:
+    names = (published / "shards.txt").read_text().splitlines()
+    index = json.loads((published / "index.json").read_text())["shardlist"]
+    assert [shard["url"] for shard in index] == names
+    for shard in index:
+        path = published / shard["url"]
+        assert sum(1 for _ in webdataset.WebDataset(str(path), shardshuffle=False)) == shard["nsamples"]
+        assert path.stat().st_size == shard["filesize"]
+
+
+def test_mlcroissant_accepts_the_metadata_and_reads_the_images_by_it(published: Path) -> None:
+    """The validator of the format itself: no error, no warning, and every image with its record."""
+    dataset = mlcroissant.Dataset(jsonld=published / "croissant.json")
+    assert (list(dataset.metadata.ctx.issues.errors), list(dataset.metadata.ctx.issues.warnings)) == ([], [])
+    images = [row["images/key"] for row in dataset.records("images")]
+    records = {row["records/key"]: row["records/record"] for row in dataset.records("records")}
+    manifest = read_manifest(published / "manifest.json")
+    assert len(images) == len(records) == manifest.totals.samples
+    assert {key.decode() for key in images} == {key.decode() for key in records}
+
+
+def test_hugging_face_datasets_loads_the_published_folder_as_it_is(published: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, datasets\n"
+        "rows = datasets.load_dataset(sys.argv[1], split='train', cache_dir=sys.argv[2])\n"
+        "print(len(rows), sorted({row['json']['identity'] for row in rows}), rows[0]['jpg'].size)\n"
+    )
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "PATH": "/usr/bin:/bin"}
+    loaded = subprocess.run(
+        [sys.executable, "-c", code, str(published), str(tmp_path / "cache")],
+        capture_output=True,
+        text=True,
+        env=offline,
+        check=False,
+    )
+    assert loaded.returncode == 0, loaded.stderr[-2000:]
+    people = [f"synthetic-{number:06d}" for number in range(4)]
+    assert loaded.stdout.splitlines()[-1] == f"16 {people} (16, 16)"
+
+
+def test_an_import_is_whole_registered_and_done_once(published: Path, tmp_path: Path) -> None:
+    first = command("import", str(published), cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "16 images in 2 tars, registered in sets" in first.stdout
+    copy = tmp_path / "sets" / "tiny-set"
+    names = {entry.name for entry in published.iterdir()}
+    assert {path.name: sha256(path) for path in copy.iterdir()} == {name: sha256(published / name) for name in names}
+    again = command("import", str(published), cwd=tmp_path)
+    assert again.returncode == 0
+    assert "is registered already" in again.stdout
+    assert [path.name for path in (tmp_path / "sets").iterdir()] == ["tiny-set"]
+
+
+def test_a_damaged_copy_names_what_to_copy_again_and_goes_on_from_there(published: Path, tmp_path: Path) -> None:
+    whole = (published / "synthetic-00000.tar").read_bytes()
+    flip_a_bit(published / "synthetic-00000.tar")
+    (published / "README.md").rename(tmp_path / "README.md")
+    damaged = command("import", str(published), cwd=tmp_path)
+    assert damaged.returncode == 1
+    assert "synthetic-00000.tar: damaged" in damaged.stdout
+    assert "README.md: missing" in damaged.stdout
+    assert "copy these again and run the same command: README.md synthetic-00000.tar" in damaged.stdout
+    assert not (tmp_path / "sets" / "tiny-set").exists()
+    kept = tmp_path / "sets" / ".tiny-set.importing" / "synthetic-00001.tar"
+    before = kept.stat().st_mtime_ns
+    (published / "synthetic-00000.tar").write_bytes(whole)
+    (tmp_path / "README.md").rename(published / "README.md")
+    mended = command("import", str(published), cwd=tmp_path)
+    assert mended.returncode == 0, mended.stderr
+    assert (tmp_path / "sets" / "tiny-set" / "synthetic-00001.tar").stat().st_mtime_ns == before
+    assert bare_python(str(tmp_path / "sets" / "tiny-set" / "verify.py")).returncode == 0
+
+
+def test_private_shards_and_other_sets_of_the_name_are_not_imported(published: Path, tmp_path: Path) -> None:
+    assert command("import", str(published), cwd=tmp_path).returncode == 0
+    manifest = json.loads((published / "manifest.json").read_text())
+    (published / "manifest.json").write_text(json.dumps(manifest | {"private": True}))
+    refused = command("import", str(published), cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "is marked private" in refused.stderr
+    (published / "manifest.json").write_text(json.dumps(manifest | {"files": []}))
+    other = command("import", str(published), cwd=tmp_path)
+    assert other.returncode == 1
+    assert "is another set of this name; give this one another with --name" in other.stderr
+
+
+@pytest.mark.parametrize("form", ["recordio", "folders", "huggingface"])
+def test_an_export_is_whole_or_not_there_and_its_hashes_are_listed(published: Path, tmp_path: Path, form: str) -> None:
+    target = tmp_path / "out" / form
+    done = command("export", str(published), "--as", form, "--to", str(target), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    checked = subprocess.run(
+        ["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=target, capture_output=True, text=True, check=False
+    )
+    assert (checked.returncode, checked.stdout) == (0, "")
+    listed = {line[66:] for line in (target / "SHA256SUMS").read_text().splitlines()}
+    files = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
+    assert files == listed | {"SHA256SUMS"}
+    again = command("export", str(published), "--as", form, "--to", str(target), cwd=tmp_path)
+    assert again.returncode == 1
+    assert "exists; give --to a folder that does not" in again.stderr
+
+
+def test_a_damaged_or_unknown_set_is_not_exported(published: Path, tmp_path: Path) -> None:
+    flip_a_bit(published / "synthetic-00001.tar")
+    damaged = command("export", str(published), "--as", "recordio", "--to", "rec", cwd=tmp_path)
+    assert damaged.returncode == 1
+    assert "synthetic-00001.tar: sha256" in damaged.stderr
+    unknown = command("export", "no-set", "--as", "recordio", "--to", "rec", cwd=tmp_path)
+    assert unknown.returncode == 1
+    assert "no imported set of this name in sets; import one with" in unknown.stderr
+    assert not (tmp_path / "rec").exists()
+
+
+CONFIG = """
+name: elsewhere
+train-recognition:
+  sets: [tiny-set]
+  recognition: {net: ir_tiny, embedding: 32, image_size: 16}
+  margin: {kind: cosface, scale: 16, margin: 0.1}
+  epochs: 2
+  batch: 8
+  drop_after_epochs: [1]
+  log_images: 8
+"""
+
+
+def test_an_imported_set_is_trained_on_by_name_where_nothing_else_is(published: Path, tmp_path: Path) -> None:
+    """Another machine: no faces, no E_id, no run; the name in the config and the folder `sets` are enough."""
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "tiny.yaml").write_text(CONFIG)
+    (tmp_path / "configs" / "one_core.yaml").write_text("array: {ranks: 1}\ntrain: {cpus: 1}\n")
+    project = Project(root=tmp_path)
+    missing = project.run("all")
+    assert missing.returncode != 0
+    assert "tiny-set: no imported set of this name" in missing.stderr
+    assert command("import", str(published), cwd=tmp_path).returncode == 0
+    done = project.run("all")
+    assert done.returncode == 0, done.stderr[-3000:]
+    summary = json.loads((tmp_path / "runs/elsewhere/train-recognition/summary.json").read_text())
+    assert (summary["figures"]["images_in_set"], summary["figures"]["classes"]) == (16, 4)

@@ -1,0 +1,263 @@
+"""The shard stage: every source, every input with one fate, and only what was planned."""
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import webdataset
+
+from jobs.config import load_run
+from jobs.yaml_file import ConfigError
+from shards.errors import DataError
+from shards.manifest import check, read_manifest
+from shards.shard_set import ShardSet
+from shards.tar_reader import read_tar
+from slurm.files import sha256_of
+
+from ..shards import bad_images
+from ..shards.pictures import encoded, jpeg, picture, png_with_size, with_exif, write_tar
+from ..shards.test_archive_source import tarred, zipped
+from ..shards.test_recordio import RecordWriter
+from .sharding import planned, sharded, work
+
+PEOPLE = {
+    f"person-{person}/{photo}.jpg": jpeg(10 * person + photo, size=32) for person in range(3) for photo in range(4)
+}
+
+
+def put(root: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    return root
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Path:
+    return put(tmp_path / "faces", PEOPLE)
+
+
+def as_records(root: Path) -> Path:
+    writer = RecordWriter(root)
+    writer.add(0, [13.0, 16.0])
+    for key, (name, data) in enumerate(PEOPLE.items(), 1):
+        writer.add(key, float(name[len("person-")]), data)
+    return writer.close().parent
+
+
+def as_webdataset(root: Path) -> Path:
+    samples = [(f"{number:03d}", name.split("/")[0]) for number, name in enumerate(PEOPLE)]
+    return write_tar(put(root, {"x/y": b""}) / "set.tar", samples)
+
+
+SOURCES: dict[str, Callable[[Path], Path]] = {
+    "folder": lambda root: put(root, PEOPLE),
+    "zip": lambda root: zipped(put(root, {"x/y": b""}) / "faces.zip", PEOPLE),
+    "tar": lambda root: tarred(put(root, {"x/y": b""}) / "faces.tar", PEOPLE),
+    "recordio": as_records,
+    "webdataset": as_webdataset,
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_every_kind_of_source_ends_in_tars_that_webdataset_reads_alike(tmp_path: Path, kind: str) -> None:
+    folder, summary = sharded(tmp_path, SOURCES[kind](tmp_path / "source"), shard_images=5)
+    assert summary["counts"] == {"kept": 12}
+    assert (summary["images_in"], summary["images_out"], summary["units"]) == (12, 12, 3)
+    tars = sorted(folder.glob("*.tar"))
+    ours = [(sample.key, sample.jpg, sample.record) for tar in tars for sample in read_tar(tar)]
+    theirs = webdataset.WebDataset([str(tar) for tar in tars], shardshuffle=False)
+    assert [(s["__key__"], s["jpg"], json.loads(s["json"])) for s in theirs] == ours
+    if kind != "webdataset":
+        assert sorted(image for _, image, _ in ours) == sorted(PEOPLE.values())
+    assert len({record["identity"] for _, _, record in ours}) == 3
+    assert all(set(record) == {"identity", "source", "index", "outcome"} for _, _, record in ours)
+
+
+def test_the_set_has_a_private_manifest_that_adds_up_and_indexes_that_fit(tmp_path: Path, faces: Path) -> None:
+    folder, _ = sharded(tmp_path, faces, shard_images=5)
+    manifest = read_manifest(folder / "manifest.json")
+    assert manifest.private
+    assert (manifest.totals.samples, manifest.totals.shards) == (12, 3)
+    assert check(folder, manifest) == []
+    tars = sorted(folder.glob("*.tar"))
+    indexed = ShardSet(tars)
+    for tar in tars:
+        tar.with_suffix(".index.npz").unlink()
+    scanned = ShardSet(tars)
+    assert (indexed.keys, indexed.classes, indexed.identities) == (scanned.keys, scanned.classes, scanned.identities)
+    assert [indexed.jpeg(row) for row in range(12)] == [scanned.jpeg(row) for row in range(12)]
+    assert list(indexed.records()) == list(scanned.records())
+
+
+def corpus() -> dict[str, bytes]:
+    """A file for each row of the bad-input matrix that a file can show."""
+    whole = jpeg()
+    return {
+        "B01": whole[: len(whole) // 2],
+        "B02": whole[:-2],
+        "B03": bad_images.damaged_inside(whole),
+        "B04": b"",
+        "B05": b"<!DOCTYPE html>",
+        "B06": bad_images.png_with_wrong_crc(),
+        "B07": encoded(picture().convert("L"), "JPEG"),
+        "B08": encoded(picture().convert("CMYK"), "JPEG"),
+        "B09": bad_images.pgm16(bad_images.gray16()),
+        "B10": bad_images.half_transparent(),
+        "B11": encoded(picture().convert("P"), "PNG"),
+        "B12": bad_images.animated("WEBP"),
+        "B13": encoded(picture(), "TIFF"),
+        "B14": bad_images.turned(6)[0],
+        "B14b": with_exif(whole, b"II*\0"),
+        "B15": png_with_size(9500, 9500),
+        "B16": encoded(picture(size=(1, 1)), "PNG"),
+        "B16b": encoded(picture(size=(100, 2000)), "PNG"),
+        "B17": encoded(picture(size=(92, 112)), "PNG"),
+        "B19": encoded(picture().convert("L").point(lambda level: 0), "PNG"),
+        "B20": whole,
+        "B21": whole,
+        "b21": whole,
+        "B22.with.dots": whole,
+        "B23\n\U0001f600": whole,
+        ".B25": whole,
+    }
+
+
+EXPECTED = {
+    "kept": 6,
+    "converted": 6,
+    "truncated": 2,
+    "corrupt": 2,
+    "empty": 1,
+    "not_an_image": 1,
+    "animated": 1,
+    "format": 1,
+    "too_large": 1,
+    "too_small": 1,
+    "aspect": 1,
+    "wrong_size": 1,
+    "blank": 1,
+    "ignored": 1,
+    "symlink": 1,
+    "not_regular": 1,
+}
+
+
+def test_B01_to_B27_counts_add_up_to_the_inputs_and_every_reason_is_findable(tmp_path: Path) -> None:
+    root = put(tmp_path / "faces", {f"anna/{name}": data for name, data in corpus().items()})
+    (root / "anna" / "B24-\udcff").write_bytes(corpus()["B01"])
+    (root / "anna" / "B26").symlink_to("B20")
+    os.mkfifo(root / "anna" / "B27")
+    folder, summary = sharded(tmp_path, root, image_size=112, max_bad_fraction=1)
+    assert summary["counts"] == EXPECTED | {"truncated": 3}
+    assert sum(summary["counts"].values()) == summary["images_in"] == len(os.listdir(root / "anna"))
+    assert summary["images_out"] == 12
+    told = [sample.record["source"] for tar in folder.glob("*.tar") for sample in read_tar(tar)]
+    told += [line["source"] for line in summary["figures"]["rejected"]]
+    told += [line.split("\t")[0] for line in (folder / "lists" / "skipped.tsv").read_text().splitlines()[1:]]
+    assert len(told) == len(set(told)) == summary["images_in"]
+    assert "anna/B23%0A\U0001f600" in told
+    assert "anna/B24-%FF" in told
+
+
+def test_too_many_bad_images_fail_the_shard_and_leave_no_tar(tmp_path: Path, faces: Path) -> None:
+    put(faces, {"person-0/broken.jpg": b"no"})
+    run = planned(tmp_path, faces, max_bad_fraction=0.05)
+    with pytest.raises(
+        DataError, match=r"real-00000\.tar: 1 of 13 images are not usable.*broken\.jpg.*max_bad_fraction"
+    ):
+        work(run)
+    assert not list(run.stage_folder("shard").root.glob("*real-00000.tar*"))
+    _, summary = sharded(tmp_path, faces, max_bad_fraction=0.1)
+    assert summary["counts"] == {"kept": 12, "not_an_image": 1}
+
+
+def test_B29_ranks_do_what_was_planned_whatever_the_folder_holds_by_then(tmp_path: Path, faces: Path) -> None:
+    run = planned(tmp_path, faces, max_bad_fraction=0.5)
+    put(faces, {"person-0/new.jpg": jpeg(99, size=32), "new person/1.jpg": b"", "person-1/0.jpg": b"another size"})
+    (faces / "person-2" / "3.jpg").unlink()
+    summary = work(run)
+    assert summary["counts"] == {"kept": 10, "changed": 2}
+    assert [line["source"] for line in summary["figures"]["rejected"]] == ["person-1/0.jpg", "person-2/3.jpg"]
+
+
+def test_B29_with_hashes_a_change_of_equal_size_counts_as_changed(tmp_path: Path, faces: Path) -> None:
+    run = planned(tmp_path, faces, max_bad_fraction=0.5, hash="sha256")
+    file = faces / "person-1" / "0.jpg"
+    file.write_bytes(file.read_bytes()[:-2] + b"\0\0")
+    assert work(run)["counts"] == {"kept": 11, "changed": 1}
+
+
+def test_a_changed_source_makes_a_finished_stage_stale(tmp_path: Path, faces: Path) -> None:
+    run = planned(tmp_path, faces, shard_images=5)
+    work(run)
+    again = load_run(tmp_path / "sharding.yaml")
+    assert again.why_not_finished(again.stages["shard"]) is None
+    put(faces, {"person-2/9.jpg": jpeg(99, size=32)})
+    again = load_run(tmp_path / "sharding.yaml")
+    states = again.unit_states(again.stages["shard"])
+    assert [state is None for state in states] == [True, True, False]
+
+
+def test_a_list_that_was_tampered_with_is_refused(tmp_path: Path, faces: Path) -> None:
+    run = planned(tmp_path, faces)
+    path = run.stage_folder("shard").root / "lists" / "real-00000.tsv"
+    path.write_text(path.read_text().replace("person-0/0.jpg", "../../secret"))
+    with pytest.raises(DataError, match="is not the list that was planned"):
+        work(run)
+
+
+def test_B20_equal_files_are_counted_and_only_the_first_is_taken_if_asked_for(tmp_path: Path, faces: Path) -> None:
+    put(faces, {"person-2/copy.jpg": PEOPLE["person-0/0.jpg"]})
+    _, summary = sharded(tmp_path, faces, hash="sha256")
+    assert summary["counts"] == {"kept": 13}
+    assert summary["figures"]["equal_files_kept"] == 1
+    (tmp_path / "first").mkdir()
+    folder, summary = sharded(tmp_path / "first", faces, hash="sha256", duplicates="first")
+    assert summary["counts"] == {"kept": 12, "duplicate": 1}
+    assert (folder / "lists" / "skipped.tsv").read_text().splitlines()[1:] == [
+        "person-2/copy.jpg\tduplicate\tequal to person-0/0.jpg"
+    ]
+
+
+def test_dropping_equal_files_without_hashes_is_refused(tmp_path: Path, faces: Path) -> None:
+    with pytest.raises(ConfigError, match=r"shard\.duplicates: got first with hash: none"):
+        planned(tmp_path, faces, duplicates="first")
+
+
+def test_tars_end_at_the_wished_size_too(tmp_path: Path, faces: Path) -> None:
+    put(faces, {f"person-0/large-{n}.png": encoded(picture(n, size=(700, 700)), "PPM") for n in range(3)})
+    run = planned(tmp_path, faces, shard_bytes=3_000_000, resize="center")
+    assert [(unit["start"], unit["stop"]) for unit in run.plan("shard")] == [(0, 6), (6, 15)]
+
+
+def tree(folder: Path) -> Iterator[tuple[str, str]]:
+    return ((path.name, sha256_of(path)) for path in sorted(folder.glob("*.*")) if path.name not in NOT_REPRODUCED)
+
+
+NOT_REPRODUCED = {"summary.json", "plan.json"}
+
+
+def test_the_same_source_gives_the_same_bytes(tmp_path: Path, faces: Path) -> None:
+    hashes = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        folder, _ = sharded(tmp_path / name, faces, shard_images=5)
+        hashes.append(list(tree(folder)))
+    assert hashes[0] == hashes[1]
+    assert len(hashes[0]) == 7
+
+
+def test_B30_identities_without_images_or_with_one_are_told(tmp_path: Path, faces: Path) -> None:
+    put(faces, {"single/0.jpg": jpeg(50, size=32)})
+    (faces / "nobody").mkdir()
+    _, summary = sharded(tmp_path, faces)
+    figures: dict[str, Any] = summary["figures"]
+    assert (figures["identities_without_faces"], figures["identities_with_one_image"]) == (1, 1)
+    assert figures["identities"] == {"real": 4, "held-out": 0}

@@ -1,0 +1,191 @@
+"""Sharding that is killed or runs out of space at any moment: nothing half, nothing left, the same bytes in the end."""
+# ruff: noqa: N802
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from shards.manifest import check, read_manifest
+from shards.tar_reader import read_tar
+from slurm.errors import RunError
+from slurm.files import sha256_of, sweep
+from slurm.markers import read_marker
+from slurm.run_folder import RunFolder
+
+from ..shards.pictures import encoded, jpeg, picture
+from .sharding import planned, work
+
+IMAGES, PER_TAR, KILLS = 240, 12, 50
+RECORDS_OF_A_LAUNCH = {"summary.json"}  # holds times
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("source") / "faces"
+    for number in range(IMAGES):
+        person = root / f"person-{number // 8:03d}"
+        person.mkdir(parents=True, exist_ok=True)
+        data = encoded(picture(number), "PNG") if number % 7 == 0 else jpeg(number, size=112)
+        (person / f"{number % 8}.jpg").write_bytes(b"" if number == 100 else data)
+    return root
+
+
+def in_child(task: Callable[[], object]) -> int:
+    """Run a task in a forked process of its own; returns its process id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        task()
+        os._exit(0)
+    except BaseException:
+        os._exit(1)
+
+
+def one_launch(folder: Path, faces: Path) -> None:
+    """What a launch and its rank do: plan, sweep what the dead left, work."""
+    run = planned(folder, faces, image_size=112, resize="center", shard_images=PER_TAR, max_bad_fraction=0.2)
+    sweep(run.folder.root)
+    work(run)
+
+
+def made(folder: Path) -> dict[str, str]:
+    """Everything the stage has made, by content."""
+    root = folder / "runs" / "sharding" / "shard"
+    files = (path for pattern in ("*.*", "lists/*") for path in root.glob(pattern) if path.is_file())
+    return {path.name: sha256_of(path) for path in files if path.name not in RECORDS_OF_A_LAUNCH}
+
+
+def assert_nothing_half(folder: Path) -> None:
+    """Whatever has its final name is whole, and every marker certifies what is there."""
+    stage = RunFolder(folder / "runs" / "sharding").stage("shard")
+    root = stage.root
+    for tar in root.glob("*.tar"):
+        assert list(read_tar(tar))
+    for path in root.glob("done/*.json"):
+        marker = read_marker(stage, int(path.stem))
+        assert marker is not None
+        assert all(sha256_of(root / output.name) == output.sha256 for output in marker.outputs)
+
+
+@pytest.mark.long
+def test_F01_F02_F03_fifty_kills_at_random_moments_change_nothing(tmp_path: Path, faces: Path) -> None:
+    draw = random.Random(0)
+    (tmp_path / "undisturbed").mkdir()
+    started = time.monotonic()
+    _, status = os.waitpid(in_child(lambda: one_launch(tmp_path / "undisturbed", faces)), 0)
+    seconds = time.monotonic() - started
+    assert status == 0
+    expected, kills, tries = made(tmp_path / "undisturbed"), 0, 0
+    assert len(expected) == 2 * IMAGES // PER_TAR + 2 + 1 + IMAGES // PER_TAR + 1
+    while kills < KILLS:
+        folder = tmp_path / f"disturbed-{tries}"
+        folder.mkdir()
+        tries += 1
+        while True:
+            child = in_child(lambda folder=folder: one_launch(folder, faces))  # type: ignore[misc]
+            time.sleep(draw.uniform(0, seconds))
+            os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+            assert_nothing_half(folder)
+            if status == 0:
+                break
+            kills += 1
+        assert made(folder) == expected
+        assert list(folder.rglob("*.part")) == []
+        root = folder / "runs" / "sharding" / "shard"
+        manifest = read_manifest(root / "manifest.json")
+        assert check(root, manifest) == []
+        assert manifest.totals.samples == IMAGES - 1
+    assert tries < KILLS  # else no kill ever struck
+
+
+def full_from(name: str, *, bytes_left: int) -> None:
+    """From the moment a file of that name is opened for writing, no file of this process grows beyond `bytes_left`."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that the write fails, as it does on a full disk
+
+    def limit(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "open" and isinstance(arguments[1], str) and "x" in arguments[1] and name in str(arguments[0]):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_left, resource.RLIM_INFINITY))
+
+    sys.addaudithook(limit)
+
+
+STAGES_OF_A_WRITE = [
+    "lists/.real-00000.tsv",
+    "lists/.skipped.tsv",
+    "shard/.plan.json",
+    "shard/.real-00000.tar",
+    "shard/.real-00001.tar",
+    "shard/.real-00000.index.npz",
+    "done/.00001.json",
+    "shard/.manifest.json",
+    "shard/.summary.json",
+]
+
+
+@pytest.mark.parametrize("bytes_left", [0, 10])
+@pytest.mark.parametrize("name", STAGES_OF_A_WRITE)
+def test_F27_no_space_at_any_stage_of_a_write_names_the_path_and_leaves_nothing_half(
+    tmp_path: Path, name: str, bytes_left: int
+) -> None:
+    source = tmp_path / "faces"
+    for number in range(4):
+        (source / f"person-{number}").mkdir(parents=True)
+        (source / f"person-{number}" / "0.jpg").write_bytes(jpeg(number, size=32))
+    told = tmp_path / "told.txt"
+
+    def launch_on_a_full_disk() -> None:
+        full_from(name, bytes_left=bytes_left)
+        try:
+            work(planned(tmp_path, source, shard_images=2))
+        except RunError as error:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            told.write_text(str(error))
+
+    _, status = os.waitpid(in_child(launch_on_a_full_disk), 0)
+    assert status == 0
+    path, _, words = told.read_text().partition(": ")
+    folder, _, file = name.rpartition("/.")
+    assert path == str(tmp_path / "runs" / "sharding" / ("" if folder == "shard" else "shard") / folder / file)
+    assert words == "could not be written: File too large; free space and run again"
+    assert list(tmp_path.rglob("*.part")) == []
+    assert_nothing_half(tmp_path)
+    assert work(planned(tmp_path, source, shard_images=2))["counts"] == {"kept": 4}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 300 KB; needs root, elsewhere the tests above have to do."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "small", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("may not mount a small disk")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_F27_a_disk_that_runs_full_is_told_and_space_is_all_it_needs(small_disk: Path, faces: Path) -> None:
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(100_000))
+    with pytest.raises(RunError, match=r"disk/runs/sharding/shard/.*: could not be written: No space left on device"):
+        one_launch(small_disk, faces)
+    assert list(small_disk.rglob("*.part")) == []
+    assert_nothing_half(small_disk)
+    ballast.unlink()
+    subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
+    one_launch(small_disk, faces)
+    assert (
+        check(small_disk / "runs/sharding/shard", read_manifest(small_disk / "runs/sharding/shard/manifest.json")) == []
+    )

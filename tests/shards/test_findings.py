@@ -1,0 +1,110 @@
+"""The search finds every copy of a real face, mirrored or not, and what is nearest to images and identities."""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shards.errors import DataError
+from shards.findings import Findings, Reason, Suspects, joined, search
+from shards.images import decode_rgb, encode_jpeg
+from shards.references import References, Vectors, hashes_of
+
+from .pictures import encoded, picture, pixels, unit_features
+
+REAL = 20
+
+
+def real_parts(cut: int = 7) -> list[References]:
+    exact, near = hashes_of(pixels(seed) for seed in range(REAL))
+    whole = References(
+        keys=[f"real-{seed}" for seed in range(REAL)],
+        identities=[f"person-{seed // 5}" for seed in range(REAL)],
+        features=unit_features(REAL),
+        exact=exact,
+        near=near,
+    )
+    return [
+        References(**{name: value[first : first + cut] for name, value in vars(whole).items()})
+        for first in range(0, REAL, cut)
+    ]
+
+
+CENTERS = Vectors(keys=["a", "b"], identities=["a", "b"], features=unit_features(2, seed=5))
+
+
+def found(*images: np.ndarray, features: np.ndarray | None = None, people: int = 1) -> Findings:
+    count = len(images)
+    suspects = Suspects.of(
+        [f"s-{row}" for row in range(count)],
+        identities=[f"new-{row * people // count}" for row in range(count)],
+        features=unit_features(count, seed=9) if features is None else features,
+        images=list(images),
+    )
+    return search(suspects, real_parts(), centers=CENTERS, probes=unit_features(3, seed=7))
+
+
+def leaks(*images: np.ndarray) -> list[tuple[str, Reason, str]]:
+    return [(leak.key, leak.reason, leak.real) for leak in found(*images).pixels]
+
+
+def test_unrelated_images_do_not_leak():
+    assert leaks(*(pixels(seed) for seed in range(100, 130))) == []
+
+
+def test_an_exact_copy_is_found_whatever_its_encoding():
+    through_png = np.asarray(Image.open(BytesIO(encoded(picture(7), "PNG"))))
+    assert leaks(pixels(100), through_png) == [
+        ("s-1", Reason.EXACT_PIXELS, "real-7"),
+        ("s-1", Reason.NEAR_PIXELS, "real-7"),
+    ]
+
+
+def test_a_mirrored_copy_is_found():
+    assert leaks(pixels(7)[:, ::-1]) == [
+        ("s-0", Reason.EXACT_MIRRORED, "real-7"),
+        ("s-0", Reason.NEAR_MIRRORED, "real-7"),
+    ]
+
+
+def test_two_copies_of_one_face_are_both_found():
+    assert [leak[0] for leak in leaks(pixels(19), pixels(19)) if leak[1] == Reason.EXACT_PIXELS] == ["s-0", "s-1"]
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_recompressed_rescaled_noisy_copy_is_found(mirrored):
+    image = np.asarray(picture(7).resize((64, 64)).resize((112, 112))).astype(float)
+    noisy = (image * 0.9 + np.random.default_rng(0).normal(0, 5, image.shape)).clip(0, 255).astype(np.uint8)
+    copy = decode_rgb(encode_jpeg(noisy, quality=40))
+    reason = Reason.NEAR_MIRRORED if mirrored else Reason.NEAR_PIXELS
+    assert leaks(copy[:, ::-1] if mirrored else copy) == [("s-0", reason, "real-7")]
+
+
+def test_the_nearest_face_and_center_of_images_and_of_identities_are_found():
+    features = unit_features(4, seed=9)
+    result = found(*(pixels(200 + row) for row in range(4)), features=features, people=2)
+    real, means = unit_features(REAL), np.stack([features[:2].mean(axis=0), features[2:].mean(axis=0)])
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    for table, queries in ((result.images, features), (result.people, means)):
+        assert table.face == [f"real-{row}" for row in (queries @ real.T).argmax(axis=1)]
+        np.testing.assert_allclose(table.face_cosine, (queries @ real.T).max(axis=1), atol=1e-5)
+        assert table.center == ["ab"[row] for row in (queries @ CENTERS.features.T).argmax(axis=1)]
+    assert result.people.names == ["new-0", "new-1"]
+    assert result.references == REAL
+    np.testing.assert_allclose(result.probes, (unit_features(3, seed=7) @ features.T).max(axis=1), atol=1e-5)
+
+
+def test_findings_survive_json_and_are_joined():
+    parts = [found(pixels(7), pixels(300 + row)) for row in range(2)]
+    read = [Findings.from_json(json.loads(json.dumps(part.as_json(), allow_nan=False))) for part in parts]
+    assert read == parts
+    whole = joined(read)
+    assert whole.images.names == parts[0].images.names + parts[1].images.names
+    assert len(whole.pixels) == 4
+    assert whole.probes == [max(pair) for pair in zip(parts[0].probes, parts[1].probes, strict=True)]
+    with pytest.raises(DataError, match="different real sets, or none"):
+        joined([])

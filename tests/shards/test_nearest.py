@@ -1,0 +1,50 @@
+"""The nearest reference is that of a brute-force search, however the references are cut."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from shards.nearest import Nearest, pairs_per_second
+
+from .pictures import unit_features
+
+
+@pytest.mark.parametrize("block", [1, 7, 64, 4096])
+@pytest.mark.parametrize("part", [1, 30, 81])
+def test_nearest_is_the_brute_force_answer_in_any_cut(block, part):
+    queries, references = unit_features(50), unit_features(81, seed=1)
+    names = [f"r{row}" for row in range(81)]
+    found = Nearest(queries, block=block)
+    for first in range(0, 81, part):
+        found.show(references[first : first + part], names[first : first + part])
+    scores = queries @ references.T
+    assert found.name.tolist() == [names[row] for row in scores.argmax(axis=1)]
+    np.testing.assert_allclose(found.cosine, scores.max(axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("block", [1, 2, 4096])
+def test_of_equal_references_the_first_is_nearest(block):
+    found = Nearest(np.eye(2, dtype=np.float32)[:1], block=block)
+    found.show(np.eye(2, dtype=np.float32)[[1, 0]], ["other", "first"])
+    found.show(np.eye(2, dtype=np.float32)[[0]], ["second"])
+    assert (found.name.tolist(), found.cosine.tolist()) == (["first"], [1.0])
+
+
+def test_memory_does_not_grow_with_the_references():
+    queries, part, names = unit_features(1000), unit_features(1000, seed=1), [f"r{row}" for row in range(1000)]
+    found = Nearest(queries, block=256)
+    peaks = []
+    for parts in (2, 20):
+        tracemalloc.start()
+        for _ in range(parts):
+            found.show(part, names)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0] < 3_000_000
+
+
+def test_the_speed_that_is_tried_is_one():
+    assert pairs_per_second(64, seconds=0.01) > 0
