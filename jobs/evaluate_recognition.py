@@ -128,6 +128,7 @@ def _files(run: Run) -> dict[str, str]:
 
 def _score(run: Run, kind: str, *, work: Work) -> None:
     """Mated and non-mated cosines of a set under the judge, and what the set is like as a whole."""
+    import numpy as np
     import safetensors.numpy
 
     from cemiface.recognition import load_recognition
@@ -145,7 +146,9 @@ def _score(run: Run, kind: str, *, work: Work) -> None:
         embedder = load_recognition(judge, color=config.judge.color).to(device)
     everything = faces_of(run, kinds=[kind])
     seed = derive(run.seed, f"scored identities of {kind}")
-    faces = Subset(everything, whole_identities(everything.labels, images=config.score_images, seed=seed))
+    rows = whole_identities(everything.labels, images=config.score_images, seed=seed)
+    # Copies of the inquiry face are no images of their own: they would make mated scores of 1.
+    faces = Subset(everything, np.array([row for row in rows if "origin" not in everything.record(int(row))]))
     features, _ = embed(faces, embedder=embedder, batch=config.batch, progress=work.progress, mirror=False)
     check_embeddings(features, names=faces.keys)
     scores = mated_non_mated(features, faces.labels, seed=derive(run.seed, "score pairs"), limit=config.scores)
