@@ -95,7 +95,7 @@ def escaped(name: bytes) -> str:
 
 def unescaped(text: str) -> bytes:
     """The file name that `escaped` was given."""
-    return unquote_to_bytes(text)
+    return unquote_to_bytes(text) if "%" in text else text.encode()
 
 
 def is_litter(name: bytes) -> bool:

@@ -25,7 +25,7 @@ class FolderSource:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._identity, self._folder = b"", -1  # the identity folder that was read from last, kept open
+        self._identity, self._folder = "", -1  # the identity folder that was read from last, kept open
 
     def listing(self) -> Listing:
         """All regular files two levels below the root.
@@ -65,9 +65,9 @@ class FolderSource:
             FaceUnreadable: it vanished, changed its size or kind, or may not be read.
         """
         check_size(face)
-        identity, name = (unescaped(part) for part in face.path.split("/"))
+        identity, _, name = face.path.partition("/")
         try:
-            descriptor = self._descriptor(identity, name)
+            descriptor = self._descriptor(identity, unescaped(name))
             try:
                 return _content(descriptor, face)
             finally:
@@ -75,10 +75,10 @@ class FolderSource:
         except OSError as error:
             raise FaceUnreadable(_outcome_of(error), f"{face.path}: {error.strerror}") from None
 
-    def _descriptor(self, identity: bytes, name: bytes) -> int:
+    def _descriptor(self, identity: str, name: bytes) -> int:
         if identity != self._identity or self._folder < 0:
             self.close()
-            path = os.path.join(os.fsencode(self.root), identity)
+            path = os.path.join(os.fsencode(self.root), unescaped(identity))
             self._folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             self._identity = identity
         return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._folder)

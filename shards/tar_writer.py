@@ -14,7 +14,8 @@ from shards.tar_index import IndexWriter
 KEY = re.compile(r"[0-9a-z_-]+(/[0-9a-z_-]+)*")
 KEY_LENGTH = 90  # a USTAR name field has 100 bytes
 RECORD = 20 * ustar.BLOCK  # tar files end at a multiple of this, since the days of tapes
-ZEROS = bytes(RECORD)
+PADDING = bytes(ustar.BLOCK)
+WRITTEN_AT_ONCE = 2**20  # bytes: a sink that hashes and checks has its cost per call
 
 
 class Sink(Protocol):
@@ -32,6 +33,8 @@ class TarWriter:
 
     def __init__(self, file: Sink) -> None:
         self._file, self._bytes = file, 0
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
         self._keys: set[str] = set()
         self._index = IndexWriter()
 
@@ -53,14 +56,12 @@ class TarWriter:
         text = strict_json.dumps(record)
         self._keys.add(key)
         jpg_at = self._bytes + ustar.BLOCK
-        image, words = _member(f"{key}.jpg", jpg), _member(f"{key}.json", text)
-        self._index.add(
-            key,
-            identity=record.get("identity"),
-            jpg=(jpg_at, len(jpg)),
-            json=(jpg_at + len(image), len(text)),
-        )
-        self._write(image + words)
+        self._append(f"{key}.jpg", jpg)
+        json_at = self._bytes + ustar.BLOCK
+        self._append(f"{key}.json", text)
+        self._index.add(key, identity=record.get("identity"), jpg=(jpg_at, len(jpg)), json=(json_at, len(text)))
+        if self._pending_bytes >= WRITTEN_AT_ONCE:
+            self._flush()
 
     def close(self) -> None:
         """Write the end-of-archive marker. The file stays open: it belongs to the caller.
@@ -70,17 +71,23 @@ class TarWriter:
         """
         if not self._keys:
             raise DataError("a tar without samples is not written: no image was usable")
-        self._write(ZEROS[: 2 * ustar.BLOCK])
-        self._write(ZEROS[: -self._bytes % RECORD])
+        marker = 2 * ustar.BLOCK
+        padding = -(self._bytes + marker) % RECORD
+        self._pending.append(bytes(marker + padding))
+        self._bytes += marker + padding
+        self._flush()
 
     def index(self) -> bytes:
         """The index of the tar, to be published beside it once it is closed; see `shards.tar_index`."""
         return self._index.to_bytes(tar_bytes=self._bytes)
 
-    def _write(self, data: bytes) -> None:
-        self._file.write(data)
-        self._bytes += len(data)
+    def _append(self, name: str, data: bytes) -> None:
+        padding = -len(data) % ustar.BLOCK
+        self._pending += (ustar.header(name, len(data)), data, PADDING[:padding])
+        self._bytes += ustar.BLOCK + len(data) + padding
+        self._pending_bytes += len(data)
 
-
-def _member(name: str, data: bytes) -> bytes:
-    return b"".join((ustar.header(name, len(data)), data, ZEROS[: -len(data) % ustar.BLOCK]))
+    def _flush(self) -> None:
+        self._file.write(b"".join(self._pending))
+        self._pending.clear()
+        self._pending_bytes = 0

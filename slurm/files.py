@@ -18,7 +18,6 @@ from typing import Any, BinaryIO
 
 from slurm.errors import DiskError, RunError
 
-BUFFER = 2**20  # bytes written at once
 NO_LINKS = {errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS}  # of file systems without hard links
 
 
@@ -92,7 +91,7 @@ def publishing(path: Path, *, replace: bool = False) -> Iterator[Part]:
     try:
         with _disk_of(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = open(temporary, "xb", buffering=BUFFER)  # noqa: SIM115 (closed below, its errors being the disk's)
+            file = open(temporary, "xb")  # noqa: SIM115 (closed below, its errors being the disk's)
         try:
             part = Part(file, path=path)
             yield part

@@ -147,7 +147,8 @@ def test_B35_the_writer_refuses_to_finish_without_samples():
 def test_an_unfinished_tar_is_not_accepted(tmp_path):
     path = tmp_path / "x.tar"
     with path.open("wb") as file:
-        TarWriter(file).add("a", jpg=b"x", record={})
+        TarWriter(file).add("a", jpg=bytes(2**21), record={})
+    assert path.stat().st_size > 2**21
     assert_refused(path, "cut or damaged")
 
 
