@@ -47,6 +47,6 @@ setup(
             "selenium>=4.20",
             "types-PyYAML",
         ],
-        "bench": ["kornia>=0.8"],
+        "bench": ["diffusers>=0.35", "kornia>=0.8"],
     },
 )

@@ -111,9 +111,11 @@ def main() -> None:
 
         slurm.call("scontrol", "update", "PartitionName=normal", "State=DOWN")
         submit = command(config, "shard", ranks=options.ranks, parallel=cores)
-        print(f"submit {options.ranks} ranks: {seconds(submit, environment=environment)[0]:.2f} s")
-        looks = [seconds([*submit[:3], "status", *submit[4:]], environment=environment)[0] for _ in range(5)]
-        print(f"status of {options.ranks} waiting ranks: {spread(looks)} s")
+        wall, cpu = seconds(submit, environment=environment)
+        print(f"submit {options.ranks} ranks: {wall:.2f} s, of which {cpu:.2f} s CPU")
+        looks = [seconds([*submit[:3], "status", *submit[4:]], environment=environment) for _ in range(5)]
+        walls, cpus = (list(column) for column in zip(*looks, strict=True))
+        print(f"status of {options.ranks} waiting ranks: {spread(walls)} s; CPU {spread(cpus)} s")
         ours, bare = cpu_of_ranks(folder, environment=environment, repeats=options.pairs)
         ratios = [one / other for one, other in zip(ours, bare, strict=True)]
         print(f"CPU of a rank: {spread(ours)} s; of a bare python: {spread(bare)} s; ratio {spread(ratios)}")
@@ -125,13 +127,13 @@ def main() -> None:
         submit = command(config, "shard", ranks=options.array, parallel=cores)
         tasks = ["sbatch", f"--array=0-{options.array - 1}%{cores}", "--output=/dev/null"]
         tasks.append(f"--wrap=srun --output=/dev/null {sys.executable} -c '{BARE}'")
-        walls: tuple[list[float], list[float]] = ([], [])
+        ours, bare = [], []
         for _ in range(options.repeats):
             shutil.rmtree(root / "array" / "runs", ignore_errors=True)
-            walls[0].append(wall_of_array(slurm, submit))
-            walls[1].append(wall_of_array(slurm, tasks))
-        ratios = [one / other for one, other in zip(*walls, strict=True)]
-        print(f"array of {options.array}: {spread(walls[0])} s; bare: {spread(walls[1])} s; ratio {spread(ratios)}")
+            ours.append(wall_of_array(slurm, submit))
+            bare.append(wall_of_array(slurm, tasks))
+        ratios = [one / other for one, other in zip(ours, bare, strict=True)]
+        print(f"array of {options.array}: {spread(ours)} s; bare: {spread(bare)} s; ratio {spread(ratios)}")
 
 
 if __name__ == "__main__":

@@ -35,12 +35,15 @@ def ddim(
     spacing: Spacing = "leading",
     generators: Sequence[torch.Generator] | None = None,
     clip_x0: bool = True,
+    rederive_noise: bool = False,
     on_step: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Images (N, 3, S, S) in float32 from noise of that shape, one per row of identity (N, E), m (N,) and null (N,).
 
     With eta > 0 the fresh noise of image i comes from generators[i] alone, so an image does not depend on its batch.
-    The predicted image is clipped to [-1, 1] and the noise is not derived anew from it, as DCFace samples.
+    The predicted image is clipped to [-1, 1]. With `rederive_noise` the noise is then derived anew from it, and the
+    path from noise to image is that of `dpm_solver`; without, as DCFace samples, a pixel predicted far outside of the
+    range is pulled back harder, at the price of contrast and of a result that depends on the number of steps.
     `on_step(step)` is called before each of the steps 0..steps-1 and may raise to stop. Raises ModelError on an
     impossible `steps` or `eta`, or missing generators.
     """
@@ -57,9 +60,11 @@ def ddim(
         t = torch.full((len(x),), time, dtype=torch.long, device=x.device)
         eps = denoiser(x, t, identity, m, null).float()
         x0 = schedule.predict_x0(x, eps, t)
+        now, then = alpha_bars[step], alpha_bars[step + 1]
         if clip_x0:
             x0 = x0.clamp(-1, 1)
-        now, then = alpha_bars[step], alpha_bars[step + 1]
+            if rederive_noise:
+                eps = (x - now.sqrt() * x0) / (1 - now).sqrt()
         sigma = eta * ((1 - then) / (1 - now) * (1 - now / then)).sqrt()  # eq. 16 of DDIM
         x = then.sqrt() * x0 + (1 - then - sigma**2).sqrt() * eps  # eq. 12 of DDIM
         if eta > 0 and generators is not None:

@@ -27,7 +27,7 @@ from jobs.fingerprint_faces import (
 from jobs.shard_faces import HELD_OUT, REAL
 from jobs.stage import OPERATIONAL, Finish, Run, Stage, StageConfig, Unit
 from slurm.errors import RunError
-from slurm.files import Output, publish, publish_json, read_json
+from slurm.files import Output, publish, publish_json, read_json, sha256_of
 from slurm.markers import Marker
 
 if TYPE_CHECKING:
@@ -73,16 +73,19 @@ def run_rank(run: Run, rank: Rank) -> None:
     for work in rank.remaining():
         ((kind, tar),) = work.unit.items()
         control = kind == "control"
-        shards = ShardSet([run.stage_folder("shard" if control else "generate").output(tar)])
+        path = run.stage_folder("shard" if control else "generate").output(tar)
+        judged = {"tar": tar, "sha256": sha256_of(path)}  # of the bytes that are read now, whatever markers say
+        shards = ShardSet([path])
         features = judged_features(shards, judge=judge, batch=config.batch, progress=_told(work, control=control))
         found = search(
             suspects(shards, features=features),
-            _references(run),
+            all_references(run),
             centers=centers,
             probes=centers.features[:0] if control or not probes else probes[0],
             on_part=lambda work=work: work.progress(0),  # type: ignore[misc]
         )
-        value = {"control": control, "m": _similarities(shards, control=control), "findings": found.as_json()}
+        similarities = _similarities(shards, control=control)
+        value = {**judged, "control": control, "m": similarities, "findings": found.as_json()}
         work.publish(f"nearest-{tar.removesuffix('.tar')}.json", (json.dumps(value, allow_nan=False) + "\n").encode())
         work.done(images=0 if control else len(shards), counts={})
 
@@ -95,11 +98,12 @@ def _told(work: Work, *, control: bool) -> Any:
 def suspects(shards: ShardSet, *, features: np.ndarray) -> Suspects:
     from shards.findings import Suspects
 
-    images = [shards.rgb(row) for row in range(len(shards))]
+    images = (shards.rgb(row) for row in range(len(shards)))
     return Suspects.of(shards.keys, identities=shards.identities, features=features, images=images)
 
 
-def _references(run: Run) -> Iterator[References]:
+def all_references(run: Run) -> Iterator[References]:
+    """Every real training face, a tar at a time."""
     from shards.references import read_references
 
     return (read_references(path) for path in reference_files(run))
@@ -119,7 +123,9 @@ def forecast(run: Run) -> str:
     real = sum(unit["stop"] - unit["start"] for unit in run.plan("shard") if unit["tar"].startswith(REAL))
     width = read_vectors(files[0]).features.shape[1] if files else 512
     seconds = images * real / pairs_per_second(width + HASH_WIDTH)
-    return f"audit: {images:,} x {real:,} comparisons, about {seconds / 60:.1f} minutes of one rank on this machine"
+    hours, minutes = f"{seconds / 3600:.1f} hours", f"{seconds / 60:.0f} minutes"
+    spent = hours if seconds > 7200 else minutes if seconds > 120 else f"{seconds:.0f} s"
+    return f"audit: {images:,} x {real:,} comparisons, about {spent} of one rank on this machine"
 
 
 def verdict_of(run: Run) -> Verdict:
@@ -146,9 +152,10 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     impostors = impostor_scores(run)
     thresholds = _thresholds(run, markers, impostors=impostors)
     tally = Tally(thresholds, rates=impostors.resolved(config.fmr))
+    judged = {}
     for value in _parts(run, markers, control=False):
         tally.add(Findings.from_json(value["findings"]), similarities=value["m"])
-    tars = [unit["tar"] for unit in run.plan("generate")]
+        judged[value["tar"]] = value["sha256"]
     verdict = Verdict(
         passed=len(tally.dropped) <= config.max_dropped_fraction * tally.images,
         images=tally.images,
@@ -156,7 +163,7 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
         embedder=judge_path(run).name,
         independent=is_independent(run),
         thresholds=thresholds,
-        judged={tar: run.output_record("generate", tar)["sha256"] for tar in tars},
+        judged=judged,
         leaks=tuple(tally.leaks),
         figures=tally.figures(run),
     )

@@ -59,10 +59,9 @@ class Tally:
 
     def figures(self, run: Run) -> dict[str, Any]:
         """Everything measured beside the leaks, JSON-ready."""
-        rows = _in_bins(self._by_m) if len(self._by_m) > MOST_M else [row | {"m": m} for m, row in self._by_m.items()]
-        rows.sort(key=lambda row: row["m"])
+        rows = self._rows()
         return {
-            "leak_rate_by_m": {f"{row['m']:g}": round(row["dropped"] / row["images"], 4) for row in rows},
+            "leak_rate_by_m": self.rates_by_m(),
             "by_false_match_rate": [
                 {
                     "fmr": rate,
@@ -77,6 +76,14 @@ class Tally:
             ],
             **self._probed(run),
         }
+
+    def rates_by_m(self) -> dict[str, float]:
+        """The share of dropped images by wished m, rising."""
+        return {f"{row['m']:g}": round(row["dropped"] / row["images"], 4) for row in self._rows()}
+
+    def _rows(self) -> list[dict[str, Any]]:
+        plain = [row | {"m": m} for m, row in self._by_m.items()]
+        return sorted(_in_bins(self._by_m) if len(plain) > MOST_M else plain, key=lambda row: float(row["m"]))
 
     def _probed(self, run: Run) -> dict[str, Any]:
         """Membership, where photos of training people were kept back; overlap with everybody else probed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from pydantic import Field, model_validator
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from cemiface.recognition import Embedder
     from jobs.rank import Rank
-    from shards.shard_set import ShardSet
-    from shards.subset import Subset
 
 MERGED = "embeddings.h5"
 
@@ -94,8 +92,16 @@ def run_rank(run: Run, rank: Rank) -> None:
         work.done(images=len(shards), counts={"embedded": len(shards)})
 
 
+class Images(Protocol):
+    """Numbered images: a shard set, a subset of one, or images in memory."""
+
+    def __len__(self) -> int: ...
+
+    def rgb(self, index: int, /) -> np.ndarray: ...
+
+
 def embed(
-    shards: ShardSet | Subset,
+    shards: Images,
     *,
     embedder: Embedder,
     batch: int,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from jobs.convert_benchmarks import NAME as CONVERTED
-from jobs.embed_faces import embed
+from jobs.embed_faces import Images, embed
 from jobs.embedder import EmbedderConfig, embedder_files, embedder_needs, embedder_path, load_embedder
 from jobs.shard_faces import HELD_OUT, KEPT_BACK, REAL
 from jobs.stage import OPERATIONAL, Finish, Run, Stage, StageConfig, Unit
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from cemiface.recognition import Embedder
     from jobs.rank import Rank
     from shards.references import Vectors
-    from shards.shard_set import ShardSet
 
 CENTERS = "centers.h5"  # of the real identities, by the judge
 PROBES = "probes.h5"  # real faces whose nearest synthetic face is wanted; their identity is the group they are of
@@ -88,11 +87,11 @@ def load_judge(run: Run, *, device: torch.device) -> Embedder:
     return load_recognition(judge_path(run), color=judge.color).to(device)
 
 
-def judged_features(shards: ShardSet, *, judge: Embedder, batch: int, progress: Callable[[int], None]) -> np.ndarray:
+def judged_features(images: Images, *, judge: Embedder, batch: int, progress: Callable[[int], None]) -> np.ndarray:
     """Unit embeddings (N, D) of a set's images together with their mirror images."""
     from shards.references import mirror_invariant
 
-    return mirror_invariant(*embed(shards, embedder=judge, batch=batch, progress=progress))
+    return mirror_invariant(*embed(images, embedder=judge, batch=batch, progress=progress))
 
 
 def run_rank(run: Run, rank: Rank) -> None:

@@ -93,6 +93,10 @@ class Wish:
     index: int
     similarity: float
 
+    @property
+    def key(self) -> str:
+        return f"{self.identity:06d}-{self.index:03d}"
+
 
 def wishes(config: GenerateFaces, block: range, *, identities: int, seed: int) -> list[Wish]:
     """The images of a block of identities in order; what is wished of one depends on (seed, identity, index) alone."""
@@ -119,7 +123,7 @@ def run_rank(run: Run, rank: Rank) -> None:
     folder = run.stage_folder("identities")
     embedded = torch.from_numpy(read_embeddings(folder.output(f"{INQUIRIES}.h5")).features)
     inquiries = ShardSet([folder.output(f"{INQUIRIES}.tar")])
-    maker = _Maker(run, embedded=embedded, device=rank_device(rank))
+    maker = FaceMaker(run, embedded=embedded, device=rank_device(rank))
     for work in rank.remaining():
         block = range(work.unit["first"], work.unit["last"] + 1)
         images = wishes(config, block, identities=len(embedded), seed=run.seed)
@@ -127,7 +131,7 @@ def run_rank(run: Run, rank: Rank) -> None:
             parts = (images[start : start + config.batch] for start in range(tar.samples, len(images), config.batch))
             for batch in one_behind(maker.sampled(part, work=work) for part in parts):
                 for wish, jpeg, record in maker.measured(batch):
-                    tar.add(f"{wish.identity:06d}-{wish.index:03d}", jpg=jpeg, record=record)
+                    tar.add(wish.key, jpg=jpeg, record=record)
                 work.progress(len(batch.wishes))
             for identity, index in product(block, range(config.inquiry_copies)):
                 record = {"identity": f"{SYNTHETIC}-{identity:06d}", "m": 1.0, "measured_cosine": 1.0}
@@ -150,7 +154,7 @@ class _Batch:
     encoded: Sequence[Future[tuple[bytes, np.ndarray]]]
 
 
-class _Maker:
+class FaceMaker:
     """Samples faces, and encodes and measures them; entered once per tar, for its threads."""
 
     def __init__(self, run: Run, *, embedded: torch.Tensor, device: torch.device) -> None:
@@ -166,10 +170,10 @@ class _Maker:
     def __exit__(self, *_: object) -> None:
         self.pool.shutdown(cancel_futures=True)
 
-    def sampled(self, images: Sequence[Wish], *, work: Work) -> _Batch:
-        """Sample a batch and hand it to the encoders without waiting for them."""
+    def sampled(self, images: Sequence[Wish], *, work: Work, purpose: str = "face") -> _Batch:
+        """Sample a batch, its noise drawn for `purpose`, and hand it to the encoders without waiting for them."""
         ms = [self.curve.m_for(wish.similarity) if self.curve else wish.similarity for wish in images]
-        seeds = [derive(self.seed, "face", self._number(wish)) for wish in images]
+        seeds = [derive(self.seed, purpose, self._number(wish)) for wish in images]
         condition = self.embedded[[wish.identity for wish in images]]
         faces = self.sampler.faces(seeds, identity=condition, m=ms, on_step=lambda step: work.progress(0))
         encoded = [self.pool.submit(self._encoded, face) for face in faces]

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from jobs.audit_faces import verdict_of
+from jobs.generate_faces import SYNTHETIC
+from jobs.refill_faces import REFILL
 from jobs.stage import Run, Stage, StageConfig, Unit
 from slurm.errors import RunError
 from slurm.files import Output, part_path, publish, read_json, sha256_of, sync_folder
@@ -58,7 +60,9 @@ def run_rank(run: Run, rank: Rank) -> None:
             sync_folder(final.parent)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        work.done(images=images, counts={"published": images, "dropped": len(verdict.dropped)})
+        refilled = read_json(run.stage_folder(REFILL).summary)["images_out"] if run.asks_for(REFILL) else 0
+        counts = {"published": images - refilled, "dropped": len(verdict.dropped)}
+        work.done(images=images, counts=counts | ({"refilled": refilled} if refilled else {}))
 
 
 def passed_verdict(run: Run) -> Verdict:
@@ -78,12 +82,21 @@ def passed_verdict(run: Run) -> Verdict:
     other = [tar for tar in {**present, **verdict.judged} if present.get(tar) != verdict.judged.get(tar)]
     if other:
         raise RunError(f"publish: the audit's verdict is about other bytes than {other[0]}; run `cemiface audit` again")
+    refilled = {path.name: sha256_of(path) for path in refill_tars(run)}
+    other = [tar for tar, sha256 in refilled.items() if sha256 != run.output_record("refill", tar)["sha256"]]
+    if other:
+        raise RunError(f"publish: {other[0]} is not what was refilled; run `cemiface refill` again")
     sharded = read_json(run.stage_folder("shard").summary) or {"outputs": []}
     private = {output["sha256"]: output["name"] for output in sharded["outputs"]}
-    for tar, sha256 in present.items():
+    for tar, sha256 in {**present, **refilled}.items():
         if sha256 in private:
             raise RunError(f"publish: {tar} is {private[sha256]}, a private shard of real faces; generate it anew")
     return verdict
+
+
+def refill_tars(run: Run) -> list[Path]:
+    """Tars of images that were made in place of dropped ones, and passed the audit."""
+    return run.outputs(REFILL, prefix=f"{REFILL}-", suffix=".tar") if run.asks_for(REFILL) else []
 
 
 def _build(run: Run, folder: Path, *, verdict: Verdict, work: Work) -> int:
@@ -116,7 +129,7 @@ def _build(run: Run, folder: Path, *, verdict: Verdict, work: Work) -> int:
 
 
 def _without_dropped(run: Run, tar: str, folder: Path, *, verdict: Verdict, work: Work) -> Shard | None:
-    """The tar again, without the images the audit dropped; None if it dropped all."""
+    """The tar again, without the images the audit dropped and with those made in their place; None if none is left."""
     from shards.manifest import describe_shard
     from shards.tar_reader import read_tar
     from shards.tar_writer import TarWriter
@@ -124,6 +137,8 @@ def _without_dropped(run: Run, tar: str, folder: Path, *, verdict: Verdict, work
 
     dropped = set(verdict.dropped)
     kept = [sample for sample in read_tar(run.stage_folder("generate").output(tar)) if sample.key not in dropped]
+    refilled = [path for path in refill_tars(run) if path.name == tar.replace(SYNTHETIC, REFILL, 1)]
+    kept = sorted((*kept, *(sample for path in refilled for sample in read_tar(path))), key=lambda sample: sample.key)
     work.progress(len(kept))
     if not kept:
         return None
@@ -247,7 +262,7 @@ STAGE = Stage(
     name="publish",
     title="the audited set as a folder that stands alone",
     config=PublishSet,
-    needs=lambda run: ("generate", "audit", *(["evaluate"] if run.section("evaluate") is not None else [])),
+    needs=lambda run: ("generate", "audit", *(name for name in (REFILL, "evaluate") if run.asks_for(name))),
     plan=plan,
     run_rank=run_rank,
 )

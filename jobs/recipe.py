@@ -35,6 +35,7 @@ class Recipe(StageConfig):
     weight_decay: float = Field(5e-4, ge=0)
     drop_after_epochs: tuple[int, ...] = (24, 30, 36)  # learning rate x 0.1 after each
     gradient_clipping: float = Field(5.0, gt=0)  # of the backbone's norm
+    sync_norm: bool = True  # batch norm over the global batch, as on the one GPU of the log, whatever the ranks
     checkpoint_images: int = Field(500_000, ge=1, **OPERATIONAL)
     log_images: int = Field(10_000, ge=1, **OPERATIONAL)
 
@@ -84,6 +85,7 @@ def train(recipe: Recipe, faces: ShardSet | Subset, *, seed: int, rank: Rank, pl
     from cemiface.class_head import ClassHead, TrainedHead, check_labels
     from cemiface.errors import ModelError
     from cemiface.recognition import build_recognition, resize
+    from cemiface.sync_norm import synchronized
     from jobs.embedder import to_unit_range
     from jobs.train_diffusion import crossed
     from jobs.training import Metrics, TrainingState, Watch, join, join_alone, start_engine
@@ -103,6 +105,8 @@ def train(recipe: Recipe, faces: ShardSet | Subset, *, seed: int, rank: Rank, pl
     # The backbone is whole on every rank and the engine's; the class head is split over the ranks and steps itself.
     torch.manual_seed(derive(seed, "weights"))
     net = build_recognition(recipe.recognition).to(world.device)
+    if recipe.sync_norm and world.size > 1:
+        net = synchronized(net, device=world.device)
     optimizer = torch.optim.SGD(
         net.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )

@@ -11,6 +11,7 @@ from jobs.report_part import Section, Sets, summary
 from jobs.report_plots import dropped_plot
 from jobs.stage import Run
 from shards.audit import Verdict
+from shards.findings import OF_THE_IDENTITY, Leak
 from shards.shard_set import ShardSet
 
 PAIRS = 12  # of either kind
@@ -58,12 +59,18 @@ def _dropped_pairs(verdict: Verdict, *, synthetic: ShardSet, real: ShardSet) -> 
         pair(
             leak.key,
             leak.real,
-            caption=leak.reason.value.replace("_", " ") if leak.cosine is None else f"cosine {leak.cosine:.3f}",
+            caption=_caption(leak),
             synthetic=synthetic,
             real=real,
         )
         for leak in worst_leaks(verdict.leaks)[:PAIRS]
     ]
+
+
+def _caption(leak: Leak) -> str:
+    if leak.cosine is None:
+        return leak.reason.value.replace("_", " ")
+    return f"{'identity, ' if leak.reason in OF_THE_IDENTITY else ''}cosine {leak.cosine:.3f}"
 
 
 def _kept_pairs(verdict: Verdict, *, synthetic: ShardSet, real: ShardSet) -> list[Pair]:

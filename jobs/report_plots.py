@@ -5,6 +5,7 @@ Drawn small (4.6 inches wide, 9 points), so that a plot fills half a page on a d
 
 from __future__ import annotations
 
+import hashlib
 import html
 import io
 import re
@@ -199,6 +200,8 @@ def _svg(figure: Figure, *, label: str) -> Markup:
     text = re.sub(r' id="[A-Za-z][A-Za-z0-9.]*_[0-9]+"', "", text)
     text = re.sub(r' (?:xmlns(?::\w+)?|version)="[^"]*"', "", text)
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"| height="[0-9.]+pt"', r"\1", text, count=2)
+    own = hashlib.sha256(text.encode()).hexdigest()[:8]  # clip paths and markers of two plots may be the same
+    text = re.sub(r'( id="|#)([mp][0-9a-f]{10})\b', rf"\g<1>{own}\g<2>", text)
     for color, variable in VARIABLES.items():
         text = text.replace(color, f"var({variable})")
     return Markup(text.replace("<svg", f'<svg role="img" aria-label="{html.escape(label)}"', 1))  # noqa: S704 (ours)

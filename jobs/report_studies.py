@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from jobs.published_systems import METRICS, METRICS_SOURCE
 from jobs.report_part import Section, Sets, summary
 from jobs.report_plots import study_plot
 from jobs.report_sections import COLORS, model_name
@@ -46,6 +47,8 @@ def set_metrics(run: Run, sets: Sets) -> Section:
     return {
         "kinds": figures["scores"],
         "frechet": figures.get("frechet_distance"),
+        "others": METRICS,
+        "source": METRICS_SOURCE,
         "wasserstein": figures.get("wasserstein_synthetic_to_real"),
     }
 

@@ -26,6 +26,7 @@ class SamplingConfig(StageConfig):
     steps: int = Field(20, ge=1, le=1000)
     eta: float = Field(0.0, ge=0, le=1)  # fresh noise per step: 0 is DDIM, 1 is DDPM
     spacing: Literal["leading", "trailing", "logsnr"] | None = None  # None: leading for ddim, logsnr for dpmpp
+    rederive_noise: bool = False  # ddim: after clipping the predicted image, as dpmpp does by nature; DCFace does not
     quality: int = Field(95, ge=1, le=100)  # JPEG
     batch: int = Field(64, ge=1)  # images at once; another batch size may round differently
     precision: Precision = "auto"
@@ -42,7 +43,8 @@ class SamplingConfig(StageConfig):
     def sampling(self) -> str:
         """The fields that images follow from, in one line."""
         spacing = self.spacing or ("leading" if self.solver == "ddim" else "logsnr")
-        return f"{self.solver}, {self.steps} steps, eta {self.eta}, {spacing}, quality {self.quality}"
+        path = ", noise rederived" if self.rederive_noise and self.solver == "ddim" else ""
+        return f"{self.solver}, {self.steps} steps, eta {self.eta}, {spacing}{path}, quality {self.quality}"
 
 
 def sampling_cost(run: Run, config: SamplingConfig, *, images: int, stored: int | None = None) -> Cost:
@@ -98,7 +100,13 @@ class FaceSampler:
         solve = (
             partial(dpm_solver, spacing=config.spacing or "logsnr")
             if config.solver == "dpmpp"
-            else partial(ddim, eta=config.eta, spacing=config.spacing or "leading", generators=generators)
+            else partial(
+                ddim,
+                eta=config.eta,
+                spacing=config.spacing or "leading",
+                rederive_noise=config.rederive_noise,
+                generators=generators,
+            )
         )
         with autocast(self.device, config.precision):
             images = solve(

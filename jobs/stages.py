@@ -12,6 +12,7 @@ from jobs import (
     generate_faces,
     make_identities,
     publish_set,
+    refill_faces,
     shard_faces,
     study_similarity,
     train_diffusion,
@@ -37,6 +38,7 @@ STAGES: dict[str, Stage] = {
         evaluate_recognition.STAGE,
         fingerprint_faces.STAGE,
         audit_faces.STAGE,
+        refill_faces.STAGE,
         publish_set.STAGE,
         write_report.STAGE,
     )

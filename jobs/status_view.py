@@ -47,7 +47,7 @@ def watch_status(run: Run, console: Console, *, invocation: Invocation) -> int:
         with Live(console=console, auto_refresh=False) as live:
             for status in looks:
                 lines = [Text(line) for line in _lines(run, status, invocation=invocation, width=console.width)]
-                live.update(Group(_table(run, status, width=console.width), *lines), refresh=True)
+                live.update(Group(str(run.folder.root), _table(status, width=console.width), *lines), refresh=True)
         return exit_code(status)
     told: dict[str, Any] = {}
     for status in looks:
@@ -80,13 +80,14 @@ def _looks(observer: Observer) -> Iterator[RunStatus]:
 
 def _print(run: Run, status: RunStatus, *, invocation: Invocation, console: Console) -> None:
     """The picture, once. Lines outside of the table are not folded: they hold commands to paste."""
-    console.print(_table(run, status, width=console.width))
+    console.print(str(run.folder.root), markup=False, highlight=False, soft_wrap=True)
+    console.print(_table(status, width=console.width))
     for line in _lines(run, status, invocation=invocation, width=console.width):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _table(run: Run, status: RunStatus, *, width: int) -> Table:
-    table = Table(title=f"{run.folder.root}", title_justify="left", box=None, pad_edge=False)
+def _table(status: RunStatus, *, width: int) -> Table:
+    table = Table(box=None, pad_edge=False)
     restarts = any(stage.restarts for stage in status.stages)
     columns = ["stage", "state", "units", "images", "images/s", "time"]
     for column in [*columns, *(["restarts"] if restarts else []), *(["reason"] if width >= WIDE else [])]:

@@ -70,13 +70,24 @@ def plan(run: Run, *, name: str) -> list[Unit]:
             f"{name}.min_images: got {config.min_images} for {config.groups} groups; allowed: at least as many"
         )
     if name == BY_M:
-        each, values = run.section("generate").images_per_identity, len(run.section("generate").similarity)
-        if each % values:
-            raise ConfigError(
-                f"generate.images_per_identity: got {each} for {values} values of m; "
-                "allowed: a multiple of them, so that the sets are equally large"
-            )
+        _check_generated(run)
     return [{"group": group, "seed": seed} for seed in range(config.seeds) for group in config.group_names(run)]
+
+
+def _check_generated(run: Run) -> None:
+    """Refuse sets that differ in more than m."""
+    config = run.section("generate")
+    each, values = config.images_per_identity, len(set(config.similarity))
+    if config.mixture or config.few_identities or config.target != "m":
+        raise ConfigError(
+            f"{BY_M}: needs sets that differ in m alone; allowed: generate.similarity as a list of m, "
+            "without mixture, few_identities and target: cosine"
+        )
+    if each % values or values != len(config.similarity):
+        raise ConfigError(
+            f"generate.images_per_identity: got {each} for {len(config.similarity)} values of m; "
+            "allowed: a multiple of them, each named once, so that the sets are equally large"
+        )
 
 
 def needs(run: Run, *, name: str) -> tuple[str, ...]:
@@ -143,7 +154,7 @@ def _group(run: Run, name: str, *, group: str) -> tuple[Subset, np.ndarray]:
     if name == BY_M:
         faces = ShardSet(run.outputs("generate", prefix="synthetic-", suffix=".tar"))
         records = list(faces.records())
-        chosen = np.flatnonzero([f"m = {record['m']:g}" == group for record in records])
+        chosen = np.flatnonzero([f"m = {record['m']:g}" == group and "origin" not in record for record in records])
         return Subset(faces, chosen), np.array([records[row]["measured_cosine"] for row in chosen])
     faces = ShardSet(tars(run, kind=REAL))
     embedded = read_merged(run.stage_folder("embed").output(MERGED))

@@ -24,8 +24,10 @@ def show_why(run: Run, *, stage: str | None, rank: int | None, invocation: Invoc
     """Explain one rank; without one, the stage's first cause; without a stage, the run's.
 
     Raises:
-        RunError: there is no such rank.
+        RunError: there is no such rank, or nothing to explain.
     """
+    if not run.chain:
+        raise RunError(f"{invocation.config}: asks for no stage; add a section, e.g. `shard:`")
     status = Observer(run).look()
     stages = {each.name: each for each in status.stages}
     chosen = stages[stage] if stage else _first_cause(status)

@@ -38,6 +38,10 @@ class Reason(StrEnum):
     IDENTITY_TOO_SIMILAR_TO_CENTER = "identity_too_similar_to_center"
 
 
+# Those of which the image itself is not the cause.
+OF_THE_IDENTITY = frozenset({Reason.IDENTITY_TOO_SIMILAR, Reason.IDENTITY_TOO_SIMILAR_TO_CENTER})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Leak:
     """One synthetic image and what it is too close to: a real image's key, or the identity whose center it is.
@@ -70,10 +74,11 @@ class Suspects:
     near_mirrored: np.ndarray
 
     @staticmethod
-    def of(keys: list[str], *, identities: list[str], features: np.ndarray, images: list[np.ndarray]) -> Suspects:
-        """From (H, W, 3) uint8 images; at least one."""
-        exact, near = hashes_of(images)
-        exact_mirrored, near_mirrored = hashes_of([np.ascontiguousarray(rgb[:, ::-1]) for rgb in images])
+    def of(keys: list[str], *, identities: list[str], features: np.ndarray, images: Iterable[np.ndarray]) -> Suspects:
+        """From (H, W, 3) uint8 images, gone through once; at least one."""
+        both = (side for rgb in images for side in (rgb, np.ascontiguousarray(rgb[:, ::-1])))
+        hashes = hashes_of(both)
+        (exact, exact_mirrored), (near, near_mirrored) = ((rows[::2], rows[1::2]) for rows in hashes)
         return Suspects(
             keys=keys,
             identities=identities,

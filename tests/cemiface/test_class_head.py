@@ -15,23 +15,25 @@ from torch import nn
 from cemiface.class_head import ClassHead, TrainedHead, check_labels, initial_centers, part_of, sample_classes
 from cemiface.config import MarginConfig
 from cemiface.errors import ModelError
+from cemiface.sync_norm import synchronized
 
 CLASSES, EMBEDDING, BATCH = 37, 8, 12
 
 
 def _steps(rank: int, size: int, folder: str, config: MarginConfig, first: int, last: int, resume: str) -> None:
-    """Train a linear net and the head for some steps, as the engine would: its gradients averaged over the ranks."""
+    """Train a small net and the head for some steps, as the engine would: its gradients averaged over the ranks."""
     torch.set_num_threads(1)
     if size > 1:
         meeting = f"file://{folder}/meet-{size}-{first}"
         dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
-    net = nn.Linear(6, EMBEDDING, bias=False)
-    net.weight.data = torch.arange(48.0).reshape(EMBEDDING, 6).sin()
+    net = nn.Sequential(nn.Linear(6, EMBEDDING, bias=False), nn.BatchNorm1d(EMBEDDING))
+    net[0].weight.data = torch.arange(48.0).reshape(EMBEDDING, 6).sin()
+    net = synchronized(net, device=torch.device("cpu")) if size > 1 else net
     head = ClassHead(CLASSES, EMBEDDING, config, seed=5, rank=rank, size=size)
     trained = TrainedHead(head, learning_rate=0.1, momentum=0.9, weight_decay=1e-3)
     if resume:
         whole = safetensors.torch.load_file(resume)
-        net.weight.data = whole.pop("net")
+        net.load_state_dict({name: whole.pop(f"net.{name}") for name in net.state_dict()})
         trained.restore(whole)
     losses = []
     for step in range(first, last):
@@ -39,19 +41,20 @@ def _steps(rank: int, size: int, folder: str, config: MarginConfig, first: int, 
         x, labels = torch.randn(BATCH, 6, generator=draw), torch.randint(CLASSES, (BATCH,), generator=draw)
         mine = slice(*part_of(BATCH, rank=rank, size=size))
         found = head(net(x[mine]), labels[mine], step=step)
-        net.weight.grad = None
+        net.zero_grad()
         found.loss.backward()
-        if size > 1:
-            dist.all_reduce(net.weight.grad)
-        net.weight.data -= 0.1 * net.weight.grad / size
+        for parameter in net.parameters():
+            if size > 1:
+                dist.all_reduce(parameter.grad)
+            parameter.data -= 0.1 * parameter.grad / size
         trained.step(learning_rate=0.1)
         losses.append(found.loss.detach())
     whole = trained.gathered()
     assert bool(whole) == (rank == 0)
     if rank == 0:
-        safetensors.torch.save_file(
-            {**whole, "net": net.weight.data, "losses": torch.stack(losses)}, f"{folder}/{size}-{last}.safetensors"
-        )
+        state = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
+        path = f"{folder}/{size}-{last}.safetensors"
+        safetensors.torch.save_file({**whole, **state, "losses": torch.stack(losses)}, path)
     if size > 1:
         dist.destroy_process_group()
 

@@ -60,10 +60,11 @@ def denoiser() -> Denoiser:
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("clip", [True, False])
-def test_ddim_equals_a_loop_over_single_images(eta, clip):
+@pytest.mark.parametrize(("clip", "rederive"), [(True, True), (True, False), (False, False)])
+def test_ddim_equals_a_loop_over_single_images(eta, clip, rederive):
     fields, times = setting(), [80, 60, 40, 20, 0]
-    found = ddim(guess, **fields, schedule=SCHEDULE, steps=5, eta=eta, clip_x0=clip, generators=generators([5, 6, 7]))
+    choices = {"eta": eta, "clip_x0": clip, "rederive_noise": rederive, "generators": generators([5, 6, 7])}
+    found = ddim(guess, **fields, schedule=SCHEDULE, steps=5, **choices)
     for i in range(3):
         own = torch.Generator().manual_seed(5 + i)
         one = rows(fields, [i])
@@ -74,6 +75,8 @@ def test_ddim_equals_a_loop_over_single_images(eta, clip):
             then = SCHEDULE.alpha_bar[times[step + 1]].item() if step < 4 else 1.0
             x0 = (x - math.sqrt(1 - now) * eps) / math.sqrt(now)
             x0 = x0.clamp(-1, 1) if clip else x0
+            if rederive:
+                eps = (x - math.sqrt(now) * x0) / math.sqrt(1 - now)
             sigma = eta * math.sqrt((1 - then) / (1 - now)) * math.sqrt(1 - now / then)
             fresh = torch.randn(1, 3, 4, 4, generator=own).double()
             x = math.sqrt(then) * x0 + math.sqrt(1 - then - sigma**2) * eps + sigma * fresh
@@ -122,6 +125,16 @@ def test_dpm_solver_comes_nearer_to_the_exact_path_than_ddim_in_half_the_steps()
         for sampler, steps in ((ddim, 20), (dpm_solver, 10))
     )
     assert solver_error < 0.2 * ddim_error
+
+
+def test_with_noise_derived_anew_samples_hardly_depend_on_the_number_of_steps(denoiser):
+    distances = []
+    for rederive in (True, False):
+        choices = {"schedule": SCHEDULE, "spacing": "trailing", "rederive_noise": rederive}
+        few, many = (ddim(denoiser, **setting(4, size=16), steps=steps, **choices) for steps in (20, 100))
+        distances.append((few - many).square().mean().sqrt() / many.std())
+    assert distances[0] < 0.1
+    assert distances[0] < 0.5 * distances[1]
 
 
 def test_a_perfect_denoiser_finds_the_image(draw):

@@ -54,7 +54,10 @@ def test_F10_a_second_submission_is_refused_with_the_ids_and_what_to_do(closed: 
     closed.submit("shard")
 
 
-def test_F42_code_that_is_edited_while_jobs_wait_does_not_reach_them(closed: ClusterProject) -> None:
+def test_F42_F45_code_edited_while_jobs_wait_and_remains_of_dead_attempts_do_not_reach_them(
+    closed: ClusterProject,
+) -> None:
+    """submitit saves a result by way of a temporary file, and stumbles over one that a killed attempt left."""
     code = closed.root / "code"
     for package in ("cemiface", "jobs", "shards", "slurm"):
         shutil.copytree(PROJECT / package, code / package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -62,8 +65,12 @@ def test_F42_code_that_is_edited_while_jobs_wait_does_not_reach_them(closed: Clu
     done = subprocess.run(command, cwd=code, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (code / "jobs" / "shard_faces.py").write_text("raise RuntimeError('edited')\n")
+    (job,) = closed.jobs("shard")
+    for task in range(2):
+        (closed.runs / "shard" / "logs" / "submitit" / f"{job}_{task}_0_result.pkl.save_tmp").write_bytes(b"half")
     _open(closed.slurm)
     closed.wait()
+    assert closed.shown(job).count("JobState=COMPLETED") == 2
     assert closed.summary("shard")["images_out"] == 48
     submission = json.loads((closed.runs / "shard" / "submission.json").read_text())
     assert {beat["code"] for beat in closed.beats("shard")} == {submission["code"]}

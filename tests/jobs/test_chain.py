@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -238,6 +239,16 @@ def test_F07_the_tars_are_the_same_for_any_number_of_ranks(project: Project, tmp
         project.runs.joinpath("generate").rename(tmp_path / f"with-{ranks}-ranks")
     assert len(tars[0][0]) == 4
     assert tars[0] == tars[1] == tars[2]
+
+
+def test_no_more_ranks_than_the_limit_work_at_once_on_this_machine(project: Project) -> None:
+    project.forget("generate")
+    done = project.run("generate", "generate.identities_per_shard=1", cluster="array: {ranks: 3, parallel: 1}")
+    assert done.returncode == 0, done.stderr
+    markers = [json.loads(path.read_text()) for path in (project.runs / "generate" / "done").glob("*.json")]
+    spans = sorted((marker["started"], marker["ended"], marker["worker"]["rank"]) for marker in markers)
+    assert {rank for _, _, rank in spans} == {0, 1, 2}
+    assert all(ended <= started for (_, ended, _), (started, _, _) in itertools.pairwise(spans))
 
 
 def test_a_stage_whose_input_was_never_made_is_refused(project: Project) -> None:

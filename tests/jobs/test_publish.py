@@ -14,10 +14,12 @@ import yaml
 from jobs.config import load_run_folder
 from jobs.publish_set import passed_verdict
 from jobs.stage import Run
-from shards.tar_reader import read_tar
+from shards.tar_reader import Sample, read_tar
 from slurm.errors import RunError
 
 from .commands import Project, flip_a_bit, sha256
+
+WISH = ("identity", "index", "m")  # what a refilled image shares with the dropped one
 
 
 @pytest.fixture
@@ -77,19 +79,39 @@ def test_a_private_shard_is_refused_even_with_a_verdict_about_it(copied: Run) ->
         passed_verdict(copied)
 
 
-def test_what_the_audit_dropped_is_not_published_and_the_rest_is_the_same(tiny_run: Any, tmp_path: Path) -> None:
-    """Strict enough to drop some of the images: the others are published byte for byte."""
+def test_dropped_images_are_replaced_by_others_that_pass_and_the_rest_is_kept(tiny_run: Any, tmp_path: Path) -> None:
+    """Strict enough to drop some of the images: the others are published byte for byte, with new ones in between."""
     project = Project.copy_of(tiny_run, tmp_path / "project")
-    control = json.loads((project.runs / "audit" / "nearest-synthetic-00000.json").read_text())
-    assert control["findings"]["references"] == 30
-    strict = "audit.false_alarms=0.9"
-    assert project.run("audit", strict).returncode == 0
-    dropped = set(json.loads((project.runs / "audit" / "verdict.json").read_text())["dropped"])
+    strict = ("audit.false_alarms=0.7", "refill={attempts: 3}")
+    for stage in ("audit", "refill", "publish"):
+        done = project.run(stage, *strict)
+        assert done.returncode == 0, done.stderr
+    verdict = json.loads((project.runs / "audit" / "verdict.json").read_text())
+    dropped = set(verdict["dropped"])
+    given_up = {leak["key"] for leak in verdict["leaks"] if leak["reason"].startswith("identity")}
     assert 0 < len(dropped) < 16
-    done = project.run("publish", strict)
-    assert done.returncode == 0, done.stderr
-    made = {sample.key: sample for tar in (project.runs / "generate").glob("s*.tar") for sample in read_tar(tar)}
+
+    made, refilled = (_samples(project.runs / stage) for stage in ("generate", "refill"))
+    assert refilled.keys() <= dropped - given_up
+    counts = project.summary("refill")["counts"]
+    assert counts["refilled"] == len(refilled)
+    assert sum(counts.values()) == len(dropped)
+    for key, sample in refilled.items():
+        asked, given = made[key].record, sample.record
+        assert [given[field] for field in ("identity", "index", "m")] == [
+            asked[field] for field in ("identity", "index", "m")
+        ]
+        assert given["seed"] != asked["seed"]
+        assert 1 <= given["attempt"] <= 3
+
     published = project.runs / "publish" / "tiny-set"
-    kept = {sample.key: sample for tar in published.glob("*.tar") for sample in read_tar(tar)}
-    assert kept == {key: sample for key, sample in made.items() if key not in dropped}
+    kept = {key: sample for key, sample in made.items() if key not in dropped}
+    assert _samples(published) == kept | refilled
     assert json.loads((published / "audit.json").read_text())["dropped"] == sorted(dropped)
+    summary = project.summary("publish")
+    assert summary["images_out"] == len(kept) + len(refilled)
+    assert summary["counts"].get("refilled", 0) == len(refilled)
+
+
+def _samples(folder: Path) -> dict[str, Sample]:
+    return {sample.key: sample for tar in sorted(folder.glob("*.tar")) for sample in read_tar(tar)}

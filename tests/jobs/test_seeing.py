@@ -44,7 +44,7 @@ def test_from_status_and_why_alone_a_stranger_finds_the_rank_the_cause_and_what_
     whole = tar.read_bytes()
     tar.write_bytes(whole[:512] + b"\x00" * 1024 + whole[1536:])
     two = "array: {ranks: 2}\ntrain: {cpus: 1}\n"
-    assert project.run("all", cluster=two).returncode == 1
+    assert project.run("embed", cluster=two).returncode == 1
 
     status = project.run("status")
     assert status.returncode == 1
@@ -123,7 +123,7 @@ def test_a_stage_that_was_never_launched_says_what_a_launch_would(project: Proje
     assert why.returncode == 0, why.stderr
     assert "shard: not started" in why.stdout
     assert "it cannot be planned: shard.faces: got " in why.stdout
-    assert "nowhere, no such folder" in why.stdout
+    assert "nowhere" in why.stdout
 
 
 def test_a_rank_is_run_alone_only_where_that_means_something(project: Project) -> None:

@@ -1,0 +1,75 @@
+"""Samplers by their number of evaluations: how far from a 250-step reference, and which similarity comes out.
+
+Takes a finished run (train-diffusion and identities), starts every sampler from the same noise, and prints for each
+the root mean square distance of its pixels ([-1, 1]) to 250 steps of DDIM from the noisiest timestep, and the mean
+cosine to the inquiry at each m beside that of the reference. The reference derives its noise anew after clipping: the
+number of steps then only decides how well one and the same path is followed.
+
+    python -m benchmarks.solvers runs/demo --identities 16
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cemiface.denoiser import load_denoiser
+from cemiface.diffusion import Schedule
+from cemiface.sampler import ddim, dpm_solver
+from jobs.config import load_run_folder
+from jobs.embedder import load_embedder
+from jobs.make_identities import INQUIRIES
+from jobs.sampling import DENOISER
+from shards.embeddings import read_embeddings
+
+SAMPLERS: dict[str, Callable[..., Tensor]] = {
+    "ddim 20 leading, as DCFace": partial(ddim, steps=20, spacing="leading"),
+    "ddim 20 leading, rederived": partial(ddim, steps=20, spacing="leading", rederive_noise=True),
+    "ddim 20 trailing, rederived": partial(ddim, steps=20, spacing="trailing", rederive_noise=True),
+    "ddim 20 logsnr, rederived": partial(ddim, steps=20, spacing="logsnr", rederive_noise=True),
+    "dpmpp 10 logsnr": partial(dpm_solver, steps=10),
+    "dpmpp 8 logsnr": partial(dpm_solver, steps=8),
+    "dpmpp 10 trailing": partial(dpm_solver, steps=10, spacing="trailing"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument("--identities", type=int, default=16)
+    parser.add_argument("--m", type=float, nargs="+", default=[-1.0, -0.5, 0.0, 0.5, 1.0])
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    run = load_run_folder(options.run)
+    denoiser, config = load_denoiser(run.stage_folder("train-diffusion").output(DENOISER))
+    embedder, schedule = load_embedder(run), Schedule(config)
+    inquiries = read_embeddings(run.stage_folder("identities").output(f"{INQUIRIES}.h5")).features
+    identity = torch.from_numpy(inquiries[: options.identities])
+    size = denoiser.config.image_size
+    noise = torch.randn((len(identity), 3, size, size), generator=torch.Generator().manual_seed(0))
+
+    def sampled(sampler: Callable[..., Tensor]) -> Tensor:
+        columns = (torch.full((len(identity),), m) for m in options.m)
+        return torch.stack([sampler(denoiser, noise=noise, identity=identity, m=m, schedule=schedule) for m in columns])
+
+    def cosines(images: Tensor) -> list[float]:
+        with torch.no_grad():
+            return [float(torch.cosine_similarity(embedder(part.clamp(-1, 1)), identity).mean()) for part in images]
+
+    reference = sampled(partial(ddim, steps=250, spacing="trailing", rederive_noise=True))
+    wished = cosines(reference)
+    print("mean cosine at m =", *(f"{m:7.2f}" for m in options.m))
+    print(f"{'reference, 250 steps':<28}", *(f"{cosine:7.3f}" for cosine in wished))
+    for name, sampler in SAMPLERS.items():
+        images = sampled(sampler)
+        distance = float((images - reference).square().mean().sqrt())
+        print(f"{name:<28}", *(f"{cosine:7.3f}" for cosine in cosines(images)), f"  distance {distance:.4f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Refill: in place of every image the audit dropped another of the same wish, made of fresh noise and audited alike.
+
+What leaks again is tried anew, some times. An identity that is a real person by its mean is not refilled: more images
+of it would be more images of that person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from jobs.audit_faces import all_references, verdict_of
+from jobs.fingerprint_faces import CENTERS, judged_features, load_judge
+from jobs.generate_faces import SYNTHETIC, FaceMaker, Wish, wishes
+from jobs.generate_faces import needs as needs_to_generate
+from jobs.make_identities import INQUIRIES
+from jobs.stage import Run, Stage, StageConfig, Unit
+from shards.audit import leaks_of
+from shards.findings import OF_THE_IDENTITY, Suspects, search
+from shards.images import decode_rgb
+
+if TYPE_CHECKING:
+    from cemiface.recognition import Embedder
+    from jobs.rank import Rank, Work
+    from shards.audit import Verdict
+    from shards.references import Vectors
+
+REFILL = "refill"
+
+
+class RefillFaces(StageConfig):
+    attempts: int = Field(5, ge=1)  # per dropped image; what leaks every time is left out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """An image as it is stored."""
+
+    jpeg: bytes
+    record: dict[str, Any]
+
+
+def plan(run: Run) -> list[Unit]:
+    """One unit per synthetic tar; what was dropped of it is known when the unit is worked on."""
+    made = run.plan("generate")
+    return [unit | {"tar": unit["tar"].replace(SYNTHETIC, REFILL, 1), "of": unit["tar"]} for unit in made]
+
+
+def run_rank(run: Run, rank: Rank) -> None:
+    import torch
+
+    from jobs.device import rank_device
+    from shards.embeddings import read_embeddings
+    from shards.tar_writer import TarWriter
+
+    embedded = torch.from_numpy(read_embeddings(run.stage_folder("identities").output(f"{INQUIRIES}.h5")).features)
+    maker = FaceMaker(run, embedded=embedded, device=rank_device(rank))
+    judge, verdict = _Judge(run, embedder=load_judge(run, device=rank_device(rank))), verdict_of(run)
+    for work in rank.remaining():
+        block = range(work.unit["first"], work.unit["last"] + 1)
+        images = wishes(run.section("generate"), block, identities=len(embedded), seed=run.seed)
+        wanted, given_up = _dropped(images, verdict)
+        with maker:
+            made = _refilled(run, wanted, maker=maker, judge=judge, work=work)
+        if made:
+            with work.publishing(work.unit["tar"]) as file:
+                tar = TarWriter(file)
+                for key in sorted(made):
+                    tar.add(key, jpg=made[key].jpeg, record=made[key].record)
+                tar.close()
+        counts = {"refilled": len(made), "leaked_again": len(wanted) - len(made), "identity_leaked": len(given_up)}
+        work.done(images=len(made), counts=counts)
+
+
+def _dropped(images: Sequence[Wish], verdict: Verdict) -> tuple[list[Wish], list[Wish]]:
+    """The dropped images to make anew, and those whose identity is the leak."""
+    dropped = set(verdict.dropped)
+    people = {leak.key for leak in verdict.leaks if leak.reason in OF_THE_IDENTITY}
+    anew = [wish for wish in images if wish.key in dropped and wish.key not in people]
+    return anew, [wish for wish in images if wish.key in people]
+
+
+def _refilled(run: Run, wanted: Sequence[Wish], *, maker: FaceMaker, judge: _Judge, work: Work) -> dict[str, Made]:
+    """By key all that do not leak, after some attempts."""
+    done: dict[str, Made] = {}
+    left, size = list(wanted), run.section("generate").batch
+    for attempt in range(1, run.section("refill").attempts + 1):
+        tried: dict[str, Made] = {}
+        for start in range(0, len(left), size):
+            batch = maker.sampled(left[start : start + size], work=work, purpose=f"face, attempt {attempt}")
+            for wish, jpeg, record in maker.measured(batch):
+                tried[wish.key] = Made(jpeg=jpeg, record=record | {"attempt": attempt})
+        leaked = judge.leaked(tried, work=work)
+        done |= {key: made for key, made in tried.items() if key not in leaked}
+        left = [wish for wish in left if wish.key in leaked]
+        work.progress(len(tried) - len(leaked))
+    return done
+
+
+class _Judge:
+    """Judges as the audit did: the same net, references and thresholds."""
+
+    def __init__(self, run: Run, *, embedder: Embedder) -> None:
+        from shards.references import read_vectors
+
+        self.run, self.embedder = run, embedder
+        self.thresholds = verdict_of(run).thresholds
+        self.centers: Vectors = read_vectors(run.stage_folder("fingerprint").output(CENTERS))
+
+    def leaked(self, tried: Mapping[str, Made], *, work: Work) -> set[str]:
+        """Keys of those that are too close to a real face or center."""
+        if not tried:
+            return set()
+        images = _Decoded([decode_rgb(made.jpeg) for made in tried.values()])
+        batch = self.run.section("audit").batch
+        own = Suspects.of(
+            list(tried),
+            identities=[made.record["identity"] for made in tried.values()],
+            features=judged_features(images, judge=self.embedder, batch=batch, progress=lambda _: work.progress(0)),
+            images=images,
+        )
+        found = search(
+            own,
+            all_references(self.run),
+            centers=self.centers,
+            probes=self.centers.features[:0],
+            on_part=lambda: work.progress(0),
+        )
+        return {leak.key for leak in leaks_of(found, self.thresholds) if leak.reason not in OF_THE_IDENTITY}
+
+
+class _Decoded(list[np.ndarray]):
+    """Images in memory."""
+
+    def rgb(self, index: int) -> np.ndarray:
+        return self[index]
+
+
+STAGE = Stage(
+    name="refill",
+    title="other images in place of those the audit dropped, audited alike",
+    config=RefillFaces,
+    needs=lambda run: tuple(dict.fromkeys(("fingerprint", "generate", "audit", *needs_to_generate(run)))),
+    plan=plan,
+    run_rank=run_rank,
+)

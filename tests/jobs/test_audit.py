@@ -1,0 +1,162 @@
+"""The audit's stages on small runs: who is fingerprinted, who is probed, and what the figures say."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from jobs.audit_faces import STAGE as AUDIT
+from jobs.audit_faces import forecast
+from jobs.audit_figures import MOST_M, Tally
+from jobs.config import load_run_folder
+from jobs.fingerprint_faces import KEPT_BACK, TRAINED
+from jobs.stage import Run
+from shards.audit import Thresholds
+from shards.findings import Findings, Neighbors
+from shards.references import Vectors, read_references, read_vectors, vectors_bytes
+from shards.shard_set import ShardSet
+
+from .commands import Project
+
+
+@pytest.fixture
+def copied(tiny_run: Any, tmp_path: Path) -> Run:
+    """A finished run, free to be changed."""
+    folder = tmp_path / "runs" / "tiny"
+    shutil.copytree(tiny_run.folder, folder)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | {"root": str(tmp_path)}))
+    shutil.copytree(tiny_run.config.parent.parent / "faces", tmp_path / "faces")
+    return load_run_folder(folder)
+
+
+def test_every_real_face_is_fingerprinted_and_every_training_person_has_a_center(copied: Run) -> None:
+    shards = copied.stage_folder("shard").root
+    for tar in shards.glob("*.tar"):
+        found = read_references(copied.stage_folder("fingerprint").output(tar.with_suffix(".h5").name))
+        assert (found.keys, found.identities) == (ShardSet([tar]).keys, ShardSet([tar]).identities)
+    real = ShardSet(sorted(shards.glob("real-*.tar")))
+    centers = read_vectors(copied.stage_folder("fingerprint").output("centers.h5"))
+    assert centers.keys == real.classes
+
+
+def test_the_control_group_sets_the_thresholds_and_the_verdict_says_so(copied: Run) -> None:
+    verdict = json.loads(copied.stage_folder("audit").output("verdict.json").read_text())
+    assert "at most 30.0% of 18 faces of 3 real people who were not trained on" in verdict["thresholds"]["basis"]
+    control = json.loads(copied.stage_folder("audit").output("nearest-held-out-00000.json").read_text())
+    images = control["findings"]["images"]
+    reached = sum(cosine >= verdict["thresholds"]["image_to_face"] for cosine in images["face_cosine"])
+    assert reached <= 0.3 * 18
+    assert verdict["independent"] is False
+    assert verdict["figures"]["overlap"]["held-out"]["people"] == 3
+    assert verdict["references"] == 30
+
+
+def test_the_closest_pairs_are_a_picture(copied: Run) -> None:
+    with Image.open(copied.stage_folder("audit").output("closest.jpg")) as sheet:
+        verdict = json.loads(copied.stage_folder("audit").output("verdict.json").read_text())
+        pairs = len(verdict["figures"]["closest"]) + min(24, len(verdict["dropped"]))
+        assert sheet.size == (6 * (2 * 16 + 6), -(-pairs // 6) * (16 + 6))
+
+
+def test_the_membership_signal_compares_trained_with_kept_back_photos(copied: Run) -> None:
+    """The probes of the run are declared trained and kept back; those nearer to the set are the trained ones."""
+    path = copied.stage_folder("fingerprint").output("probes.h5")
+    probes = read_vectors(path)
+    nearest = np.max(
+        [
+            json.loads(copied.stage_folder("audit").output(f"nearest-synthetic-{tar:05d}.json").read_text())[
+                "findings"
+            ]["probes"]
+            for tar in range(2)
+        ],
+        axis=0,
+    )
+    groups = np.where(nearest > np.median(nearest), TRAINED, KEPT_BACK).tolist()
+    declared = Vectors(keys=probes.keys, identities=groups, features=probes.features)
+    path.write_bytes(vectors_bytes(declared, embedder="judge"))
+    figures = AUDIT.finish(copied, copied.markers("audit")).figures
+    assert figures["membership"] == {
+        "auc": 1.0,
+        "standard_error": pytest.approx((19 / (12 * 81)) ** 0.5, abs=1e-4),
+        "trained": 9,
+        "kept_back": 9,
+    }
+    assert figures["overlap"] == {}
+
+
+def test_the_forecast_tells_the_number_of_comparisons(copied: Run) -> None:
+    assert forecast(copied).startswith("audit: 16 x 31 comparisons, about ")
+
+
+def test_a_launch_says_how_long_the_audit_will_take_before_it_starts(tiny_run: Any, tmp_path: Path) -> None:
+    project = Project.copy_of(tiny_run, tmp_path / "project")
+    project.forget("audit")
+    done = project.run("audit")
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "audit" in line]
+    assert "audit: 16 x 31 comparisons, about" in lines[0]
+    assert "audit: finished" in lines[-1]
+
+
+@pytest.mark.long
+def test_photos_kept_back_are_not_trained_on_and_probed_beside_as_many_that_are(tmp_path: Path, tiny_run: Any) -> None:
+    project = Project.copy_of(tiny_run, tmp_path / "project")
+    project.forget(*(path.name for path in project.runs.iterdir() if path.is_dir()))
+    fields = ("shard.kept_back_fraction=0.34", "train-embedder.epochs=1", "train-embedder.drop_after_epochs=[]")
+    for stage in ("shard", "train-embedder", "fingerprint"):
+        done = project.run(stage, *fields)
+        assert done.returncode == 0, done.stderr
+    real, kept = (ShardSet(sorted((project.runs / "shard").glob(f"{kind}-*.tar"))) for kind in ("real", "kept-back"))
+    assert (len(real), len(kept)) == (20, 10)
+    assert kept.classes == real.classes
+    assert not {record["source"] for record in real.records()} & {record["source"] for record in kept.records()}
+    probes = read_vectors(project.runs / "fingerprint" / "probes.h5")
+    for group in (TRAINED, KEPT_BACK):
+        people = [person for person, own in zip(probes.keys, probes.identities, strict=True) if own == group]
+        assert sorted(people) == sorted(kept.identities)
+
+
+SECTION = """
+convert-benchmarks:
+  image_size: 16
+  sources:
+    known: {pairs: pairs.tsv, images: faces}
+"""
+
+
+@pytest.mark.long
+def test_a_benchmark_of_training_people_is_seen_to_overlap(tiny_run: Any, tmp_path: Path) -> None:
+    project = Project.copy_of(tiny_run, tmp_path / "project")
+    real = ShardSet(sorted((project.runs / "shard").glob("real-*.tar")))
+    photos = [real.record(row)["source"] for row in range(0, len(real), 3)]
+    lines = [f"1\t{first}\t{second}\t0" for first, second in zip(photos[::2], photos[1::2], strict=True)]
+    (project.root / "pairs.tsv").write_text("\n".join(["same\ta\tb\tfold", *lines]) + "\n")
+    config = project.root / "configs" / "tiny.yaml"
+    config.write_text(config.read_text() + SECTION)
+    for stage in ("convert-benchmarks", "fingerprint", "audit"):
+        done = project.run(stage)
+        assert done.returncode == 0, done.stderr
+    overlap = project.summary("audit")["figures"]["overlap"]
+    assert overlap["benchmark-known"]["people"] == len(photos) == 10
+    assert overlap["benchmark-known"]["in_training"] >= 9
+    assert overlap["held-out"]["in_training"] <= overlap["held-out"]["people"]
+
+
+def test_the_leak_rate_of_a_continuous_range_of_m_is_told_in_steps() -> None:
+    count = 10 * MOST_M
+    names = [f"image-{row}" for row in range(count)]
+    near = Neighbors(names=names, face=names, face_cosine=[0.9] * count, center=names, center_cosine=[0.0] * count)
+    people = Neighbors(names=["p"], face=["x"], face_cosine=[0.0], center=["x"], center_cosine=[0.0])
+    findings = Findings(images=near, people=people, identities=["p"] * count, pixels=[], probes=[], references=count)
+    tally = Tally(Thresholds.equal(0.5, basis="by test"), rates={})
+    tally.add(findings, similarities=np.linspace(-1, 1, count).tolist())
+    assert len(tally.dropped) == count
+    assert tally.rates_by_m() == {f"{step / 10:g}": 1.0 for step in range(-10, 11)}
