@@ -9,7 +9,7 @@ import torch
 
 from cemiface.diffusion import Schedule
 from cemiface.recognition import Embedder
-from cemiface.sampler import dpm_solver
+from cemiface.sampler import ddim
 from jobs.embedder import to_bytes, to_unit_range
 from jobs.seeds import derive
 from jobs.stage import Run
@@ -21,7 +21,7 @@ from slurm.files import publish
 if TYPE_CHECKING:
     from torch import nn
 
-PEOPLE, VALUES, STEPS = 8, 5, 10
+PEOPLE, VALUES, STEPS = 8, 5, 20
 
 
 class SampleGrids:
@@ -50,7 +50,7 @@ class SampleGrids:
         device = self.schedule.alpha_bar.device
         identity = self.identity.to(device)
         faces = to_bytes(
-            dpm_solver(
+            ddim(
                 denoiser,
                 noise=self.noise.to(device),
                 identity=identity,
