@@ -37,7 +37,7 @@ class EvaluateRecognition(Verification, Scoring):
     def _check_selection(self) -> EvaluateRecognition:
         if self.checkpoint != "last":
             raise ValueError(
-                f"checkpoint: got {self.checkpoint}; allowed: last; the best epoch of a benchmark is test-set selection"
+                f"checkpoint: got {self.checkpoint}; allowed: last; the best by a benchmark is chosen on the test set"
             )
         return self
 

@@ -128,7 +128,7 @@ def test_B46_a_missing_benchmark_is_an_error_before_anything_runs(project: Proje
         (["convert-benchmarks.sources={}"], "convert-benchmarks.sources"),
         (["evaluate.judge.weights=missing.safetensors"], "evaluate.judge.weights: got"),
         (["evaluate.inception=missing.pth"], "evaluate.inception: got"),
-        (["evaluate.checkpoint=best"], "evaluate.checkpoint: got best; allowed: last; the best epoch of a benchmark"),
+        (["evaluate.checkpoint=best"], "evaluate.checkpoint: got best; allowed: last; the best by a benchmark"),
     ],
 )
 def test_benchmarks_and_judges_that_cannot_be_used_are_refused(project, overrides, message) -> None:
