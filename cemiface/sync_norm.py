@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -42,16 +43,9 @@ class HostSyncNorm(_BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        axes = [axis for axis in range(x.ndim) if axis != 1]
-        shape = [1, -1] + [1] * (x.ndim - 2)
-        mean, square = _MeanOverRanks.apply(torch.stack([x.mean(axes), x.square().mean(axes)]))
-        variance = square - mean.square()
-        self._move(mean.detach(), variance.detach(), count=x.numel() // x.shape[1] * dist.get_world_size())
-        scale = (variance + self.eps).rsqrt()
-        if self.weight is not None:
-            scale = scale * self.weight
-        shift = -mean * scale + (self.bias if self.bias is not None else 0)
-        return torch.addcmul(shift.view(shape), x, scale.view(shape))
+        y, mean, variance = _Normalize.apply(x, self.weight, self.bias, self.eps)
+        self._move(mean, variance, count=x.numel() // x.shape[1] * dist.get_world_size())
+        return y
 
     def _move(self, mean: Tensor, variance: Tensor, *, count: int) -> None:
         """The running moments, of which the variance is the unbiased one."""
@@ -64,16 +58,39 @@ class HostSyncNorm(_BatchNorm):
         self.running_var.lerp_(variance * (count / max(1, count - 1)), self.momentum)
 
 
-class _MeanOverRanks(torch.autograd.Function):
-    """The mean of all ranks' tensors; its gradient reaches every rank from all of them."""
+class _Normalize(torch.autograd.Function):
+    """Batch norm with the moments of all ranks' images, which are given back, too.
+
+    The gradient of an image is that of all ranks' outputs, of which each moment depends on every image.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return _mean(x)
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        axes = _all_but_channels(x)
+        mean, square = _mean(torch.stack([x.mean(axes), x.square().mean(axes)]))
+        variance = (square - mean.square()).clamp_(min=0)
+        ctx.save_for_backward(x, weight, mean, (variance + eps).rsqrt())
+        ctx.mark_non_differentiable(mean, variance)
+        return F.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps), mean, variance
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return _mean(grad)
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
+        x, weight, mean, inverse = ctx.saved_tensors
+        axes, shape = _all_but_channels(x), [1, -1] + [1] * (x.ndim - 2)
+        standard = (x - mean.view(shape)) * inverse.view(shape)
+        own = torch.stack([grad.mean(axes), (grad * standard).mean(axes)])
+        count = x.numel() // x.shape[1]
+        d_bias, d_weight = (own * count).unbind() if weight is not None else (None, None)
+        first, second = _mean(own)
+        inner = grad - first.view(shape) - standard.mul_(second.view(shape))
+        scale = inverse if weight is None else inverse * weight
+        return inner.mul_(scale.view(shape)), d_weight, d_bias, None
+
+
+def _all_but_channels(x: Tensor) -> list[int]:
+    return [axis for axis in range(x.ndim) if axis != 1]
 
 
 def _mean(x: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from cemiface.inception import Inception
     from cemiface.recognition import Embedder
     from jobs.rank import Rank
 
@@ -103,7 +104,7 @@ class Images(Protocol):
 def embed(
     shards: Images,
     *,
-    embedder: Embedder,
+    embedder: Embedder | Inception,
     batch: int,
     progress: Callable[[int], None],
     mirror: bool = True,

@@ -6,40 +6,40 @@ chosen on the test set (the paper's released log: 92.71 that way, 92.52 as its l
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import model_validator
 
 from jobs.benchmark_sets import Verification, benchmark_names, benchmark_needs, load_benchmark, verify
-from jobs.embed_faces import embed
-from jobs.embedder import WEIGHTS, EmbedderConfig, embedder_files, embedder_needs, load_embedder
+from jobs.embedder import WEIGHTS, embedder_files, embedder_needs, load_embedder
 from jobs.generate_faces import SYNTHETIC
+from jobs.score_sets import Scoring, differences, given_weights, score
 from jobs.seeds import derive
 from jobs.shard_faces import HELD_OUT, REAL
 from jobs.stage import Finish, Run, Stage, Unit
 from jobs.train_recognition import NAME as RECOGNITION
-from jobs.train_recognition import faces_of
-from jobs.yaml_file import ConfigError
-from slurm.files import read_json, sha256_of
+from slurm.files import sha256_of
 from slurm.markers import Marker
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
-
     from cemiface.recognition import Embedder
     from jobs.rank import Rank, Work
-    from shards.shard_set import ShardSet
 
 
-class EvaluateRecognition(Verification):
-    scores: int = Field(200_000, ge=10)  # mated and non-mated scores taken of each set, at most
-    score_images: int = Field(50_000, ge=10)  # of larger sets as many are scored, as whole identities
-    judge: EmbedderConfig = EmbedderConfig()  # the net that scores the sets; without weights it is E_id
+class EvaluateRecognition(Verification, Scoring):
+    """How nets are verified, and how sets are scored."""
+
+    checkpoint: str = "last"  # of a training; said here so that nobody has to guess
+
+    @model_validator(mode="after")
+    def _check_selection(self) -> EvaluateRecognition:
+        if self.checkpoint != "last":
+            raise ValueError(
+                f"checkpoint: got {self.checkpoint}; allowed: last; the best by a benchmark is chosen on the test set"
+            )
+        return self
 
 
 def kinds(run: Run) -> list[str]:
@@ -51,9 +51,9 @@ def plan(run: Run) -> list[Unit]:
     """One unit per net and benchmark, and one per set to score.
 
     Raises:
-        ConfigError: the judge's weights are not there.
+        ConfigError: the weights of the judge or of Inception are not there.
     """
-    _judge_path(run)
+    given_weights(run)
     models = ["untrained", "embedder", *(["synthetic"] if run.section(RECOGNITION) is not None else [])]
     verifications = [{"verify": model, "on": name} for name in benchmark_names(run) for model in models]
     return [*verifications, *({"scores": kind} for kind in kinds(run))]
@@ -70,7 +70,7 @@ def run_rank(run: Run, rank: Rank) -> None:
         if "verify" in work.unit:
             _verify(run, work=work)
         else:
-            _score(run, work.unit["scores"], work=work)
+            score(run, work.unit["scores"], work=work)
 
 
 def result_name(model: str, benchmark: str) -> str:
@@ -85,12 +85,8 @@ def _verify(run: Run, *, work: Work) -> None:
     embedder = _model(run, model, work=work)
     result = verify(benchmark, embedder, config=config, progress=work.progress)
     result["figures"]["model"] = model
-    _publish_json(work, result_name(model, name), result)
+    work.publish(result_name(model, name), (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
     work.done(images=result["images"], counts={"embedded": result["images"]}, figures=result["figures"])
-
-
-def _publish_json(work: Work, name: str, value: Any) -> None:
-    work.publish(name, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
 def _model(run: Run, name: str, *, work: Work) -> Embedder:
@@ -109,90 +105,8 @@ def _model(run: Run, name: str, *, work: Work) -> Embedder:
     return Embedder(build_recognition(config), config).to(device)
 
 
-def _judge_path(run: Run) -> Path | None:
-    judge = run.section("evaluate").judge.weights
-    if judge is None:
-        return None
-    path = run.path(judge)
-    if not path.is_file():
-        raise ConfigError(
-            f"evaluate.judge.weights: got {path}, no such file; give a recognition net's weights or remove it"
-        )
-    return path
-
-
 def _files(run: Run) -> dict[str, str]:
-    judge = _judge_path(run)
-    return embedder_files(run) | ({"evaluate.judge.weights": sha256_of(judge)} if judge else {})
-
-
-def _score(run: Run, kind: str, *, work: Work) -> None:
-    """Mated and non-mated cosines of a set under the judge, and what the set is like as a whole."""
-    import safetensors.numpy
-
-    from cemiface.recognition import load_recognition
-    from cemiface.scores import BINS, histogram, mated_non_mated
-    from cemiface.set_metrics import moments, set_metrics
-    from cemiface.verification import check_embeddings, unit_rows
-    from jobs.device import rank_device
-    from shards.subset import Subset
-
-    config: EvaluateRecognition = run.section("evaluate")
-    device = rank_device(work.rank)
-    judge = _judge_path(run)
-    embedder = load_embedder(run, device=device)
-    if judge is not None:
-        embedder = load_recognition(judge, color=config.judge.color).to(device)
-    everything = faces_of(run, kinds=[kind])
-    seed = derive(run.seed, f"scored identities of {kind}")
-    faces = Subset(everything, whole_identities(everything.labels, images=config.score_images, seed=seed))
-    features, _ = embed(faces, embedder=embedder, batch=config.batch, progress=work.progress, mirror=False)
-    check_embeddings(features, names=faces.keys)
-    scores = mated_non_mated(features, faces.labels, seed=derive(run.seed, "score pairs"), limit=config.scores)
-    result = {
-        "images": len(faces),
-        "figures": {
-            "set": kind,
-            **dataclasses.asdict(scores.statistics()),
-            **dataclasses.asdict(set_metrics(features, faces.labels)),
-        },
-        "identities_by_similarity": _tables(everything, faces, features),
-        "bins": BINS.tolist(),
-        "mated": histogram(scores.mated).tolist(),
-        "non_mated": histogram(scores.non_mated).tolist(),
-    }
-    _publish_json(work, f"scores-{kind}.json", result)
-    mean, covariance = moments(unit_rows(features))
-    raw = {"mated": scores.mated, "non_mated": scores.non_mated, "mean": mean, "covariance": covariance}
-    work.publish(f"scores-{kind}.safetensors", safetensors.numpy.save(raw))
-    work.done(images=len(faces), counts={"embedded": len(faces)}, figures=result["figures"])
-
-
-def whole_identities(labels: np.ndarray, *, images: int, seed: int) -> np.ndarray:
-    """Rows of all images, or of identities drawn by the seed until another one would be too many; at least two."""
-    import numpy as np
-
-    if len(labels) <= images:
-        return np.arange(len(labels))
-    drawn = np.random.default_rng(seed).permutation(int(labels.max()) + 1)
-    count = max(2, int((np.cumsum(np.bincount(labels)[drawn]) <= images).sum()))
-    return np.flatnonzero(np.isin(labels, drawn[:count]))
-
-
-def _tables(everything: ShardSet, faces: Any, features: np.ndarray) -> dict[str, Any]:
-    """Identities counted by their mean similarity, as in the paper's table 7: to the center, and to the inquiry."""
-    import numpy as np
-
-    from cemiface.set_metrics import TABLE_BINS, class_centers, identities_by_similarity
-    from cemiface.verification import unit_rows
-
-    unit = unit_rows(features)
-    to_center = np.einsum("ne,ne->n", unit, class_centers(unit, faces.labels)[faces.labels])
-    table = {"bins": TABLE_BINS.tolist(), "center": identities_by_similarity(to_center, faces.labels).tolist()}
-    measured = [everything.record(int(index)).get("measured_cosine") for index in faces.indices]
-    if all(value is not None for value in measured):
-        table["inquiry"] = identities_by_similarity(np.array(measured, np.float64), faces.labels).tolist()
-    return table
+    return embedder_files(run) | {f"evaluate.{field}": sha256_of(path) for field, path in given_weights(run).items()}
 
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
@@ -212,31 +126,9 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
             "benchmarks": benchmarks,
             "average": average,
             "scores": {marker.figures["set"]: marker.figures for marker in markers if "set" in marker.figures},
-            **(_differences(run) if SYNTHETIC in kinds(run) else {}),
+            **(differences(run) if SYNTHETIC in kinds(run) else {}),
         }
     )
-
-
-def _differences(run: Run) -> dict[str, Any]:
-    import safetensors.numpy
-
-    from cemiface.scores import kl_of_histograms, wasserstein
-    from cemiface.set_metrics import frechet_distance
-
-    folder = run.stage_folder("evaluate")
-    sets = {kind: read_json(folder.output(f"scores-{kind}.json")) for kind in (REAL, SYNTHETIC)}
-    raw = {kind: safetensors.numpy.load_file(folder.output(f"scores-{kind}.safetensors")) for kind in sets}
-    real, synthetic = raw[REAL], raw[SYNTHETIC]
-    sides = ("mated", "non_mated")
-    return {
-        "kl_synthetic_to_real": {
-            side: round(kl_of_histograms(sets[SYNTHETIC][side], sets[REAL][side]), 4) for side in sides
-        },
-        "wasserstein_synthetic_to_real": {side: round(wasserstein(synthetic[side], real[side]), 4) for side in sides},
-        "frechet_distance": round(
-            frechet_distance(*((part["mean"], part["covariance"]) for part in (synthetic, real))), 4
-        ),
-    }
 
 
 STAGE = Stage(

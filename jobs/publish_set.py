@@ -213,7 +213,6 @@ def _facts(run: Run, *, verdict: Verdict, manifest: Manifest) -> Facts:
     config: PublishSet = run.section("publish")
     generate = read_json(run.stage_folder("generate").summary)
     evaluate = read_json(run.stage_folder("evaluate").summary) or {"figures": {}}
-    verification = evaluate["figures"].get("verification", {})
     sections = ("shard", "train-diffusion", "identities", "generate", "train-recognition")
     return Facts(
         name=config.set_name,
@@ -231,11 +230,22 @@ def _facts(run: Run, *, verdict: Verdict, manifest: Manifest) -> Facts:
         identities=generate["figures"]["identities"],
         seed=run.seed,
         config={name: _settings(run, name) for name in sections if run.section(name) is not None},
-        metrics={f"verification accuracy, {model}": found["accuracy"] for model, found in verification.items()},
+        metrics=_metrics(evaluate["figures"]),
         limits=_limits(verdict),
         verdict=verdict,
         manifest=manifest,
     )
+
+
+def _metrics(figures: dict[str, Any]) -> dict[str, float]:
+    """What evaluation found, under names a reader of the card understands."""
+    found = {
+        f"accuracy on held-out people, {net}": row["accuracy"] for net, row in figures.get("verification", {}).items()
+    }
+    found |= {f"average accuracy on benchmarks, {net}": value for net, value in figures.get("average", {}).items()}
+    scores = figures.get("scores", {}).get("synthetic", {})
+    names = {"eer": "EER of the set", "fmr100": "FMR100 of the set", "fisher": "Fisher ratio of the set"}
+    return found | {text: scores[name] for name, text in names.items() if name in scores}
 
 
 def _settings(run: Run, stage: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from jobs.report_audit import audit
+from jobs.report_calibration import calibration
 from jobs.report_chain import chain, costs, provenance, rejected
 from jobs.report_faces import faces
 from jobs.report_part import Part, Sets, summary
@@ -28,6 +29,7 @@ PARTS = (
     Part(name="chain", title="The chain", build=chain),
     Part(name="faces", title="Faces", build=faces),
     Part(name="similarity", title="Wished and measured similarity", build=similarity),
+    Part(name="calibration", title="Calibration", build=calibration),
     Part(name="training", title="Training", build=training),
     Part(name="verification", title="Verification", build=verification),
     Part(name="scores", title="Mated and non-mated scores", build=scores),

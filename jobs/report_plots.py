@@ -156,6 +156,23 @@ def study_plot(points: Sequence[tuple[float, float, float]], *, xlabel: str) -> 
         return _svg(figure, label=f"Curve of average accuracy over {xlabel}: {said}")
 
 
+def calibration_plot(before: Sequence[Mapping[str, float]], after: Sequence[Mapping[str, float]]) -> Markup:
+    """Realised mean cosine by wish ("mean" by "cosine"), without and with calibration, and the ideal."""
+    with _plot() as (figure, axes):
+        ends = [min(row["cosine"] for row in before), max(row["cosine"] for row in before)]
+        axes.plot(ends, ends, color=MUTED, linestyle=(0, (4, 3)), linewidth=1, label="ideal")
+        said = []
+        for name, color, rows in (("before", GRAY, before), ("after", ORANGE, after)):
+            if rows:
+                wished, means = [row["cosine"] for row in rows], [row["mean"] for row in rows]
+                axes.plot(wished, means, color=color, marker="o", markersize=3.5, label=name)
+                values = ", ".join(f"{mean:.2f} for {wish:g}" for wish, mean in zip(wished, means, strict=True))
+                said.append(f"{name}: {values}")
+        axes.set(xlabel="wished cosine", ylabel="mean cosine")
+        _legend(axes)
+        return _svg(figure, label="Curves of realised mean cosine by wish, " + "; ".join(said))
+
+
 def dropped_plot(rates: Mapping[str, float]) -> Markup:
     """Bars of the dropped fraction by wished m."""
     with _plot(height=2.6) as (figure, axes):

@@ -31,6 +31,15 @@ def _rendezvous(project: ClusterProject) -> dict[str, Any]:
     return told
 
 
+def _is_bound(squatter: socket.socket, port: int) -> bool:
+    """Bind once the last process of the old attempt has let go of the port."""
+    try:
+        squatter.bind(("", port))
+    except OSError:
+        return False
+    return True
+
+
 def _attempts(project: ClusterProject) -> list[dict[str, int]]:
     return [beat["attempts"] for beat in project.beats("train-diffusion")]
 
@@ -51,7 +60,7 @@ def test_F40_two_nodes_of_two_ranks_meet_again_after_a_requeue_although_their_po
     wait_until(lambda: "Restarts=1" in project.shown(job), what="the job is requeued", seconds=SECONDS)
     with socket.socket() as squatter:
         squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        squatter.bind(("", first["port"]))
+        wait_until(lambda: _is_bound(squatter, first["port"]), what="the port of the first attempt is ours")
         squatter.listen()
         project.wait()
     second = _rendezvous(project)

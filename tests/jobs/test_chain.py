@@ -129,7 +129,7 @@ def test_status_plan_and_logs_tell_of_a_finished_run_and_change_nothing(finished
     assert (status.returncode, plan.returncode) == (0, 0)
     assert [row[:2] for row in _rows(status.stdout)] == [[stage, "done"] for stage in CHAIN]
     row = next(line.split() for line in plan.stdout.splitlines() if line.startswith("generate"))
-    assert row == ["generate", "identities", "2", "0", "-", "done", "16", "-"]
+    assert row == ["generate", "identities", "2", "0", "-", "done", "16", "-", "-", "-"]
     assert finished.files() == before
 
 

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from cemiface.errors import ModelError
+from cemiface.inception import Inception
 from cemiface.recognition import load_recognition
 from jobs.benchmark_sets import Benchmark, Verification, verify
 from jobs.embedder import to_unit_range
-from jobs.evaluate_recognition import whole_identities
+from jobs.score_sets import whole_identities
 from shards.images import decode_rgb
 from shards.shard_set import ShardSet
 from tests.jobs.commands import Project
@@ -121,10 +122,12 @@ def test_B46_a_missing_benchmark_is_an_error_before_anything_runs(project: Proje
         (["convert-benchmarks.sources.drawn={}"], "got neither or both"),
         (["convert-benchmarks.sources={}"], "convert-benchmarks.sources"),
         (["evaluate.judge.weights=missing.safetensors"], "evaluate.judge.weights: got"),
+        (["evaluate.inception=missing.pth"], "evaluate.inception: got"),
+        (["evaluate.checkpoint=best"], "evaluate.checkpoint: got best; allowed: last; the best epoch by a benchmark"),
     ],
 )
 def test_benchmarks_and_judges_that_cannot_be_used_are_refused(project, overrides, message) -> None:
-    refused = project.run("plan" if "judge" in overrides[0] else "convert-benchmarks", *overrides)
+    refused = project.run("plan" if overrides[0].startswith("evaluate") else "convert-benchmarks", *overrides)
     assert refused.returncode != 0
     assert message in refused.stderr
 
@@ -169,3 +172,15 @@ def test_large_sets_are_scored_by_whole_identities():
     assert np.array_equal(some, whole_identities(labels, images=95, seed=0))
     assert not np.array_equal(some, whole_identities(labels, images=95, seed=1))
     assert len(whole_identities(labels, images=5, seed=0)) == 20  # non-mated scores need two identities
+
+
+@pytest.mark.long
+def test_inception_weights_give_its_frechet_distance_and_diversity(project: Project) -> None:
+    torch.manual_seed(0)
+    torch.save(Inception().state_dict(), project.root / "inception.pth")
+    assert project.run("convert-benchmarks").returncode == 0
+    done = project.run("evaluate", "evaluate.inception=inception.pth")
+    assert done.returncode == 0, done.stderr
+    figures = project.summary("evaluate")["figures"]
+    assert figures["frechet_distance_inception"] > 0
+    assert all(0 <= figures["scores"][kind]["diversity"] <= 1 for kind in ("real", "synthetic"))
