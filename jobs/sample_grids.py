@@ -15,6 +15,7 @@ from jobs.seeds import derive
 from jobs.stage import Run
 from jobs.training import Metrics
 from shards.images import encode_jpeg
+from shards.rows import Rows
 from shards.shard_set import ShardSet
 from slurm.files import publish
 
@@ -30,12 +31,12 @@ class SampleGrids:
     The grids are private, as they show real faces in the first column.
     """
 
-    def __init__(self, run: Run, *, shards: ShardSet, identity: torch.Tensor, schedule: Schedule, images: int) -> None:
+    def __init__(self, run: Run, *, shards: ShardSet, identity: Rows, schedule: Schedule, images: int) -> None:
         config = run.section("train-diffusion")
         self.folder = run.stage_folder("train-diffusion").output("samples")
         rows = np.linspace(0, len(shards) - 1, PEOPLE).astype(int).tolist()
         self.photos = np.stack([shards.rgb(row) for row in rows])
-        self.identity = identity[rows].repeat_interleave(VALUES, dim=0)
+        self.identity = torch.from_numpy(identity[np.array(rows)]).repeat_interleave(VALUES, dim=0)
         self.values = np.linspace(config.similarity.low, config.similarity.high, VALUES).round(3).tolist()
         self.m = torch.tensor(self.values * PEOPLE, dtype=torch.float32)
         size = config.denoiser.image_size
