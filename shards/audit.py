@@ -50,7 +50,7 @@ class Thresholds:
             lowest = EXPECTED_ALARMS / images
             raise DataError(f"rate: got {rate}, {images} unseen faces resolve at least {lowest:.1e}; hold out more")
         basis = (
-            f"at most {rate:.1%} of {images} faces of {len(control.people.names)} real people who were not trained on "
+            f"at most {rate:.1%} of {images} faces of {len(set(control.identities))} real people who were not trained on "
             "would count as a leak"
         )
         alike = replace(control, pixels=[])
