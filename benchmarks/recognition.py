@@ -91,7 +91,7 @@ def embedding(net: nn.Module, *, x: Tensor, config: RecognitionConfig) -> Candid
         with torch.inference_mode():
             return embedder(x) + embedder(x.flip(3))
 
-    torch.testing.assert_close(ours(), straightforward(), atol=1e-3, rtol=1e-3)
+    assert F.cosine_similarity(ours(), straightforward()).min() > 0.9999, "embeddings differ"
     return {"ours": ours, "straightforward": straightforward}
 
 

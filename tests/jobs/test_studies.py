@@ -55,6 +55,11 @@ def test_study_groups_trains_a_net_per_group_and_seed_and_ends_in_a_table_and_a_
     assert (folder / "curve.svg").read_bytes().startswith(b"<?xml")
     assert list(folder.glob("checkpoints/*")) == []  # of finished nets nothing is kept but the figures
 
+
+@pytest.mark.long
+def test_a_net_that_is_missing_is_trained_again_to_the_last_bit_and_no_other(project: Project) -> None:
+    assert project.run("study-groups").returncode == 0
+    summary, folder = project.summary("study-groups"), project.runs / "study-groups"
     (folder / "net-001.json").unlink()
     before = {path.name: path.stat().st_mtime_ns for path in folder.glob("net-*.json")}
     again = project.run("study-groups")
