@@ -50,7 +50,7 @@ class Thresholds:
             lowest = EXPECTED_ALARMS / images
             raise DataError(f"rate: got {rate}, {images} unseen faces resolve at least {lowest:.1e}; hold out more")
         people = len(set(control.identities))
-        basis = f"at most {rate:.1%} of {images} faces of {people} real people who were not trained on would count as a leak"
+        basis = f"at most {rate:.1%} of {images} faces of {people} real people nobody trained on would count as a leak"
         alike = replace(control, pixels=[])
         for each in range(allowed, -1, -1):
             thresholds = _reached_by(alike, each, basis=basis)
