@@ -49,10 +49,8 @@ class Thresholds:
         if allowed < EXPECTED_ALARMS:
             lowest = EXPECTED_ALARMS / images
             raise DataError(f"rate: got {rate}, {images} unseen faces resolve at least {lowest:.1e}; hold out more")
-        basis = (
-            f"at most {rate:.1%} of {images} faces of {len(control.people.names)} real people who were not trained on "
-            "would count as a leak"
-        )
+        people = len(set(control.identities))
+        basis = f"at most {rate:.1%} of {images} faces of {people} real people nobody trained on would count as a leak"
         alike = replace(control, pixels=[])
         for each in range(allowed, -1, -1):
             thresholds = _reached_by(alike, each, basis=basis)

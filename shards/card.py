@@ -131,7 +131,7 @@ def _audit(verdict: Verdict) -> str:
         f"By `{verdict.embedder}`, {judge}, a cosine of {thresholds.image_to_face:.4f} or more to a real face counts as"
         f" the same person ({thresholds.image_to_center:.4f} to a center, {thresholds.identity_to_face:.4f} and"
         f" {thresholds.identity_to_center:.4f} for an identity's mean): {thresholds.basis}.",
-        f"{len(verdict.dropped):,} images were found too close. They are not in this set.",
+        f"The {len(verdict.dropped):,} images that were found too close are not in this set.",
     ]
     membership = verdict.figures.get("membership")
     if membership:
