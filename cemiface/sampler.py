@@ -35,15 +35,15 @@ def ddim(
     spacing: Spacing = "leading",
     generators: Sequence[torch.Generator] | None = None,
     clip_x0: bool = True,
-    rederive_noise: bool = False,
+    rederive_noise: bool = True,
     on_step: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Images (N, 3, S, S) in float32 from noise of that shape, one per row of identity (N, E), m (N,) and null (N,).
 
     With eta > 0 the fresh noise of image i comes from generators[i] alone, so an image does not depend on its batch.
-    The predicted image is clipped to [-1, 1]. With `rederive_noise` the noise is then derived anew from it, and the
-    path from noise to image is that of `dpm_solver`; without, as DCFace samples, a pixel predicted far outside of the
-    range is pulled back harder, at the price of contrast and of a result that depends on the number of steps.
+    The predicted image is clipped to [-1, 1] and the noise derived anew from it, which is the path of `dpm_solver`.
+    Without `rederive_noise`, as DCFace samples, x loses what was clipped: where the prediction overshoots towards an
+    identity, the image moves away from it, and similarity falls with m instead of rising.
     `on_step(step)` is called before each of the steps 0..steps-1 and may raise to stop. Raises ModelError on an
     impossible `steps` or `eta`, or missing generators.
     """

@@ -26,7 +26,7 @@ class SamplingConfig(StageConfig):
     steps: int = Field(20, ge=1, le=1000)
     eta: float = Field(0.0, ge=0, le=1)  # fresh noise per step: 0 is DDIM, 1 is DDPM
     spacing: Literal["leading", "trailing", "logsnr"] | None = None  # None: leading for ddim, logsnr for dpmpp
-    rederive_noise: bool = False  # ddim: after clipping the predicted image, as dpmpp does by nature; DCFace does not
+    rederive_noise: bool = True  # ddim: after clipping the predicted image, as dpmpp does by nature; DCFace does not
     quality: int = Field(95, ge=1, le=100)  # JPEG
     batch: int = Field(64, ge=1)  # images at once; another batch size may round differently
     precision: Precision = "auto"
@@ -43,7 +43,7 @@ class SamplingConfig(StageConfig):
     def sampling(self) -> str:
         """The fields that images follow from, in one line."""
         spacing = self.spacing or ("leading" if self.solver == "ddim" else "logsnr")
-        path = ", noise rederived" if self.rederive_noise and self.solver == "ddim" else ""
+        path = ", noise kept" if self.solver == "ddim" and not self.rederive_noise else ""
         return f"{self.solver}, {self.steps} steps, eta {self.eta}, {spacing}{path}, quality {self.quality}"
 
 

@@ -208,6 +208,14 @@ def test_bfloat16_autocast_stays_near_float32():
     torch.testing.assert_close(low.float(), denoiser(*args), atol=0.2, rtol=0)
 
 
+def test_a_compiler_takes_the_whole_forward_pass_as_one_graph():
+    """Without its kernels, which take minutes to build: what is captured computes the same."""
+    denoiser, args = trained(), (*inputs(2), torch.tensor([True, False]))
+    plain = denoiser(*args)
+    denoiser.compile(fullgraph=True, dynamic=False, backend="aot_eager")
+    torch.testing.assert_close(denoiser(*args), plain)
+
+
 def test_timesteps_embed_as_cosines_and_sines():
     out = timestep_embedding(torch.tensor([0, 7]), 8)
     frequencies = [10_000 ** (-k / 4) for k in range(4)]

@@ -25,7 +25,6 @@ SECTIONS = (
     "identities.candidates=16",
     "identities.steps=10",
     "generate.steps=10",
-    "generate.rederive_noise=true",
 )
 # What makes a net of 16 pixels follow m within a minute: a larger weight of the similarity loss, more tokens.
 QUICK = (
