@@ -7,8 +7,9 @@ a round: above 1, ours is cheaper. Files are read once before, so that no disk i
 - shard, ours: list the folder, check and fully decode every image, sha256, JSON record, index, manifest, fsync, marker
 - shard, webdataset: `ShardWriter` as it comes, and with mtime=0; jpg and json, no check, no hash, no fsync
 - shard, img2dataset: from file:// addresses, one process, one thread, bytes not re-encoded (needs --img2dataset)
-- load: three passes over all images as uint8 batches of 256; ours shuffled by seed, the peers in tar order. The peers
-  read the tars that webdataset writes as it comes (a PAX header per member), and ours, which cost them less
+- load: three passes over all images as uint8 batches of 256, one decoding thread; ours shuffled by seed, the peers
+  in tar order. The peers read the tars that webdataset writes as it comes (a PAX header per member), and ours, which
+  cost them less
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 BATCH, PER_TAR = 256, 10_000
 PASSES = 3  # over the images when loading, so that what is decoded ahead and thrown away at the end weighs little
-THEIRS = "webdataset"  # folder of the same set as webdataset writes it
 
 
 def cpu_seconds() -> float:
@@ -136,6 +136,11 @@ def shard_img2dataset(faces: Path, work: Path, python: str) -> Callable[[], int]
     return run
 
 
+def theirs_of(tars: Path) -> Path:
+    """The folder with the same set as webdataset writes it; not beside ours, where other tars would be a mistake."""
+    return tars.with_name("webdataset")
+
+
 def samples_of(tars: Path) -> int:
     samples: int = json.loads((tars / "manifest.json").read_text())["totals"]["samples"]
     return samples
@@ -184,7 +189,7 @@ def load_ours(tars: Path, work: Path, *, flip: bool = False) -> Callable[[], int
 
     def run() -> int:
         shards = ShardSet(sorted(tars.glob("*.tar")))
-        stream = batches(shards, batch=BATCH, seed=1, start=0, flip=flip)
+        stream = batches(shards, batch=BATCH, seed=1, start=0, flip=flip, threads=1)
         images = sum(len(next(stream).images) for _ in range(PASSES * len(shards) // BATCH))
         stream.close()
         return images
@@ -269,8 +274,8 @@ CONTENDERS: dict[str, dict[str, Callable[..., Callable[[], int]]]] = {
     "load": {
         "ours": load_ours,
         "ours with random flips": lambda tars, work: load_ours(tars, work, flip=True),
-        "webdataset rgb8": lambda tars, work: load_webdataset_rgb8(tars / THEIRS, work),
-        "webdataset with simplejpeg": lambda tars, work: load_webdataset_simplejpeg(tars / THEIRS, work),
+        "webdataset rgb8": lambda tars, work: load_webdataset_rgb8(theirs_of(tars), work),
+        "webdataset with simplejpeg": lambda tars, work: load_webdataset_simplejpeg(theirs_of(tars), work),
         "webdataset rgb8, our tars": load_webdataset_rgb8,
         "webdataset with simplejpeg, ours": load_webdataset_simplejpeg,
         "tarfile with simplejpeg, ours": load_tarfile_simplejpeg,
@@ -318,8 +323,8 @@ def make_tars(faces: Path, target: Path) -> Path:
     target.mkdir()
     shard_ours(faces, target)()
     tars = target / "runs" / "bench" / "shard"
-    (tars / THEIRS).mkdir()
-    shard_webdataset(faces, tars / THEIRS)()
+    theirs_of(tars).mkdir()
+    shard_webdataset(faces, theirs_of(tars))()
     return tars
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
@@ -118,6 +119,7 @@ def run_rank(run: Run, rank: Rank) -> None:
     from jobs.kept import resumable_tar
     from shards.embeddings import read_embeddings
     from shards.shard_set import ShardSet
+    from shards.tar_index import index_path
 
     config: GenerateFaces = run.section("generate")
     folder = run.stage_folder("identities")
@@ -139,6 +141,7 @@ def run_rank(run: Run, rank: Rank) -> None:
                 record |= {"index": number, "origin": "inquiry"}
                 tar.add(f"{identity:06d}-{number:03d}", jpg=inquiries.jpeg(identity), record=record)
             tar.close()
+        work.publish(index_path(Path(work.unit["tar"])).name, tar.index())
         copies = len(block) * config.inquiry_copies
         work.done(images=tar.samples, counts={"generated": len(images)} | ({"copied": copies} if copies else {}))
 
@@ -228,7 +231,7 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     from shards.shard_set import ShardSet
 
     folder = run.stage_folder("generate")
-    shards = ShardSet([folder.output(output.name) for marker in markers for output in marker.outputs])
+    shards = ShardSet([folder.output(unit["tar"]) for unit in run.plan("generate")])
     records = [record for record in shards.records() if "origin" not in record]
     figures: dict[str, Any] = {
         "identities": len(shards.classes),

@@ -9,19 +9,20 @@ import torch
 
 from cemiface.diffusion import Schedule
 from cemiface.recognition import Embedder
-from cemiface.sampler import dpm_solver
+from cemiface.sampler import ddim
 from jobs.embedder import to_bytes, to_unit_range
 from jobs.seeds import derive
 from jobs.stage import Run
 from jobs.training import Metrics
 from shards.images import encode_jpeg
+from shards.rows import Rows
 from shards.shard_set import ShardSet
 from slurm.files import publish
 
 if TYPE_CHECKING:
     from torch import nn
 
-PEOPLE, VALUES, STEPS = 8, 5, 10
+PEOPLE, VALUES, STEPS = 8, 5, 20
 
 
 class SampleGrids:
@@ -30,12 +31,12 @@ class SampleGrids:
     The grids are private, as they show real faces in the first column.
     """
 
-    def __init__(self, run: Run, *, shards: ShardSet, identity: torch.Tensor, schedule: Schedule, images: int) -> None:
+    def __init__(self, run: Run, *, shards: ShardSet, identity: Rows, schedule: Schedule, images: int) -> None:
         config = run.section("train-diffusion")
         self.folder = run.stage_folder("train-diffusion").output("samples")
         rows = np.linspace(0, len(shards) - 1, PEOPLE).astype(int).tolist()
         self.photos = np.stack([shards.rgb(row) for row in rows])
-        self.identity = identity[rows].repeat_interleave(VALUES, dim=0)
+        self.identity = torch.from_numpy(identity[np.array(rows)]).repeat_interleave(VALUES, dim=0)
         self.values = np.linspace(config.similarity.low, config.similarity.high, VALUES).round(3).tolist()
         self.m = torch.tensor(self.values * PEOPLE, dtype=torch.float32)
         size = config.denoiser.image_size
@@ -50,7 +51,7 @@ class SampleGrids:
         device = self.schedule.alpha_bar.device
         identity = self.identity.to(device)
         faces = to_bytes(
-            dpm_solver(
+            ddim(
                 denoiser,
                 noise=self.noise.to(device),
                 identity=identity,

@@ -71,7 +71,7 @@ def train(run: Run, rank: Rank, work: Work) -> None:
     from jobs.embedder import load_embedder, to_unit_range
     from jobs.sample_grids import SampleGrids
     from jobs.training import Metrics, TrainingState, Watch, join, start_engine
-    from shards.embeddings import read_merged
+    from shards.embeddings import open_merged
     from shards.loader import batches
     from shards.shard_set import ShardSet
     from slurm.checkpoints import Checkpoints
@@ -81,9 +81,8 @@ def train(run: Run, rank: Rank, work: Work) -> None:
 
     # Data: real faces, and E_id of each of them and of its mirror image, computed once by the embed stage.
     shards = ShardSet(run.outputs("shard", prefix=REAL, suffix=".tar"))
-    merged = read_merged(run.stage_folder("embed").output(MERGED))
+    merged = open_merged(run.stage_folder("embed").output(MERGED))
     assert merged.keys == shards.keys
-    features, flipped = torch.from_numpy(merged.features), torch.from_numpy(merged.flipped)
 
     # Nets. The width of the identity embedding is E_id's, whatever the config says.
     embedder = load_embedder(run, device=world.device)
@@ -117,7 +116,7 @@ def train(run: Run, rank: Rank, work: Work) -> None:
     end = -(-config.images // config.batch) * config.batch  # whole batches
     images = state.restore(at_most=end)  # a shortened training must not take a longer one's weights
     metrics = Metrics(rank.folder.metrics, images=images) if world.rank == 0 else None
-    grids = SampleGrids(run, shards=shards, identity=features, schedule=schedule, images=images)
+    grids = SampleGrids(run, shards=shards, identity=merged.features, schedule=schedule, images=images)
     watch = Watch(rank, world, total=end)
     start_images = images
 
@@ -136,9 +135,7 @@ def train(run: Run, rank: Rank, work: Work) -> None:
         # Algorithm 1: images, noise, t and m; each drawn per sample from (seed, position).
         batch = next(stream)
         x0 = to_unit_range(batch.images, device=world.device)
-        flips = torch.from_numpy(batch.flips)[:, None]
-        index = torch.from_numpy(batch.indices)
-        identity = torch.where(flips, flipped[index], features[index]).to(world.device)
+        identity = torch.from_numpy(merged.of(batch.indices, flips=batch.flips)).to(world.device)
         share = config.batch // world.size
         first = batch.position + world.rank * share
         draws = draw(range(first, first + share), shape=x0.shape[1:], config=config, seed=run.seed)

@@ -69,6 +69,12 @@ class OpenEmbeddings:
     centers: np.ndarray
     embedder: str
 
+    def of(self, rows: np.ndarray, *, flips: np.ndarray) -> np.ndarray:
+        """(n, D) embeddings of these images, of the mirror image where `flips` (n,) says so."""
+        found = np.empty((len(rows), self.features.shape[1]), np.float32)
+        found[flips], found[~flips] = self.flipped[rows[flips]], self.features[rows[~flips]]
+        return found
+
 
 def with_similarity(
     keys: Sequence[str], *, identities: Sequence[str], features: np.ndarray, flipped: np.ndarray

@@ -54,9 +54,9 @@ class ClusterProject(Project):
             seconds=SECONDS,
         )
 
-    def status(self) -> dict[str, Any]:
-        """The stages by name, as `status --json` tells them."""
-        done = self.run("status", "--json")
+    def status(self, *overrides: str) -> dict[str, Any]:
+        """The stages by name, as `status --json` tells them of a run that was launched with these overrides."""
+        done = self.run("status", "--json", *overrides)
         stages: list[dict[str, Any]] = json.loads(done.stdout)["stages"]
         return {stage["name"]: stage for stage in stages}
 

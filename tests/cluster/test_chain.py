@@ -61,7 +61,7 @@ def test_F09_F11_F19_a_chain_that_is_preempted_requeued_and_loses_a_node_gives_t
     project.slurm.call("scontrol", "requeue", project.jobs("train-recognition")[0])
 
     project.wait()
-    status = project.status()
+    status = project.status(*LONGER)
     assert {name: told["state"] for name, told in status.items()} == dict.fromkeys(CHAIN, "done"), project.logs("")
     assert _made(project) == undisturbed
     assert list(project.runs.rglob("*.part")) == []

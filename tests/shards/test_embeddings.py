@@ -316,3 +316,10 @@ def test_B44_what_is_no_classifier_is_refused_in_one_line(parts, tmp_path, data)
         with pytest.raises(DataError, match="not a classifier") as caught:
             merged_bytes(parts, classifier=wrong)
         assert "\n" not in str(caught.value)
+
+
+def test_flipped_rows_come_from_the_mirror_images(parts, merged):
+    whole, opened = read_merged(merged), open_merged(merged)
+    rows, flips = np.array([5, 0, 3, 3]), np.array([True, False, True, False])
+    expected = [whole.flipped[5], whole.features[0], whole.flipped[3], whole.features[3]]
+    np.testing.assert_array_equal(opened.of(rows, flips=flips), expected)
