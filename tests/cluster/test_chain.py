@@ -8,7 +8,7 @@ from tests.jobs.conftest import CHAIN
 
 from .commands import SECONDS, SITE, ClusterProject
 
-MADE = ("shard/*.tar", "embed/*.h5", "**/*.safetensors", "generate/*.tar", "publish/tiny-set/*.tar")
+MADE = ("shard/*.tar", "embed/*.h5", "*/*.safetensors", "generate/*.tar", "publish/tiny-set/*.tar")
 # Long enough for every event to find its stage at work.
 LONGER = (
     "train-diffusion.images=512",
