@@ -29,6 +29,8 @@ class Squeeze(nn.Module):
 class Unit(nn.Module):
     """BN-conv-BN-PReLU-conv-BN and a shortcut; the second convolution strides."""
 
+    FOLDS = (("conv1", "bn2"), ("conv2", "bn3"), ("downsample.0", "downsample.1"))  # see `recognition.fold_norms`
+
     def __init__(self, inputs: int, outputs: int, *, stride: int, squeeze: bool, pooled: bool = False) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(inputs)
@@ -52,6 +54,8 @@ class Unit(nn.Module):
 
 class IResNet(nn.Module):
     """(N, 3, S, S) RGB in [-1, 1] to (N, embedding), not normalized; S a multiple of 2 ** len(units)."""
+
+    FOLDS = (("conv1", "bn1"),)
 
     def __init__(
         self,

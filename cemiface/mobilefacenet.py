@@ -13,6 +13,8 @@ SETTING = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 12
 class Unit(nn.Module):
     """Convolution, batch norm (or, folded, a bias) and activation."""
 
+    FOLDS = (("conv", "norm"),)  # see `recognition.fold_norms`
+
     def __init__(
         self,
         inputs: int,

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cemiface.config import FoldedConfig, RecognitionConfig
 from cemiface.errors import ModelError
@@ -45,7 +46,7 @@ class Embedder(nn.Module):
 
     def __init__(self, net: nn.Module, config: RecognitionConfig) -> None:
         super().__init__()
-        self.net = copy.deepcopy(net).requires_grad_(False)
+        self.net = fold_norms(copy.deepcopy(net).eval()).requires_grad_(False)
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on CPUs
         self.config = config
         self.eval()
@@ -66,6 +67,25 @@ class Embedder(nn.Module):
     def train(self, mode: bool = True) -> Embedder:
         """Stays in eval mode: an enclosing module's train() must not move the batch norm statistics."""
         return super().train(False)
+
+
+def fold_norms(net: nn.Module) -> nn.Module:
+    """A net in eval mode with its batch norms folded, in place, into the convolutions before them.
+
+    Which those are, the FOLDS of its modules say. The result is the same up to rounding, with a pass over memory less.
+    """
+    for module in net.modules():
+        for conv_name, norm_name in getattr(module, "FOLDS", ()):
+            parent, _, child = norm_name.rpartition(".")
+            holder = module.get_submodule(parent)
+            norm = getattr(holder, child, None)
+            if isinstance(norm, nn.BatchNorm2d):
+                conv = module.get_submodule(conv_name)
+                assert isinstance(conv, nn.Conv2d)
+                folded = fuse_conv_bn_eval(conv, norm)
+                conv.weight, conv.bias = folded.weight, folded.bias
+                setattr(holder, child, nn.Identity())
+    return net
 
 
 def resize(x: Tensor, *, size: int) -> Tensor:

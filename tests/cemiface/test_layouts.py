@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cemiface.config import RecognitionConfig
 from cemiface.errors import ModelError
 from cemiface.iresnet import UNITS, WIDTHS
-from cemiface.recognition import build_recognition, load_recognition, recognition_bytes
+from cemiface.recognition import Embedder, build_recognition, load_recognition, recognition_bytes
 from cemiface.weights import weights_bytes
 
 
@@ -87,13 +87,13 @@ def test_B44_weights_in_adafaces_layout_compute_what_its_net_does(tmp_path, wrap
 def test_insightface_names_tell_the_net(tmp_path, net, draw):
     config = RecognitionConfig(net=net, embedding=16, image_size=32)
     torch.manual_seed(0)
-    module = build_recognition(config).eval()
+    module = moved(build_recognition(config))
     path = tmp_path / "backbone.pth"
     torch.save({f"module.{name}": value for name, value in module.state_dict().items()}, path)
     embedder = load_recognition(path, color="RGB")
     assert embedder.config == config
     x = torch.rand(2, 3, 32, 32, generator=draw)
-    torch.testing.assert_close(F.normalize(embedder(x)), F.normalize(module(x)), atol=1e-5, rtol=1e-4)
+    assert torch.equal(embedder(x), Embedder(module, config)(x))
 
 
 @pytest.fixture
@@ -148,4 +148,4 @@ def test_a_pooled_net_says_so_in_its_own_file(tmp_path, draw):
     path.write_bytes(recognition_bytes(net, config))
     assert json.loads(config.model_dump_json())["shortcut"] == "pool"
     x = torch.rand(1, 3, 32, 32, generator=draw)
-    torch.testing.assert_close(load_recognition(path)(x), net(x), atol=1e-5, rtol=1e-4)
+    assert F.cosine_similarity(load_recognition(path)(x), net(x)).min() > 1 - 1e-5

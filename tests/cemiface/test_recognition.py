@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 
 import pytest
@@ -11,7 +12,7 @@ from cemiface.class_head import ClassHead
 from cemiface.config import FoldedConfig, MarginConfig, RecognitionConfig
 from cemiface.iresnet import Unit as ResidualUnit
 from cemiface.mobilefacenet import MobileFaceNet, Unit
-from cemiface.recognition import Embedder, build_recognition, load_recognition, resize
+from cemiface.recognition import Embedder, build_recognition, fold_norms, load_recognition, resize
 from cemiface.weights import weights_bytes
 
 TINY = RecognitionConfig(net="ir_tiny", image_size=32, embedding=16)
@@ -187,3 +188,16 @@ def test_a_cropped_net_sees_only_its_columns(draw):
     other = x.clone()
     other[..., :8] = other[..., 104:] = 0
     assert torch.equal(net(x), net(other))
+
+
+@pytest.mark.parametrize("net", ["ir18", "irse50", "mobilefacenet", "ir_tiny"])
+def test_norms_folded_into_convolutions_compute_the_same(net, draw):
+    torch.manual_seed(0)
+    plain = build_recognition(RecognitionConfig(net=net, embedding=16, image_size=32)).train()
+    plain(torch.randn(8, 3, 32, 32, generator=draw))  # moves the statistics
+    plain.eval()
+    folded = fold_norms(copy.deepcopy(plain))
+    norms = [sum(isinstance(module, nn.BatchNorm2d) for module in one.modules()) for one in (plain, folded)]
+    assert norms[1] < 0.5 * norms[0]
+    x = torch.rand(4, 3, 32, 32, generator=draw) * 2 - 1
+    assert F.cosine_similarity(folded(x), plain(x)).min() > 1 - 1e-5
