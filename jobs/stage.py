@@ -22,7 +22,7 @@ from slurm.run_folder import RunFolder, StageFolder
 if TYPE_CHECKING:
     from jobs.rank import Rank
 
-FORMAT = 1  # of markers and outputs; raising it makes everything stale
+FORMAT = 2  # of markers and outputs; raising it makes everything stale
 
 
 # A path a user writes: relative ones start at the project root. Control characters would end up in scripts and logs.
