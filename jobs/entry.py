@@ -22,7 +22,7 @@ from slurm.beats import Beat, claim, this_worker
 from slurm.checkpoints import newest_checkpoint
 from slurm.errors import DiskError, RunError
 from slurm.files import sweep
-from slurm.requeue import requeue_once_saved
+from slurm.requeue import peer_is_lost, requeue_once_saved, requeue_without_peer
 from slurm.stop import StopFlag, Stopped
 from slurm.submit import Payload
 
@@ -72,6 +72,9 @@ def main(payload: Payload) -> None:
         sys.exit(code)
     except Exception as error:
         log.error("%s", traceback.format_exc())
+        if stage.distributed and peer_is_lost(error) and requeue_without_peer(stop):
+            beat.update(state="stopped", reason="ranks of another node are gone", exit=STOPPED)
+            sys.exit(STOPPED)
         beat.update(state="failed", reason=f"{type(error).__name__}: {error}".splitlines()[0], exit=1)
         sys.exit(1)
     # The run folder holds all there is to say. submitit would write a pickle of it, and fail the job if a killed

@@ -10,9 +10,10 @@ import time
 
 from slurm.beats import read_beat, slurm_job, this_worker
 from slurm.run_folder import StageFolder
-from slurm.stop import SIGNALS
+from slurm.stop import SIGNALS, StopFlag
 
 SECONDS_TO_SAVE = 120.0  # the other ranks of the job get this long
+SECONDS_TO_JUDGE = 20.0  # from the loss of a rank to the end of the job, if Slurm knows of the loss
 SECONDS_TO_BE_ENDED = 60.0  # between the controller's yes and the end of the job's processes
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,27 @@ def requeue_once_saved(stage: StageFolder, ranks: range) -> None:
     else:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         signal.sigtimedwait(SIGNALS, SECONDS_TO_BE_ENDED)
+
+
+def requeue_without_peer(stop: StopFlag) -> bool:
+    """Ask for another turn after ranks of another node fell silent; returns whether there will be one.
+
+    A rank that died while its node lives makes Slurm end the whole job at once, and so it shall: the same would happen
+    again. Only where that does not come, the node itself is gone.
+    """
+    if "SLURM_JOB_ID" not in os.environ:
+        return False
+    deadline = time.monotonic() + SECONDS_TO_JUDGE
+    while time.monotonic() < deadline:
+        if stop.due():
+            return False
+        time.sleep(0.2)
+    return requeue_this_job()
+
+
+def peer_is_lost(error: Exception) -> bool:
+    """Whether an error of a process group (gloo, NCCL) says that another rank is gone."""
+    return type(error).__name__ in {"DistBackendError", "DistNetworkError"} or "gloo" in str(error)
 
 
 def _is_at_work(stage: StageFolder, rank: int) -> bool:

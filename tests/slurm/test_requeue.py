@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from slurm.beats import Beat, this_worker
-from slurm.requeue import requeue_once_saved, requeue_this_job
+from slurm.requeue import peer_is_lost, requeue_once_saved, requeue_this_job, requeue_without_peer
 from slurm.run_folder import StageFolder
+from slurm.stop import StopFlag
 
 SCONTROL = """#!/bin/sh
 echo "$@" >> {asked}
@@ -91,6 +92,35 @@ def test_F12_the_job_is_requeued_only_once_all_its_ranks_have_saved(  # noqa: N8
     second.update(state="stopped")
     waiting.join(timeout=30)
     assert asked.read_text().splitlines() == ["show job 7", "requeue 7"]
+
+
+def test_F19_when_another_node_is_gone_the_job_asks_for_another_turn(  # noqa: N802
+    asked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _scontrol(asked)
+    monkeypatch.setattr("slurm.requeue.SECONDS_TO_JUDGE", 0.1)
+    assert requeue_without_peer(StopFlag())
+    assert asked.read_text().splitlines() == ["show job 7", "requeue 7"]
+
+
+def test_F38_a_rank_that_died_on_a_living_node_ends_the_job_for_good(asked: Path) -> None:  # noqa: N802
+    """Slurm then ends the others at once."""
+    _scontrol(asked)
+    stop = StopFlag()
+    stop.ask("SIGTERM")
+    assert not requeue_without_peer(stop)
+    assert not asked.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (RuntimeError("[gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:1234"), True),
+        (RuntimeError("shape mismatch"), False),
+    ],
+)
+def test_the_words_of_a_lost_peer_are_known(error: Exception, lost: bool) -> None:
+    assert peer_is_lost(error) == lost
 
 
 def test_outside_of_slurm_nothing_is_asked(asked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
