@@ -29,7 +29,7 @@ def show_plan(run: Run, stages: Sequence[Stage], console: Console) -> None:
     table = Table(title=f"{run.folder.root} ({run.cluster.executor})", title_justify="left", box=None, pad_edge=False)
     for column in COLUMNS:
         left = column in COLUMNS[:2]
-        table.add_column(column, justify="left" if left else "right", no_wrap=column == "stage")
+        table.add_column(column, justify="left" if left else "right", no_wrap=column not in {"reads", "jobs"})
     planned = {work.stage.name: work for work in chain(run, stages)}
     for stage in stages:
         table.add_row(stage.name, *_row(run, stage, planned.get(stage.name)))

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from cemiface.config import DenoiserConfig, DiffusionConfig, LossConfig, SimilarityGrid
 from cemiface.cost import denoiser_cost
+from cemiface.errors import ModelError
 from jobs.device import Precision
 from jobs.embed_faces import MERGED
 from jobs.embedder import embedder_needs
@@ -52,6 +53,16 @@ class TrainDiffusion(StageConfig):
 
 
 def plan(run: Run) -> list[Unit]:
+    """One unit: the training.
+
+    Raises:
+        ModelError: the faces have another size than the denoiser works at.
+    """
+    size, faces = run.section(NAME).denoiser.image_size, run.section("shard").image_size
+    if size != faces:
+        raise ModelError(
+            f"{NAME}.denoiser.image_size: got {size}, allowed: that of shard.image_size, {faces}; change one of them"
+        )
     return [{"weights": DENOISER}]
 
 

@@ -373,3 +373,16 @@ def test_B44_files_that_are_not_there_are_told_in_one_line(tmp_path: Path, overr
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert told in done.stderr.splitlines()[-1]
+
+
+def test_faces_of_another_size_than_the_denoiser_works_at_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "faces" / "somebody").mkdir(parents=True)
+    (tmp_path / "faces" / "somebody" / "0.png").touch()
+    config = tmp_path / "sizes.yaml"
+    config.write_text(
+        "name: sizes\nshard: {faces: faces, image_size: 64}\ntrain-embedder: {sets: [real]}\nembed: {}\n"
+        "train-diffusion: {denoiser: {preset: tiny32}}\n"
+    )
+    done = _command("plan", config)
+    assert done.returncode == 1
+    assert "train-diffusion.denoiser.image_size: got 32, allowed: that of shard.image_size, 64" in done.stderr
