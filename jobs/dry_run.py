@@ -13,6 +13,7 @@ from jobs.submission import StageWork, chain, scripts
 from slurm.cluster import TrainResources
 
 COLUMNS = ("stage", "reads", "units", "to do", "ranks", "jobs", "images", "GPU hours", "disk", "turn")
+WIDTH = 140
 LEGEND = (
     "GPU hours: images over the throughput the config gives; disk: outputs that stay; "
     "turn: node hours if every job ran to its time limit once"
@@ -26,6 +27,8 @@ def show_plan(run: Run, stages: Sequence[Stage], console: Console) -> None:
             console.rule(f"[bold]{name}", align="left")
             console.print(text, markup=False, highlight=False, soft_wrap=True)
         console.rule(align="left")
+    if not console.is_terminal:
+        console.width = max(console.width, WIDTH)  # a file has room
     table = Table(title=f"{run.folder.root} ({run.cluster.executor})", title_justify="left", box=None, pad_edge=False)
     for column in COLUMNS:
         left = column in COLUMNS[:2]
