@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from collections.abc import Iterator
+
+import pytest
 
 
 def pytest_configure() -> None:
@@ -11,3 +15,11 @@ def pytest_configure() -> None:
     The tests that press Ctrl-C would press it in vain then.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _usual_umask() -> Iterator[None]:
+    """The command makes private files only, and it is run in this process by some tests: the next one starts anew."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
