@@ -172,7 +172,7 @@ def test_large_sets_are_scored_by_whole_identities():
     assert len(whole_identities(labels, images=5, seed=0)) == 20  # non-mated scores need two identities
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_inception_weights_give_its_frechet_distance_and_diversity(project: Project) -> None:
     torch.manual_seed(0)
     torch.save(Inception().state_dict(), project.root / "inception.pth")
