@@ -83,7 +83,7 @@ def join(rank: Rank) -> World:
     device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=rank.index, world_size=size)
+    dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=rank.index, world_size=size, timeout=MEETING)
     return World(rank=rank.index, size=size, device=device)
 
 
@@ -104,10 +104,10 @@ def meet(rank: Rank, *, address: str) -> dist.TCPStore:
     """The store through which the ranks of this attempt find each other.
 
     Rank 0 listens on whatever port is free and leaves its number in the run folder, under the name of the attempt: a
-    requeued job never meets the remains of the last one, and no other job's port is in the way.
+    requeued job never meets the remains of the last one, and no other job's port is in the way. A rank that is asked to
+    stop meanwhile still comes: one that left alone would be waited for; all stop together before the first step.
 
     Raises:
-        Stopped: asked to leave before rank 0 had come.
         ModelError: rank 0 did not come.
     """
     here = this_worker()
@@ -122,7 +122,6 @@ def meet(rank: Rank, *, address: str) -> dist.TCPStore:
         told = read_json(path)
         if isinstance(told, dict) and told["attempt"] == attempt:
             return dist.TCPStore(address, told["port"], rank.count, wait_for_workers=False, timeout=MEETING)
-        rank.stop.check()
         time.sleep(0.1)
     raise ModelError(f"{rank.stage.name} rank {rank.index}: rank 0 at {address} did not come; see its log")
 
