@@ -48,11 +48,12 @@ class ClusterProject(Project):
 
     def wait_for(self, stage: str, *, images: int) -> None:
         """Wait until the present attempt of a training has told of so many images."""
-        wait_until(
-            lambda: any(beat["state"] == "running" and beat["images"] >= images for beat in self.beats(stage)),
-            what=f"{stage} after {images} images",
-            seconds=SECONDS,
-        )
+
+        def reached() -> bool:
+            assert not (self.runs / stage / "summary.json").exists(), f"{stage} was over before anybody looked"
+            return any(beat["state"] == "running" and beat["images"] >= images for beat in self.beats(stage))
+
+        wait_until(reached, what=f"{stage} after {images} images", seconds=SECONDS)
 
     def status(self, *overrides: str) -> dict[str, Any]:
         """The stages by name, as `status --json` tells them of a run that was launched with these overrides."""

@@ -11,11 +11,11 @@ from .commands import SECONDS, SITE, ClusterProject
 MADE = ("shard/*.tar", "embed/*.h5", "*/*.safetensors", "generate/*.tar", "publish/tiny-set/*.tar")
 # Long enough for every event to find its stage at work.
 LONGER = (
-    "train-diffusion.images=512",
+    "train-diffusion.images=800",
     "generate.steps=200",
     "generate.images_per_identity=16",
     "generate.identities_per_shard=1",
-    "train-recognition.epochs=8",
+    "train-recognition.epochs=12",
 )
 HERE = "array: {ranks: 2}\ntrain: {ranks_per_node: 2, cpus: 1}\n"
 TWO_NODES = SITE + "array: {ranks: 2}\ntrain: {nodes: 2, ranks_per_node: 1, cpus: 1}\n"

@@ -53,7 +53,7 @@ def _attempts(project: ClusterProject) -> list[dict[str, int]]:
 def test_F40_two_nodes_of_two_ranks_meet_again_after_a_requeue_although_their_port_is_taken(
     project: ClusterProject,
 ) -> None:
-    longer = "train-diffusion.images=256"
+    longer = "train-diffusion.images=800"
     done = project.run("train-diffusion", longer, cluster=FOUR_HERE)
     assert done.returncode == 0, done.stderr
     local = _losses(project)
@@ -83,7 +83,7 @@ def test_F40_two_nodes_of_two_ranks_meet_again_after_a_requeue_although_their_po
 def test_F11_F12_F21_a_job_of_five_minutes_saves_on_any_signal_and_comes_back(project: ClusterProject) -> None:
     """submitit takes any signal to a job below ten minutes for a time-out, and does not hear SIGTERM at all."""
     project.forget("train-diffusion")
-    project.submit("train-diffusion", "train-diffusion.images=384", cluster=FIVE_MINUTES)
+    project.submit("train-diffusion", "train-diffusion.images=4800", cluster=FIVE_MINUTES)
     (job,) = project.jobs("train-diffusion")
     reached = 0
     for attempt, signals in enumerate((["USR2"], ["TERM"], ["USR1", "TERM"]), start=1):
@@ -101,7 +101,7 @@ def test_F11_F12_F21_a_job_of_five_minutes_saves_on_any_signal_and_comes_back(pr
     assert _attempts(project) == [{"stopped": 3}] * 2
     assert project.summary("train-diffusion")["figures"]["resumed_after_images"] == reached
     lines = (project.runs / "train-diffusion" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["images"] for line in lines] == list(range(16, 385, 16))
+    assert [json.loads(line)["images"] for line in lines] == list(range(16, 4801, 16))
 
 
 def test_F18_a_rank_that_dies_again_and_again_before_it_gets_anything_done_gives_up_with_a_reason(
@@ -141,7 +141,7 @@ def test_F20_where_scontrol_is_forbidden_the_work_is_saved_and_the_same_command_
     (forbidden / "scontrol").chmod(0o755)
     project.forget("train-diffusion")
     path = f"{forbidden}:{os.environ['PATH']}"
-    longer = "train-diffusion.images=256"
+    longer = "train-diffusion.images=1600"
     done = project.run("train-diffusion", longer, cluster=FIVE_MINUTES, PATH=path)
     assert done.returncode == 0, done.stderr
     (job,) = project.jobs("train-diffusion")
