@@ -204,7 +204,7 @@ class FaceMaker:
         return wish.identity * self.config.images_per_identity + wish.index
 
     def _encoded(self, face: np.ndarray) -> tuple[bytes, np.ndarray]:
-        from shards.images import decode_rgb, encode_jpeg
+        from shards.jpeg import decode_rgb, encode_jpeg
 
         jpeg = encode_jpeg(face, quality=self.config.quality)
         return jpeg, decode_rgb(jpeg)

@@ -91,7 +91,7 @@ def run_rank(run: Run, rank: Rank) -> None:
 
     from jobs.device import rank_device
     from shards.embeddings import embeddings_bytes, with_similarity
-    from shards.images import decode_rgb, encode_jpeg
+    from shards.jpeg import decode_rgb, encode_jpeg
     from shards.tar_writer import TarWriter
 
     config: MakeIdentities = run.section("identities")

@@ -189,7 +189,7 @@ def _sample_sheet(tars: list[Path]) -> bytes:
     """A sheet of the set: one person per row, rising m from left to right."""
     import numpy as np
 
-    from shards.images import encode_jpeg
+    from shards.jpeg import encode_jpeg
     from shards.shard_set import ShardSet
 
     shards = ShardSet(tars)

@@ -21,7 +21,7 @@ from jobs.make_identities import INQUIRIES
 from jobs.stage import Run, Stage, StageConfig, Unit
 from shards.audit import leaks_of
 from shards.findings import OF_THE_IDENTITY, Suspects, search
-from shards.images import decode_rgb
+from shards.jpeg import decode_rgb
 
 if TYPE_CHECKING:
     from cemiface.recognition import Embedder

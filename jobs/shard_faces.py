@@ -126,12 +126,15 @@ def _split(run: Run, listing: Listing) -> dict[str, list[Face]]:
 
 def _kept_back(run: Run, training: Sequence[Face]) -> set[str]:
     """Paths of the photos that are not trained on although their people are; which ones follows from the seed."""
+    fraction = run.section("shard").kept_back_fraction
+    if not fraction:
+        return set()
     photos: dict[str, list[str]] = {}
     for face in training:
         photos.setdefault(face.identity, []).append(face.path)
     chosen: set[str] = set()
     for number, identity in enumerate(sorted(photos)):
-        count = int(run.section("shard").kept_back_fraction * len(photos[identity]))
+        count = int(fraction * len(photos[identity]))
         chosen.update(random.Random(derive(run.seed, "kept-back", number)).sample(photos[identity], count))
     return chosen
 

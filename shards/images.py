@@ -19,6 +19,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from shards.jpeg import decode_rgb, encode_jpeg
+
 
 class Outcome(StrEnum):
     """Where an input file can end. The list is closed: counts by outcome add up to the number of inputs."""
@@ -153,22 +155,6 @@ def prepare(data: bytes, *, rules: ImageRules) -> Prepared:
         )
     except _RefusedError as refused:
         return Prepared(outcome=refused.outcome, detail=refused.detail)
-
-
-def decode_rgb(jpeg: bytes, *, out: np.ndarray | None = None) -> np.ndarray:
-    """Decode a JPEG to (H, W, 3) uint8, into `out` if it is given; releases the GIL.
-
-    Raises:
-        ValueError: damaged data, also where libjpeg only warns and fills with gray; or `out` is too small.
-    """
-    return simplejpeg.decode_jpeg(jpeg, colorspace="RGB", strict=True, buffer=out)
-
-
-def encode_jpeg(rgb: np.ndarray, *, quality: int) -> bytes:
-    """Encode (H, W, 3) uint8 without color subsampling: at face-crop sizes 4:2:0 blurs lips and eyes visibly."""
-    return simplejpeg.encode_jpeg(
-        np.ascontiguousarray(rgb), quality=quality, colorspace="RGB", colorsubsampling="444", fastdct=False
-    )
 
 
 def pixel_hash(rgb: np.ndarray) -> str:
