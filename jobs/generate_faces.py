@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
@@ -119,7 +118,6 @@ def run_rank(run: Run, rank: Rank) -> None:
     from jobs.kept import resumable_tar
     from shards.embeddings import read_embeddings
     from shards.shard_set import ShardSet
-    from shards.tar_index import index_path
 
     config: GenerateFaces = run.section("generate")
     folder = run.stage_folder("identities")
@@ -140,8 +138,6 @@ def run_rank(run: Run, rank: Rank) -> None:
                 number = config.images_per_identity + index
                 record |= {"index": number, "origin": "inquiry"}
                 tar.add(f"{identity:06d}-{number:03d}", jpg=inquiries.jpeg(identity), record=record)
-            tar.close()
-        work.publish(index_path(Path(work.unit["tar"])).name, tar.index())
         copies = len(block) * config.inquiry_copies
         work.done(images=tar.samples, counts={"generated": len(images)} | ({"copied": copies} if copies else {}))
 

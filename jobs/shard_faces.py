@@ -7,13 +7,13 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
 from jobs.seeds import derive
 from jobs.stage import Finish, PathText, Plan, Run, Stage, StageConfig, Unit
+from jobs.tars import publishing_tar
 from shards.errors import DataError
 from shards.faces import Face, FaceUnreadable, Listing, Source
 from shards.images import ImageRules, Prepared, prepare
@@ -27,8 +27,6 @@ from shards.sources import (
     skips_bytes,
     with_hashes,
 )
-from shards.tar_index import index_path
-from shards.tar_writer import TarWriter
 from slurm.files import Output, publish, read_json
 from slurm.markers import Marker
 
@@ -182,8 +180,7 @@ def _shard(source: Source, faces: Sequence[Face], *, work: Work, config: ShardFa
     name, rules = work.unit["tar"], config.rules()
     counts: Counter[str] = Counter()
     rejected = []
-    with work.publishing(name) as file:
-        tar = TarWriter(file)
+    with publishing_tar(work.path(name), record=work.record) as tar:
         for index, face in enumerate(faces, start=work.unit["start"]):
             prepared = _prepared(source, face, rules=rules)
             counts[prepared.outcome] += 1
@@ -198,8 +195,6 @@ def _shard(source: Source, faces: Sequence[Face], *, work: Work, config: ShardFa
                 f"{name}: {len(rejected)} of {len(faces)} images are not usable (first: {rejected[0]}), "
                 f"allowed: a fraction of {config.max_bad_fraction}; mend them or raise shard.max_bad_fraction"
             )
-        tar.close()
-    work.publish(index_path(Path(name)).name, tar.index())
     work.done(images=tar.samples, counts=dict(counts), figures={"rejected": rejected})
 
 
