@@ -268,6 +268,8 @@ def _limits(verdict: Verdict) -> list[str]:
         "Similarity m is a wish; the similarity that was measured stands in every record.",
         judge,
         "Demographics follow the real training faces and were neither measured nor balanced.",
+        "No detector looked at the faces that were trained on or at these images: none, several or a crooked one in a "
+        "picture would not have been noticed.",
     ]
 
 

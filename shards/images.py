@@ -145,9 +145,7 @@ def prepare(data: bytes, *, rules: ImageRules) -> Prepared:
             raise _RefusedError(Outcome.BLANK, "one color")
         if header.format == "JPEG" and header.mode == "RGB" and turn == 1 and image.size == (rules.size, rules.size):
             return Prepared(outcome=Outcome.KEPT, jpeg=data)
-        if turn in _TURNS:
-            image = image.transpose(_TURNS[turn])
-        rgb = np.asarray(_squared(image, rules=rules))
+        rgb = np.asarray(_squared(_upright(image, turn=turn), rules=rules))
         return Prepared(
             outcome=Outcome.CONVERTED,
             jpeg=encode_jpeg(rgb, quality=rules.quality),
@@ -155,6 +153,18 @@ def prepare(data: bytes, *, rules: ImageRules) -> Prepared:
         )
     except _RefusedError as refused:
         return Prepared(outcome=refused.outcome, detail=refused.detail)
+
+
+def picture_hash(data: bytes, *, rules: ImageRules) -> bytes:
+    """The hash of the picture in a file as it is seen, upright and in RGB; empty if the file is not usable.
+
+    Equal for equal pictures, however they are packed: another format without loss, metadata, or a turn by EXIF.
+    """
+    try:
+        header = _open(data, rules=rules)
+        return bytes.fromhex(pixel_hash(np.asarray(_upright(_decode(data, header), turn=_orientation(header)))))
+    except _RefusedError:
+        return b""
 
 
 def pixel_hash(rgb: np.ndarray) -> str:
@@ -286,6 +296,10 @@ def _orientation(header: Image.Image) -> int | None:
         return int(header.getexif().get(0x0112, 1))
     except _DAMAGE:
         return None
+
+
+def _upright(image: Image.Image, *, turn: int | None) -> Image.Image:
+    return image.transpose(_TURNS[turn]) if turn in _TURNS else image
 
 
 def _squared(image: Image.Image, *, rules: ImageRules) -> Image.Image:
