@@ -99,7 +99,8 @@ BLANK_RANGE = 8  # gray levels between darkest and brightest pixel of each color
 
 # Segments that say nothing but how to decode: JFIF, Adobe, tables, frame, restarts, comment. Not among them is APP1
 # with EXIF or XMP, which may hold an orientation, and APP2, which may say that a second picture follows.
-_PLAIN_SEGMENTS = {0xE0, 0xEE, 0xDB, 0xC4, 0xC0, 0xC1, 0xC2, 0xDD, 0xFE}
+_FRAMES = {0xC0, 0xC1, 0xC2}
+_PLAIN_SEGMENTS = {0xE0, 0xEE, 0xDB, 0xC4, 0xDD, 0xFE} | _FRAMES
 _START_OF_SCAN = 0xDA
 
 # Every damaged file ends in an outcome; Pillow's remarks on the way would only fill the logs.
@@ -190,11 +191,9 @@ def _is_fine(data: bytes, *, size: int) -> bool:
     through every bit of the compressed data and finds what a full decode finds, as damage shows in the entropy code;
     what it saves is the arithmetic behind it, which cannot fail.
     """
-    if not data.startswith(b"\xff\xd8\xff") or not _has_plain_header(data):
+    if not data.startswith(b"\xff\xd8\xff") or _plain_frame(data) != (size, size, 3):
         return False
     try:
-        if simplejpeg.decode_jpeg_header(data)[:3] not in ((size, size, "YCbCr"), (size, size, "RGB")):
-            return False
         small = simplejpeg.decode_jpeg(data, colorspace="GRAY", strict=True, min_height=1, min_width=1)
     except ValueError:
         return False
@@ -202,17 +201,19 @@ def _is_fine(data: bytes, *, size: int) -> bool:
     return max(some) - min(some) > 2 * BLANK_RANGE
 
 
-def _has_plain_header(data: bytes) -> bool:
-    """Whether only segments of `_PLAIN_SEGMENTS` come before a JPEG's picture."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
+def _plain_frame(data: bytes) -> tuple[int, int, int] | None:
+    """Height, width and components of a JPEG; None unless only `_PLAIN_SEGMENTS` come before its picture."""
+    at, frame = 2, None
+    while at + 10 <= len(data) and data[at] == 0xFF:
         kind = data[at + 1]
         if kind == _START_OF_SCAN:
-            return True
+            return frame
         if kind not in _PLAIN_SEGMENTS:
-            return False
+            return None
+        if kind in _FRAMES:
+            frame = (data[at + 5] << 8 | data[at + 6], data[at + 7] << 8 | data[at + 8], data[at + 9])
         at += 2 + (data[at + 2] << 8 | data[at + 3])
-    return False
+    return None
 
 
 def _open(data: bytes, *, rules: ImageRules) -> Image.Image:
