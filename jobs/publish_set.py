@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from jobs.audit_faces import verdict_of
 from jobs.generate_faces import SYNTHETIC
 from jobs.refill_faces import REFILL
 from jobs.stage import Run, Stage, StageConfig, Unit
+from jobs.tars import publishing_tar
 from slurm.errors import RunError
 from slurm.files import Output, part_path, publish, read_json, sha256_of, sync_folder
 
@@ -103,7 +105,8 @@ def _build(run: Run, folder: Path, *, verdict: Verdict, work: Work) -> int:
     """Fill the folder; returns the number of images in it."""
     from shards import standalone_verify
     from shards.card import croissant, dataset_card, shard_index
-    from shards.manifest import Manifest, manifest_bytes
+    from shards.manifest import Manifest, describe_file, manifest_bytes
+    from shards.tar_index import index_path
 
     shards = [
         shard for tar in verdict.judged if (shard := _without_dropped(run, tar, folder, verdict=verdict, work=work))
@@ -123,7 +126,8 @@ def _build(run: Run, folder: Path, *, verdict: Verdict, work: Work) -> int:
         SAMPLES: _sample_sheet([folder / shard.name for shard in shards]),
     }
     files = [_file(folder, name, data, work=work) for name, data in texts.items()]
-    manifest = Manifest.of(shards, private=False, files=files)
+    indexes = [describe_file(index_path(folder / shard.name), folder=folder) for shard in shards]
+    manifest = Manifest.of(shards, private=False, files=[*files, *indexes])
     _file(folder, "manifest.json", manifest_bytes(manifest), work=work)
     return manifest.totals.samples
 
@@ -132,8 +136,6 @@ def _without_dropped(run: Run, tar: str, folder: Path, *, verdict: Verdict, work
     """The tar again, without the images the audit dropped and with those made in their place; None if none is left."""
     from shards.manifest import describe_shard
     from shards.tar_reader import read_tar
-    from shards.tar_writer import TarWriter
-    from slurm.files import publishing
 
     dropped = set(verdict.dropped)
     kept = [sample for sample in read_tar(run.stage_folder("generate").output(tar)) if sample.key not in dropped]
@@ -142,13 +144,14 @@ def _without_dropped(run: Run, tar: str, folder: Path, *, verdict: Verdict, work
     work.progress(len(kept))
     if not kept:
         return None
-    with publishing(folder / tar) as file:
-        writer = TarWriter(file)
+
+    def record(output: Output) -> None:
+        work.record(replace(output, name=f"{work.unit['set']}/{output.name}"))
+
+    with publishing_tar(folder / tar, record=record) as writer:
         for sample in kept:
             _require_synthetic(tar, sample)
             writer.add(sample.key, jpg=sample.jpg, record=sample.record)
-        writer.close()
-    work.record(file.output(f"{work.unit['set']}/{tar}"))
     return describe_shard(folder / tar, samples=len(kept))
 
 
@@ -189,7 +192,7 @@ def _sample_sheet(tars: list[Path]) -> bytes:
     """A sheet of the set: one person per row, rising m from left to right."""
     import numpy as np
 
-    from shards.images import encode_jpeg
+    from shards.jpeg import encode_jpeg
     from shards.shard_set import ShardSet
 
     shards = ShardSet(tars)
@@ -265,6 +268,8 @@ def _limits(verdict: Verdict) -> list[str]:
         "Similarity m is a wish; the similarity that was measured stands in every record.",
         judge,
         "Demographics follow the real training faces and were neither measured nor balanced.",
+        "No detector looked at the faces that were trained on or at these images: none, several or a crooked one in a "
+        "picture would not have been noticed.",
     ]
 
 
