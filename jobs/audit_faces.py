@@ -128,17 +128,17 @@ def forecast(run: Run) -> str:
     return f"audit: {images:,} x {real:,} comparisons, about {spent} of one rank on this machine"
 
 
-def verdict_of(run: Run) -> Verdict:
-    """The verdict as the audit stage wrote it.
+def verdict_of(run: Run, *, stage: str = "audit") -> Verdict:
+    """The verdict as the audit wrote it, or another stage that changed something of the set.
 
     Raises:
         RunError: there is none.
     """
     from shards.audit import Verdict
 
-    value = read_json(run.stage_folder("audit").output(VERDICT))
+    value = read_json(run.stage_folder(stage).output(VERDICT))
     if not isinstance(value, dict):
-        raise RunError("publish: the audit left no verdict; run `cemiface audit` first")
+        raise RunError(f"{stage}: left no verdict; run `cemiface {stage}` again")
     return Verdict.from_record(value)
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.keys import Keys
@@ -26,6 +25,8 @@ from jobs.report_page import PARTS, decimal, duration, points, render, size
 from jobs.report_part import Sets, real_set, synthetic_set
 from jobs.stage import Run
 from shards.findings import Leak, Reason
+
+from .one_rank import copied_run, edit_config
 
 FLAGS = (
     "--headless=new",
@@ -41,17 +42,8 @@ SECTIONS = [part.name for part in PARTS if part.name not in LACKING]
 
 @pytest.fixture
 def copied(tiny_run: Any, tmp_path: Path) -> Run:
-    """The run folder alone, elsewhere and free to be changed; the faces it was made from are not there."""
-    folder = tmp_path / "runs" / "tiny"
-    shutil.copytree(tiny_run.folder, folder)
-    _edit_config(folder, root=str(tmp_path))
-    return load_run_folder(folder)
-
-
-def _edit_config(folder: Path, **fields: Any) -> None:
-    path = folder / "config.yaml"
-    config = {**yaml.safe_load(path.read_text()), **fields}
-    path.write_text(yaml.safe_dump({name: value for name, value in config.items() if value is not None}))
+    """The run folder alone: the faces it was made from are not there."""
+    return copied_run(tiny_run, tmp_path, faces=False)
 
 
 def _edit_summary(run: Run, stage: str, **figures: Any) -> None:
@@ -79,7 +71,7 @@ def test_the_page_refers_to_nothing_outside_itself(copied: Run) -> None:
 
 
 def test_the_page_tells_no_folder_of_the_machine(tiny_run: Any, copied: Run) -> None:
-    _edit_config(copied.folder.root, shard={**copied.section("shard").model_dump(), "faces": "/home/somebody/photos"})
+    edit_config(copied.folder.root, shard={**copied.section("shard").model_dump(), "faces": "/home/somebody/photos"})
     page = render(load_run_folder(copied.folder.root)).decode()
     assert "/home/somebody" not in page
     assert "photos" in page
@@ -118,7 +110,7 @@ def test_stages_that_are_no_part_of_the_run_leave_no_trace(copied: Run) -> None:
         "audit",
         "publish",
     ]
-    _edit_config(copied.folder.root, **dict.fromkeys(absent))
+    edit_config(copied.folder.root, **dict.fromkeys(absent))
     page = render(load_run_folder(copied.folder.root)).decode()
     assert _sections(page) == ["chain", "faces", "training", "costs", "rejected", "provenance"]
     assert not re.search(r">\s*None\b(?!:)", page)
