@@ -82,9 +82,12 @@ def test_the_forecast_tells_the_number_of_comparisons(copied: Run) -> None:
     assert forecast(copied).startswith("audit: 16 x 31 comparisons, about ")
 
 
-def test_a_launch_says_how_long_the_audit_will_take_before_it_starts(tiny_run: Any, tmp_path: Path) -> None:
+def test_dry_run_and_launch_say_how_long_the_audit_will_take_before_it_starts(tiny_run: Any, tmp_path: Path) -> None:
     project = Project.copy_of(tiny_run, tmp_path / "project")
     project.forget("audit")
+    dry = project.run("plan")
+    assert dry.returncode == 0, dry.stderr
+    assert "audit: 16 x 31 comparisons, about" in dry.stdout
     done = project.run("audit")
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.splitlines() if "audit" in line]

@@ -108,6 +108,7 @@ def test_stages_that_are_no_part_of_the_run_leave_no_trace(copied: Run) -> None:
         "train-recognition",
         "evaluate",
         "audit",
+        "settle",
         "publish",
     ]
     edit_config(copied.folder.root, **dict.fromkeys(absent))
