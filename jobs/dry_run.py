@@ -61,7 +61,7 @@ def _row(run: Run, stage: Stage, work: StageWork | None) -> tuple[str, ...]:
         reads,
         str(len(run.plan(stage.name))),
         str(len(work.undone)),
-        str(sum(job.ranks for job in work.jobs if job.kind != "canary")),
+        str(work.ranks),
         " + ".join(jobs) if slurm else "local",
         made,
         "-" if cost is None or cost.gpu_hours is None else f"{cost.gpu_hours:.1f}",
