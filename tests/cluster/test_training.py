@@ -9,8 +9,6 @@ import signal
 import socket
 from typing import Any
 
-import pytest
-
 from slurm.run_folder import StageFolder
 from tests.jobs.commands import wait_until
 
