@@ -135,10 +135,8 @@ def _settled(run: Run, tar: str, folder: Path, *, work: Work) -> Shard:
     work.progress(len(images))
     for path in (source, index_path(source)):
         link(path, folder / path.name)
-    shard, index = (
-        describe_shard(folder / tar, samples=len(images)),
-        describe_file(index_path(folder / tar), folder=folder),
-    )
+    shard = describe_shard(folder / tar, samples=len(images))
+    index = describe_file(index_path(folder / tar), folder=folder)
     for file in (shard, index):
         work.record(Output(name=f"{work.unit['set']}/{file.name}", bytes=file.bytes, sha256=file.sha256))
     return shard
