@@ -5,7 +5,8 @@
 FACES is a folder of identity folders of aligned crops, WEIGHTS a recognition net. Its people are split by the seed into
 those trained on, a control group for the thresholds, and strangers. The set under audit has 10,000 images: 1,000 are
 real training images, changed in one of the ways below and spread among the others; 9,000 are stand-ins for synthetic
-faces, blends of two strangers each. False alarms are counted on the strangers' own faces, unchanged.
+faces, blends of two strangers each. False alarms are counted on the strangers' own faces, unchanged. Several seeds say
+how much of a figure hangs on who is in which group.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import io
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,31 @@ from shards.sources import open_source
 SHARES = {"trained": 0.6, "control": 0.2, "strangers": 0.2}  # of the people
 PART = 2000  # references shown at once
 SYNTHETIC_PER_IDENTITY = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Faces:
+    """N images: names, pixels and the judge's unit embeddings (N, D)."""
+
+    keys: list[str]
+    identities: list[str]
+    images: list[np.ndarray]
+    features: np.ndarray
+
+    def of(self, rows: Sequence[int]) -> Faces:
+        return Faces(
+            keys=[self.keys[row] for row in rows],
+            identities=[self.identities[row] for row in rows],
+            images=[self.images[row] for row in rows],
+            features=self.features[list(rows)],
+        )
+
+    def suspects(self) -> Suspects:
+        return Suspects.of(self.keys, identities=self.identities, features=self.features, images=self.images)
+
+    def references(self) -> References:
+        exact, near = hashes_of(self.images)
+        return References(keys=self.keys, identities=self.identities, features=self.features, exact=exact, near=near)
 
 
 def cropped(face: Image.Image) -> Image.Image:
@@ -66,100 +93,90 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000, help="of the set under audit (default: 10,000)")
     parser.add_argument("--planted", type=int, default=1000, help="of them real (default: 1,000)")
     parser.add_argument("--false-alarms", type=float, default=0.005, help="what the threshold allows (default: 0.005)")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="one split and one set each (default: 1)")
     options = parser.parse_args()
     judge = load_recognition(options.weights)
-    groups = split(options.faces, size=options.size, seed=options.seed)
-    report(groups, judge=judge, options=options)
+    faces = read_faces(options.faces, size=options.size, judge=judge)
+    print(f"{len(faces.keys)} images of {len(set(faces.identities))} people; embedded with {options.weights.name}")
+    for seed in options.seeds:
+        report(split(faces, seed=seed), judge=judge, seed=seed, options=options)
+        print(f"{time.process_time():.0f} s of CPU time so far", flush=True)
 
 
-def split(root: Path, *, size: int, seed: int) -> dict[str, dict[str, tuple[str, np.ndarray]]]:
-    """By group, then by image: identity and pixels."""
-    source = open_source(root)
-    faces = source.listing().faces
-    people = sorted({face.identity for face in faces})
+def read_faces(root: Path, *, size: int, judge: Embedder) -> Faces:
+    """Every readable image, in order of its path."""
+    source, rules = open_source(root), ImageRules(size=size, resize="center")
+    found = [
+        (face.path, face.identity, decode_rgb(jpeg))
+        for face in sorted(source.listing().faces, key=lambda face: face.path)
+        if (jpeg := prepare(source.read(face), rules=rules).jpeg) is not None
+    ]
+    keys, identities, images = (list(column) for column in zip(*found, strict=True))
+    return Faces(keys=keys, identities=identities, images=images, features=embedded(images, judge=judge))
+
+
+def split(faces: Faces, *, seed: int) -> dict[str, Faces]:
+    """The faces by group; a person is in one of them."""
+    people = sorted(set(faces.identities))
     random.Random(seed).shuffle(people)
     ends = np.cumsum([round(share * len(people)) for share in SHARES.values()])
     group_of = {
         person: list(SHARES)[min(int(np.searchsorted(ends, row, "right")), len(SHARES) - 1)]
         for row, person in enumerate(people)
     }
-    groups: dict[str, dict[str, tuple[str, np.ndarray]]] = {group: {} for group in SHARES}
-    for face in faces:
-        jpeg = prepare(source.read(face), rules=ImageRules(size=size, resize="center")).jpeg
-        if jpeg is not None:
-            groups[group_of[face.identity]][face.path] = (face.identity, decode_rgb(jpeg))
-    return groups
+    return {
+        group: faces.of([row for row, person in enumerate(faces.identities) if group_of[person] == group])
+        for group in SHARES
+    }
 
 
-def report(
-    groups: dict[str, dict[str, tuple[str, np.ndarray]]], *, judge: Embedder, options: argparse.Namespace
-) -> None:
-    started = time.process_time()
-    trained = references(groups["trained"], judge=judge)
+def report(groups: dict[str, Faces], *, judge: Embedder, seed: int, options: argparse.Namespace) -> None:
+    """Audit one planted set, and print what was found."""
+    trained = groups["trained"].references()
     centers = centers_of([trained])
     parts = list(in_parts(trained))
-    print(
-        f"{len(trained.keys)} real training images of {len(centers.keys)} people; embedded with {options.weights.name}"
-    )
 
-    def found(keys: list[str], identities: list[str], images: list[np.ndarray]) -> Findings:
-        features = embedded(images, judge=judge)
-        own = Suspects.of(keys, identities=identities, features=features, images=images)
-        return search(own, parts, centers=centers, probes=centers.features[:0])
+    def found(faces: Faces) -> Findings:
+        return search(faces.suspects(), parts, centers=centers, probes=centers.features[:0])
 
-    control = found(*columns(groups["control"]))
-    thresholds = Thresholds.from_control(control, rate=options.false_alarms)
-    print(f"thresholds: {thresholds}")
+    print(f"\nseed {seed}: {len(trained.keys)} real training images of {len(centers.keys)} people")
+    thresholds = Thresholds.from_control(found(groups["control"]), rate=options.false_alarms)
+    print(thresholds)
+    planted = planted_set(groups, seed=seed, judge=judge, options=options)
+    dropped = {leak.key for leak in leaks_of(found(planted), thresholds)}
 
-    keys, identities, images = planted_set(groups, options=options)
-    dropped = {leak.key for leak in leaks_of(found(keys, identities, images), thresholds)}
+    def told(name: str, ways: Sequence[str]) -> None:
+        keys = [key for key in planted.keys if key.partition("/")[0] in ways]
+        print(f"{name:>24}: {sum(key in dropped for key in keys)} of {len(keys)} found")
+
     for way in WAYS:
-        planted = [key for key in keys if key.startswith(f"{way}/")]
-        print(f"{way:>24}: {sum(key in dropped for key in planted)} of {len(planted)} found")
-    for name, ways in (("must all be found", ALWAYS_FOUND), ("others", set(WAYS) - set(ALWAYS_FOUND))):
-        planted = [key for key in keys if key.partition("/")[0] in ways]
-        share = sum(key in dropped for key in planted) / len(planted)
-        print(f"{name:>24}: {share:.2%} found")
-    blends = [key for key in keys if key.startswith("blend/")]
-    print(f"{'blends of strangers':>24}: {sum(key in dropped for key in blends)} of {len(blends)} dropped")
-    strangers = columns(groups["strangers"])
-    alarms = {leak.key for leak in leaks_of(found(*strangers), thresholds)}
-    print(f"{'faces of strangers':>24}: {len(alarms) / len(strangers[0]):.2%} of {len(strangers[0])} taken for leaks")
-    print(f"{time.process_time() - started:.0f} s of CPU time")
+        told(way, [way])
+    told("must all be found", ALWAYS_FOUND)
+    told("others", [way for way in WAYS if way not in ALWAYS_FOUND])
+    told("blends of strangers", ["blend"])
+    strangers = groups["strangers"]
+    alarms = {leak.key for leak in leaks_of(found(strangers), thresholds)}
+    share = len(alarms) / len(strangers.keys)
+    print(f"{'faces of strangers':>24}: {share:.2%} of {len(strangers.keys)} taken for leaks", flush=True)
 
 
-def planted_set(
-    groups: dict[str, dict[str, tuple[str, np.ndarray]]], *, options: argparse.Namespace
-) -> tuple[list[str], list[str], list[np.ndarray]]:
-    """Keys, identities and pixels as decoded from the JPEG that would be published."""
-    draw = random.Random(options.seed + 1)
+def planted_set(groups: dict[str, Faces], *, seed: int, judge: Embedder, options: argparse.Namespace) -> Faces:
+    """Pixels as decoded from the JPEG that would be published."""
+    draw = random.Random(seed + 1)
+    trained, strangers = groups["trained"].images, groups["strangers"].images
     rows: list[tuple[str, np.ndarray]] = []
-    sources = draw.sample(sorted(groups["trained"]), options.planted)
-    for number, path in enumerate(sources):
+    for number, source in enumerate(draw.sample(range(len(trained)), options.planted)):
         way = list(WAYS)[number % len(WAYS)]
-        rows.append((f"{way}/{number}", np.asarray(WAYS[way](Image.fromarray(groups["trained"][path][1])))))
-    strangers = sorted(groups["strangers"])
+        rows.append((f"{way}/{number}", np.asarray(WAYS[way](Image.fromarray(trained[source])))))
     for number in range(options.images - options.planted):
-        first, second = draw.sample(strangers, 2)
-        blend = (groups["strangers"][first][1].astype(np.uint16) + groups["strangers"][second][1]) // 2
+        first, second = draw.sample(range(len(strangers)), 2)
+        blend = (strangers[first].astype(np.uint16) + strangers[second]) // 2
         rows.append((f"blend/{number}", blend.astype(np.uint8)))
     draw.shuffle(rows)
-    exact = [rgb if key.startswith("exact/") else decode_rgb(encode_jpeg(rgb, quality=95)) for key, rgb in rows]
+    images = [rgb if key.startswith("exact/") else decode_rgb(encode_jpeg(rgb, quality=95)) for key, rgb in rows]
     identities = [f"synthetic-{number // SYNTHETIC_PER_IDENTITY:06d}" for number in range(len(rows))]
-    return [key for key, _ in rows], identities, exact
-
-
-def columns(group: dict[str, tuple[str, np.ndarray]]) -> tuple[list[str], list[str], list[np.ndarray]]:
-    keys = sorted(group)
-    return keys, [group[key][0] for key in keys], [group[key][1] for key in keys]
-
-
-def references(group: dict[str, tuple[str, np.ndarray]], *, judge: Embedder) -> References:
-    keys, identities, images = columns(group)
-    exact, near = hashes_of(images)
-    features = embedded(images, judge=judge)
-    return References(keys=keys, identities=identities, features=features, exact=exact, near=near)
+    keys = [key for key, _ in rows]
+    return Faces(keys=keys, identities=identities, images=images, features=embedded(images, judge=judge))
 
 
 def in_parts(whole: References) -> Iterator[References]:

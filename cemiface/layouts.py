@@ -25,7 +25,7 @@ STEM = {"input_layer.0.": "conv1.", "input_layer.1.": "bn1.", "input_layer.2.": 
 TOP = {"output_layer.0.": "bn2.", "output_layer.3.": "fc.", "output_layer.4.": "features."}
 # AdaFace's residual branch by position, and its shortcut where that is a convolution.
 BRANCH = {"res_layer.0.": "bn1.", "res_layer.1.": "conv1.", "res_layer.2.": "bn2.", "res_layer.3.": "prelu.",
-          "res_layer.4.": "conv2.", "res_layer.5.": "bn3.", "res_layer.6.": "se.",
+          "res_layer.4.": "conv2.", "res_layer.5.": "bn3.", "res_layer.se_block.": "se.",
           "shortcut_layer.0.": "downsample.0.", "shortcut_layer.1.": "downsample.1."}  # fmt: skip
 
 

@@ -104,7 +104,7 @@ def resize(x: Tensor, *, size: int) -> Tensor:
 def load_recognition(
     path: str | Path, *, config: RecognitionConfig | None = None, color: Literal["RGB", "BGR"] | None = None
 ) -> Embedder:
-    """The frozen embedder of a weights file: safetensors, or a .pt or .pth state dict.
+    """The frozen embedder of a weights file: safetensors, or a .pt, .pth or .ckpt state dict.
 
     Which net it is, the file's metadata says, or `config`, or the names of its tensors; in the last case `color` has to
     be given. Raises ModelError for a file that is missing, text, partly written, would run code, holds another

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from cemiface.errors import ModelError
 
-SUFFIXES = (".safetensors", ".pt", ".pth")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt")  # the last: Lightning's, as AdaFace publishes
 WRAPPERS = ("state_dict", "model")  # keys under which training scripts put the weights
 SHOWN = 5
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a weights file by name, and its metadata (empty for .pt and .pth).
+    """The tensors of a weights file by name, and its metadata (empty but for safetensors).
 
     Raises ModelError for a missing file, a Git LFS pointer or other text, an unknown suffix, a file that would need
     code to load, or one that holds something else than tensors.

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 VERDICT, CLOSEST = "verdict.json", "closest.jpg"
 HASH_WIDTH = 2 * 256  # of the pixel hashes, mirrored and not, which are compared like embeddings
+USUAL_WIDTH = 512  # of embeddings, while the judge has made none
 log = logging.getLogger(__name__)
 
 
@@ -114,31 +115,37 @@ def _similarities(shards: ShardSet, *, control: bool) -> list[float]:
 
 
 def forecast(run: Run) -> str:
-    """How long the comparisons will take, at the speed this machine is tried to have."""
+    """How long the comparisons will take, at the speed this machine is tried to have; known from the start."""
     from shards.nearest import pairs_per_second
     from shards.references import read_vectors
 
     images = run.stages["generate"].expected_images(run) or 0
     files = reference_files(run)
     real = sum(unit["stop"] - unit["start"] for unit in run.plan("shard") if unit["tar"].startswith(REAL))
-    width = read_vectors(files[0]).features.shape[1] if files else 512
+    width = read_vectors(files[0]).features.shape[1] if files else USUAL_WIDTH
     seconds = images * real / pairs_per_second(width + HASH_WIDTH)
-    hours, minutes = f"{seconds / 3600:.1f} hours", f"{seconds / 60:.0f} minutes"
-    spent = hours if seconds > 7200 else minutes if seconds > 120 else f"{seconds:.0f} s"
-    return f"audit: {images:,} x {real:,} comparisons, about {spent} of one rank on this machine"
+    ranks = max(1, min(run.cluster.of_array("audit").world(), len(run.plan("audit"))))
+    shared = f", {_spent(seconds / ranks)} for each of {ranks}" if ranks > 1 else ""
+    return f"audit: {images:,} x {real:,} comparisons, about {_spent(seconds)} of one rank on this machine{shared}"
 
 
-def verdict_of(run: Run) -> Verdict:
-    """The verdict as the audit stage wrote it.
+def _spent(seconds: float) -> str:
+    if seconds > 7200:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{seconds / 60:.0f} minutes" if seconds > 120 else f"{seconds:.0f} s"
+
+
+def verdict_of(run: Run, *, stage: str = "audit") -> Verdict:
+    """The verdict as the audit wrote it, or another stage that changed something of the set.
 
     Raises:
         RunError: there is none.
     """
     from shards.audit import Verdict
 
-    value = read_json(run.stage_folder("audit").output(VERDICT))
+    value = read_json(run.stage_folder(stage).output(VERDICT))
     if not isinstance(value, dict):
-        raise RunError("publish: the audit left no verdict; run `cemiface audit` first")
+        raise RunError(f"{stage}: left no verdict; run `cemiface {stage}` again")
     return Verdict.from_record(value)
 
 

@@ -42,6 +42,10 @@ def show_plan(run: Run, stages: Sequence[Stage], console: Console) -> None:
         total = [f"{sum(hours):.1f}" if hours else "-", filesize.decimal(sum(cost.disk_bytes for cost in costs)), ""]
         table.add_row("together", *[""] * (len(COLUMNS) - 4), *total, style="bold")
     console.print(table)
+    for work in planned.values():
+        said = work.stage.forecast(run)
+        if said is not None:
+            console.print(said, markup=False, highlight=False, soft_wrap=True)
     console.print(LEGEND, style="dim", highlight=False, soft_wrap=True)
 
 
@@ -57,7 +61,7 @@ def _row(run: Run, stage: Stage, work: StageWork | None) -> tuple[str, ...]:
         reads,
         str(len(run.plan(stage.name))),
         str(len(work.undone)),
-        str(sum(job.ranks for job in work.jobs if job.kind != "canary")),
+        str(work.ranks),
         " + ".join(jobs) if slurm else "local",
         made,
         "-" if cost is None or cost.gpu_hours is None else f"{cost.gpu_hours:.1f}",

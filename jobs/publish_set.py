@@ -7,26 +7,22 @@ import os
 import secrets
 import shutil
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from jobs.audit_faces import verdict_of
-from jobs.generate_faces import SYNTHETIC
-from jobs.refill_faces import REFILL
+from jobs.settle_set import SETTLE, require_synthetic
 from jobs.stage import Run, Stage, StageConfig, Unit
-from jobs.tars import publishing_tar
 from slurm.errors import RunError
-from slurm.files import Output, part_path, publish, read_json, sha256_of, sync_folder
+from slurm.files import Output, link, part_path, publish, read_json, sha256_of, sync_folder
 
 if TYPE_CHECKING:
     from jobs.rank import Rank, Work
     from shards.audit import Verdict
     from shards.card import Facts
     from shards.manifest import File, Manifest, Shard
-    from shards.tar_reader import Sample
 
 SHARD_LIST = "shards.txt"  # one tar per line, as WebDataset tools take it
 SAMPLES = "samples.jpg"
@@ -62,43 +58,35 @@ def run_rank(run: Run, rank: Rank) -> None:
             sync_folder(final.parent)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        refilled = read_json(run.stage_folder(REFILL).summary)["images_out"] if run.asks_for(REFILL) else 0
+        refilled = len(verdict.refilled)
         counts = {"published": images - refilled, "dropped": len(verdict.dropped)}
         work.done(images=images, counts=counts | ({"refilled": refilled} if refilled else {}))
 
 
 def passed_verdict(run: Run) -> Verdict:
-    """The audit's verdict, if it passed and is about the tars as they are now, byte for byte.
+    """The verdict, if it passed and is about the settled tars as they are now, byte for byte.
 
     Raises:
         RunError: it did not, or is not; or one of the tars is one of real faces.
     """
-    verdict = verdict_of(run)
+    verdict = verdict_of(run, stage=SETTLE)
     if not verdict.passed:
         raise RunError(
-            f"publish: the audit failed: {len(verdict.dropped)} of {verdict.images} images are too close to real "
+            f"publish: the audit failed: {len(verdict.leaked)} of {verdict.images} images are too close to real "
             "ones; see audit/verdict.json, generate at a lower m, or raise audit.max_dropped_fraction"
         )
-    tars = [unit["tar"] for unit in run.plan("generate")]
-    present = {tar: sha256_of(run.stage_folder("generate").output(tar)) for tar in tars}
+    present = {path.name: sha256_of(path) for path in run.outputs(SETTLE, suffix=".tar") if path.is_file()}
     other = [tar for tar in {**present, **verdict.judged} if present.get(tar) != verdict.judged.get(tar)]
     if other:
-        raise RunError(f"publish: the audit's verdict is about other bytes than {other[0]}; run `cemiface audit` again")
-    refilled = {path.name: sha256_of(path) for path in refill_tars(run)}
-    other = [tar for tar, sha256 in refilled.items() if sha256 != run.output_record("refill", tar)["sha256"]]
-    if other:
-        raise RunError(f"publish: {other[0]} is not what was refilled; run `cemiface refill` again")
+        raise RunError(
+            f"publish: the verdict is about other bytes than settle/{other[0]}; remove it and run settle again"
+        )
     sharded = read_json(run.stage_folder("shard").summary) or {"outputs": []}
     private = {output["sha256"]: output["name"] for output in sharded["outputs"]}
-    for tar, sha256 in {**present, **refilled}.items():
+    for tar, sha256 in present.items():
         if sha256 in private:
             raise RunError(f"publish: {tar} is {private[sha256]}, a private shard of real faces; generate it anew")
     return verdict
-
-
-def refill_tars(run: Run) -> list[Path]:
-    """Tars of images that were made in place of dropped ones, and passed the audit."""
-    return run.outputs(REFILL, prefix=f"{REFILL}-", suffix=".tar") if run.asks_for(REFILL) else []
 
 
 def _build(run: Run, folder: Path, *, verdict: Verdict, work: Work) -> int:
@@ -108,9 +96,7 @@ def _build(run: Run, folder: Path, *, verdict: Verdict, work: Work) -> int:
     from shards.manifest import Manifest, describe_file, manifest_bytes
     from shards.tar_index import index_path
 
-    shards = [
-        shard for tar in verdict.judged if (shard := _without_dropped(run, tar, folder, verdict=verdict, work=work))
-    ]
+    shards = [_settled(run, tar, folder, work=work) for tar in verdict.judged]
     if not shards:
         raise RunError("publish: the audit dropped every image; nothing is left to publish")
     _check_with_webdataset(folder, shards)
@@ -132,37 +118,30 @@ def _build(run: Run, folder: Path, *, verdict: Verdict, work: Work) -> int:
     return manifest.totals.samples
 
 
-def _without_dropped(run: Run, tar: str, folder: Path, *, verdict: Verdict, work: Work) -> Shard | None:
-    """The tar again, without the images the audit dropped and with those made in their place; None if none is left."""
-    from shards.manifest import describe_shard
-    from shards.tar_reader import read_tar
-
-    dropped = set(verdict.dropped)
-    kept = [sample for sample in read_tar(run.stage_folder("generate").output(tar)) if sample.key not in dropped]
-    refilled = [path for path in refill_tars(run) if path.name == tar.replace(SYNTHETIC, REFILL, 1)]
-    kept = sorted((*kept, *(sample for path in refilled for sample in read_tar(path))), key=lambda sample: sample.key)
-    work.progress(len(kept))
-    if not kept:
-        return None
-
-    def record(output: Output) -> None:
-        work.record(replace(output, name=f"{work.unit['set']}/{output.name}"))
-
-    with publishing_tar(folder / tar, record=record) as writer:
-        for sample in kept:
-            _require_synthetic(tar, sample)
-            writer.add(sample.key, jpg=sample.jpg, record=sample.record)
-    return describe_shard(folder / tar, samples=len(kept))
-
-
-def _require_synthetic(tar: str, sample: Sample) -> None:
-    """Every synthetic image has its m; a real one has the file it came from.
+def _settled(run: Run, tar: str, folder: Path, *, work: Work) -> Shard:
+    """A second name for a settled tar: what was judged and what is published are one file.
 
     Raises:
-        RunError: it is not a record of a synthetic image.
+        RunError: a record in it is not one of a synthetic image.
     """
-    if "source" in sample.record or "m" not in sample.record:
-        raise RunError(f"publish: {tar}: {sample.key} is no synthetic image by its record; generate {tar} anew")
+    from shards.manifest import describe_file, describe_shard
+    from shards.shard_set import ShardSet
+    from shards.tar_index import index_path
+
+    source = run.stage_folder(SETTLE).output(tar)
+    images = ShardSet([source])
+    for key, record in zip(images.keys, images.records(), strict=True):
+        require_synthetic(tar, key, record)
+    work.progress(len(images))
+    for path in (source, index_path(source)):
+        link(path, folder / path.name)
+    shard, index = (
+        describe_shard(folder / tar, samples=len(images)),
+        describe_file(index_path(folder / tar), folder=folder),
+    )
+    for file in (shard, index):
+        work.record(Output(name=f"{work.unit['set']}/{file.name}", bytes=file.bytes, sha256=file.sha256))
+    return shard
 
 
 def _file(folder: Path, name: str, data: bytes, *, work: Work) -> File:
@@ -277,7 +256,7 @@ STAGE = Stage(
     name="publish",
     title="the audited set as a folder that stands alone",
     config=PublishSet,
-    needs=lambda run: ("generate", "audit", *(name for name in (REFILL, "evaluate") if run.asks_for(name))),
+    needs=lambda run: ("generate", SETTLE, *(("evaluate",) if run.asks_for("evaluate") else ())),
     plan=plan,
     run_rank=run_rank,
 )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 BENCHMARKS = ("LFW", "CFP-FP", "AgeDB-30", "CALFW", "CPLFW")
 CEMIFACE = "CemiFace, NeurIPS 2024 (arXiv 2409.18876), table 6"
+ARC2FACE = "Arc2Face, ECCV 2024, table 2"
 VEC2FACE = "README of HaiyuWu/Vec2Face (ICLR 2025)"
 VEC2FACE_PLUS = "README of HaiyuWu/Vec2Face_plus (arXiv 2507.17192)"
 VIGFACE = "README of kim1102/VIGFace (ICCV 2025)"
@@ -53,9 +54,16 @@ SYSTEMS = (
     _row("CemiFace", "1.2M", "IR-SE50, CosFace", (99.22, 92.84, 92.13, 93.03, 88.86), CEMIFACE),
     _row("GANDiffFace", "0.54M", "IR-SE50, AdaFace", (90.77, 73.27, 66.35, 74.68, 72.32), VIGFACE),
     _row("VIGFace (S)", "0.5M", "IR-SE50, AdaFace", (99.02, 95.09, 90.95, 90.00, 87.72), VIGFACE),
+    _row("VIGFace (B)", "1.2M", "IR-SE50, AdaFace", (99.48, 97.07, 93.62, 92.88, 90.15), VIGFACE),
+    _row("VIGFace (L)", "6M", "IR-SE50, AdaFace", (99.33, 97.31, 93.82, 92.95, 91.12), VIGFACE),
+    _row("Arc2Face", "0.5M", "IR-SE50, AdaFace", (98.81, 91.87, 90.18, 92.63, 85.16), ARC2FACE),
+    _row("Arc2Face", "1.2M", "IR-SE50, AdaFace", (98.92, 94.58, 92.45, 93.33, 86.45), ARC2FACE),
     _row("Vec2Face", "0.5M", "SE-R50, ArcFace", (98.87, 88.97, 93.12, 93.57, 85.47), VEC2FACE),
+    _row("Vec2Face", "15M", "SE-R50, ArcFace", (99.30, 91.54, 94.45, 94.58, 87.70), VEC2FACE),
     _row("Vec2Face+", "0.5M", "ArcFace", (99.35, 93.56, 94.33, 94.17, 88.03), VEC2FACE_PLUS),
+    _row("Vec2Face+", "12M", "ArcFace", (99.57, 94.80, 95.17, 94.70, 90.43), VEC2FACE_PLUS),
     _row("ADMIS", "0.5M", "IR-50, ArcFace", (99.17, 92.79, 89.42, 91.43, 87.67), ADMIS),
+    _row("ADMIS", "1.5M", "IR-50, ArcFace", (99.52, 94.66, 91.75, 93.13, 89.78), ADMIS),
 )
 
 
@@ -95,19 +103,25 @@ SCORES = (
 
 @dataclass(frozen=True, kw_only=True)
 class MetricsRow:
-    """Uniqueness and consistency of a set of 10,000 identities and 50 images each, as METRICS_SOURCE has them."""
+    """A set of about 10,000 identities and 50 images each, as METRICS_SOURCE has it; None where it says nothing.
+
+    `frechet` is that of Inception features, to CASIA-WebFace.
+    """
 
     name: str
-    uniqueness: float
-    consistency: float
+    uniqueness: float | None
+    consistency: float | None
+    diversity: float | None
+    frechet: float | None
 
 
 METRICS_SOURCE = (
-    "DCFace, CVPR 2023 (arXiv 2304.07060), section 4, under an IR-101 trained with AdaFace on WebFace4M; "
-    "its third metric, diversity, needs an ImageNet net and is not measured here"
+    "uniqueness, consistency and diversity: DCFace, CVPR 2023 (arXiv 2304.07060), section 4, under an IR-101 trained "
+    "with AdaFace on WebFace4M; Inception: CemiFace, table 12, 10,000 images against CASIA-WebFace"
 )
 METRICS = (
-    MetricsRow(name="DCFace", uniqueness=0.924, consistency=0.9035),
-    MetricsRow(name="DigiFace", uniqueness=0.178, consistency=0.9973),
-    MetricsRow(name="SynFace", uniqueness=0.080, consistency=0.9966),
+    MetricsRow(name="CemiFace", uniqueness=None, consistency=None, diversity=None, frechet=18.72),
+    MetricsRow(name="DCFace", uniqueness=0.924, consistency=0.9035, diversity=0.7734, frechet=15.82),
+    MetricsRow(name="DigiFace", uniqueness=0.178, consistency=0.9973, diversity=0.297, frechet=65.39),
+    MetricsRow(name="SynFace", uniqueness=0.080, consistency=0.9966, diversity=0.131, frechet=None),
 )

@@ -1,34 +1,29 @@
 """Refill: in place of every image the audit dropped another of the same wish, made of fresh noise and audited alike.
 
 What leaks again is tried anew, some times. An identity that is a real person by its mean is not refilled: more images
-of it would be more images of that person.
+of it would be more images of that person. The means that the new images make are judged by the stage `settle`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from pydantic import Field
 
-from jobs.audit_faces import all_references, verdict_of
-from jobs.fingerprint_faces import CENTERS, judged_features, load_judge
+from jobs.audit_faces import verdict_of
 from jobs.generate_faces import SYNTHETIC, FaceMaker, Wish, wishes
 from jobs.generate_faces import needs as needs_to_generate
+from jobs.judge import Judge
 from jobs.make_identities import INQUIRIES
 from jobs.stage import Run, Stage, StageConfig, Unit
 from jobs.tars import publishing_tar
-from shards.audit import leaks_of
-from shards.findings import OF_THE_IDENTITY, Suspects, search
-from shards.jpeg import decode_rgb
+from shards.findings import OF_THE_IDENTITY
 
 if TYPE_CHECKING:
-    from cemiface.recognition import Embedder
     from jobs.rank import Rank, Work
     from shards.audit import Verdict
-    from shards.references import Vectors
 
 REFILL = "refill"
 
@@ -59,7 +54,7 @@ def run_rank(run: Run, rank: Rank) -> None:
 
     embedded = torch.from_numpy(read_embeddings(run.stage_folder("identities").output(f"{INQUIRIES}.h5")).features)
     maker = FaceMaker(run, embedded=embedded, device=rank_device(rank))
-    judge, verdict = _Judge(run, embedder=load_judge(run, device=rank_device(rank))), verdict_of(run)
+    judge, verdict = Judge(run, device=rank_device(rank)), verdict_of(run)
     for work in rank.remaining():
         block = range(work.unit["first"], work.unit["last"] + 1)
         images = wishes(run.section("generate"), block, identities=len(embedded), seed=run.seed)
@@ -82,7 +77,7 @@ def _dropped(images: Sequence[Wish], verdict: Verdict) -> tuple[list[Wish], list
     return anew, [wish for wish in images if wish.key in people]
 
 
-def _refilled(run: Run, wanted: Sequence[Wish], *, maker: FaceMaker, judge: _Judge, work: Work) -> dict[str, Made]:
+def _refilled(run: Run, wanted: Sequence[Wish], *, maker: FaceMaker, judge: Judge, work: Work) -> dict[str, Made]:
     """By key all that do not leak, after some attempts."""
     done: dict[str, Made] = {}
     left, size = list(wanted), run.section("generate").batch
@@ -92,50 +87,11 @@ def _refilled(run: Run, wanted: Sequence[Wish], *, maker: FaceMaker, judge: _Jud
             batch = maker.sampled(left[start : start + size], work=work, purpose=f"face, attempt {attempt}")
             for wish, jpeg, record in maker.measured(batch):
                 tried[wish.key] = Made(jpeg=jpeg, record=record | {"attempt": attempt})
-        leaked = judge.leaked(tried, work=work)
+        leaked = judge.leaked([made.jpeg for made in tried.values()], keys=list(tried), work=work)
         done |= {key: made for key, made in tried.items() if key not in leaked}
         left = [wish for wish in left if wish.key in leaked]
         work.progress(len(tried) - len(leaked))
     return done
-
-
-class _Judge:
-    """Judges as the audit did: the same net, references and thresholds."""
-
-    def __init__(self, run: Run, *, embedder: Embedder) -> None:
-        from shards.references import read_vectors
-
-        self.run, self.embedder = run, embedder
-        self.thresholds = verdict_of(run).thresholds
-        self.centers: Vectors = read_vectors(run.stage_folder("fingerprint").output(CENTERS))
-
-    def leaked(self, tried: Mapping[str, Made], *, work: Work) -> set[str]:
-        """Keys of those that are too close to a real face or center."""
-        if not tried:
-            return set()
-        images = _Decoded([decode_rgb(made.jpeg) for made in tried.values()])
-        batch = self.run.section("audit").batch
-        own = Suspects.of(
-            list(tried),
-            identities=[made.record["identity"] for made in tried.values()],
-            features=judged_features(images, judge=self.embedder, batch=batch, progress=lambda _: work.progress(0)),
-            images=images,
-        )
-        found = search(
-            own,
-            all_references(self.run),
-            centers=self.centers,
-            probes=self.centers.features[:0],
-            on_part=lambda: work.progress(0),
-        )
-        return {leak.key for leak in leaks_of(found, self.thresholds) if leak.reason not in OF_THE_IDENTITY}
-
-
-class _Decoded(list[np.ndarray]):
-    """Images in memory."""
-
-    def rgb(self, index: int) -> np.ndarray:
-        return self[index]
 
 
 STAGE = Stage(

@@ -9,6 +9,7 @@ from jobs.audit_figures import worst_leaks
 from jobs.report_faces import Pair, pair
 from jobs.report_part import Section, Sets, summary
 from jobs.report_plots import dropped_plot
+from jobs.settle_set import SETTLE
 from jobs.stage import Run
 from shards.audit import Verdict
 from shards.findings import OF_THE_IDENTITY, Leak
@@ -31,10 +32,11 @@ def audit(run: Run, sets: Sets) -> Section:
     """Everything the verdict says."""
     if not summary(run, "audit") or sets.synthetic is None or sets.real is None:
         return None
-    verdict = verdict_of(run)
+    verdict, settled = verdict_of(run), summary(run, SETTLE)
     by_m = verdict.figures["leak_rate_by_m"]
     return {
-        "passed": verdict.passed,
+        "passed": verdict.passed and (settled is None or settled["figures"]["passed"]),
+        "settled": {"images": settled["images_out"], **settled["counts"]} if settled else None,
         "images": verdict.images,
         "references": verdict.references,
         "dropped": len(verdict.dropped),

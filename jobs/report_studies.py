@@ -47,6 +47,7 @@ def set_metrics(run: Run, sets: Sets) -> Section:
     return {
         "kinds": figures["scores"],
         "frechet": figures.get("frechet_distance"),
+        "inception": figures.get("frechet_distance_inception"),
         "others": METRICS,
         "source": METRICS_SOURCE,
         "wasserstein": figures.get("wasserstein_synthetic_to_real"),

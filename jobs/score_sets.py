@@ -157,7 +157,7 @@ def _frechet(one: dict[str, np.ndarray], other: dict[str, np.ndarray], *, prefix
     from cemiface.set_metrics import frechet_distance
 
     found = [(part[f"{prefix}mean"], part[f"{prefix}covariance"]) for part in (one, other)]
-    return round(frechet_distance(*found), 4)
+    return float(f"{frechet_distance(*found):.6g}")  # digits that count: spaces differ in scale by orders of magnitude
 
 
 def differences(run: Run) -> dict[str, Any]:

@@ -225,17 +225,19 @@ class Run:
 
     def why_not_finished(self, stage: Stage) -> str | None:
         """None if every unit is done and the summary certifies the present config and inputs; else the first reason."""
-        folder = self.stage_folder(stage.name)
         reason = next((reason for reason in self.unit_states(stage) if reason is not None), None)
-        if reason is not None:
-            return reason
+        return reason or self.why_not_summarized(stage)
+
+    def why_not_summarized(self, stage: Stage, *, sizes: Sizes | None = None) -> str | None:
+        """None if the summary certifies the present config and inputs, and its files are there; else the reason."""
+        folder = self.stage_folder(stage.name)
         summary = read_json(folder.summary)
         if not isinstance(summary, dict):
             return "no summary"
         changed = first_difference(summary["fingerprint"], self.fingerprint(stage))
         if changed:
             return f"stale: {changed}"
-        return missing_output(tuple(Output(**output) for output in summary["outputs"]), sizes=Sizes(folder))
+        return missing_output(tuple(Output(**output) for output in summary["outputs"]), sizes=sizes or Sizes(folder))
 
     def markers(self, stage: str) -> list[Marker]:
         folder = self.stage_folder(stage)

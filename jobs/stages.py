@@ -13,6 +13,7 @@ from jobs import (
     make_identities,
     publish_set,
     refill_faces,
+    settle_set,
     shard_faces,
     study_similarity,
     train_diffusion,
@@ -39,6 +40,7 @@ STAGES: dict[str, Stage] = {
         fingerprint_faces.STAGE,
         audit_faces.STAGE,
         refill_faces.STAGE,
+        settle_set.STAGE,
         publish_set.STAGE,
         write_report.STAGE,
     )

@@ -6,7 +6,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from jobs.stage import Run, Stage
 from slurm.errors import RunError
 from slurm.files import publish, publish_json, sweep
 from slurm.snapshot import code_digest, snapshot
+from slurm.submission import SlurmJob
 from slurm.submit import (
     MAX_ARRAY_SIZE,
     Payload,
-    SlurmJob,
     jobs_in_queue,
     largest_array,
     payloads,
@@ -62,8 +62,7 @@ def submit(run: Run, stages: Sequence[Stage]) -> dict[str, list[str]]:
         _clear(run, work)
         for part in work.jobs:
             ids[work.stage.name].append(_submit(run, work, part, ids=ids, code=code))
-        ranks = sum(part.ranks for part in work.jobs if part.kind != "canary")
-        log.info("%s: submitted as job %s, %d rank(s)", work.stage.name, " ".join(ids[work.stage.name]), ranks)
+        log.info("%s: submitted as job %s, %d rank(s)", work.stage.name, " ".join(ids[work.stage.name]), work.ranks)
     return ids
 
 
@@ -76,6 +75,10 @@ class StageWork:
     undone: tuple[int, ...]
     needs: tuple[str, ...]  # must have succeeded
     after: tuple[str, ...]  # must have ended
+
+    @property
+    def ranks(self) -> int:
+        return sum(job.ranks for job in self.jobs if job.kind != "canary")
 
 
 def chain(run: Run, stages: Sequence[Stage], *, largest: int = MAX_ARRAY_SIZE) -> Iterator[StageWork]:
@@ -94,7 +97,7 @@ def chain(run: Run, stages: Sequence[Stage], *, largest: int = MAX_ARRAY_SIZE) -
         units = len(run.plan(stage.name))
         stage.files(run)  # a file that is missing is refused now, not in a job of tomorrow
         undone = range(units) if again else [n for n, state in enumerate(run.unit_states(stage)) if state is not None]
-        if not again and run.why_not_finished(stage) is None:
+        if not again and not undone and run.why_not_summarized(stage) is None:
             continue
         jobs = slurm_jobs(
             run.cluster, stage=stage.name, distributed=stage.distributed, units=len(undone), largest_array=largest
@@ -130,7 +133,7 @@ def _clear(run: Run, work: StageWork) -> None:
 def _submit(run: Run, work: StageWork, part: SlurmJob, *, ids: dict[str, list[str]], code: Path) -> str:
     folder = run.stage_folder(work.stage.name)
     comment = run_comment(run.folder.root, work.stage.name)
-    payload = Payload(entry=ENTRY, run=str(run.folder.root), stage=work.stage.name, rank=0, ranks=_ranks(work))
+    payload = Payload(entry=ENTRY, run=str(run.folder.root), stage=work.stage.name, rank=0, ranks=work.ranks)
     earlier = ids[work.stage.name]
     job = submit_slurm(
         payloads(part, payload=payload),
@@ -144,14 +147,10 @@ def _submit(run: Run, work: StageWork, part: SlurmJob, *, ids: dict[str, list[st
         "comment": comment,
         "code": code.name,
         "ranks": payload.ranks,
-        "jobs": [replace(done, job=name).as_json() for done, name in zip(work.jobs, [*earlier, job], strict=False)],
+        "jobs": [asdict(replace(done, job=name)) for done, name in zip(work.jobs, [*earlier, job], strict=False)],
     }
     publish_json(folder.submission, record, replace=True)
     return job
-
-
-def _ranks(work: StageWork) -> int:
-    return sum(job.ranks for job in work.jobs if job.kind != "canary")
 
 
 def _parameters(run: Run, work: StageWork, part: SlurmJob, *, dependency: str) -> dict[str, Any]:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
 from jobs.stage import Run, Stage
-from slurm.files import Output, read_json
+from slurm.files import read_json
 from slurm.markers import (
     Marker,
     Sizes,
-    first_difference,
     marked_units,
-    missing_output,
     read_marker,
     why_not_certified,
 )
@@ -41,10 +38,9 @@ def read_units(run: Run, stage: Stage) -> Units:
     plan = run.plan(stage.name)
     sizes = Sizes(folder, listed=True)
     marked = set(marked_units(folder))
-    summary = read_json(folder.summary)
-    left = _why_not_summarized(run, stage, summary, sizes=sizes)
+    left = run.why_not_summarized(stage, sizes=sizes)
     if left is None and marked.issuperset(range(len(plan))):
-        return Units(total=len(plan), done=len(plan), left=None, images=summary["images_in"])
+        return Units(total=len(plan), done=len(plan), left=None, images=read_json(folder.summary)["images_in"])
     common = run.fingerprint(stage, {})
     done, images, first = 0, 0, None
     makers: Counter[Maker] = Counter()
@@ -58,15 +54,6 @@ def read_units(run: Run, stage: Stage) -> Units:
             makers[_maker(marker)] += handled
         first = first or reason
     return Units(total=len(plan), done=done, left=first or left, images=images, by_maker=makers)
-
-
-def _why_not_summarized(run: Run, stage: Stage, summary: Any, *, sizes: Sizes) -> str | None:
-    if not isinstance(summary, dict):
-        return "no summary"
-    changed = first_difference(summary["fingerprint"], run.fingerprint(stage))
-    if changed:
-        return f"stale: {changed}"
-    return missing_output(tuple(Output(**output) for output in summary["outputs"]), sizes=sizes)
 
 
 def _maker(marker: Marker) -> Maker:

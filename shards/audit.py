@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from shards.errors import DataError
-from shards.findings import DIGITS, Findings, Leak, Reason
+from shards.findings import DIGITS, Findings, Leak, Neighbors, Reason
 
 EXPECTED_ALARMS = 5  # images of the control group behind a threshold; fewer, and it would hang on single faces
 
@@ -90,20 +90,26 @@ def _above(cosines: Sequence[float], *, allowed: int) -> float:
 
 def leaks_of(findings: Findings, thresholds: Thresholds) -> list[Leak]:
     """Every image that must not be published, with each of its reasons."""
-    images, people, own = findings.images, findings.people, findings.identities
-    leaks = list(findings.pixels)
+    images, leaks = findings.images, list(findings.pixels)
     for reason, real, cosines, threshold in (
         (Reason.TOO_SIMILAR, images.face, images.face_cosine, thresholds.image_to_face),
         (Reason.TOO_SIMILAR_TO_CENTER, images.center, images.center_cosine, thresholds.image_to_center),
     ):
         for row in np.flatnonzero(np.asarray(cosines) >= threshold).tolist():
             leaks.append(Leak(key=images.names[row], reason=reason, real=real[row], cosine=cosines[row]))
+    own = dict(zip(images.names, findings.identities, strict=True))
+    return [*leaks, *leaks_of_people(findings.people, own, thresholds)]
+
+
+def leaks_of_people(people: Neighbors, own: Mapping[str, str], thresholds: Thresholds) -> list[Leak]:
+    """Every image whose identity is too close by its mean; `own` is the identity of each image's key."""
+    leaks = []
     for reason, real, cosines, threshold in (
         (Reason.IDENTITY_TOO_SIMILAR, people.face, people.face_cosine, thresholds.identity_to_face),
         (Reason.IDENTITY_TOO_SIMILAR_TO_CENTER, people.center, people.center_cosine, thresholds.identity_to_center),
     ):
         close = {people.names[row]: row for row in np.flatnonzero(np.asarray(cosines) >= threshold).tolist()}
-        for key, identity in zip(images.names, own, strict=True) if close else ():
+        for key, identity in own.items() if close else ():
             if identity in close:
                 row = close[identity]
                 leaks.append(Leak(key=key, reason=reason, real=real[row], cosine=cosines[row]))
@@ -115,12 +121,13 @@ class Verdict:
     """The result of an audit.
 
     Attributes:
-        passed: whether few enough images are dropped.
+        passed: whether few enough images leak.
         images, references: synthetic images judged, real images they were compared with.
         embedder, independent: the net that judged, and whether it is another one than guided the set.
         thresholds: cosines at or above them count as the same person.
         judged: sha256 by name of the tars judged; the verdict holds for these bytes only.
         leaks: at most one per image and reason.
+        refilled: keys of leaked images in whose place others were made, which do not leak.
         figures: what was measured beside: leak rate by m and at given false match rates, membership, overlap.
     """
 
@@ -133,11 +140,17 @@ class Verdict:
     judged: Mapping[str, str]
     leaks: tuple[Leak, ...]
     figures: Mapping[str, Any]
+    refilled: tuple[str, ...] = ()
+
+    @property
+    def leaked(self) -> set[str]:
+        """Keys of the images that must not be published."""
+        return {leak.key for leak in self.leaks}
 
     @property
     def dropped(self) -> list[str]:
-        """Keys that must not be published, sorted."""
-        return sorted({leak.key for leak in self.leaks})
+        """Keys that are not published, sorted: those leaked for which there is no other image."""
+        return sorted(self.leaked.difference(self.refilled))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -159,9 +172,13 @@ class Verdict:
 
     @staticmethod
     def from_record(value: Mapping[str, Any]) -> Verdict:
-        leaks = tuple(Leak(**{**leak, "reason": Reason(leak["reason"])}) for leak in value["leaks"])
         plain = {name: value[name] for name in Verdict.__dataclass_fields__}
-        return Verdict(**{**plain, "leaks": leaks, "thresholds": Thresholds(**value["thresholds"])})
+        typed = {
+            "leaks": tuple(map(Leak.from_record, value["leaks"])),
+            "refilled": tuple(value["refilled"]),
+            "thresholds": Thresholds(**value["thresholds"]),
+        }
+        return Verdict(**plain | typed)
 
 
 def outcomes(leaks: Sequence[Leak], *, images: int) -> dict[str, int]:

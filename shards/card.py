@@ -131,7 +131,9 @@ def _audit(verdict: Verdict) -> str:
         f"By `{verdict.embedder}`, {judge}, a cosine of {thresholds.image_to_face:.4f} or more to a real face counts as"
         f" the same person ({thresholds.image_to_center:.4f} to a center, {thresholds.identity_to_face:.4f} and"
         f" {thresholds.identity_to_center:.4f} for an identity's mean): {thresholds.basis}.",
-        f"The {len(verdict.dropped):,} images that were found too close are not in this set.",
+        f"The {len(verdict.leaked):,} images that were found too close are not in this set; in place of"
+        f" {len(verdict.refilled):,} of them others were made and judged alike. Identities that lost or got an image"
+        " were judged once more by the mean of what is in this set. `audit.json` names the tars of `manifest.json`.",
     ]
     membership = verdict.figures.get("membership")
     if membership:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -53,6 +53,11 @@ class Leak:
     reason: Reason
     real: str
     cosine: float | None = None
+
+    @staticmethod
+    def from_record(value: Mapping[str, Any]) -> Leak:
+        """From what `asdict` gave, through JSON."""
+        return Leak(**{**value, "reason": Reason(value["reason"])})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +129,7 @@ class Findings:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Findings:
-        pixels = [Leak(**{**leak, "reason": Reason(leak["reason"])}) for leak in value["pixels"]]
+        pixels = [Leak.from_record(leak) for leak in value["pixels"]]
         tables = {name: Neighbors(**value[name]) for name in ("images", "people")}
         return Findings(**{**value, **tables, "pixels": pixels})
 
@@ -144,10 +149,8 @@ def search(
         probes: (P, D) unit embeddings of real faces whose nearest suspect is wanted; P may be 0.
         on_part: called after each part of the references; may raise to stop.
     """
-    names, labels = classes_of(suspects.identities)
-    means = np.zeros((len(names), suspects.features.shape[1]))
-    np.add.at(means, labels, suspects.features)
-    faces = Nearest(np.concatenate([suspects.features, normalized(means)]))
+    names, means = _means(suspects.identities, suspects.features)
+    faces = Nearest(np.concatenate([suspects.features, means]))
     hashes = Nearest(_signs(np.concatenate([suspects.near, suspects.near_mirrored])))
     exact = _Exact(suspects)
     count = 0
@@ -157,7 +160,7 @@ def search(
         exact.show(part)
         count += len(part.keys)
         on_part()
-    people = Nearest(np.concatenate([suspects.features, normalized(means)]))
+    people = Nearest(np.concatenate([suspects.features, means]))
     people.show(centers.features, centers.keys)
     found = Nearest(probes)
     found.show(suspects.features, suspects.keys)
@@ -170,6 +173,32 @@ def search(
         probes=_rounded(found.cosine),
         references=count,
     )
+
+
+def search_people(
+    identities: Sequence[str],
+    features: np.ndarray,
+    references: Iterable[Vectors],
+    *,
+    centers: Vectors,
+    on_part: Callable[[], None] = lambda: None,
+) -> Neighbors:
+    """Of (N, D) features and their N identities what is nearest to the means alone, as `search` finds it."""
+    names, means = _means(identities, features)
+    faces, people = Nearest(means), Nearest(means)
+    for part in references:
+        faces.show(part.features, part.keys)
+        on_part()
+    people.show(centers.features, centers.keys)
+    return _neighbors(names, faces, people, rows=slice(None))
+
+
+def _means(identities: Sequence[str], features: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """The identities' names, and the unit mean of each."""
+    names, labels = classes_of(identities)
+    means = np.zeros((len(names), features.shape[1]))
+    np.add.at(means, labels, features)
+    return names, normalized(means)
 
 
 def _neighbors(names: list[str], faces: Nearest, centers: Nearest, *, rows: slice) -> Neighbors:

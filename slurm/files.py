@@ -66,12 +66,7 @@ class Part:
         with _disk_of(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
-            try:
-                os.link(self._file.name, path)
-            except OSError as error:
-                if error.errno not in NO_LINKS:
-                    raise
-                shutil.copyfile(self._file.name, path)
+            link(Path(self._file.name), path)
 
     def output(self, name: str) -> Output:
         return Output(name=name, bytes=self._bytes, sha256=self._hash.hexdigest())
@@ -155,6 +150,16 @@ def _into_place(temporary: Path, path: Path, *, sha256: str, replace: bool) -> N
             f"{path}: exists with other content ({found[:12]}) than the file just made ({sha256[:12]}); "
             "remove it if it is not wanted and run again"
         )
+
+
+def link(path: Path, name: Path) -> None:
+    """Give a whole file a second name; where the file system has no links, a copy."""
+    try:
+        os.link(path, name)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        shutil.copyfile(path, name)
 
 
 def sha256_of(path: Path) -> str:

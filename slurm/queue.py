@@ -69,11 +69,11 @@ def ask_accounting(jobs: Sequence[str], *, since: float) -> Answer:
 
 def scancel(jobs: Sequence[str]) -> str | None:
     """Ask Slurm to end `jobs`; returns why that failed, None if it did not."""
-    return _run("scancel", *jobs)[1]
+    return call("scancel", *jobs)[1]
 
 
 def _ask(tool: str, *options: str, parse: Callable[[str], Task | None]) -> Answer:
-    output, problem = _run(tool, *options)
+    output, problem = call(tool, *options)
     if problem is not None:
         return Answer(silence=problem)
     lines = [line for line in output.splitlines() if line.strip()]
@@ -90,20 +90,21 @@ def _ask(tool: str, *options: str, parse: Callable[[str], Task | None]) -> Answe
     return Answer(tasks=tasks)
 
 
-def _run(tool: str, *options: str) -> tuple[str, str | None]:
-    """What the tool printed, and in one line what went wrong, if anything did."""
+def call(tool: str, *options: str, seconds: float | None = None) -> tuple[str, str | None]:
+    """What one of Slurm's commands printed, and in one line what went wrong, if anything did."""
+    seconds = seconds or SECONDS_TO_ANSWER
     # A user's SQUEUE_FORMAT or SACCT_FORMAT would change the answer.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SACCT_"))}
     try:
         done = subprocess.run(
             [tool, *options],
             capture_output=True,
-            timeout=SECONDS_TO_ANSWER,
+            timeout=seconds,
             check=False,
             env={**environment, "LC_ALL": "C"},
         )
     except subprocess.TimeoutExpired:
-        return "", f"{tool} did not answer within {SECONDS_TO_ANSWER:.0f} s"
+        return "", f"{tool} did not answer within {seconds:.0f} s"
     except OSError:
         return "", f"there is no {tool} here"
     if done.returncode != 0:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import subprocess
 import time
 
 from slurm.beats import read_beat, slurm_job, this_worker
+from slurm.queue import call
 from slurm.run_folder import StageFolder
 from slurm.stop import SIGNALS, StopFlag
 
 SECONDS_TO_SAVE = 120.0  # the other ranks of the job get this long
 SECONDS_TO_JUDGE = 20.0  # from the loss of a rank to the end of the job, if Slurm knows of the loss
+SECONDS_FOR_SLURM = 60.0  # nobody asks again: better late than never
 SECONDS_TO_BE_ENDED = 60.0  # between the controller's yes and the end of the job's processes
 log = logging.getLogger(__name__)
 
@@ -71,28 +72,15 @@ def requeue_this_job() -> bool:
     job, restarts = slurm_job(), os.environ.get("SLURM_RESTART_COUNT") or "0"
     if job is None:
         return False
-    shown = _scontrol("show", "job", job).stdout.split()
+    shown = call("scontrol", "show", "job", job, seconds=SECONDS_FOR_SLURM)[0].split()
     if "JobState=RUNNING" not in shown:  # canceled: it must stay so
         return False
     if f"Restarts={restarts}" not in shown:
         log.warning("job %s runs again already; this attempt, after %s restarts, is an old one", job, restarts)
         return False
-    done = _scontrol("requeue", job)
-    if done.returncode != 0:
-        log.error("job %s: requeue refused: %s; run the same command again to go on", job, done.stderr.strip())
+    _, problem = call("scontrol", "requeue", job, seconds=SECONDS_FOR_SLURM)
+    if problem is not None:
+        log.error("job %s: requeue refused: %s; run the same command again to go on", job, problem)
         return False
     log.info("requeued")
     return True
-
-
-def _scontrol(*arguments: str) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            ["scontrol", *arguments],  # noqa: S607 (the site's scontrol)
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return subprocess.CompletedProcess(arguments, returncode=1, stdout="", stderr=str(error))

@@ -1,26 +1,33 @@
-"""The record of a submission, `<stage>/submission.json`: its jobs, and which rank each of their tasks runs."""
+"""The jobs of a stage, which rank each of their tasks runs, and the record of them, `<stage>/submission.json`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from slurm.files import read_json
 from slurm.queue import Task
 from slurm.run_folder import StageFolder
 
+Kind = Literal["canary", "array", "distributed"]
+
 
 @dataclass(frozen=True, kw_only=True)
-class SubmittedJob:
-    """One job: an array, a single distributed job, or the canary that runs rank 0's first unit ahead of an array."""
+class SlurmJob:
+    """One job of a stage: an array, a distributed job, or the canary that runs one unit ahead of an array."""
 
-    job: str
-    kind: str
+    kind: Kind
     first_rank: int
     ranks: int
     ranks_per_task: int
+    job: str = ""  # its id, once submitted
 
-    def tasks(self, known: Mapping[tuple[str, int | None], Task]) -> dict[int, Task]:
+    @property
+    def tasks(self) -> int:
+        return 1 if self.kind == "distributed" else -(-self.ranks // self.ranks_per_task)
+
+    def told(self, known: Mapping[tuple[str, int | None], Task]) -> dict[int, Task]:
         """Slurm's word on each of the job's ranks, where there is one."""
         found = {}
         for number in range(self.ranks):
@@ -37,13 +44,13 @@ class Submission:
 
     ranks: int
     submitted: float  # seconds since the epoch, by the clock of the submitting machine
-    jobs: tuple[SubmittedJob, ...]
+    jobs: tuple[SlurmJob, ...]
 
     def tasks(self, known: Mapping[tuple[str, int | None], Task]) -> dict[int, Task]:
         """Slurm's word on each rank. Of rank 0, the canary's as long as it is at work, and if it did not end well."""
         found: dict[int, Task] = {}
         for job in sorted(self.jobs, key=lambda job: job.kind == "canary"):
-            for rank, task in job.tasks(known).items():
+            for rank, task in job.told(known).items():
                 if job.kind != "canary" or rank not in found or task.state != "COMPLETED":
                     found[rank] = task
         return found
@@ -54,9 +61,9 @@ def read_submission(stage: StageFolder) -> Submission | None:
     value = read_json(stage.submission)
     try:
         jobs = tuple(
-            SubmittedJob(
+            SlurmJob(
                 job=str(job["job"]),
-                kind=str(job["kind"]),
+                kind=get_args(Kind)[get_args(Kind).index(job["kind"])],
                 first_rank=int(job["first_rank"]),
                 ranks=int(job["ranks"]),
                 ranks_per_task=max(1, int(job["ranks_per_task"])),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import submitit
 
@@ -19,12 +18,13 @@ from slurm.cluster import Cluster, TrainResources
 from slurm.environment import only_allowed
 from slurm.errors import RunError
 from slurm.files import digest
-from slurm.queue import ask_queue, scancel
+from slurm.queue import ask_queue, call, scancel
 from slurm.run_folder import StageFolder
+from slurm.submission import SlurmJob
 
 NEVER = 60 * 24 * 365  # minutes; submitit's local controller wants a limit, our work has none
+SECONDS_FOR_SLURM = 60.0  # a controller that takes a thousand jobs is slow to answer
 MAX_ARRAY_SIZE = 1001  # Slurm's default, for when it cannot be asked; indices stay below it
-SECONDS_FOR_SLURM = 60.0  # one question to the controller
 SECONDS_TO_APPEAR = 1.0  # from the controller's yes to the job's place in the queue
 
 
@@ -43,24 +43,6 @@ class Payload:
     def __call__(self) -> None:
         module, _, function = self.entry.partition(":")
         getattr(import_module(module), function)(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SlurmJob:
-    """One job of a stage: what it is told, and which of the stage's ranks it runs."""
-
-    kind: Literal["canary", "array", "distributed"]
-    first_rank: int
-    ranks: int
-    ranks_per_task: int
-    job: str = ""  # its id, once submitted
-
-    @property
-    def tasks(self) -> int:
-        return 1 if self.kind == "distributed" else -(-self.ranks // self.ranks_per_task)
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def run_comment(run: Path, stage: str = "") -> str:
@@ -116,7 +98,7 @@ def submit_slurm(
         except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
             raise RunError(_refusal(stage, str(error), comment=comment)) from None
     job = str(jobs[0].job_id).split("_")[0]
-    shown = ask(["scontrol", "show", "job", job])
+    shown, _ = call("scontrol", "show", "job", job, seconds=SECONDS_FOR_SLURM)
     if shown and f"Comment={comment}" not in shown.split():  # the number was something else that sbatch said
         raise RunError(_refusal(stage, f"it answered job {job}, which is another one", comment=comment))
     return job
@@ -199,7 +181,8 @@ def slurm_parameters(
 
 def largest_array() -> int:
     """MaxArraySize of this site, Slurm's default where it cannot be asked."""
-    found = re.search(r"MaxArraySize\s*=\s*([0-9]+)", ask(["scontrol", "show", "config"]))
+    shown, _ = call("scontrol", "show", "config", seconds=SECONDS_FOR_SLURM)
+    found = re.search(r"MaxArraySize\s*=\s*([0-9]+)", shown)
     return int(found[1]) if found else MAX_ARRAY_SIZE
 
 
@@ -226,15 +209,6 @@ def _take_back(comment: str) -> list[str]:
     if jobs:
         scancel(jobs)
     return jobs
-
-
-def ask(command: list[str]) -> str:
-    """What a command of Slurm says, "" where it fails or there is none."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS_FOR_SLURM)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout if done.returncode == 0 else ""
 
 
 def _call(payload: Payload) -> None:

@@ -12,15 +12,69 @@ from torch import Tensor, nn
 
 from cemiface.config import RecognitionConfig
 from cemiface.errors import ModelError
-from cemiface.iresnet import UNITS, WIDTHS
+from cemiface.layouts import recognize
 from cemiface.recognition import Embedder, build_recognition, load_recognition, recognition_bytes
 from cemiface.weights import weights_bytes
+
+# Units per layer of the nets both repositories publish, as their papers' tables count them.
+PUBLISHED = {"ir18": (2, 2, 2, 2), "ir50": (3, 4, 14, 3), "ir100": (3, 13, 30, 3)}
+
+
+class PublishedSqueeze(nn.Module):
+    """Squeeze-and-excitation, as both repositories name its two convolutions."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, channels // 16, 1, bias=False)
+        self.fc2 = nn.Conv2d(channels // 16, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(self.fc2(torch.relu(self.fc1(F.adaptive_avg_pool2d(x, 1)))))
+
+
+class InsightfaceUnit(nn.Module):
+    """As arcface_torch builds it: a convolution in the shortcut of every unit that strides."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.bn1, self.bn2, self.bn3 = (nn.BatchNorm2d(width) for width in (inputs, outputs, outputs))
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, 1, 1, bias=False)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, stride, 1, bias=False)
+        self.prelu = nn.PReLU(outputs)
+        self.downsample = None
+        if stride != 1:
+            conv = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.downsample = nn.Sequential(conv, nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.bn3(self.conv2(self.prelu(self.bn2(self.conv1(self.bn1(x))))))
+        return out + (x if self.downsample is None else self.downsample(x))
+
+
+class InsightfaceNet(nn.Module):
+    def __init__(self, units: tuple[int, ...], *, side: int, embedding: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1, self.prelu = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64)
+        inputs = 64
+        for number, (count, width) in enumerate(zip(units, (64, 128, 256, 512), strict=True), start=1):
+            first = InsightfaceUnit(inputs, width, 2)
+            rest = [InsightfaceUnit(width, width, 1) for _ in range(count - 1)]
+            self.add_module(f"layer{number}", nn.Sequential(first, *rest))
+            inputs = width
+        self.bn2, self.fc = nn.BatchNorm2d(512), nn.Linear(512 * side * side, embedding)
+        self.features = nn.BatchNorm1d(embedding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.prelu(self.bn1(self.conv1(x)))
+        for number in range(1, 5):
+            x = self.get_submodule(f"layer{number}")(x)
+        return self.features(self.fc(torch.flatten(self.bn2(x), 1)))
 
 
 class AdaFaceUnit(nn.Module):
     """As the paper's repository builds it: a pooling shortcut where the width stays."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, *, squeeze: bool = False) -> None:
         super().__init__()
         norm, conv = nn.BatchNorm2d, nn.Conv2d
         self.shortcut_layer: nn.Module = nn.MaxPool2d(1, stride)
@@ -30,19 +84,21 @@ class AdaFaceUnit(nn.Module):
             norm(inputs), conv(inputs, outputs, 3, 1, 1, bias=False), norm(outputs), nn.PReLU(outputs),
             conv(outputs, outputs, 3, stride, 1, bias=False), norm(outputs),
         )  # fmt: skip
+        if squeeze:
+            self.res_layer.add_module("se_block", PublishedSqueeze(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.res_layer(x) + self.shortcut_layer(x)
 
 
 class AdaFaceNet(nn.Module):
-    def __init__(self, units: tuple[int, ...], *, side: int, embedding: int) -> None:
+    def __init__(self, units: tuple[int, ...], *, side: int, embedding: int, squeeze: bool = False) -> None:
         super().__init__()
         self.input_layer = nn.Sequential(nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64))
         inputs, body = 64, []
-        for count, width in zip(units, WIDTHS, strict=True):
+        for count, width in zip(units, (64, 128, 256, 512), strict=True):
             for place in range(count):
-                body.append(AdaFaceUnit(inputs, width, 1 if place else 2))
+                body.append(AdaFaceUnit(inputs, width, 1 if place else 2, squeeze=squeeze))
                 inputs = width
         self.body = nn.Sequential(*body)
         self.output_layer = nn.Sequential(
@@ -70,7 +126,7 @@ def moved(net: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_B44_weights_in_adafaces_layout_compute_what_its_net_does(tmp_path, wrapped, draw):
     torch.manual_seed(0)
-    net = moved(AdaFaceNet(UNITS["ir18"], side=2, embedding=24))
+    net = moved(AdaFaceNet(PUBLISHED["ir18"], side=2, embedding=24))
     state = net.state_dict()
     if wrapped:  # a whole training checkpoint of theirs: the net under `model.`, beside the head
         state = {f"model.{name}": value for name, value in state.items()} | {"head.kernel": torch.zeros(3, 2)}
@@ -81,6 +137,40 @@ def test_B44_weights_in_adafaces_layout_compute_what_its_net_does(tmp_path, wrap
     assert embedder.config == RecognitionConfig(net="ir18", embedding=24, image_size=32, color="BGR", shortcut="pool")
     x = torch.rand(3, 3, 32, 32, generator=draw) * 2 - 1
     torch.testing.assert_close(embedder(x), net(x.flip(1)), atol=1e-4, rtol=1e-4)
+
+
+def test_B44_weights_in_adafaces_layout_with_squeeze_compute_what_its_net_does(tmp_path, draw):
+    torch.manual_seed(0)
+    net = moved(AdaFaceNet(PUBLISHED["ir50"], side=1, embedding=8, squeeze=True))
+    path = tmp_path / "adaface_ir_se50.ckpt"
+    torch.save({"state_dict": {f"model.{name}": value for name, value in net.state_dict().items()}}, path)
+    embedder = load_recognition(path, color="BGR")
+    assert (embedder.config.net, embedder.config.image_size) == ("irse50", 16)
+    x = torch.rand(2, 3, 16, 16, generator=draw) * 2 - 1
+    torch.testing.assert_close(embedder(x), net(x.flip(1)), atol=1e-4, rtol=1e-4)
+
+
+def test_B44_weights_in_insightfaces_layout_compute_what_its_net_does(tmp_path, draw):
+    torch.manual_seed(0)
+    net = moved(InsightfaceNet(PUBLISHED["ir18"], side=2, embedding=24))
+    path = tmp_path / "backbone.pth"
+    torch.save(net.state_dict(), path)
+    embedder = load_recognition(path, color="RGB")
+    assert embedder.config == RecognitionConfig(net="ir18", embedding=24, image_size=32)
+    x = torch.rand(3, 3, 32, 32, generator=draw) * 2 - 1
+    torch.testing.assert_close(embedder(x), net(x), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("net", ["ir50", "ir100"])
+@pytest.mark.parametrize("make", [InsightfaceNet, AdaFaceNet])
+def test_B44_every_tensor_of_the_published_nets_at_112_px_has_its_place(net, make):
+    """Names and shapes alone: recognized as the net they are, none left over and none missing."""
+    with torch.device("meta"):
+        published = make(PUBLISHED[net], side=7, embedding=512).state_dict()
+        config, named = recognize(published, color="RGB", path="published")
+        own = build_recognition(config).state_dict()
+    assert (config.net, config.embedding, config.image_size) == (net, 512, 112)
+    assert {name: value.shape for name, value in named.items()} == {name: value.shape for name, value in own.items()}
 
 
 @pytest.mark.parametrize("net", ["ir18", "irse50", "ir_tiny"])

@@ -9,8 +9,6 @@ import signal
 import socket
 from typing import Any
 
-import pytest
-
 from slurm.run_folder import StageFolder
 from tests.jobs.commands import wait_until
 
@@ -54,9 +52,10 @@ def test_F40_two_nodes_of_two_ranks_meet_again_after_a_requeue_although_their_po
     project: ClusterProject,
 ) -> None:
     longer = "train-diffusion.images=800"
+    project.forget("train-diffusion")  # it would go on from the shorter one, of another world size
     done = project.run("train-diffusion", longer, cluster=FOUR_HERE)
     assert done.returncode == 0, done.stderr
-    local = _losses(project)
+    local, weights = _losses(project), project.hashes("train-diffusion/*.safetensors")
     project.forget("train-diffusion")
     project.submit("train-diffusion", longer, cluster=TWO_BY_TWO)
     project.wait_for("train-diffusion", images=32)
@@ -77,13 +76,14 @@ def test_F40_two_nodes_of_two_ranks_meet_again_after_a_requeue_although_their_po
     figures = project.summary("train-diffusion")["figures"]
     assert figures["world_size"] == 4
     assert figures["resumed_after_images"] >= 32
-    assert _losses(project) == pytest.approx(local, rel=1e-3)
+    assert project.hashes("train-diffusion/*.safetensors") == weights
+    assert _losses(project) == local
 
 
 def test_F11_F12_F21_a_job_of_five_minutes_saves_on_any_signal_and_comes_back(project: ClusterProject) -> None:
     """submitit takes any signal to a job below ten minutes for a time-out, and does not hear SIGTERM at all."""
     project.forget("train-diffusion")
-    project.submit("train-diffusion", "train-diffusion.images=4800", cluster=FIVE_MINUTES)
+    project.submit("train-diffusion", "train-diffusion.images=2400", cluster=FIVE_MINUTES)
     (job,) = project.jobs("train-diffusion")
     reached = 0
     for attempt, signals in enumerate((["USR2"], ["TERM"], ["USR1", "TERM"]), start=1):
@@ -98,10 +98,15 @@ def test_F11_F12_F21_a_job_of_five_minutes_saves_on_any_signal_and_comes_back(pr
         reached = max(beat["images"] for beat in project.beats("train-diffusion"))
     project.wait()
     assert "JobState=COMPLETED" in project.shown(job)
-    assert _attempts(project) == [{"stopped": 3}] * 2
-    assert project.summary("train-diffusion")["figures"]["resumed_after_images"] == reached
+    # On a slow machine the five minutes end as well: one more stop, from which the job comes back like from the others.
+    first, second = _attempts(project)
+    assert first == second
+    assert first.keys() == {"stopped"}
+    assert first["stopped"] >= 3
+    resumed = project.summary("train-diffusion")["figures"]["resumed_after_images"]
+    assert resumed == reached if first["stopped"] == 3 else resumed > reached
     lines = (project.runs / "train-diffusion" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["images"] for line in lines] == list(range(16, 4801, 16))
+    assert [json.loads(line)["images"] for line in lines] == list(range(16, 2401, 16))
 
 
 def test_F18_a_rank_that_dies_again_and_again_before_it_gets_anything_done_gives_up_with_a_reason(

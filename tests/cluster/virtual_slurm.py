@@ -124,6 +124,11 @@ class VirtualSlurm:
             self.power_on(node)
         self._wait(lambda: self.states() == dict.fromkeys(self.nodes, "idle"), what="every node to be idle")
 
+    def wait(self) -> None:
+        """Wait until no job is left in the queue; one held for good has to be cancelled by its user."""
+        while self.call("squeue", "--noheader"):
+            time.sleep(1.0)
+
     def stop(self) -> None:
         """End all jobs and daemons, leave nothing."""
         for name in sorted(self._daemons, key=lambda name: name == "munged"):  # munged last: the others need it
@@ -299,9 +304,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.install:
             install()
         with VirtualSlurm(nodes=options.nodes) as slurm:
-            code = (
-                subprocess.run(options.command, env=slurm.environment, check=False).returncode if options.command else 0
-            )
+            code = 0
+            if options.command:
+                code = subprocess.run(options.command, env=slurm.environment, check=False).returncode
+                slurm.wait()
     except ClusterError as error:
         sys.exit(f"virtual_slurm: {error}")
     sys.exit(code)

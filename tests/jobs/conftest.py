@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jobs.stage import Run
 from jobs.stages import STAGES
+
+from .one_rank import copied_run
 
 PEOPLE, PHOTOS, SIZE = 8, 6, 16
 CONFIG = """
@@ -46,6 +49,7 @@ train-recognition:
 evaluate: {}
 fingerprint: {}
 audit: {false_alarms: 0.3, max_dropped_fraction: 1.0}
+settle: {}
 publish:
   set_name: tiny-set
   creator: the tests
@@ -78,6 +82,12 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return TinyRun(config=config, folder=root / "runs" / "tiny")
+
+
+@pytest.fixture
+def copied(tiny_run: TinyRun, tmp_path: Path) -> Run:
+    """The finished run, elsewhere and free to be changed."""
+    return copied_run(tiny_run, tmp_path, faces=True)
 
 
 def set_up(root: Path) -> tuple[Path, Path]:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
 from jobs.audit_faces import STAGE as AUDIT
 from jobs.audit_faces import forecast
 from jobs.audit_figures import MOST_M, Tally
-from jobs.config import load_run_folder
 from jobs.fingerprint_faces import KEPT_BACK, TRAINED
 from jobs.stage import Run
 from shards.audit import Thresholds
@@ -24,17 +21,6 @@ from shards.references import Vectors, read_references, read_vectors, vectors_by
 from shards.shard_set import ShardSet
 
 from .commands import Project
-
-
-@pytest.fixture
-def copied(tiny_run: Any, tmp_path: Path) -> Run:
-    """A finished run, free to be changed."""
-    folder = tmp_path / "runs" / "tiny"
-    shutil.copytree(tiny_run.folder, folder)
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    (folder / "config.yaml").write_text(yaml.safe_dump(config | {"root": str(tmp_path)}))
-    shutil.copytree(tiny_run.config.parent.parent / "faces", tmp_path / "faces")
-    return load_run_folder(folder)
 
 
 def test_every_real_face_is_fingerprinted_and_every_training_person_has_a_center(copied: Run) -> None:
@@ -96,9 +82,12 @@ def test_the_forecast_tells_the_number_of_comparisons(copied: Run) -> None:
     assert forecast(copied).startswith("audit: 16 x 31 comparisons, about ")
 
 
-def test_a_launch_says_how_long_the_audit_will_take_before_it_starts(tiny_run: Any, tmp_path: Path) -> None:
+def test_dry_run_and_launch_say_how_long_the_audit_will_take_before_it_starts(tiny_run: Any, tmp_path: Path) -> None:
     project = Project.copy_of(tiny_run, tmp_path / "project")
     project.forget("audit")
+    dry = project.run("plan")
+    assert dry.returncode == 0, dry.stderr
+    assert "audit: 16 x 31 comparisons, about" in dry.stdout
     done = project.run("audit")
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.splitlines() if "audit" in line]

@@ -320,9 +320,10 @@ def test_the_published_folder_holds_nothing_of_the_real_faces(finished: Project)
 
 def test_publish_refuses_a_set_whose_audit_failed(project: Project) -> None:
     strict = ("audit.false_alarms=0.99", "audit.max_dropped_fraction=0")
-    audit = project.run("audit", *strict)
-    assert audit.returncode == 0, audit.stderr
-    assert project.summary("audit")["figures"]["passed"] is False
+    for stage in ("audit", "settle"):
+        judged = project.run(stage, *strict)
+        assert judged.returncode == 0, judged.stderr
+        assert project.summary(stage)["figures"]["passed"] is False
     refused = project.run("publish", *strict)
     assert refused.returncode == 1
     assert "publish: the audit failed:" in refused.stderr

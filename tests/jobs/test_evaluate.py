@@ -172,13 +172,34 @@ def test_large_sets_are_scored_by_whole_identities():
     assert len(whole_identities(labels, images=5, seed=0)) == 20  # non-mated scores need two identities
 
 
-@pytest.mark.slow
+def _centered_roots(features: np.ndarray) -> np.ndarray:
+    """A with A A^T the covariance."""
+    return (features - features.mean(0)).T / np.sqrt(len(features) - 1)
+
+
+@pytest.mark.long
 def test_inception_weights_give_its_frechet_distance_and_diversity(project: Project) -> None:
+    """The distance by hand: with covariances A A^T and B B^T, tr (C D)^(1/2) is the sum of singular values of A^T B."""
     torch.manual_seed(0)
-    torch.save(Inception().state_dict(), project.root / "inception.pth")
+    net = Inception().eval()
+    for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)  # else a new net gives every face nearly the same features
+    torch.save(net.state_dict(), project.root / "inception.pth")
     assert project.run("convert-benchmarks").returncode == 0
     done = project.run("evaluate", "evaluate.inception=inception.pth")
     assert done.returncode == 0, done.stderr
+    features = []
+    for stage, kind in (("shard", "real"), ("generate", "synthetic")):
+        faces = ShardSet(sorted((project.runs / stage).glob(f"{kind}-*.tar")))
+        x = to_unit_range(np.stack([faces.rgb(row) for row in range(len(faces))]))
+        with torch.inference_mode():
+            features.append(torch.cat([net(part) for part in x.split(8)]).double().numpy())
+    roots = [_centered_roots(part) for part in features]
+    shared = np.linalg.svd(roots[0].T @ roots[1], compute_uv=False).sum()
+    expected = np.square(features[0].mean(0) - features[1].mean(0)).sum() - 2 * shared
+    expected += sum(np.square(root).sum() for root in roots)
     figures = project.summary("evaluate")["figures"]
-    assert figures["frechet_distance_inception"] > 0
+    assert figures["frechet_distance_inception"] == pytest.approx(expected, rel=1e-3)
+    assert expected > 0
     assert all(0 <= figures["scores"][kind]["diversity"] <= 1 for kind in ("real", "synthetic"))

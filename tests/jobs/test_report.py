@@ -2,56 +2,37 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.keys import Keys
 
 from jobs.audit_figures import worst_leaks
 from jobs.config import load_run_folder
 from jobs.report_chain import chain
 from jobs.report_faces import pair
-from jobs.report_page import PARTS, decimal, duration, points, render, size
-from jobs.report_part import Sets, real_set, synthetic_set
+from jobs.report_page import PARTS, decimal, duration, percent, points, render, size
+from jobs.report_part import Sets, held_out_set, real_set, synthetic_set
 from jobs.stage import Run
 from shards.findings import Leak, Reason
 
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+from .browser import assert_all_is_shown, assert_prints, browsers, show, violations
+from .commands import Project
+from .one_rank import copied_run, edit_config
+
 LACKING = ("benchmarks", "calibration", "studies")  # which the tiny run does not ask for
 SECTIONS = [part.name for part in PARTS if part.name not in LACKING]
 
 
 @pytest.fixture
 def copied(tiny_run: Any, tmp_path: Path) -> Run:
-    """The run folder alone, elsewhere and free to be changed; the faces it was made from are not there."""
-    folder = tmp_path / "runs" / "tiny"
-    shutil.copytree(tiny_run.folder, folder)
-    _edit_config(folder, root=str(tmp_path))
-    return load_run_folder(folder)
-
-
-def _edit_config(folder: Path, **fields: Any) -> None:
-    path = folder / "config.yaml"
-    config = {**yaml.safe_load(path.read_text()), **fields}
-    path.write_text(yaml.safe_dump({name: value for name, value in config.items() if value is not None}))
+    """The run folder alone: the faces it was made from are not there."""
+    return copied_run(tiny_run, tmp_path, faces=False)
 
 
 def _edit_summary(run: Run, stage: str, **figures: Any) -> None:
@@ -79,7 +60,7 @@ def test_the_page_refers_to_nothing_outside_itself(copied: Run) -> None:
 
 
 def test_the_page_tells_no_folder_of_the_machine(tiny_run: Any, copied: Run) -> None:
-    _edit_config(copied.folder.root, shard={**copied.section("shard").model_dump(), "faces": "/home/somebody/photos"})
+    edit_config(copied.folder.root, shard={**copied.section("shard").model_dump(), "faces": "/home/somebody/photos"})
     page = render(load_run_folder(copied.folder.root)).decode()
     assert "/home/somebody" not in page
     assert "photos" in page
@@ -116,9 +97,10 @@ def test_stages_that_are_no_part_of_the_run_leave_no_trace(copied: Run) -> None:
         "train-recognition",
         "evaluate",
         "audit",
+        "settle",
         "publish",
     ]
-    _edit_config(copied.folder.root, **dict.fromkeys(absent))
+    edit_config(copied.folder.root, **dict.fromkeys(absent))
     page = render(load_run_folder(copied.folder.root)).decode()
     assert _sections(page) == ["chain", "faces", "training", "costs", "rejected", "provenance"]
     assert not re.search(r">\s*None\b(?!:)", page)
@@ -184,65 +166,29 @@ def test_numbers_are_for_people() -> None:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
-    driver, chromium = shutil.which("chromedriver"), shutil.which("chromium")
-    if not driver or not chromium:
-        reason = "chromium and chromedriver are not on PATH; install both to see the page as people do"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=Service(driver))
-    yield chrome
-    chrome.quit()
+    yield from browsers(tmp_path / "profile")
+
+
+@pytest.fixture
+def page(tiny_run: Any) -> Path:
+    made: Path = tiny_run.folder / "report" / "index.html"
+    return made
 
 
 @pytest.mark.parametrize("width", [1280, 400])
-def test_a_browser_shows_all_of_the_page(tiny_run: Any, browser: webdriver.Chrome, width: int) -> None:
-    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-    browser.get((tiny_run.folder / "report" / "index.html").as_uri())
-    images = browser.execute_script("return [...document.images].map(image => image.naturalWidth)")
-    plots = browser.execute_script(
-        "return [...document.querySelectorAll('svg')].map(svg => svg.getBoundingClientRect().toJSON())"
-    )
-    wide, window = browser.execute_script("return [document.scrollingElement.scrollWidth, window.innerWidth]")
-    assert len(images) > 20
-    assert min(images) > 0
-    assert len(plots) >= 9
-    assert min(min(plot["width"], plot["height"]) for plot in plots) > 100
-    assert max(plot["right"] for plot in plots) <= width
-    assert window == width
-    assert wide <= window
-    assert browser.get_log("browser") == []
+def test_a_browser_shows_all_of_the_page(page: Path, browser: webdriver.Chrome, width: int) -> None:
+    show(browser, page, width=width)
+    assert_all_is_shown(browser, width=width, plots=9)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_is_for_everybody(tiny_run: Any, browser: webdriver.Chrome, scheme: str) -> None:
-    """axe-core's rules on names, roles, order and contrast, in both color schemes; none is broken."""
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    browser.get((tiny_run.folder / "report" / "index.html").as_uri())
-    background = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
-    assert background == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 24, 30)")
-    # In an isolated world, which the page's own policy against scripts leaves alone.
-    frame = browser.execute_cdp_cmd("Page.getFrameTree", {})["frameTree"]["frame"]["id"]
-    world = browser.execute_cdp_cmd("Page.createIsolatedWorld", {"frameId": frame})["executionContextId"]
-    axe = files("axe_core_python").joinpath("axe.min.js").read_text()
-    for script, waits in ((axe, False), ("axe.run().then(found => JSON.stringify(found.violations))", True)):
-        result = browser.execute_cdp_cmd(
-            "Runtime.evaluate",
-            {"expression": script, "contextId": world, "awaitPromise": waits, "returnByValue": waits},
-        )
-    violations = json.loads(result["result"]["value"])
-    assert [(rule["id"], [node["target"] for node in rule["nodes"]][:3]) for rule in violations] == []
+def test_the_page_is_for_everybody(page: Path, browser: webdriver.Chrome, scheme: str) -> None:
+    show(browser, page, scheme=scheme)
+    assert violations(browser) == []
 
 
-def test_the_keyboard_reaches_every_link_and_wide_table(tiny_run: Any, browser: webdriver.Chrome) -> None:
-    browser.get((tiny_run.folder / "report" / "index.html").as_uri())
+def test_the_keyboard_reaches_every_link_and_wide_table(page: Path, browser: webdriver.Chrome) -> None:
+    show(browser, page)
     body = browser.find_element("tag name", "body")
     body.send_keys(Keys.TAB)
     assert browser.switch_to.active_element.text == "Skip to the figures"
@@ -260,17 +206,74 @@ def test_the_keyboard_reaches_every_link_and_wide_table(tiny_run: Any, browser: 
     assert targets == [True] * len(SECTIONS)
 
 
-def test_the_page_prints_on_a4_with_nothing_cut_off(tiny_run: Any, browser: webdriver.Chrome) -> None:
-    browser.get((tiny_run.folder / "report" / "index.html").as_uri())
-    pdf = base64.b64decode(browser.print_page())
-    assert pdf.startswith(b"%PDF-")
-    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 4
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
-    width = {"width": 718, "height": 1000, "deviceScaleFactor": 1, "mobile": False}  # A4 less its margins, at 96 dpi
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", width)
-    hidden, wide = browser.execute_script(
-        "return [getComputedStyle(document.querySelector('nav')).display,"
-        " [...document.querySelectorAll('table')].map(table => Math.round(table.getBoundingClientRect().right))]"
-    )
-    assert hidden == "none"
-    assert max(wide) <= 718
+def test_the_page_prints_on_a4_with_nothing_cut_off(page: Path, browser: webdriver.Chrome) -> None:
+    show(browser, page)
+    assert_prints(browser)
+
+
+WHOLE = """
+calibrate: {grid: {interval: 1.0}, images_per_identity: 1}
+convert-benchmarks:
+  image_size: 16
+  sources:
+    listed: {pairs: pairs.tsv, images: faces}
+"""
+STUDIES = ("study-groups", "study-m")
+STUDY = """
+{name}:
+  recognition: {{net: ir_tiny, embedding: 32, image_size: 16}}
+  margin: {{kind: cosface, scale: 16, margin: 0.1}}
+  epochs: 2
+  batch: 8
+  drop_after_epochs: [1]
+  log_images: 8
+  seeds: 2
+  verification: {{folds: 2}}
+"""
+
+
+@pytest.fixture(scope="module")
+def whole_run(tiny_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The tiny run with everything a run can have: a benchmark of its held-out people, calibration, both studies."""
+    project = Project.copy_of(tiny_run, tmp_path_factory.mktemp("whole") / "project")
+    faces = held_out_set(load_run_folder(project.runs))
+    assert faces is not None
+    photos = [(str(faces.record(row)["source"]), int(faces.labels[row])) for row in range(len(faces))]
+    pairs = [(a, b) for number, a in enumerate(photos) for b in photos[:number]]
+    lines = [f"{int(a[1] == b[1])}\t{a[0]}\t{b[0]}" for a, b in pairs]
+    (project.root / "pairs.tsv").write_text("\n".join(["same\ta\tb", *lines]) + "\n")
+    config = project.root / "configs" / "tiny.yaml"
+    groups = "  groups: 2\n  min_images: 4\n"
+    studies = "".join(STUDY.format(name=name) + (groups if name == STUDIES[0] else "") for name in STUDIES)
+    config.write_text(config.read_text() + WHOLE + studies)
+    done = project.run("all")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return project
+
+
+@pytest.mark.long
+def test_everything_a_run_can_have_is_on_the_page(whole_run: Project) -> None:
+    page = (whole_run.runs / "report" / "index.html").read_text()
+    assert _sections(page) == [part.name for part in PARTS]
+    for study in STUDIES:
+        rows = whole_run.summary(study)["figures"]["groups"]
+        assert len(rows) == 2
+        for row in rows:
+            assert row["group"] in page
+            assert percent(row["average"]["mean"]) in page
+    assert page.count("2 seeds; whiskers: one standard deviation") == 2
+    for net, found in whole_run.summary("evaluate")["figures"]["benchmarks"]["listed"].items():
+        assert percent(found["accuracy"], 2) in page, net
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_shows_a_whole_run_on_desk_phone_and_paper(
+    whole_run: Project, browser: webdriver.Chrome, scheme: str
+) -> None:
+    page = whole_run.runs / "report" / "index.html"
+    for width in (1280, 400):
+        show(browser, page, width=width, scheme=scheme)
+        assert_all_is_shown(browser, width=width, plots=14)
+        assert violations(browser) == []
+    assert_prints(browser)

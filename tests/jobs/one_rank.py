@@ -1,0 +1,51 @@
+"""Runs inside the test process: copies of finished ones, and stages done by one rank, as a launch has it done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from jobs.config import load_run_folder
+from jobs.rank import Rank, finish_if_last
+from jobs.stage import Run
+from jobs.submission import write_plan
+from slurm.beats import Beat, this_worker
+from slurm.stop import StopFlag
+
+
+def copied_run(tiny_run: Any, root: Path, *, faces: bool) -> Run:
+    """A finished run in another place, free to be changed, with or without the faces it was made from."""
+    folder = root / "runs" / "tiny"
+    shutil.copytree(tiny_run.folder, folder)
+    if faces:
+        shutil.copytree(tiny_run.config.parent.parent / "faces", root / "faces")
+    edit_config(folder, root=str(root))
+    return load_run_folder(folder)
+
+
+def edit_config(folder: Path, **fields: Any) -> None:
+    """Change top-level fields of a run folder's config; None takes one away."""
+    path = folder / "config.yaml"
+    config = {**yaml.safe_load(path.read_text()), **fields}
+    path.write_text(yaml.safe_dump({name: value for name, value in config.items() if value is not None}))
+
+
+def plan_stage(run: Run, name: str) -> None:
+    """Store the stage's plan, with all units to do."""
+    run.stage_folder(name).beats.mkdir(parents=True, exist_ok=True)
+    write_plan(run, run.stages[name], undone=range(len(run.plan(name))))
+
+
+def work_alone(run: Run, name: str) -> dict[str, Any]:
+    """Do all units of a planned stage in one rank; returns the summary."""
+    stage, folder = run.stages[name], run.stage_folder(name)
+    beat = Beat(folder, 0, worker=this_worker())
+    rank = Rank(run=run, stage=stage, index=0, count=1, stop=StopFlag(), beat=beat)
+    stage.run_rank(run, rank)
+    assert finish_if_last(run, stage)
+    summary: dict[str, Any] = json.loads(folder.summary.read_text())
+    return summary

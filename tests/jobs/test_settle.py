@@ -1,0 +1,161 @@
+"""What is published is what was judged: every tar byte for byte, and the mean of every identity as it is in them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from jobs.config import load_run_folder
+from jobs.fingerprint_faces import judged_features, load_judge, reference_files
+from jobs.publish_set import passed_verdict
+from jobs.settle_set import SETTLE
+from jobs.stage import Run
+from shards.references import read_vectors
+from shards.shard_set import ShardSet
+from shards.tar_reader import Sample, read_tar
+from shards.tar_writer import TarWriter
+from slurm.errors import RunError
+from slurm.files import publish_json, publishing
+
+from .commands import flip_a_bit, sha256
+from .one_rank import edit_config, plan_stage, work_alone
+
+NEVER = 2.0  # a cosine that nothing reaches
+
+
+class Means:
+    """The nearest real face to the mean of some images, by hand."""
+
+    def __init__(self, run: Run) -> None:
+        self.judge = load_judge(run, device=torch.device("cpu"))
+        self.real = np.concatenate([read_vectors(path).features for path in reference_files(run)])
+        self.synthetic = ShardSet(run.outputs("generate", suffix=".tar"))
+        self.features = dict(zip(self.synthetic.keys, self._embedded(self.synthetic), strict=True))
+
+    def of_real(self, run: Run) -> np.ndarray:
+        return self._embedded(ShardSet(run.outputs("shard", prefix="real-", suffix=".tar")))
+
+    def nearest(self, features: list[np.ndarray]) -> float:
+        mean = np.mean(features, axis=0)
+        return float((self.real @ (mean / np.linalg.norm(mean))).max())
+
+    def own(self, identity: str) -> list[str]:
+        rows = zip(self.synthetic.keys, self.synthetic.identities, strict=True)
+        return [key for key, person in rows if person == identity]
+
+    def _embedded(self, shards: ShardSet) -> np.ndarray:
+        return judged_features(shards, judge=self.judge, batch=64, progress=lambda _: None)
+
+
+@pytest.fixture
+def means(copied: Run) -> Means:
+    return Means(copied)
+
+
+def settle(run: Run, *, identity_to_face: float, dropped: list[str]) -> dict[str, Any]:
+    """Settle anew after an audit that dropped these images and had this threshold; returns the verdict."""
+    path = run.stage_folder("audit").output("verdict.json")
+    verdict = json.loads(path.read_text())
+    thresholds = dict.fromkeys(verdict["thresholds"], NEVER)
+    verdict["thresholds"] = thresholds | {"identity_to_face": identity_to_face, "basis": "by test"}
+    verdict["leaks"] = [{"key": key, "reason": "too_similar", "real": "r", "cosine": 0.9} for key in dropped]
+    path.write_text(json.dumps(verdict))
+    shutil.rmtree(run.stage_folder(SETTLE).root)
+    plan_stage(run, SETTLE)
+    work_alone(run, SETTLE)
+    value: dict[str, Any] = json.loads(run.stage_folder(SETTLE).output("verdict.json").read_text())
+    return value
+
+
+def settled(run: Run) -> dict[str, Sample]:
+    return {sample.key: sample for path in run.outputs(SETTLE, suffix=".tar") for sample in read_tar(path)}
+
+
+def test_where_nothing_was_dropped_the_tars_are_those_that_were_generated(copied: Run) -> None:
+    verdict = settle(copied, identity_to_face=NEVER, dropped=[])
+    made = {path.name: sha256(path) for path in copied.outputs("generate", suffix=".tar")}
+    assert verdict["judged"] == made
+    assert {path.name: sha256(path) for path in copied.outputs(SETTLE, suffix=".tar")} == made
+    assert passed_verdict(copied).judged == made
+
+
+def test_an_identity_whose_mean_is_too_close_without_what_was_dropped_is_withdrawn(copied: Run, means: Means) -> None:
+    """Of all images the one is dropped without which the mean of the others moves farthest towards a real face."""
+    moves = {}
+    for person in means.synthetic.classes:
+        own = means.own(person)
+        before = means.nearest([means.features[key] for key in own])
+        for key in own:
+            after = means.nearest([means.features[other] for other in own if other != key])
+            moves[after - before] = (person, key, before, after)
+    person, dropped, before, after = moves[max(moves)]
+    assert after > before + 1e-4
+    rest = set(means.synthetic.keys) - {dropped}
+
+    kept = settle(copied, identity_to_face=after + 1e-5, dropped=[dropped])
+    assert settled(copied).keys() == rest
+    assert kept["dropped"] == [dropped]
+
+    withdrawn = settle(copied, identity_to_face=(before + after) / 2, dropped=[dropped])
+    assert settled(copied).keys() == rest - set(means.own(person))
+    assert withdrawn["dropped"] == sorted(means.own(person))
+    assert {leak["reason"] for leak in withdrawn["leaks"] if leak["key"] != dropped} == {"identity_too_similar"}
+
+
+def test_an_identity_whose_mean_is_too_close_with_what_was_refilled_is_withdrawn(copied: Run, means: Means) -> None:
+    """In place of a dropped image stands a real face; the threshold lies between the means without and with it."""
+    person = means.synthetic.classes[0]
+    first, *others = means.own(person)
+    real = ShardSet(copied.outputs("shard", prefix="real-", suffix=".tar"))
+    others_features = [means.features[key] for key in others]
+    near = [means.nearest([*others_features, feature]) for feature in means.of_real(copied)]
+    row = int(np.argmax(near))
+    assert near[row] > means.nearest(others_features) + 1e-3
+    record = next(sample.record for sample in settled(copied).values() if sample.key == first)
+    copied = with_refill(copied, key=first, jpg=real.jpeg(row), record=record | {"attempt": 1})
+
+    kept = settle(copied, identity_to_face=near[row] + 1e-4, dropped=[first])
+    assert settled(copied)[first].jpg == real.jpeg(row)
+    assert (kept["dropped"], kept["refilled"]) == ([], [first])
+
+    withdrawn = settle(copied, identity_to_face=near[row] - 1e-4, dropped=[first])
+    assert settled(copied).keys() == set(means.synthetic.keys) - {first, *others}
+    assert (withdrawn["dropped"], withdrawn["refilled"]) == ([first, *others], [])
+
+
+def with_refill(run: Run, *, key: str, jpg: bytes, record: dict[str, Any]) -> Run:
+    """The run as if the stage `refill` had made this image."""
+    edit_config(run.folder.root, refill={"attempts": 1})
+    run = load_run_folder(run.folder.root)
+    folder = run.stage_folder("refill")
+    with publishing(folder.output("refill-00000.tar")) as file:
+        tar = TarWriter(file)
+        tar.add(key, jpg=jpg, record=record)
+        tar.close()
+    output = file.output("refill-00000.tar").as_json()
+    publish_json(folder.summary, {"outputs": [output], "outcome": output["sha256"]})
+    return run
+
+
+def test_tars_that_are_not_what_was_audited_or_refilled_are_refused(copied: Run, means: Means) -> None:
+    key = means.synthetic.keys[0]
+    refilled = with_refill(copied, key=key, jpg=means.synthetic.jpeg(0), record=means.synthetic.record(0))
+    flip_a_bit(refilled.stage_folder("refill").output("refill-00000.tar"))
+    with pytest.raises(RunError, match=r"refill/refill-00000.tar is not what was refilled; remove it and run again"):
+        settle(refilled, identity_to_face=NEVER, dropped=[key])
+    flip_a_bit(copied.stage_folder("generate").output("synthetic-00000.tar"))
+    with pytest.raises(RunError, match=r"about other bytes than generate/synthetic-00000.tar; remove it and run again"):
+        settle(copied, identity_to_face=NEVER, dropped=[key])
+
+
+def test_a_real_photo_that_is_wished_for_as_refill_is_refused_by_its_record(copied: Run, means: Means) -> None:
+    real = ShardSet(copied.outputs("shard", prefix="real-", suffix=".tar"))
+    key = means.synthetic.keys[0]
+    planted = with_refill(copied, key=key, jpg=real.jpeg(0), record=real.record(0))
+    with pytest.raises(RunError, match=f"{key} is no synthetic image by its record"):
+        settle(planted, identity_to_face=NEVER, dropped=[key])
