@@ -30,5 +30,5 @@ def test_the_pixels_are_the_same_wherever_they_are_decoded_to(data):
 
 
 def test_an_array_that_is_too_small_is_refused():
-    with pytest.raises(ValueError, match="too small|smaller|buffer"):
+    with pytest.raises(ValueError, match="buffer"):
         decode_rgb(jpeg(3), out=np.empty(100, np.uint8))
