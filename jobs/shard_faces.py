@@ -7,6 +7,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -91,7 +92,9 @@ def plan(run: Run) -> Plan:
 
 def _is_gone(path: Path) -> bool:
     """Whether nothing is there, not even what a file system that is not mounted leaves: an empty folder."""
-    return not path.exists() or (path.is_dir() and next(path.iterdir(), None) is None)
+    with suppress(PermissionError):  # told by whoever opens it
+        return not path.exists() or (path.is_dir() and next(path.iterdir(), None) is None)
+    return False
 
 
 def _finished_units(run: Run) -> list[Unit]:
