@@ -26,7 +26,8 @@ from PIL import Image, ImageEnhance, ImageFilter
 from cemiface.recognition import Embedder, load_recognition
 from shards.audit import Thresholds, leaks_of
 from shards.findings import Findings, Suspects, search
-from shards.images import ImageRules, decode_rgb, encode_jpeg, prepare
+from shards.images import ImageRules, prepare
+from shards.jpeg import decode_rgb, encode_jpeg
 from shards.references import References, centers_of, hashes_of, mirror_invariant
 from shards.sources import open_source
 

@@ -36,7 +36,7 @@ CHECK = (
 
 def make_source(path: Path, *, images: int) -> None:
     """RecordIO without an index, written byte by byte."""
-    from shards.images import encode_jpeg
+    from shards.jpeg import encode_jpeg
 
     draw = np.random.default_rng(0)
     pictures = [encode_jpeg(draw.integers(0, 256, (16, 16, 3), np.uint8), quality=60) for _ in range(100)]

@@ -156,7 +156,7 @@ def real_row(real: ShardSet, name: str) -> int:
 
 def closest_sheet(verdict: Verdict, *, synthetic: ShardSet, real: ShardSet) -> bytes:
     """A JPEG of pairs, left the synthetic face: first what is dropped, then the closest of what is kept."""
-    from shards.images import encode_jpeg
+    from shards.jpeg import encode_jpeg
 
     pairs = [(leak.key, leak.real) for leak in worst_leaks(verdict.leaks)[:CLOSEST]]
     pairs += [(pair["key"], pair["real"]) for pair in verdict.figures["closest"]]

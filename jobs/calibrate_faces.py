@@ -60,7 +60,7 @@ def run_rank(run: Run, rank: Rank) -> None:
 
     from jobs.device import rank_device
     from shards.embeddings import read_embeddings
-    from shards.images import decode_rgb, encode_jpeg
+    from shards.jpeg import decode_rgb, encode_jpeg
 
     config: CalibrateFaces = run.section(NAME)
     sampling: SamplingConfig = run.section("generate")

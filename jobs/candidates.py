@@ -96,7 +96,8 @@ class _Files:
 
     def faces(self, numbers: range, *, work: Work) -> dict[int, np.ndarray]:
         from shards.faces import FaceUnreadable
-        from shards.images import decode_rgb, prepare
+        from shards.images import prepare
+        from shards.jpeg import decode_rgb
 
         found = {}
         for number in numbers:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from jobs.stage import Finish, PathText, Run, Stage, StageConfig, Unit
+from jobs.tars import publishing_tar
 from jobs.yaml_file import ConfigError
 from shards.bin_file import read_bin
 from shards.errors import DataError
 from shards.image_source import ImageSource
 from shards.images import ImageRules, prepare
 from shards.pair_lists import read_pairs
-from shards.tar_writer import TarWriter
 from slurm.files import digest, sha256_of
 from slurm.markers import Marker
 
@@ -114,13 +114,11 @@ def run_rank(run: Run, rank: Rank) -> None:
     for work in rank.remaining():
         name = work.unit["benchmark"]
         images, pairs = _read(run, config.sources[name])
-        with work.publishing(f"{name}.tar") as file:
-            tar = TarWriter(file)
+        with publishing_tar(work.path(f"{name}.tar"), record=work.record) as tar:
             for row, (path, data) in enumerate(images):
                 jpeg = _usable(data, config=config, what=f"{name}: {path}")
                 tar.add(f"{row:06d}", jpg=jpeg, record={"identity": f"{row:06d}", "source": path})
                 work.progress()
-            tar.close()
         work.publish(f"{name}.json", (json.dumps(asdict(pairs)) + "\n").encode())
         mated = sum(pairs.same)
         work.done(

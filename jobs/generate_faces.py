@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
@@ -119,7 +118,6 @@ def run_rank(run: Run, rank: Rank) -> None:
     from jobs.kept import resumable_tar
     from shards.embeddings import read_embeddings
     from shards.shard_set import ShardSet
-    from shards.tar_index import index_path
 
     config: GenerateFaces = run.section("generate")
     folder = run.stage_folder("identities")
@@ -140,8 +138,6 @@ def run_rank(run: Run, rank: Rank) -> None:
                 number = config.images_per_identity + index
                 record |= {"index": number, "origin": "inquiry"}
                 tar.add(f"{identity:06d}-{number:03d}", jpg=inquiries.jpeg(identity), record=record)
-            tar.close()
-        work.publish(index_path(Path(work.unit["tar"])).name, tar.index())
         copies = len(block) * config.inquiry_copies
         work.done(images=tar.samples, counts={"generated": len(images)} | ({"copied": copies} if copies else {}))
 
@@ -204,7 +200,7 @@ class FaceMaker:
         return wish.identity * self.config.images_per_identity + wish.index
 
     def _encoded(self, face: np.ndarray) -> tuple[bytes, np.ndarray]:
-        from shards.images import decode_rgb, encode_jpeg
+        from shards.jpeg import decode_rgb, encode_jpeg
 
         jpeg = encode_jpeg(face, quality=self.config.quality)
         return jpeg, decode_rgb(jpeg)

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jobs.tars import publishing_tar
 from shards.shard_set import ShardSet
 from shards.tar_writer import TarWriter
-from slurm.files import digest, publish_json, read_json, sha256_of
-from slurm.stop import Stopped
+from slurm.files import Part, digest, publish_json, read_json, sha256_of
 
 if TYPE_CHECKING:
     from jobs.rank import Work
@@ -28,18 +28,17 @@ def resumable_tar(work: Work, name: str) -> Iterator[TarWriter]:
     """
     kept = work.rank.folder.kept / name
     key = digest(work.rank.fingerprint(work.unit))
-    with work.publishing(name) as file:
-        tar = TarWriter(file)
+
+    def keep(tar: TarWriter, file: Part) -> None:
+        if tar.samples:
+            tar.close()
+            file.link(kept)
+            publish_json(_certificate(kept), {"key": key, "sha256": file.output(name).sha256}, replace=True)
+            work.rank.beat.update(landmark=f"unit {work.number}, {tar.samples} images")
+
+    with publishing_tar(work.path(name), record=work.record, on_stop=keep) as tar:
         _copy(kept, tar, key=key)
-        try:
-            yield tar
-        except Stopped:
-            if tar.samples:
-                tar.close()
-                file.link(kept)
-                publish_json(_certificate(kept), {"key": key, "sha256": file.output(name).sha256}, replace=True)
-                work.rank.beat.update(landmark=f"unit {work.number}, {tar.samples} images")
-            raise
+        yield tar
     for path in (_certificate(kept), kept):
         path.unlink(missing_ok=True)
 

@@ -8,7 +8,6 @@ person to a real one; sets made so are for study, not for release. `files` takes
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
@@ -22,11 +21,13 @@ from jobs.candidates import candidate_source, listed_files
 from jobs.embedder import embedder_needs, load_embedder, to_unit_range
 from jobs.sampling import SamplingConfig, sampling_cost
 from jobs.stage import FINAL, Cost, Finish, PathText, Run, Stage, Unit
-from slurm.files import digest, publishing, sha256_of
+from jobs.tars import publishing_tar
+from slurm.files import Output, digest, publish, sha256_of
 from slurm.markers import Marker
 
 if TYPE_CHECKING:
     from jobs.rank import Rank
+    from shards.tar_writer import TarWriter
 
 INQUIRIES = "inquiries"  # .tar with the faces, .h5 with their embeddings
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -91,8 +92,7 @@ def run_rank(run: Run, rank: Rank) -> None:
 
     from jobs.device import rank_device
     from shards.embeddings import embeddings_bytes, with_similarity
-    from shards.images import decode_rgb, encode_jpeg
-    from shards.tar_writer import TarWriter
+    from shards.jpeg import decode_rgb, encode_jpeg
 
     config: MakeIdentities = run.section("identities")
     device = rank_device(rank)
@@ -100,8 +100,7 @@ def run_rank(run: Run, rank: Rank) -> None:
     source = candidate_source(run, device=device)
     for work in rank.remaining():
         keys, features, flipped = [], [], []
-        with work.publishing(f"candidates-{work.number:05d}.tar") as file:
-            tar = TarWriter(file)
+        with publishing_tar(work.path(f"candidates-{work.number:05d}.tar"), record=work.record) as tar:
             for first in range(work.unit["start"], work.unit["stop"], config.batch):
                 numbers = range(first, min(first + config.batch, work.unit["stop"]))
                 faces = source.faces(numbers, work=work)
@@ -115,7 +114,6 @@ def run_rank(run: Run, rank: Rank) -> None:
                 for number, jpeg in zip(faces, jpegs, strict=True):
                     keys.append(f"candidate-{number:07d}")
                     tar.add(keys[-1], jpg=jpeg, record={"identity": keys[-1], **source.origin(number)})
-            tar.close()
         embedded = with_similarity(
             keys, identities=keys, features=np.concatenate(features), flipped=np.concatenate(flipped)
         )
@@ -148,12 +146,12 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
         figures["faces_are"] = config.faces_are
     if counts:
         figures["groups"] = counts
-    with ExitStack() as files:
-        faces = files.enter_context(publishing(folder.output(f"{INQUIRIES}.tar"), replace=True))
-        embedded = files.enter_context(publishing(folder.output(f"{INQUIRIES}.h5"), replace=True))
-        _write_chosen(blocks, chosen, faces=faces, embedded=embedded, embedder=config.source)
+    outputs: list[Output] = []
+    with publishing_tar(folder.output(f"{INQUIRIES}.tar"), record=outputs.append, replace=True) as tar:
+        embedded = _write_chosen(blocks, chosen, tar=tar, embedder=config.source)
+    outputs.append(publish(folder.output(f"{INQUIRIES}.h5"), embedded, replace=True))
     return Finish(
-        outputs=(faces.output(f"{INQUIRIES}.tar"), embedded.output(f"{INQUIRIES}.h5")),
+        outputs=tuple(outputs),
         images_out=len(chosen),
         counts={"chosen": len(chosen), "too_similar_or_spare": candidates - len(chosen)},
         figures=figures,
@@ -208,17 +206,14 @@ def _read_attributes(run: Run) -> dict[str, str]:
     return groups
 
 
-def _write_chosen(
-    blocks: Sequence[Path], chosen: Sequence[tuple[int, int]], *, faces: Any, embedded: Any, embedder: str
-) -> None:
-    """The chosen faces as one tar and their embeddings as one file; each block's files are opened once."""
+def _write_chosen(blocks: Sequence[Path], chosen: Sequence[tuple[int, int]], *, tar: TarWriter, embedder: str) -> bytes:
+    """Add the chosen faces to a tar; returns the file of their embeddings. Each block's files are opened once."""
     import numpy as np
 
     from shards.embeddings import embeddings_bytes, read_embeddings, with_similarity
     from shards.shard_set import ShardSet
-    from shards.tar_writer import TarWriter
 
-    tar, features, flipped = TarWriter(faces), [], []
+    features, flipped = [], []
     for block, rows in _by_block(chosen):
         part = read_embeddings(blocks[block].with_suffix(".h5"))
         features.append(part.features[rows])
@@ -228,10 +223,9 @@ def _write_chosen(
             key = f"synthetic-{tar.samples:06d}"
             tar.add(key, jpg=shards.jpeg(row), record={**shards.record(row), "identity": key})
         shards.close()
-    tar.close()
     keys = [f"synthetic-{number:06d}" for number in range(len(chosen))]
     arrays = {"features": np.concatenate(features), "flipped": np.concatenate(flipped)}
-    embedded.write(embeddings_bytes(with_similarity(keys, identities=keys, **arrays), embedder=embedder))
+    return embeddings_bytes(with_similarity(keys, identities=keys, **arrays), embedder=embedder)
 
 
 def _by_block(chosen: Sequence[tuple[int, int]]) -> Iterator[tuple[int, list[int]]]:

@@ -94,8 +94,9 @@ def _build(run: Run, folder: Path, *, verdict: Verdict, work: Work) -> int:
     """Fill the folder; returns the number of images in it."""
     from shards import standalone_verify
     from shards.card import croissant, dataset_card, shard_index
-    from shards.manifest import Manifest, manifest_bytes
+    from shards.manifest import Manifest, describe_file, manifest_bytes
     from shards.shard_set import ShardSet
+    from shards.tar_index import index_path
 
     shards = [_settled(run, tar, folder, work=work) for tar in verdict.judged]
     if not shards:
@@ -114,7 +115,8 @@ def _build(run: Run, folder: Path, *, verdict: Verdict, work: Work) -> int:
         SAMPLES: _sample_sheet(images),
     }
     files = [_file(folder, name, data, work=work) for name, data in texts.items()]
-    manifest = Manifest.of(shards, private=False, files=files)
+    indexes = [describe_file(index_path(folder / shard.name), folder=folder) for shard in shards]
+    manifest = Manifest.of(shards, private=False, files=[*files, *indexes])
     _file(folder, "manifest.json", manifest_bytes(manifest), work=work)
     return manifest.totals.samples
 
@@ -125,17 +127,20 @@ def _settled(run: Run, tar: str, folder: Path, *, work: Work) -> Shard:
     Raises:
         RunError: a record in it is not one of a synthetic image.
     """
-    from shards.manifest import describe_shard
+    from shards.manifest import describe_file, describe_shard
     from shards.shard_set import ShardSet
+    from shards.tar_index import index_path
 
     source = run.stage_folder(SETTLE).output(tar)
     images = ShardSet([source])
     for key, record in zip(images.keys, images.records(), strict=True):
         require_synthetic(tar, key, record)
     work.progress(len(images))
-    link(source, folder / tar)
+    for path in (source, index_path(source)):
+        link(path, folder / path.name)
     shard = describe_shard(folder / tar, samples=len(images))
-    work.record(Output(name=f"{work.unit['set']}/{tar}", bytes=shard.bytes, sha256=shard.sha256))
+    for file in (shard, describe_file(index_path(folder / tar), folder=folder)):
+        work.record(Output(name=f"{work.unit['set']}/{file.name}", bytes=file.bytes, sha256=file.sha256))
     return shard
 
 
@@ -166,7 +171,7 @@ def _sample_sheet(shards: ShardSet) -> bytes:
     """A sheet of the set: one person per row, rising m from left to right."""
     import numpy as np
 
-    from shards.images import encode_jpeg
+    from shards.jpeg import encode_jpeg
 
     records = list(shards.records())
     people = shards.classes[:: max(1, len(shards.classes) // SAMPLE_ROWS)][:SAMPLE_ROWS]
@@ -240,6 +245,8 @@ def _limits(verdict: Verdict) -> list[str]:
         "Similarity m is a wish; the similarity that was measured stands in every record.",
         judge,
         "Demographics follow the real training faces and were neither measured nor balanced.",
+        "No detector looked at the faces that were trained on or at these images: none, several or a crooked one in a "
+        "picture would not have been noticed.",
     ]
 
 

@@ -7,12 +7,12 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from jobs.stage import Run, Stage, Unit
 from slurm.beats import Beat, locked, this_worker
-from slurm.files import Output, Part, digest, publish, publish_json, publishing, read_json
+from slurm.files import Output, digest, publish, publish_json, read_json
 from slurm.markers import Marker, marked_units, read_marker, why_not_done, write_marker
 from slurm.stop import StopFlag
 
@@ -27,12 +27,9 @@ class Work:
         self._outputs: list[Output] = []
         self._started = time.time()
 
-    @contextmanager
-    def publishing(self, name: str) -> Iterator[Part]:
-        """A file to write; it appears in the stage folder when the block ends well."""
-        with publishing(self.rank.folder.output(name)) as part:
-            yield part
-        self._outputs.append(part.output(name))
+    def path(self, name: str) -> Path:
+        """Where an output of this name belongs."""
+        return self.rank.folder.output(name)
 
     def publish(self, name: str, data: bytes) -> None:
         output = publish(self.rank.folder.output(name), data)

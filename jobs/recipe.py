@@ -87,8 +87,8 @@ def train(recipe: Recipe, faces: ShardSet | Subset, *, seed: int, rank: Rank, pl
     from cemiface.recognition import build_recognition, resize
     from cemiface.sync_norm import synchronized
     from jobs.embedder import to_unit_range
-    from jobs.train_diffusion import crossed
-    from jobs.training import Metrics, TrainingState, Watch, join, join_alone, start_engine
+    from jobs.training import Metrics, Watch, crossed, join, join_alone, start_engine
+    from jobs.training_state import TrainingState
     from shards.loader import batches
     from slurm.checkpoints import Checkpoints
 
@@ -151,12 +151,7 @@ def train(recipe: Recipe, faces: ShardSet | Subset, *, seed: int, rank: Rank, pl
     engine.train()
     centers.train()
     while images < total:
-        # Stop or save, at a step boundary, on all ranks alike.
-        stop = watch.stop_due()
-        if stop or crossed(images, recipe.batch, every=recipe.checkpoint_images):
-            state.save(images)
-        if stop:
-            raise watch.stopped()
+        watch.between_steps(state, images=images, batch=recipe.batch, every=recipe.checkpoint_images)
 
         # A batch, augmented by numbers drawn per image from (seed, position).
         batch = next(stream)

@@ -18,6 +18,7 @@ from jobs.generate_faces import needs as needs_to_generate
 from jobs.judge import Judge
 from jobs.make_identities import INQUIRIES
 from jobs.stage import Run, Stage, StageConfig, Unit
+from jobs.tars import publishing_tar
 from shards.findings import OF_THE_IDENTITY
 
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ def run_rank(run: Run, rank: Rank) -> None:
 
     from jobs.device import rank_device
     from shards.embeddings import read_embeddings
-    from shards.tar_writer import TarWriter
 
     embedded = torch.from_numpy(read_embeddings(run.stage_folder("identities").output(f"{INQUIRIES}.h5")).features)
     maker = FaceMaker(run, embedded=embedded, device=rank_device(rank))
@@ -62,11 +62,9 @@ def run_rank(run: Run, rank: Rank) -> None:
         with maker:
             made = _refilled(run, wanted, maker=maker, judge=judge, work=work)
         if made:
-            with work.publishing(work.unit["tar"]) as file:
-                tar = TarWriter(file)
+            with publishing_tar(work.path(work.unit["tar"]), record=work.record) as tar:
                 for key in sorted(made):
                     tar.add(key, jpg=made[key].jpeg, record=made[key].record)
-                tar.close()
         counts = {"refilled": len(made), "leaked_again": len(wanted) - len(made), "identity_leaked": len(given_up)}
         work.done(images=len(made), counts=counts)
 

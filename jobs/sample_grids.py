@@ -14,7 +14,7 @@ from jobs.embedder import to_bytes, to_unit_range
 from jobs.seeds import derive
 from jobs.stage import Run
 from jobs.training import Metrics
-from shards.images import encode_jpeg
+from shards.jpeg import encode_jpeg
 from shards.rows import Rows
 from shards.shard_set import ShardSet
 from slurm.files import publish

@@ -17,6 +17,7 @@ from jobs.generate_faces import SYNTHETIC
 from jobs.judge import Judge
 from jobs.refill_faces import REFILL
 from jobs.stage import Cost, Finish, Run, Stage, StageConfig, Unit
+from jobs.tars import publishing_tar
 from slurm.errors import RunError
 from slurm.files import Output, publish_json, read_json, sha256_of
 from slurm.markers import Marker
@@ -124,17 +125,11 @@ def _leaks_of_the_changed(remains: Remains, *, judge: Judge, work: Work) -> list
 
 
 def _write(work: Work, samples: Sequence[Sample]) -> None:
-    from shards.tar_index import index_path
-    from shards.tar_writer import TarWriter
-
-    with work.publishing(work.unit["tar"]) as file:
-        tar = TarWriter(file)
+    with publishing_tar(work.path(work.unit["tar"]), record=work.record) as tar:
         for sample in samples:
             require_synthetic(work.unit["tar"], sample.key, sample.record)
             tar.add(sample.key, jpg=sample.jpg, record=sample.record)
             work.progress()
-        tar.close()
-    work.publish(index_path(Path(work.unit["tar"])).name, tar.index())
 
 
 def require_synthetic(tar: str, key: str, record: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +15,7 @@ from pydantic import Field, model_validator
 
 from jobs.seeds import derive
 from jobs.stage import Finish, PathText, Plan, Run, Stage, StageConfig, Unit
+from jobs.tars import publishing_tar
 from shards.errors import DataError
 from shards.faces import Face, FaceUnreadable, Listing, Source
 from shards.images import ImageRules, Prepared, prepare
@@ -27,9 +29,7 @@ from shards.sources import (
     skips_bytes,
     with_hashes,
 )
-from shards.tar_index import index_path
-from shards.tar_writer import TarWriter
-from slurm.files import Output, publish, read_json
+from slurm.files import Output, digest, publish, read_json
 from slurm.markers import Marker
 
 if TYPE_CHECKING:
@@ -51,13 +51,15 @@ class ShardFaces(StageConfig):
     held_out_identities: int = Field(0, ge=0)  # these people are never trained on
     kept_back_fraction: float = Field(0, ge=0, le=0.5)  # of each training person's photos, for the membership signal
     max_bad_fraction: float = Field(0.01, ge=0, le=1)  # of a shard; more is an error, not a statistic
-    hash: Literal["none", "sha256"] = "none"  # "sha256" reads all files at each launch, to notice changes of equal size
-    duplicates: Literal["keep", "first"] = "keep"  # "first" drops files equal to an earlier one; needs hash
+    # "sha256" and "pixels" read all files at each launch, to notice changes of equal size and to count equal images:
+    # those of the same bytes or, decoding them too, of the same pixels.
+    hash: Literal["none", "sha256", "pixels"] = "none"
+    duplicates: Literal["keep", "first"] = "keep"  # "first" drops images equal to an earlier one; needs hash
 
     @model_validator(mode="after")
     def _check(self) -> ShardFaces:
         if self.duplicates == "first" and self.hash == "none":
-            raise ValueError("duplicates: got first with hash: none; allowed: hash: sha256, which finds equal files")
+            raise ValueError("duplicates: got first with hash: none; allowed: hash: sha256 or pixels")
         return self
 
     def rules(self) -> ImageRules:
@@ -65,9 +67,15 @@ class ShardFaces(StageConfig):
 
 
 def plan(run: Run) -> Plan:
-    """One unit per tar: a slice of the sorted list of training faces, then of the held-out ones."""
+    """One unit per tar: a slice of the sorted list of training faces, then of the held-out ones.
+
+    Raises:
+        DataError: there is no such source, or no face in it.
+    """
     config: ShardFaces = run.section("shard")
-    listing = _listing(run)
+    if _is_gone(run.path(config.faces)):
+        return Plan(units=_finished_units(run), files={})
+    listing, equal = _listing(run)
     units: list[Unit] = []
     files: dict[str, bytes] = {}
     faces = _split(run, listing)
@@ -77,28 +85,49 @@ def plan(run: Run) -> Plan:
             files[_list_of(tar)] = data = list_bytes(own[start:stop])
             units.append({"tar": tar, "start": start, "stop": stop, "faces": hashlib.sha256(data).hexdigest()})
     files[SKIPPED] = skips_bytes(listing.skipped)
-    files[SOURCE] = json.dumps(_figures(listing, faces), indent=1).encode() + b"\n"
+    files[SOURCE] = json.dumps(_figures(listing, faces, equal=equal), indent=1).encode() + b"\n"
     return Plan(units=units, files=files)
 
 
-def _listing(run: Run) -> Listing:
-    """Everything in the source, hashed and without duplicates if the config asks for it.
+def _is_gone(path: Path) -> bool:
+    """Whether nothing is there, not even what a file system that is not mounted leaves: an empty folder."""
+    return not path.exists() or (path.is_dir() and next(path.iterdir(), None) is None)
+
+
+def _finished_units(run: Run) -> list[Unit]:
+    """The units of a finished stage, whose source nobody needs any more.
 
     Raises:
-        DataError: there is no such source, or no face in it.
+        DataError: it was not finished, or with another config.
+    """
+    config: ShardFaces = run.section("shard")
+    folder = run.stage_folder("shard")
+    summary, written = read_json(folder.summary), read_json(folder.plan)
+    if isinstance(summary, dict) and isinstance(written, dict):
+        units: list[Unit] = written["units"]
+        wanted = {"shard": config.fingerprint(), "seed": run.seed, "units": digest(units)}
+        if wanted.items() <= summary["fingerprint"].items():
+            return units
+    path = run.path(config.faces)
+    found = "an empty folder" if path.exists() else "no such file or folder"
+    raise DataError(f"shard.faces: got {path}, {found}; give identity folders of images")
+
+
+def _listing(run: Run) -> tuple[Listing, int | None]:
+    """Everything in the source, hashed and without duplicates if the config asks for it.
+
+    Also how many images are kept that are equal to an earlier one; None if that was not looked for.
     """
     config: ShardFaces = run.section("shard")
     path = run.path(config.faces)
-    if not path.exists():
-        raise DataError(f"shard.faces: got {path}, no such file or folder; give identity folders of images")
     listing = open_source(path).listing()
     if config.hash == "none":
-        return listing
-    faces, skipped = with_hashes(path, listing.faces), list(listing.skipped)
-    if config.duplicates == "first":
-        faces, equal = first_of_equals(faces)
-        skipped += equal
-    return Listing(faces=tuple(faces), skipped=tuple(skipped), without_faces=listing.without_faces)
+        return listing, None
+    hashed = with_hashes(path, listing.faces, rules=config.rules() if config.hash == "pixels" else None)
+    kept, equal = first_of_equals(hashed)
+    if config.duplicates == "keep":
+        return replace(listing, faces=tuple(one.face for one in hashed)), len(equal)
+    return replace(listing, faces=tuple(kept), skipped=(*listing.skipped, *equal)), 0
 
 
 def _split(run: Run, listing: Listing) -> dict[str, list[Face]]:
@@ -126,12 +155,15 @@ def _split(run: Run, listing: Listing) -> dict[str, list[Face]]:
 
 def _kept_back(run: Run, training: Sequence[Face]) -> set[str]:
     """Paths of the photos that are not trained on although their people are; which ones follows from the seed."""
+    fraction = run.section("shard").kept_back_fraction
+    if not fraction:
+        return set()
     photos: dict[str, list[str]] = {}
     for face in training:
         photos.setdefault(face.identity, []).append(face.path)
     chosen: set[str] = set()
     for number, identity in enumerate(sorted(photos)):
-        count = int(run.section("shard").kept_back_fraction * len(photos[identity]))
+        count = int(fraction * len(photos[identity]))
         chosen.update(random.Random(derive(run.seed, "kept-back", number)).sample(photos[identity], count))
     return chosen
 
@@ -152,17 +184,16 @@ def _list_of(tar: str) -> str:
     return f"lists/{tar.removesuffix('.tar')}.tsv"
 
 
-def _figures(listing: Listing, faces: dict[str, list[Face]]) -> dict[str, Any]:
+def _figures(listing: Listing, faces: dict[str, list[Face]], *, equal: int | None) -> dict[str, Any]:
     """What a source holds, for the summary."""
     people = listing.images_per_identity
-    hashes = [face.sha256 for face in listing.faces if face.sha256]
     return {
         "skipped": listing.counts,
         "identities": {kind: len({face.identity for face in own}) for kind, own in faces.items()},
         "images": {kind: len(own) for kind, own in faces.items()},
         "identities_without_faces": len(listing.without_faces),
         "identities_with_one_image": sum(count == 1 for count in people.values()),
-        "equal_files_kept": len(hashes) - len(set(hashes)) if hashes else None,  # None: not looked for
+        "equal_images_kept": equal,  # None: not looked for
     }
 
 
@@ -179,8 +210,7 @@ def _shard(source: Source, faces: Sequence[Face], *, work: Work, config: ShardFa
     name, rules = work.unit["tar"], config.rules()
     counts: Counter[str] = Counter()
     rejected = []
-    with work.publishing(name) as file:
-        tar = TarWriter(file)
+    with publishing_tar(work.path(name), record=work.record) as tar:
         for index, face in enumerate(faces, start=work.unit["start"]):
             prepared = _prepared(source, face, rules=rules)
             counts[prepared.outcome] += 1
@@ -195,8 +225,6 @@ def _shard(source: Source, faces: Sequence[Face], *, work: Work, config: ShardFa
                 f"{name}: {len(rejected)} of {len(faces)} images are not usable (first: {rejected[0]}), "
                 f"allowed: a fraction of {config.max_bad_fraction}; mend them or raise shard.max_bad_fraction"
             )
-        tar.close()
-    work.publish(index_path(Path(name)).name, tar.index())
     work.done(images=tar.samples, counts=dict(counts), figures={"rejected": rejected})
 
 

@@ -144,7 +144,7 @@ def _group(run: Run, name: str, *, group: str) -> tuple[Subset, np.ndarray]:
     """The images of a group, and the similarity of each to its center, or as measured when it was generated."""
     import numpy as np
 
-    from shards.embeddings import read_merged
+    from shards.embeddings import open_merged
     from shards.errors import DataError
     from shards.shard_set import ShardSet
     from shards.subset import Subset
@@ -157,7 +157,7 @@ def _group(run: Run, name: str, *, group: str) -> tuple[Subset, np.ndarray]:
         chosen = np.flatnonzero([f"m = {record['m']:g}" == group and "origin" not in record for record in records])
         return Subset(faces, chosen), np.array([records[row]["measured_cosine"] for row in chosen])
     faces = ShardSet(tars(run, kind=REAL))
-    embedded = read_merged(run.stage_folder("embed").output(MERGED))
+    embedded = open_merged(run.stage_folder("embed").output(MERGED))
     assert embedded.keys == faces.keys
     groups = equal_groups(embedded.similarity, embedded.labels, groups=config.groups, min_images=config.min_images)
     if len(groups[number]) == 0:

@@ -81,7 +81,8 @@ def train(run: Run, rank: Rank, work: Work) -> None:
     from jobs.device import tuned
     from jobs.embedder import load_embedder, to_unit_range
     from jobs.sample_grids import SampleGrids
-    from jobs.training import Metrics, TrainingState, Watch, join, start_engine
+    from jobs.training import Metrics, Watch, crossed, join, start_engine
+    from jobs.training_state import TrainingState
     from shards.embeddings import open_merged
     from shards.loader import batches
     from shards.shard_set import ShardSet
@@ -136,12 +137,7 @@ def train(run: Run, rank: Rank, work: Work) -> None:
         shards, batch=config.batch, seed=order, start=images, rank=world.rank, world_size=world.size, flip=True
     )
     while images < end:
-        # Stop or save, at a step boundary, on all ranks alike.
-        stop = watch.stop_due()
-        if stop or crossed(images, config.batch, every=config.checkpoint_images):
-            state.save(images)
-        if stop:
-            raise watch.stopped()
+        watch.between_steps(state, images=images, batch=config.batch, every=config.checkpoint_images)
 
         # Algorithm 1: images, noise, t and m; each drawn per sample from (seed, position).
         batch = next(stream)
@@ -222,11 +218,6 @@ def draw(
     t = (uniform[:, 0].double() * config.diffusion.timesteps).long()
     m = draw_similarity(uniform[:, 1], grid=config.similarity)
     return noise, t, m, uniform[:, 2] < config.null_fraction
-
-
-def crossed(images: int, batch: int, *, every: int) -> bool:
-    """Whether the last batch took the count over a multiple of `every`."""
-    return images > 0 and images // every > (images - batch) // every
 
 
 def checkpoint_key(fingerprint: dict[str, Any]) -> dict[str, Any]:

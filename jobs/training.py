@@ -1,8 +1,7 @@
-"""What the two training stages share: the process group, the DeepSpeed engine, whole checkpoints, metrics.
+"""What the training stages share: the process group, the DeepSpeed engine, the look around at each step, metrics.
 
 DeepSpeed runs at ZeRO stage 0 in fp32 (bf16 by autocast on GPUs): the nets fit every GPU many times over, and one
-whole state resumes on any number of ranks. Its own checkpoints are pickles that only the same number of ranks can
-load, so ours are safetensors.
+whole state resumes on any number of ranks.
 """
 
 from __future__ import annotations
@@ -16,28 +15,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
 import submitit
 import torch
 import torch.distributed as dist
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from cemiface.errors import ModelError
 from jobs.device import Precision, autocast, rank_device
 from slurm.beats import this_worker
-from slurm.checkpoints import Checkpoints
 from slurm.files import publish, publish_json, read_json
 from slurm.stop import Stopped
 
 if TYPE_CHECKING:
     from jobs.rank import Rank
+    from jobs.training_state import TrainingState
 
-log = logging.getLogger(__name__)
 MEETING = timedelta(minutes=10)  # from the start of the first rank to the start of the last
-STATE, SPLIT, CLOCK = "state.safetensors", "split.safetensors", "clock.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,99 +163,24 @@ def start_engine(
     return engine
 
 
-class Split(Protocol):
-    """Something every rank holds a part of, and a checkpoint the whole, so that it resumes on any number of ranks."""
-
-    def gathered(self) -> dict[str, Tensor]:
-        """The whole state on rank 0, empty elsewhere; all ranks call it."""
-
-    def restore(self, whole: Mapping[str, Any]) -> None:
-        """Take this rank's part of a whole state, whose tensors are read as far as they are sliced."""
-
-
-class TrainingState:
-    """Modules and optimizer of one training, and the checkpoints that keep them whole."""
-
-    def __init__(
-        self,
-        checkpoints: Checkpoints,
-        *,
-        modules: Mapping[str, nn.Module],
-        optimizer: torch.optim.Optimizer,
-        world: World,
-        split: Split | None = None,
-    ) -> None:
-        self.checkpoints, self.modules, self.optimizer, self.world = checkpoints, modules, optimizer, world
-        self.split = split
-        self.earlier_seconds = 0.0  # of training in the attempts this one goes on from
-        self._started = time.monotonic()
-
-    def save(self, images: int) -> None:
-        """Commit everything as one whole checkpoint after `images` images; rank 0 writes, the others hold the same.
-
-        With a split part all ranks must call it: theirs is gathered.
-        """
-        split = self.split.gathered() if self.split is not None else None
-        if self.world.rank != 0:
-            return
-        tensors: dict[str, Tensor] = {}
-        for prefix, module in self.modules.items():
-            tensors |= {f"{prefix}.{name}": tensor for name, tensor in module.state_dict().items()}
-        for number, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in state.items() if tensor is not None}
-        whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        seconds = {"seconds": self.earlier_seconds + time.monotonic() - self._started}
-        files = {STATE: safetensors.torch.save(whole), CLOCK: json.dumps(seconds).encode()}
-        if split is not None:
-            files[SPLIT] = safetensors.torch.save(split)
-        self.checkpoints.save(images, files=files)
-
-    def restore(self, *, at_most: int | None = None) -> int:
-        """Load the newest whole checkpoint, after `at_most` images; returns its image count, 0 if there is none.
-
-        Rank 0 decides which one; the others read the same.
-        """
-        found = self.checkpoints.newest(at_most=at_most) if self.world.rank == 0 else None
-        count = torch.tensor([found.images if found else 0], device=self.world.device)
-        images = int(self.world.total(count).item())
-        if images == 0:
-            return 0
-        checkpoint = self.checkpoints.at(images)
-        self.earlier_seconds = json.loads(checkpoint.read(CLOCK))["seconds"]
-        tensors = safetensors.torch.load(checkpoint.read(STATE))
-        for prefix, module in self.modules.items():
-            module.load_state_dict(_under(tensors, prefix))
-        if self.split is not None:
-            with safe_open(checkpoint.folder / SPLIT, framework="pt") as file:
-                self.split.restore({name: file.get_slice(name) for name in file.keys()})  # noqa: SIM118
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _under(tensors, "optimizer").items():
-            number, _, field = name.partition(".")
-            state.setdefault(int(number), {})[field] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        for parameter, own in self.optimizer.state.items():
-            for field, value in own.items():
-                if value.shape == parameter.shape:  # in the parameter's memory layout, as fused optimizers need it
-                    own[field] = torch.empty_like(parameter).copy_(value)
-        log.info("resumed after %d images", images)
-        return images
-
-
-def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(prefix + ".")}
-
-
 class Watch:
-    """Looked at once per step: do all ranks go on, does any have to stop, is the loss still a number?"""
+    """Looked at once per step: does any rank have to stop, is a checkpoint due, is the loss still a number?"""
 
     def __init__(self, rank: Rank, world: World, *, total: int) -> None:
         self.rank, self.world, self.total = rank, world, total
 
-    def stop_due(self) -> bool:
-        """Whether any rank was asked to stop; all ranks get the same answer."""
+    def between_steps(self, state: TrainingState, *, images: int, batch: int, every: int) -> None:
+        """Save where a step crossed a multiple of `every` images; save and leave if any rank was asked to stop.
+
+        Raises:
+            Stopped: on all ranks alike.
+        """
         due = torch.tensor([float(self.rank.stop.due())], device=self.world.device)
-        return bool(self.world.total(due).item())
+        stop = bool(self.world.total(due).item())
+        if stop or crossed(images, batch, every=every):
+            state.save(images)
+        if stop:
+            raise Stopped(self.rank.stop.reason or "another rank was asked to stop")
 
     def loss(self, loss: Tensor, *, images: int) -> float:
         """The mean loss over the ranks, as a number, with a heartbeat.
@@ -277,8 +197,10 @@ class Watch:
         self.rank.beat.update(images=images, total=self.total, note=f"loss {value:.4f}")
         return value
 
-    def stopped(self) -> Stopped:
-        return Stopped(self.rank.stop.reason or "another rank was asked to stop")
+
+def crossed(images: int, batch: int, *, every: int) -> bool:
+    """Whether the last batch took the count over a multiple of `every`."""
+    return images > 0 and images // every > (images - batch) // every
 
 
 class Metrics:

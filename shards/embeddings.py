@@ -39,25 +39,16 @@ class Embeddings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MergedEmbeddings(Embeddings):
-    """Embeddings of a whole set of tars, in the order of the tars.
+class OpenEmbeddings:
+    """Embeddings of a whole set of tars, in the order of the tars; the features stay in their files.
 
     Attributes:
+        keys, identities, features, flipped, similarity: as `Embeddings`, of all tars.
         classes: names of the C identities, sorted.
         labels: (N,) int64, position of the row's identity in `classes`.
         centers: (C, D) float32 of unit length, see `merged_bytes`.
         embedder: name of the network.
     """
-
-    classes: list[str]
-    labels: np.ndarray
-    centers: np.ndarray
-    embedder: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class OpenEmbeddings:
-    """As `MergedEmbeddings`, with the features left in their files: for sets that no memory holds."""
 
     keys: list[str]
     identities: list[str]
@@ -175,17 +166,6 @@ def open_merged(path: Path) -> OpenEmbeddings:
     if merged.centers.shape != (len(classes), merged.features.shape[1]):
         raise DataError(f"{path}: centers are {merged.centers.shape} for {len(classes)} identities")
     return merged
-
-
-def read_merged(path: Path) -> MergedEmbeddings:
-    """Read a joining file and all features into memory: 8 bytes per image and value. See `open_merged`.
-
-    Raises:
-        DataError: as `open_merged`; also a row is NaN, infinite or of zero norm.
-    """
-    merged = open_merged(path)
-    whole = {**vars(merged), "features": merged.features[:], "flipped": merged.flipped[:]}
-    return MergedEmbeddings(**whole)
 
 
 def _joined_names(paths: Sequence[Path]) -> tuple[list[list[str]], list[str], str, int]:

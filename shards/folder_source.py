@@ -14,6 +14,7 @@ from shards.faces import Face, FaceUnreadable, Listing, Skip, check_size, escape
 from shards.images import Outcome
 
 EXPECTED = "ROOT/<identity>/<image>"
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class FolderSource:
@@ -67,7 +68,9 @@ class FolderSource:
         check_size(face)
         identity, _, name = face.path.partition("/")
         try:
-            descriptor = self._descriptor(identity, unescaped(name))
+            if identity != self._identity or self._folder < 0:
+                self._enter(identity)
+            descriptor = os.open(unescaped(name), READ, dir_fd=self._folder)
             try:
                 return _content(descriptor, face)
             finally:
@@ -75,13 +78,11 @@ class FolderSource:
         except OSError as error:
             raise FaceUnreadable(_outcome_of(error), f"{face.path}: {error.strerror}") from None
 
-    def _descriptor(self, identity: str, name: bytes) -> int:
-        if identity != self._identity or self._folder < 0:
-            self.close()
-            path = os.path.join(os.fsencode(self.root), unescaped(identity))
-            self._folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            self._identity = identity
-        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._folder)
+    def _enter(self, identity: str) -> None:
+        self.close()
+        path = os.path.join(os.fsencode(self.root), unescaped(identity))
+        self._folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        self._identity = identity
 
     def close(self) -> None:
         """Close the folder that was read from last."""

@@ -19,6 +19,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from shards.jpeg import decode_rgb, encode_jpeg
+
 
 class Outcome(StrEnum):
     """Where an input file can end. The list is closed: counts by outcome add up to the number of inputs."""
@@ -97,7 +99,8 @@ BLANK_RANGE = 8  # gray levels between darkest and brightest pixel of each color
 
 # Segments that say nothing but how to decode: JFIF, Adobe, tables, frame, restarts, comment. Not among them is APP1
 # with EXIF or XMP, which may hold an orientation, and APP2, which may say that a second picture follows.
-_PLAIN_SEGMENTS = {0xE0, 0xEE, 0xDB, 0xC4, 0xC0, 0xC1, 0xC2, 0xDD, 0xFE}
+_FRAMES = {0xC0, 0xC1, 0xC2}
+_PLAIN_SEGMENTS = {0xE0, 0xEE, 0xDB, 0xC4, 0xDD, 0xFE} | _FRAMES
 _START_OF_SCAN = 0xDA
 
 # Every damaged file ends in an outcome; Pillow's remarks on the way would only fill the logs.
@@ -143,9 +146,7 @@ def prepare(data: bytes, *, rules: ImageRules) -> Prepared:
             raise _RefusedError(Outcome.BLANK, "one color")
         if header.format == "JPEG" and header.mode == "RGB" and turn == 1 and image.size == (rules.size, rules.size):
             return Prepared(outcome=Outcome.KEPT, jpeg=data)
-        if turn in _TURNS:
-            image = image.transpose(_TURNS[turn])
-        rgb = np.asarray(_squared(image, rules=rules))
+        rgb = np.asarray(_squared(_upright(image, turn=turn), rules=rules))
         return Prepared(
             outcome=Outcome.CONVERTED,
             jpeg=encode_jpeg(rgb, quality=rules.quality),
@@ -155,20 +156,16 @@ def prepare(data: bytes, *, rules: ImageRules) -> Prepared:
         return Prepared(outcome=refused.outcome, detail=refused.detail)
 
 
-def decode_rgb(jpeg: bytes, *, out: np.ndarray | None = None) -> np.ndarray:
-    """Decode a JPEG to (H, W, 3) uint8, into `out` if it is given; releases the GIL.
+def picture_hash(data: bytes, *, rules: ImageRules) -> bytes:
+    """The hash of the picture in a file as it is seen, upright and in RGB; empty if the file is not usable.
 
-    Raises:
-        ValueError: damaged data, also where libjpeg only warns and fills with gray; or `out` is too small.
+    Equal for equal pictures, however they are packed: another format without loss, metadata, or a turn by EXIF.
     """
-    return simplejpeg.decode_jpeg(jpeg, colorspace="RGB", strict=True, buffer=out)
-
-
-def encode_jpeg(rgb: np.ndarray, *, quality: int) -> bytes:
-    """Encode (H, W, 3) uint8 without color subsampling: at face-crop sizes 4:2:0 blurs lips and eyes visibly."""
-    return simplejpeg.encode_jpeg(
-        np.ascontiguousarray(rgb), quality=quality, colorspace="RGB", colorsubsampling="444", fastdct=False
-    )
+    try:
+        header = _open(data, rules=rules)
+        return bytes.fromhex(pixel_hash(np.asarray(_upright(_decode(data, header), turn=_orientation(header)))))
+    except _RefusedError:
+        return b""
 
 
 def pixel_hash(rgb: np.ndarray) -> str:
@@ -194,11 +191,9 @@ def _is_fine(data: bytes, *, size: int) -> bool:
     through every bit of the compressed data and finds what a full decode finds, as damage shows in the entropy code;
     what it saves is the arithmetic behind it, which cannot fail.
     """
-    if not data.startswith(b"\xff\xd8\xff") or not _has_plain_header(data):
+    if not data.startswith(b"\xff\xd8\xff") or _plain_frame(data) != (size, size, 3):
         return False
     try:
-        if simplejpeg.decode_jpeg_header(data)[:3] not in ((size, size, "YCbCr"), (size, size, "RGB")):
-            return False
         small = simplejpeg.decode_jpeg(data, colorspace="GRAY", strict=True, min_height=1, min_width=1)
     except ValueError:
         return False
@@ -206,17 +201,19 @@ def _is_fine(data: bytes, *, size: int) -> bool:
     return max(some) - min(some) > 2 * BLANK_RANGE
 
 
-def _has_plain_header(data: bytes) -> bool:
-    """Whether only segments of `_PLAIN_SEGMENTS` come before a JPEG's picture."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
+def _plain_frame(data: bytes) -> tuple[int, int, int] | None:
+    """Height, width and components of a JPEG; None unless only `_PLAIN_SEGMENTS` come before its picture."""
+    at, frame = 2, None
+    while at + 10 <= len(data) and data[at] == 0xFF:
         kind = data[at + 1]
         if kind == _START_OF_SCAN:
-            return True
+            return frame
         if kind not in _PLAIN_SEGMENTS:
-            return False
+            return None
+        if kind in _FRAMES:
+            frame = (data[at + 5] << 8 | data[at + 6], data[at + 7] << 8 | data[at + 8], data[at + 9])
         at += 2 + (data[at + 2] << 8 | data[at + 3])
-    return False
+    return None
 
 
 def _open(data: bytes, *, rules: ImageRules) -> Image.Image:
@@ -300,6 +297,10 @@ def _orientation(header: Image.Image) -> int | None:
         return int(header.getexif().get(0x0112, 1))
     except _DAMAGE:
         return None
+
+
+def _upright(image: Image.Image, *, turn: int | None) -> Image.Image:
+    return image.transpose(_TURNS[turn]) if turn in _TURNS else image
 
 
 def _squared(image: Image.Image, *, rules: ImageRules) -> Image.Image:

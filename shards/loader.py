@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shards.errors import DataError
+from shards.jpeg import empty_images
 from shards.shard_set import ShardSet
 from shards.subset import Subset
 
@@ -119,12 +120,13 @@ class _Plan:
 
 def _decoded(shards: ShardSet | Subset, position: int, indices: np.ndarray, flips: np.ndarray) -> Batch:
     first = shards.rgb(int(indices[0]))
-    images = np.empty((len(indices), *first.shape), np.uint8)
+    images = empty_images(len(indices), *first.shape)
     images[0] = first
     for row in range(1, len(indices)):
         _decode_into(images, row, shards, index=int(indices[row]), first=int(indices[0]))
+    pixels = images.view("V3")[..., 0]  # moved whole, which takes half the time of three channels
     for mirrored in np.flatnonzero(flips):
-        images[mirrored] = images[mirrored, :, ::-1]
+        pixels[mirrored] = pixels[mirrored, :, ::-1]
     return Batch(position=position, indices=indices, flips=flips, images=images)
 
 

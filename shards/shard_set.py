@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from shards.errors import DataError
-from shards.images import decode_rgb
+from shards.jpeg import decode_rgb
 from shards.tar_index import IndexWriter, TarIndex, index_path, read_index
 from shards.tar_reader import OpenTar, Span
 

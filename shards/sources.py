@@ -6,14 +6,14 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shards.archive_source import ArchiveSource
 from shards.errors import DataError
 from shards.faces import Face, FaceUnreadable, Skip, Source
 from shards.folder_source import FolderSource
-from shards.images import Outcome
+from shards.images import ImageRules, Outcome, picture_hash
 from shards.recordio_source import RecordSource
 
 ALLOWED = "a folder of identity folders, a .zip, .tar or .rec file, or a folder that holds such files and nothing else"
@@ -40,32 +40,43 @@ def open_source(path: Path) -> Source:
     raise DataError(f"{path}: {found}; expected {ALLOWED}")
 
 
-def with_hashes(path: Path, faces: Sequence[Face], *, threads: int = 8) -> list[Face]:
-    """The faces of the source at `path` with the sha256 of their content.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HashedFace:
+    """A face with the sha256 of its content; `equal` is the same bytes for equal ones, and empty if it is unusable."""
 
-    One that cannot be read keeps none: it ends in an outcome when its turn comes.
+    face: Face
+    equal: bytes
+
+
+def with_hashes(
+    path: Path, faces: Sequence[Face], *, rules: ImageRules | None = None, threads: int = 8
+) -> list[HashedFace]:
+    """The faces of the source at `path`, read. Equal are files of the same bytes or, with `rules`, of the same pixels.
+
+    One that cannot be read keeps no hash: it ends in an outcome when its turn comes.
     """
 
-    def hashed(first: int) -> list[Face]:
+    def hashed(first: int) -> list[HashedFace]:
         source = open_source(path)  # a source reads for one thread
-        return [_hashed(source, face) for face in faces[first : first + HASHED_AT_ONCE]]
+        return [_hashed(source, face, rules=rules) for face in faces[first : first + HASHED_AT_ONCE]]
 
     with ThreadPoolExecutor(threads) as pool:
         return [face for part in pool.map(hashed, range(0, len(faces), HASHED_AT_ONCE)) for face in part]
 
 
-def first_of_equals(faces: Iterable[Face]) -> tuple[list[Face], list[Skip]]:
-    """The faces without those whose content came before, and those."""
-    kept: dict[str, Face] = {}
-    others: list[Face] = []
+def first_of_equals(faces: Iterable[HashedFace]) -> tuple[list[Face], list[Skip]]:
+    """The faces without those that are equal to an earlier one, and those."""
+    first: dict[bytes, str] = {}
+    kept: list[Face] = []
     skipped: list[Skip] = []
-    for face in faces:
-        first = kept.setdefault(face.sha256, face) if face.sha256 else face
-        if first is face:
-            others.append(face)
+    for hashed in faces:
+        path = hashed.face.path
+        earlier = first.setdefault(hashed.equal, path) if hashed.equal else path
+        if earlier == path:
+            kept.append(hashed.face)
         else:
-            skipped.append(Skip(path=face.path, outcome=Outcome.DUPLICATE, detail=f"equal to {first.path}"))
-    return others, skipped
+            skipped.append(Skip(path=path, outcome=Outcome.DUPLICATE, detail=f"equal to {earlier}"))
+    return kept, skipped
 
 
 def read_checked(source: Source, face: Face) -> bytes:
@@ -127,8 +138,11 @@ def _open_folder(path: Path) -> Source:
     return ArchiveSource(archives) if archives and not folders else FolderSource(path)
 
 
-def _hashed(source: Source, face: Face) -> Face:
+def _hashed(source: Source, face: Face, *, rules: ImageRules | None) -> HashedFace:
     try:
-        return replace(face, sha256=hashlib.sha256(source.read(face)).hexdigest())
+        data = source.read(face)
     except FaceUnreadable:
-        return face
+        return HashedFace(face=face, equal=b"")
+    digest = hashlib.sha256(data)
+    equal = picture_hash(data, rules=rules) if rules else digest.digest()
+    return HashedFace(face=replace(face, sha256=digest.hexdigest()), equal=equal)

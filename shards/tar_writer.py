@@ -55,10 +55,8 @@ class TarWriter:
             raise DataError(f"key {key!r} was already added")
         text = strict_json.dumps(record)
         self._keys.add(key)
-        jpg_at = self._bytes + ustar.BLOCK
-        self._append(f"{key}.jpg", jpg)
-        json_at = self._bytes + ustar.BLOCK
-        self._append(f"{key}.json", text)
+        jpg_at = self._append(f"{key}.jpg", jpg)
+        json_at = self._append(f"{key}.json", text)
         self._index.add(key, identity=record.get("identity"), jpg=(jpg_at, len(jpg)), json=(json_at, len(text)))
         if self._pending_bytes >= WRITTEN_AT_ONCE:
             self._flush()
@@ -81,11 +79,14 @@ class TarWriter:
         """The index of the tar, to be published beside it once it is closed; see `shards.tar_index`."""
         return self._index.to_bytes(tar_bytes=self._bytes)
 
-    def _append(self, name: str, data: bytes) -> None:
-        padding = -len(data) % ustar.BLOCK
-        self._pending += (ustar.header(name, len(data)), data, PADDING[:padding])
-        self._bytes += ustar.BLOCK + len(data) + padding
-        self._pending_bytes += len(data)
+    def _append(self, name: str, data: bytes) -> int:
+        """Add a member; returns where its content begins."""
+        size, at = len(data), self._bytes + ustar.BLOCK
+        padding = -size % ustar.BLOCK
+        self._pending += (ustar.header(name, size), data, PADDING[:padding])
+        self._bytes = at + size + padding
+        self._pending_bytes += size
+        return at
 
     def _flush(self) -> None:
         self._file.write(b"".join(self._pending))

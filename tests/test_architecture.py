@@ -44,6 +44,11 @@ def test_shards_and_slurm_know_no_torch() -> None:
     assert [name for name, tree in planes.items() if "torch" in _imports(tree)] == []
 
 
+def test_every_stage_writes_its_tars_by_one_means() -> None:
+    writers = [name for name, tree in TREES.items() if name.startswith("jobs/") and "TarWriter(" in ast.unparse(tree)]
+    assert writers == ["jobs/tars.py"]
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_imported_packages_are_ours(package: str) -> None:
     assert Path(str(importlib.import_module(package).__file__)).is_relative_to(ROOT / package)

@@ -1,4 +1,7 @@
-"""Every fault we promise to survive has a test with its number in its name: `pytest -k F18 -m ""` shows how."""
+"""Every fault we promise to survive, and every bad input we promise to tell, has a test with its number in its name.
+
+`pytest -k F18 -m ""` or `pytest -k B34 -m ""` shows how.
+"""
 
 from __future__ import annotations
 
@@ -61,22 +64,84 @@ FAULTS = {
 }
 
 
+INPUTS = {
+    1: "a truncated JPEG",
+    2: "a JPEG cut by two bytes",
+    3: "a JPEG damaged inside",
+    4: "zero bytes",
+    5: "text named .jpg",
+    6: "a PNG with a wrong checksum, or cut",
+    7: "gray",
+    8: "CMYK",
+    9: "16-bit gray",
+    10: "transparent pixels",
+    11: "a palette, one bit",
+    12: "an animation",
+    13: "TIFF, LAB, HDR",
+    14: "an EXIF orientation, or a damaged one",
+    15: "a decompression bomb",
+    16: "a tiny or a very long image",
+    17: "another size than promised",
+    18: "several faces or none",
+    19: "one color",
+    20: "duplicates",
+    21: "names that differ in case only",
+    22: "names with dots",
+    23: "names in any script, with newlines, very long",
+    24: "names that are no UTF-8",
+    25: "hidden files and litter",
+    26: "symbolic links",
+    27: "fifos, sockets, devices",
+    28: "unreadable files and folders",
+    29: "files that change after they were listed",
+    30: "identities of no image or one",
+    31: "a set smaller than a batch, or empty",
+    32: "labels that are no classes",
+    33: "a tar cut inside a member",
+    34: "a tar cut between members",
+    35: "an empty tar",
+    36: "a compressed tar",
+    37: "unsafe members",
+    38: "a member of gigabytes, millions of members",
+    39: "halves of samples, and samples twice",
+    40: "a pickle in a tar",
+    41: "shards that are missing, renamed or of another set",
+    42: "a record that is not strict JSON",
+    43: "embeddings that are no directions",
+    44: "weights that are missing or of another net",
+    45: "weights that need code",
+    46: "a benchmark that is missing, odd or malicious",
+    47: "YAML that says something else than people mean",
+    48: "impossible values in a config",
+    49: "strange paths",
+    50: "words that could leave their line in a job script",
+    51: "impossible resources",
+    52: "overrides that cannot be meant",
+    53: "a stray environment",
+}  # and a checkpoint of another number of ranks, which is fault 35
+
+
 @cache
-def _tested() -> dict[int, list[str]]:
-    """Names of the test functions by the faults they name."""
+def _tested(kind: str) -> dict[int, list[str]]:
+    """Names of the test functions by the faults (F) or inputs (B) they name."""
     found: dict[int, list[str]] = {}
     for path in Path(__file__).parent.rglob("test_*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                for number in re.findall(r"_F(\d\d)(?=_)", node.name):
+                for number in re.findall(rf"_{kind}(\d\d)(?=_)", node.name):
                     found.setdefault(int(number), []).append(node.name)
     return found
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"F{fault:02d}")
 def test_every_fault_has_a_test_that_names_it(fault: int) -> None:
-    assert _tested().get(fault), FAULTS[fault]
+    assert _tested("F").get(fault), FAULTS[fault]
 
 
-def test_no_test_names_a_fault_that_is_not_in_the_list() -> None:
-    assert _tested().keys() - FAULTS == set()
+@pytest.mark.parametrize("row", INPUTS, ids=lambda row: f"B{row:02d}")
+def test_every_bad_input_has_a_test_that_names_it(row: int) -> None:
+    assert _tested("B").get(row), INPUTS[row]
+
+
+def test_no_test_names_what_is_not_in_the_lists() -> None:
+    assert _tested("F").keys() - FAULTS == _tested("B").keys() - INPUTS == set()

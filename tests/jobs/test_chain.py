@@ -18,6 +18,8 @@ import pytest
 import webdataset
 
 from jobs.config import load_run
+from shards.shard_set import ShardSet
+from shards.tar_index import index_path, read_index
 
 from .commands import Project, flip_a_bit
 from .conftest import CHAIN
@@ -65,6 +67,20 @@ def test_F29_the_number_of_files_does_not_grow_with_the_images(finished: Project
         assert len([path for path in files if path.suffix == ".tar"]) == finished.summary(stage)["units"]
         assert {path.suffix for path in files} <= {".tar", ".npz", ".json"}
         assert len(files) <= 2 * finished.summary(stage)["units"] + 4  # a tar and its index, and the stage's own
+
+
+def test_every_tar_has_its_index_beside_it_which_says_what_a_scan_finds(finished: Project, tmp_path: Path) -> None:
+    tars = [path for path in finished.runs.rglob("*.tar") if "superseded" not in path.parts]
+    kinds = {path.stem.split("-0")[0] for path in tars}
+    assert kinds == {"real", "held-out", "candidates", "inquiries", "synthetic"}
+    for path in tars:
+        index = read_index(index_path(path))
+        alone = ShardSet([shutil.copy(path, tmp_path / path.name)])
+        assert (index.keys, index.classes) == (alone.keys, list(dict.fromkeys(alone.identities)))
+        for row in (0, len(alone) - 1):
+            assert index.spans[row][1] == len(alone.jpeg(row))
+    recorded = {output["name"] for stage in CHAIN for output in finished.summary(stage)["outputs"]}
+    assert {index_path(path).name for path in tars} <= {Path(name).name for name in recorded}
 
 
 def test_F32_times_of_files_from_other_clocks_decide_nothing(project: Project) -> None:

@@ -11,7 +11,7 @@ import pytest
 from safetensors import safe_open
 
 from shards.centers import similarity_to_center
-from shards.embeddings import read_merged
+from shards.embeddings import open_merged
 
 from .commands import Project
 
@@ -22,17 +22,18 @@ def project(tiny_run: Any, tmp_path: Path) -> Project:
 
 
 def test_centers_may_be_the_weight_rows_that_e_id_was_trained_with(project: Project) -> None:
-    means = read_merged(project.runs / "embed" / "embeddings.h5")
+    means = open_merged(project.runs / "embed" / "embeddings.h5")
+    features = means.features[:]
     done = project.run("embed", "embed.centers=classifier")
     assert done.returncode == 0, done.stderr
-    rows = read_merged(project.runs / "embed" / "embeddings.h5")
+    rows = open_merged(project.runs / "embed" / "embeddings.h5")
     assert (rows.keys, rows.classes) == (means.keys, means.classes)
-    np.testing.assert_array_equal(rows.features, means.features)
+    np.testing.assert_array_equal(rows.features[:], features)
     with safe_open(project.runs / "train-embedder" / "classifier.safetensors", framework="numpy") as file:
         weight = file.get_tensor("weight")
     np.testing.assert_allclose(rows.centers, weight / np.linalg.norm(weight, axis=1, keepdims=True), rtol=1e-5)
     np.testing.assert_allclose(
-        rows.similarity, similarity_to_center(rows.features, rows.labels, rows.centers), atol=1e-6
+        rows.similarity, similarity_to_center(rows.features[:], rows.labels, rows.centers), atol=1e-6
     )
     assert project.summary("embed")["figures"]["centers"] == "classifier"
 

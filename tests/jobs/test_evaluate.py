@@ -18,7 +18,7 @@ from jobs.benchmark_sets import Benchmark, Verification, load_benchmark, verify
 from jobs.config import load_run_folder
 from jobs.embedder import to_unit_range
 from jobs.score_sets import whole_identities
-from shards.images import decode_rgb
+from shards.jpeg import decode_rgb
 from shards.shard_set import ShardSet
 from tests.jobs.commands import Project
 from tests.jobs.conftest import TinyRun

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 import webdataset
+from PIL import Image
 
 from jobs.config import load_run
 from jobs.yaml_file import ConfigError
 from shards.errors import DataError
+from shards.jpeg import decode_rgb
 from shards.manifest import check, read_manifest
 from shards.shard_set import ShardSet
 from shards.tar_reader import read_tar
@@ -217,13 +219,61 @@ def test_B20_equal_files_are_counted_and_only_the_first_is_taken_if_asked_for(tm
     put(faces, {"person-2/copy.jpg": PEOPLE["person-0/0.jpg"]})
     _, summary = sharded(tmp_path, faces, hash="sha256")
     assert summary["counts"] == {"kept": 13}
-    assert summary["figures"]["equal_files_kept"] == 1
+    assert summary["figures"]["equal_images_kept"] == 1
     (tmp_path / "first").mkdir()
     folder, summary = sharded(tmp_path / "first", faces, hash="sha256", duplicates="first")
     assert summary["counts"] == {"kept": 12, "duplicate": 1}
     assert (folder / "lists" / "skipped.tsv").read_text().splitlines()[1:] == [
         "person-2/copy.jpg\tduplicate\tequal to person-0/0.jpg"
     ]
+
+
+def test_B20_equal_pixels_are_counted_and_only_the_first_is_taken_if_asked_for(tmp_path: Path, faces: Path) -> None:
+    whole = Image.fromarray(decode_rgb(PEOPLE["person-0/0.jpg"]))
+    put(faces, {"person-2/copy.png": encoded(whole, "PNG"), "person-2/again.ppm": encoded(whole, "PPM")})
+    (tmp_path / "bytes").mkdir()
+    _, summary = sharded(tmp_path / "bytes", faces, hash="sha256")
+    assert summary["figures"]["equal_images_kept"] == 0
+    _, summary = sharded(tmp_path, faces, hash="pixels")
+    assert summary["counts"] == {"kept": 12, "converted": 2}
+    assert summary["figures"]["equal_images_kept"] == 2
+    (tmp_path / "first").mkdir()
+    _, summary = sharded(tmp_path / "first", faces, hash="pixels", duplicates="first")
+    assert summary["counts"] == {"kept": 12, "duplicate": 2}
+    assert summary["figures"]["equal_images_kept"] == 0
+
+
+def test_a_finished_stage_does_not_need_its_source_any_more(tmp_path: Path, faces: Path) -> None:
+    work(planned(tmp_path, faces, shard_images=5))
+    before = dict(tree(tmp_path / "runs" / "sharding" / "shard"))
+    faces.rename(tmp_path / "elsewhere")
+    for unmounted in (False, True):
+        if unmounted:
+            faces.mkdir()
+        again = load_run(tmp_path / "sharding.yaml")
+        assert again.why_not_finished(again.stages["shard"]) is None
+        assert len(again.plan("shard")) == 3
+    assert dict(tree(tmp_path / "runs" / "sharding" / "shard")) == before
+
+
+def test_what_is_missing_of_a_finished_stage_needs_the_source_again(tmp_path: Path, faces: Path) -> None:
+    folder, _ = sharded(tmp_path, faces, shard_images=5)
+    before = dict(tree(folder))
+    (folder / "real-00001.tar").unlink()
+    away = faces.rename(tmp_path / "elsewhere")
+    again = load_run(tmp_path / "sharding.yaml")
+    with pytest.raises(DataError, match=r"faces: no such file or folder; expected a folder of identity folders"):
+        work(again)
+    away.rename(faces)
+    work(load_run(tmp_path / "sharding.yaml"))
+    assert dict(tree(folder)) == before
+
+
+def test_without_its_source_a_stage_is_not_planned_anew(tmp_path: Path, faces: Path) -> None:
+    sharded(tmp_path, faces)
+    faces.rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"shard\.faces: got .*faces, no such file or folder"):
+        planned(tmp_path, faces, shard_images=5)
 
 
 def test_dropping_equal_files_without_hashes_is_refused(tmp_path: Path, faces: Path) -> None:

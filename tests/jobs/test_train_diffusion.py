@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shards.images import decode_rgb
+from shards.jpeg import decode_rgb
 
 from .commands import Project, kill_group, wait_until
 

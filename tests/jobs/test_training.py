@@ -13,7 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from jobs.training import Metrics, TrainingState, World
+from jobs.training import Metrics, World
+from jobs.training_state import TrainingState
 from slurm.checkpoints import Checkpoints
 from slurm.errors import RunError
 

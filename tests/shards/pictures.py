@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from shards.images import encode_jpeg
+from shards.jpeg import encode_jpeg
 from shards.tar_writer import TarWriter
 
 

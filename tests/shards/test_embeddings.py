@@ -7,6 +7,8 @@ import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import h5py
 import numpy as np
@@ -20,7 +22,6 @@ from shards.embeddings import (
     merged_bytes,
     open_merged,
     read_embeddings,
-    read_merged,
     with_similarity,
 )
 from shards.errors import DataError
@@ -35,7 +36,13 @@ def embeddings(seed: int, identities: list[str]) -> Embeddings:
     return with_similarity(keys, identities=identities, features=features, flipped=flipped)
 
 
-def assert_same(one: Embeddings, other: Embeddings) -> None:
+def read_whole(path: Path) -> SimpleNamespace:
+    """A joining file with all rows in memory."""
+    opened = open_merged(path)
+    return SimpleNamespace(**{**vars(opened), "features": opened.features[:], "flipped": opened.flipped[:]})
+
+
+def assert_same(one: Any, other: Any) -> None:
     assert (one.keys, one.identities) == (other.keys, other.identities)
     for name in ("features", "flipped", "similarity"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
@@ -90,7 +97,7 @@ def test_embeddings_that_cancel_out_have_no_center():
 
 
 def test_merging_joins_the_rows_and_takes_centers_over_all_tars(parts, merged):
-    whole = read_merged(merged)
+    whole = read_whole(merged)
     each = [read_embeddings(path) for path in parts]
     assert whole.keys == [key for part in each for key in part.keys]
     assert whole.identities == ["zoe", "anna", "anna", "zoe", "\u00e9ric", "bob"]
@@ -115,23 +122,23 @@ def test_merging_copies_no_features(parts):
 
 
 def test_the_folder_can_be_moved(merged, tmp_path, monkeypatch):
-    before = read_merged(merged)
+    before = read_whole(merged)
     moved = merged.parent.rename(tmp_path / "elsewhere")
-    assert_same(read_merged(moved / merged.name), before)
+    assert_same(read_whole(moved / merged.name), before)
     monkeypatch.chdir(moved)
-    assert_same(read_merged(Path(merged.name)), before)
+    assert_same(read_whole(Path(merged.name)), before)
 
 
 def test_a_missing_part_is_named(parts, merged):
     parts[1].unlink()
     with pytest.raises(DataError, match=r"embeddings-00001\.h5' is not in the same folder"):
-        read_merged(merged)
+        read_whole(merged)
 
 
 def test_a_part_replaced_by_one_with_fewer_rows_is_refused(parts, merged):
     parts[1].write_bytes(embeddings_bytes(embeddings(9, ["zoe"]), embedder="net"))
     with pytest.raises(DataError, match=r"embeddings\.h5: features cannot be read, was a file replaced\?"):
-        read_merged(merged)
+        read_whole(merged)
 
 
 def test_a_joining_file_that_points_outside_its_folder_is_refused(parts, merged, tmp_path):
@@ -142,7 +149,7 @@ def test_a_joining_file_that_points_outside_its_folder_is_refused(parts, merged,
         layout[:3] = h5py.VirtualSource("../private.h5", "features", shape=(3, WIDTH), dtype=np.float32)
         file.create_virtual_dataset("features", layout)
     with pytest.raises(DataError, match=r"its part '\.\./private\.h5' is not in the same folder"):
-        read_merged(merged)
+        read_whole(merged)
 
 
 def test_parts_that_do_not_belong_together_are_refused(parts):
@@ -215,7 +222,7 @@ def test_files_of_another_kind_are_refused_in_one_line(tmp_path, parts):
             read_embeddings(tmp_path / name)
         assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match="joins no files"):
-        read_merged(parts[0])
+        read_whole(parts[0])
 
 
 @pytest.mark.parametrize("name", ["keys", "identities", "features", "flipped", "similarity"])
@@ -231,7 +238,7 @@ def test_missing_or_mistyped_datasets_are_named(parts, name):
 
 
 def test_an_open_set_gives_the_rows_that_are_asked_for_and_holds_no_others(parts, merged):
-    whole, opened = read_merged(merged), open_merged(merged)
+    whole, opened = read_whole(merged), open_merged(merged)
     assert opened.features.shape == whole.features.shape
     for rows in (slice(1, 5), slice(None), np.array([5, 0, 3, 3]), np.array([], np.int64)):
         np.testing.assert_array_equal(opened.features[rows], whole.features[rows])
@@ -285,7 +292,7 @@ def classifier(tmp_path: Path) -> Path:
 def test_centers_may_be_the_weight_rows_of_a_classifier(parts, classifier):
     path = parts[0].with_name("embeddings.h5")
     path.write_bytes(merged_bytes(parts, classifier=classifier))
-    whole = read_merged(path)
+    whole = read_whole(path)
     weight = np.random.default_rng(5).normal(size=(5, WIDTH)).astype(np.float32)[[2, 3, 0, 4]]
     np.testing.assert_allclose(whole.centers, weight / np.linalg.norm(weight, axis=1, keepdims=True), rtol=1e-5)
     cosines = similarity_to_center(whole.features, whole.labels, whole.centers)
@@ -319,7 +326,7 @@ def test_B44_what_is_no_classifier_is_refused_in_one_line(parts, tmp_path, data)
 
 
 def test_flipped_rows_come_from_the_mirror_images(parts, merged):
-    whole, opened = read_merged(merged), open_merged(merged)
+    whole, opened = read_whole(merged), open_merged(merged)
     rows, flips = np.array([5, 0, 3, 3]), np.array([True, False, True, False])
     expected = [whole.flipped[5], whole.features[0], whole.flipped[3], whole.features[3]]
     np.testing.assert_array_equal(opened.of(rows, flips=flips), expected)

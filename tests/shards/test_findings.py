@@ -11,7 +11,7 @@ from PIL import Image
 
 from shards.errors import DataError
 from shards.findings import Findings, Reason, Suspects, joined, search
-from shards.images import decode_rgb, encode_jpeg
+from shards.jpeg import decode_rgb, encode_jpeg
 from shards.references import References, Vectors, hashes_of
 
 from .pictures import encoded, picture, pixels, unit_features

@@ -12,16 +12,8 @@ import pytest
 import simplejpeg
 from PIL import Image, ImageEnhance
 
-from shards.images import (
-    ImageRules,
-    Outcome,
-    Prepared,
-    decode_rgb,
-    encode_jpeg,
-    perceptual_hash,
-    pixel_hash,
-    prepare,
-)
+from shards.images import ImageRules, Outcome, Prepared, perceptual_hash, pixel_hash, prepare
+from shards.jpeg import decode_rgb, encode_jpeg
 
 from . import bad_images
 from .pictures import encoded, jpeg, picture, pixels, png_with_size, with_exif

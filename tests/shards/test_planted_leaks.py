@@ -14,7 +14,8 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
 from shards.findings import Findings, Suspects, search
-from shards.images import ImageRules, decode_rgb, encode_jpeg, prepare
+from shards.images import ImageRules, prepare
+from shards.jpeg import decode_rgb, encode_jpeg
 from shards.references import References, Vectors, hashes_of
 from shards.sources import open_source
 

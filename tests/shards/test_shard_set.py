@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from shards.errors import DataError
-from shards.images import decode_rgb
+from shards.jpeg import decode_rgb
 from shards.shard_set import ShardSet
 from shards.tar_reader import read_tar
 from shards.tar_writer import TarWriter

@@ -7,11 +7,12 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from shards.errors import DataError
 from shards.faces import Face, FaceUnreadable, Skip
 from shards.folder_source import FolderSource
-from shards.images import Outcome
+from shards.images import ImageRules, Outcome
 from shards.sources import (
     first_of_equals,
     list_bytes,
@@ -22,6 +23,7 @@ from shards.sources import (
     with_hashes,
 )
 
+from .pictures import encoded, picture
 from .test_folder_source import NAMES, put
 
 
@@ -36,7 +38,7 @@ def test_a_list_comes_back_as_written_whatever_the_names(tmp_path):
     root = tmp_path / "faces"
     for name in NAMES:
         put(Path(str(root), "x", *[name.decode("utf-8", "surrogateescape")]))
-    faces = with_hashes(root, FolderSource(root).listing().faces)
+    faces = [hashed.face for hashed in with_hashes(root, FolderSource(root).listing().faces)]
     data = list_bytes(faces)
     path = tmp_path / "list.tsv"
     path.write_bytes(data)
@@ -60,7 +62,7 @@ def test_B29_with_hashes_a_change_of_equal_size_is_noticed(root):
     (root / "a" / "1").write_bytes(b"eno")
     assert read_checked(source, plain) == b"eno"
     with pytest.raises(FaceUnreadable) as caught:
-        read_checked(source, hashed)
+        read_checked(source, hashed.face)
     assert caught.value.outcome == Outcome.CHANGED
 
 
@@ -68,8 +70,8 @@ def test_hashing_leaves_what_cannot_be_read_to_its_outcome(root):
     faces = FolderSource(root).listing().faces
     (root / "a" / "2").unlink()
     hashed = with_hashes(root, faces)
-    assert [bool(face.sha256) for face in hashed] == [True, False, True, True]
-    assert hashed[0].sha256 == hashlib.sha256(b"one").hexdigest()
+    assert [bool(one.face.sha256) for one in hashed] == [True, False, True, True]
+    assert hashed[0].face.sha256 == hashlib.sha256(b"one").hexdigest()
 
 
 def test_B20_of_equal_files_the_first_is_kept_and_the_others_are_named(root):
@@ -79,9 +81,28 @@ def test_B20_of_equal_files_the_first_is_kept_and_the_others_are_named(root):
     assert skips_bytes(skipped) == b"path\toutcome\tdetail\nb/1\tduplicate\tequal to a/1\n"
 
 
-def test_files_that_were_not_hashed_are_never_taken_for_equal(root):
+def test_B20_equal_pictures_are_found_however_they_are_packed(tmp_path):
+    root, whole = tmp_path / "faces", picture(1)
+    upright = Image.Exif()
+    upright[0x0112] = 6  # to be turned by a quarter to the right
+    put(root / "a" / "1", encoded(whole, "PNG"))
+    put(root / "a" / "2", encoded(whole, "PPM"))
+    put(root / "b" / "1", encoded(whole.transpose(Image.Transpose.ROTATE_90), "PNG", exif=upright))
+    put(root / "b" / "2", encoded(picture(2), "PNG"))
+    hashed = with_hashes(root, FolderSource(root).listing().faces, rules=ImageRules(size=32, resize="center"))
+    kept, skipped = first_of_equals(hashed)
+    assert [face.path for face in kept] == ["a/1", "b/2"]
+    assert [skip.detail for skip in skipped] == ["equal to a/1", "equal to a/1"]
+
+
+def test_what_could_not_be_hashed_is_never_taken_for_equal(root):
     faces = FolderSource(root).listing().faces
-    assert first_of_equals(faces) == (list(faces), [])
+    rules = ImageRules(size=32)
+    assert first_of_equals(with_hashes(root, faces, rules=rules))[1] == []  # they are no images
+    for face in faces:
+        (root / face.path).unlink()
+    kept, skipped = first_of_equals(with_hashes(root, faces))
+    assert ([face.path for face in kept], skipped) == ([face.path for face in faces], [])
 
 
 @pytest.mark.parametrize("name", ["faces.tar.gz", "faces.txt", "missing"])
