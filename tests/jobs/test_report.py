@@ -18,6 +18,7 @@ from jobs.report_chain import chain
 from jobs.report_faces import pair
 from jobs.report_page import PARTS, decimal, duration, percent, points, render, size
 from jobs.report_part import Sets, held_out_set, real_set, synthetic_set
+from jobs.report_published import own_accuracies
 from jobs.stage import Run
 from shards.findings import Leak, Reason
 
@@ -151,6 +152,15 @@ def test_a_pair_shows_the_real_image_or_the_first_of_the_person(copied: Run) -> 
         assert shown.real.alt == f"real face {real.keys[expected]}"
 
 
+def test_a_runs_own_benchmarks_stand_beside_those_of_others() -> None:
+    accuracies = {"lfw": 0.9903, "cfp_fp": 0.9106, "calfw": 0.9242, "cplfw": 0.8765}
+    found = {name: {"synthetic": {"accuracy": value}} for name, value in accuracies.items()}
+    assert own_accuracies(found) == [99.03, 91.06, None, 92.42, 87.65]
+    found["agedb_30"] = {"synthetic": {"accuracy": 0.9133}}
+    assert own_accuracies(found) == [99.03, 91.06, 91.33, 92.42, 87.65]
+    assert own_accuracies({"own-pairs": {"synthetic": {"accuracy": 0.9}}}) == []
+
+
 def test_numbers_are_for_people() -> None:
     shown = [duration(seconds).replace("\N{NO-BREAK SPACE}", " ") for seconds in (0.163, 8.65, 53.9, 522, 10_000)]
     assert shown == ["0.16 s", "8.7 s", "54 s", "8.7 min", "2.8 h"]
@@ -260,6 +270,6 @@ def test_a_browser_shows_a_whole_run_on_desk_phone_and_paper(
     page = whole_run.runs / "report" / "index.html"
     for width in (1280, 400):
         show(browser, page, width=width, scheme=scheme)
-        assert_all_is_shown(browser, width=width, plots=14)
+        assert_all_is_shown(browser, width=width, plots=9 + 2 * 2)
         assert violations(browser) == []
     assert_prints(browser)
