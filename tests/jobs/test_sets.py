@@ -16,6 +16,7 @@ from shards.manifest import read_manifest
 from shards.tar_reader import read_tar
 
 from .commands import PROJECT, Project, flip_a_bit, sha256
+from .conftest import RECIPE
 
 
 @pytest.fixture
@@ -193,17 +194,11 @@ def test_a_damaged_or_unknown_set_is_not_exported(published: Path, tmp_path: Pat
     assert not (tmp_path / "rec").exists()
 
 
-CONFIG = """
+CONFIG = f"""
 name: elsewhere
 train-recognition:
   sets: [tiny-set]
-  recognition: {net: ir_tiny, embedding: 32, image_size: 16}
-  margin: {kind: cosface, scale: 16, margin: 0.1}
-  epochs: 2
-  batch: 8
-  drop_after_epochs: [1]
-  log_images: 8
-"""
+{RECIPE}"""
 
 
 def test_an_imported_set_is_trained_on_by_name_where_nothing_else_is(published: Path, tmp_path: Path) -> None:
