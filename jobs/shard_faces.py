@@ -7,6 +7,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from jobs.seeds import derive
-from jobs.stage import Finish, PathText, Plan, Run, Stage, StageConfig, Unit
+from jobs.stage import FORMAT, Finish, PathText, Plan, Run, Stage, StageConfig, Unit
 from jobs.tars import publishing_tar
 from shards.errors import DataError
 from shards.faces import Face, FaceUnreadable, Listing, Source
@@ -91,7 +92,9 @@ def plan(run: Run) -> Plan:
 
 def _is_gone(path: Path) -> bool:
     """Whether nothing is there, not even what a file system that is not mounted leaves: an empty folder."""
-    return not path.exists() or (path.is_dir() and next(path.iterdir(), None) is None)
+    with suppress(PermissionError):  # told by whoever opens it
+        return not path.exists() or (path.is_dir() and next(path.iterdir(), None) is None)
+    return False
 
 
 def _finished_units(run: Run) -> list[Unit]:
@@ -105,7 +108,7 @@ def _finished_units(run: Run) -> list[Unit]:
     summary, written = read_json(folder.summary), read_json(folder.plan)
     if isinstance(summary, dict) and isinstance(written, dict):
         units: list[Unit] = written["units"]
-        wanted = {"shard": config.fingerprint(), "seed": run.seed, "units": digest(units)}
+        wanted = {"format": FORMAT, "shard": config.fingerprint(), "seed": run.seed, "units": digest(units)}
         if wanted.items() <= summary["fingerprint"].items():
             return units
     path = run.path(config.faces)

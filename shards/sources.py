@@ -30,13 +30,17 @@ def open_source(path: Path) -> Source:
     Raises:
         DataError: it is nothing of all that.
     """
+    try:
+        exists = path.exists()
+    except OSError as error:  # a folder on the way there may not be entered
+        raise DataError(f"{path}: {error.strerror}; make it readable to you") from None
     if path.is_dir():
         return _open_folder(path)
     if path.suffix in (".zip", ".tar") and path.is_file():
         return ArchiveSource([path])
     if path.suffix == ".rec" and path.is_file():
         return RecordSource(path)
-    found = "a file of another kind" if path.exists() else "no such file or folder"
+    found = "a file of another kind" if exists else "no such file or folder"
     raise DataError(f"{path}: {found}; expected {ALLOWED}")
 
 

@@ -83,6 +83,15 @@ def test_every_tar_has_its_index_beside_it_which_says_what_a_scan_finds(finished
     assert {index_path(path).name for path in tars} <= {Path(name).name for name in recorded}
 
 
+def test_a_finished_run_does_without_the_real_faces(project: Project) -> None:
+    shutil.rmtree(project.root / "faces")
+    before = project.hashes("**/*")
+    done = project.run("all")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("done already") == len(CHAIN)
+    assert project.hashes("**/*") == before
+
+
 def test_F32_times_of_files_from_other_clocks_decide_nothing(project: Project) -> None:
     before = project.hashes("**/*")
     for number, path in enumerate(sorted(project.runs.rglob("*"))):

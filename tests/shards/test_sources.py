@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -111,6 +113,22 @@ def test_what_is_no_source_is_refused_with_what_is_allowed(tmp_path, name):
         put(tmp_path / name)
     with pytest.raises(DataError, match=r"expected a folder of identity folders, a \.zip, \.tar or \.rec file"):
         open_source(tmp_path / name)
+
+
+@pytest.mark.parametrize("locked", ["above", "above/faces"])
+def test_B28_a_source_that_may_not_be_entered_or_read_is_told_in_one_line(locked):
+    with tempfile.TemporaryDirectory() as name:  # which another user can reach, unlike the folders of pytest
+        os.chmod(name, 0o755)
+        source = put(Path(name) / "above" / "faces" / "a" / "1.jpg").parent.parent
+        (Path(name) / locked).chmod(0)
+        user = os.geteuid()
+        os.seteuid(65534 if user == 0 else user)  # root may read everything
+        try:
+            with pytest.raises(DataError, match=r"above/faces: Permission denied"):
+                open_source(source)
+        finally:
+            os.seteuid(user)
+            (Path(name) / locked).chmod(0o755)
 
 
 def test_a_tree_with_an_archive_beside_the_identities_is_a_tree(root):
