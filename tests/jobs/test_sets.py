@@ -153,6 +153,27 @@ def test_a_damaged_copy_names_what_to_copy_again_and_goes_on_from_there(publishe
     assert bare_python(str(tmp_path / "sets" / "tiny-set" / "verify.py")).returncode == 0
 
 
+def test_a_transfer_that_was_cut_short_says_what_is_missing_and_goes_on(published: Path, tmp_path: Path) -> None:
+    """The files come one after the other, the manifest first or last; the name tells whose copy it is."""
+    part = tmp_path / "incoming"
+    part.mkdir()
+    nothing = command("import", str(part), "--name", "tiny-set", cwd=tmp_path)
+    assert nothing.returncode == 1
+    assert f"{part}: no manifest.json there; give the folder of a published set" in nothing.stderr
+    tar = (published / "synthetic-00000.tar").read_bytes()
+    shutil.copy(published / "manifest.json", part)
+    (part / "synthetic-00000.tar").write_bytes(tar[:5000])
+    cut = command("import", str(part), "--name", "tiny-set", cwd=tmp_path)
+    assert cut.returncode == 1
+    assert f"synthetic-00000.tar: damaged, 5000 bytes of {len(tar)}" in cut.stdout
+    assert "synthetic-00001.tar: missing" in cut.stdout
+    assert f"{part}: is not whole; copy these again and run the same command: LICENSE.txt README.md" in cut.stdout
+    shutil.copytree(published, part, dirs_exist_ok=True)
+    whole = command("import", str(part), "--name", "tiny-set", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    assert bare_python(str(tmp_path / "sets" / "tiny-set" / "verify.py")).returncode == 0
+
+
 def test_private_shards_and_other_sets_of_the_name_are_not_imported(published: Path, tmp_path: Path) -> None:
     assert command("import", str(published), cwd=tmp_path).returncode == 0
     manifest = json.loads((published / "manifest.json").read_text())
