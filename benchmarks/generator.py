@@ -4,7 +4,8 @@ Peers: the same U-Net written down straightforwardly in the reference layout (`b
 whole step pays two recognition forwards), and a `diffusers` UNet2DModel of nearly equal cost (per multiply-accumulate;
 needs the extra `bench`). Everything is measured in one run, interleaved: each round takes every contender once, and
 a ratio is taken within its round. Printed are the median ratio and its smallest and largest; above 1, ours is cheaper.
-Fractions are of the rate of a 2048 x 2048 matrix product on this machine, measured in the same rounds.
+Fractions are of the rate of a 2048 x 2048 matrix product on this machine, measured in the same rounds. Peak memory of
+a step is that of a process of its own per contender.
 
     python -m benchmarks.generator --threads 1 --rounds 3
 """
@@ -12,6 +13,7 @@ Fractions are of the rate of a 2048 x 2048 matrix product on this machine, measu
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import resource
 import statistics
 import time
@@ -33,6 +35,7 @@ from cemiface.losses import cemiface_loss
 from cemiface.recognition import Embedder, build_recognition
 from cemiface.sampler import ddim
 
+PARTS = ("forward", "step", "memory", "whole", "sampling")
 MATMUL = 2048
 DIFFUSERS_CHANNELS = (128, 128, 256, 256, 512)  # 112 to 7 px; two layers per level come nearest to the paper's cost
 
@@ -60,9 +63,10 @@ def batch_of(n: int, size: int, embedding: int) -> Batch:
 class Contender:
     """A denoiser with its optimizer: what each of the timed things needs."""
 
-    def __init__(self, net: nn.Module, *, channels_last: bool) -> None:
-        self.net = net.to(memory_format=torch.channels_last) if channels_last else net  # type: ignore[call-overload]
-        self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=1e-6)
+    def __init__(self, net: nn.Module, *, tuned: bool) -> None:
+        """`tuned`: as our training has it, channels-last weights and fused AdamW; else what torch does by default."""
+        self.net = net.to(memory_format=torch.channels_last) if tuned else net  # type: ignore[call-overload]
+        self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=1e-6, fused=tuned)
 
     def noise(self, batch: Batch) -> Tensor:
         found: Tensor = self.net(batch.x0, batch.t, batch.identity, batch.m, None)
@@ -96,7 +100,7 @@ class Diffusers(Contender):
             up_block_types=("AttnUpBlock2D", *["UpBlock2D"] * 4),
             attention_head_dim=64,
         )
-        super().__init__(net, channels_last=False)
+        super().__init__(net, tuned=False)
 
     def noise(self, batch: Batch) -> Tensor:
         found: Tensor = self.net(batch.x0, batch.t).sample
@@ -108,6 +112,23 @@ class Diffusers(Contender):
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             self.noise(batch_of(1, size, 1))
         return int(counter.get_total_flops() // 2)
+
+
+def ours(config: DenoiserConfig) -> Contender:
+    return Contender(Denoiser(config), tuned=True)
+
+
+def reference(config: DenoiserConfig) -> Contender:
+    return Contender(ReferenceDenoiser(config), tuned=False)
+
+
+def peak_of_step(make: Callable[[DenoiserConfig], Contender], config: DenoiserConfig, batch: int) -> int:
+    """Peak memory of two steps, in bytes; to be called in a fresh process."""
+    torch.set_num_threads(1)
+    contender = make(config)
+    for _ in range(2):
+        contender.step(batch_of(batch, config.image_size, config.embedding))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def whole_step(contender: Contender, batch: Batch, *, embedder: Embedder, schedule: Schedule, ema: Ema | None) -> None:
@@ -164,25 +185,23 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--preset", default="paper112")
-    parser.add_argument("--only", choices=("forward", "step", "whole", "sampling"), help="one part (default: all)")
+    parser.add_argument("--only", choices=PARTS, help="one part (default: all)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     config = DenoiserConfig.named(options.preset)
     batch = batch_of(options.batch, config.image_size, config.embedding)
     bench = Benchmark(config, batch=batch, rounds=options.rounds)
-    parts = {"forward": bench.forward, "step": bench.step, "whole": bench.whole, "sampling": bench.sampling}
-    for name, part in parts.items():
+    for name in PARTS:
         if options.only in (None, name):
-            part()
-    print(f"peak memory of the whole run: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
+            getattr(bench, name)()
 
 
 class Benchmark:
     def __init__(self, config: DenoiserConfig, *, batch: Batch, rounds: int) -> None:
         self.config, self.batch, self.rounds = config, batch, rounds
         torch.manual_seed(0)
-        self.ours = Contender(Denoiser(config), channels_last=True)
-        self.reference = Contender(ReferenceDenoiser(config), channels_last=False)
+        self.ours = ours(config)
+        self.reference = reference(config)
         self.diffusers: Any = None
         try:
             self.diffusers = Diffusers(config.image_size)
@@ -213,6 +232,13 @@ class Benchmark:
 
     def step(self) -> None:
         self._print("denoiser step (forward, backward, AdamW)", self._times("step"), passes=3)
+
+    def memory(self) -> None:
+        with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as fresh:
+            peaks = [
+                fresh.apply(peak_of_step, (make, self.config, len(self.batch.x0))) / 1e9 for make in (ours, reference)
+            ]
+        print(f"peak memory of a step: ours {peaks[0]:.2f} GB, reference layout {peaks[1]:.2f} GB")
 
     def whole(self) -> None:
         """The step of equation 14 with a recognition net of the paper's size."""

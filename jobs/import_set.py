@@ -86,6 +86,6 @@ def _told(problems: list[str], *, folder: Path, console: Console, what: str) -> 
         console.print(problem, markup=False, highlight=False, soft_wrap=True)
     if problems:
         names = " ".join(sorted({problem.partition(":")[0] for problem in problems}))
-        what = f"{len(problems)} files of {folder} are not whole; copy these again and run the same command: {names}"
+        what = f"{folder}: is not whole; copy these again and run the same command: {names}"
     console.print(what, markup=False, highlight=False, soft_wrap=True)
     return not problems

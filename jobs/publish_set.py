@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from shards.audit import Verdict
     from shards.card import Facts
     from shards.manifest import File, Manifest, Shard
+    from shards.shard_set import ShardSet
 
 SHARD_LIST = "shards.txt"  # one tar per line, as WebDataset tools take it
 SAMPLES = "samples.jpg"
@@ -94,13 +95,15 @@ def _build(run: Run, folder: Path, *, verdict: Verdict, work: Work) -> int:
     from shards import standalone_verify
     from shards.card import croissant, dataset_card, shard_index
     from shards.manifest import Manifest, describe_file, manifest_bytes
+    from shards.shard_set import ShardSet
     from shards.tar_index import index_path
 
     shards = [_settled(run, tar, folder, work=work) for tar in verdict.judged]
     if not shards:
         raise RunError("publish: the audit dropped every image; nothing is left to publish")
     _check_with_webdataset(folder, shards)
-    facts = _facts(run, verdict=verdict, manifest=Manifest.of(shards, private=False))
+    images = ShardSet([folder / shard.name for shard in shards])
+    facts = _facts(run, verdict=verdict, manifest=Manifest.of(shards, private=False), identities=len(images.classes))
     texts = {
         "README.md": dataset_card(facts).encode(),
         "croissant.json": (json.dumps(croissant(facts), indent=1) + "\n").encode(),
@@ -109,7 +112,7 @@ def _build(run: Run, folder: Path, *, verdict: Verdict, work: Work) -> int:
         "LICENSE.txt": f"{facts.license}\n\n{facts.consent}\n".encode(),
         INDEX: (json.dumps(shard_index(facts), indent=1) + "\n").encode(),
         SHARD_LIST: "".join(f"{shard.name}\n" for shard in shards).encode(),
-        SAMPLES: _sample_sheet([folder / shard.name for shard in shards]),
+        SAMPLES: _sample_sheet(images),
     }
     files = [_file(folder, name, data, work=work) for name, data in texts.items()]
     indexes = [describe_file(index_path(folder / shard.name), folder=folder) for shard in shards]
@@ -135,11 +138,8 @@ def _settled(run: Run, tar: str, folder: Path, *, work: Work) -> Shard:
     work.progress(len(images))
     for path in (source, index_path(source)):
         link(path, folder / path.name)
-    shard, index = (
-        describe_shard(folder / tar, samples=len(images)),
-        describe_file(index_path(folder / tar), folder=folder),
-    )
-    for file in (shard, index):
+    shard = describe_shard(folder / tar, samples=len(images))
+    for file in (shard, describe_file(index_path(folder / tar), folder=folder)):
         work.record(Output(name=f"{work.unit['set']}/{file.name}", bytes=file.bytes, sha256=file.sha256))
     return shard
 
@@ -167,14 +167,12 @@ def _check_with_webdataset(folder: Path, shards: list[Shard]) -> None:
             raise RunError(f"publish: webdataset reads {found} samples of {shard.name}, written were {shard.samples}")
 
 
-def _sample_sheet(tars: list[Path]) -> bytes:
+def _sample_sheet(shards: ShardSet) -> bytes:
     """A sheet of the set: one person per row, rising m from left to right."""
     import numpy as np
 
     from shards.jpeg import encode_jpeg
-    from shards.shard_set import ShardSet
 
-    shards = ShardSet(tars)
     records = list(shards.records())
     people = shards.classes[:: max(1, len(shards.classes) // SAMPLE_ROWS)][:SAMPLE_ROWS]
     blank = np.full_like(shards.rgb(0), 255)
@@ -189,7 +187,7 @@ def _sample_sheet(tars: list[Path]) -> bytes:
     return encode_jpeg(np.concatenate(rows), quality=92)
 
 
-def _facts(run: Run, *, verdict: Verdict, manifest: Manifest) -> Facts:
+def _facts(run: Run, *, verdict: Verdict, manifest: Manifest, identities: int) -> Facts:
     from shards.card import Facts
 
     config: PublishSet = run.section("publish")
@@ -209,7 +207,7 @@ def _facts(run: Run, *, verdict: Verdict, manifest: Manifest) -> Facts:
         license=config.license,
         consent=config.consent,
         size=run.section("shard").image_size,
-        identities=generate["figures"]["identities"],
+        identities=identities,
         seed=run.seed,
         config={name: _settings(run, name) for name in sections if run.section(name) is not None},
         metrics=_metrics(evaluate["figures"]),

@@ -35,6 +35,8 @@ def public_manifest(folder: Path) -> Manifest:
     Raises:
         DataError: there is none, or it is one of private shards of real faces.
     """
+    if not (folder / MANIFEST).is_file():
+        raise DataError(f"{folder}: no {MANIFEST} there; give the folder of a published set, and copy that file too")
     manifest = read_manifest(folder / MANIFEST)
     if manifest.private:
         raise DataError(f"{folder}: is marked private: it holds real faces; give a published set")

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
 
 INK, MUTED, LINE = "#1c2430", "#5f6b7a", "#d5dae1"
 BLUE, ORANGE, GRAY = "#2563a8", "#c2591b", "#8791a0"  # real, synthetic, and what both are held against
@@ -149,8 +149,10 @@ def study_plot(points: Sequence[tuple[float, float, float]], *, xlabel: str) -> 
     """(similarity, accuracy, std over seeds) from left to right."""
     x, accuracies, stds = zip(*sorted(points), strict=True)
     with _plot() as (figure, axes):
-        axes.errorbar(x, accuracies, yerr=stds, color=BLUE, marker="o", markersize=4, capsize=3, linewidth=1.6)
+        spread = stds if any(stds) else None
+        axes.errorbar(x, accuracies, yerr=spread, color=BLUE, marker="o", markersize=4, capsize=3, linewidth=1.6)
         axes.set(xlabel=xlabel, ylabel="average accuracy")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
         said = ", ".join(f"{accuracy:.1%} at {at:.2f}" for at, accuracy in zip(x, accuracies, strict=True))
         return _svg(figure, label=f"Curve of average accuracy over {xlabel}: {said}")

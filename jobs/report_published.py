@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from jobs.published_systems import BENCHMARKS, SCORES, SCORES_SOURCE, SYSTEMS
@@ -22,7 +24,20 @@ def published(run: Run, sets: Sets) -> Section:
         "scores": SCORES,
         "own_scores": done["figures"]["scores"].get("synthetic"),
         "own": _own(done["figures"]["verification"].get("synthetic")),
+        "own_accuracies": own_accuracies(done["figures"]["benchmarks"]),
     }
+
+
+def own_accuracies(found: Mapping[str, Mapping[str, Any]]) -> list[float | None]:
+    """Of the net trained on this run's set, in percent, where the run has the benchmarks the others have; else none."""
+    by_name = {_plain(name): nets["synthetic"]["accuracy"] for name, nets in found.items() if "synthetic" in nets}
+    own = [by_name.get(_plain(name)) for name in BENCHMARKS]
+    return [None if value is None else round(100 * value, 2) for value in own] if any(own) else []
+
+
+def _plain(name: str) -> str:
+    """A benchmark's name without what people write differently: cfp_fp and CFP-FP, agedb and AgeDB-30."""
+    return re.sub("[^a-z0-9]", "", name.lower()).removesuffix("30")
 
 
 def _own(found: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -9,13 +9,15 @@ from jobs.report_part import Section, Sets, summary
 from jobs.report_plots import study_plot
 from jobs.report_sections import COLORS, model_name
 from jobs.stage import Run
-from jobs.study_curves import PAPER_GROUPS, PAPER_M, paper_curve
+from jobs.study_curves import PAPER_GROUPS, PAPER_M, paper_curve, place
 from jobs.study_similarity import BY_M, GROUPS
 
 TITLES = {
     GROUPS: "Real faces in groups by similarity to their center",
     BY_M: "Generated faces by the wished m",
 }
+
+AXES = {GROUPS: "similarity to center", BY_M: "wished m"}
 
 
 def benchmarks(run: Run, sets: Sets) -> Section:
@@ -68,15 +70,12 @@ def studies(run: Run, sets: Sets) -> Section:
                 "rows": list(zip(rows, paper_curve(name, rows), strict=True)),
                 "benchmarks": list(rows[0]["accuracy"]),
                 "seeds": rows[0]["seeds"],
-                "axis": "similarity to center" if name == GROUPS else "wished m",
+                "axis": AXES[name],
                 "own": study_plot(
-                    [(row["similarity"], row["average"]["mean"], row["average"]["std"] or 0.0) for row in rows],
-                    xlabel="measured similarity",
+                    [(place(row), row["average"]["mean"], row["average"]["std"] or 0.0) for row in rows],
+                    xlabel=AXES[name],
                 ),
-                "paper": study_plot(
-                    [(x, y, 0.0) for x, y in points],
-                    xlabel="similarity to center" if name == GROUPS else "wished m",
-                ),
+                "paper": study_plot([(x, y, 0.0) for x, y in points], xlabel=AXES[name]),
             }
         )
     return {"studies": shown} if shown else None

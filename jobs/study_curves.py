@@ -24,6 +24,7 @@ PAPER_M: Curve = [
 ]  # fmt: skip
 STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3}
 BLUE, GRAY = "#2563a8", "#8791a0"
+WISHED = "m = "  # begins the names of groups of generated faces
 
 
 def summarize(nets: Sequence[Mapping[str, Any]], *, order: Sequence[str]) -> Rows:
@@ -57,8 +58,14 @@ def paper_curve(name: str, rows: Rows) -> list[tuple[float, float] | None]:
     """The paper's point beside each row, None where it has none: group by group, and m by m."""
     if name == "study-groups":
         return list(PAPER_GROUPS) if len(rows) == len(PAPER_GROUPS) else [None] * len(rows)
-    known = {f"m = {m:g}": (m, accuracy) for m, accuracy in PAPER_M}
+    known = {f"{WISHED}{m:g}": (m, accuracy) for m, accuracy in PAPER_M}
     return [known.get(row["group"]) for row in rows]
+
+
+def place(row: Mapping[str, Any]) -> float:
+    """Where the paper's axis has it: generated faces at their wished m, a group at its similarity."""
+    wished: str = row["group"]
+    return float(wished.removeprefix(WISHED)) if wished.startswith(WISHED) else row["similarity"]
 
 
 def table(rows: Rows, *, paper: Sequence[tuple[float, float] | None], name: str) -> str:
@@ -119,7 +126,7 @@ def plot(rows: Rows, *, paper: Sequence[tuple[float, float] | None], name: str) 
         panels = figure.subplots(1, 3 if by_m else 2, squeeze=False)[0]
         _ours(panels[0], rows, x=[row["similarity"] for row in rows], label="measured similarity")
         if by_m:
-            wished = [float(row["group"].removeprefix("m = ")) for row in rows]
+            wished = [place(row) for row in rows]
             _ours(panels[1], rows, x=wished, label="wished m")
         points = sorted(PAPER_M if by_m else PAPER_GROUPS)
         panels[-1].plot([x for x, _ in points], [100 * y for _, y in points], color=GRAY, marker="o", markersize=3)

@@ -54,7 +54,7 @@ def show(browser: webdriver.Chrome, page: Path, *, width: int = 1280, scheme: st
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     browser.get(page.as_uri())
     background = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
-    assert background == BACKGROUNDS[scheme]
+    assert background == BACKGROUNDS[scheme], background
 
 
 def assert_all_is_shown(browser: webdriver.Chrome, *, width: int, plots: int) -> None:
@@ -64,14 +64,14 @@ def assert_all_is_shown(browser: webdriver.Chrome, *, width: int, plots: int) ->
         "return [...document.querySelectorAll('svg')].map(svg => svg.getBoundingClientRect().toJSON())"
     )
     wide, window = browser.execute_script("return [document.scrollingElement.scrollWidth, window.innerWidth]")
-    assert len(images) > 20
-    assert min(images) > 0
-    assert len(boxes) >= plots
-    assert min(min(box["width"], box["height"]) for box in boxes) > 100
-    assert max(box["right"] for box in boxes) <= width
-    assert window == width
-    assert wide <= window
-    assert browser.get_log("browser") == []
+    assert len(images) > 20, images
+    assert min(images) > 0, images
+    assert len(boxes) >= plots, len(boxes)
+    assert min(min(box["width"], box["height"]) for box in boxes) > 100, boxes
+    assert max(box["right"] for box in boxes) <= width, boxes
+    assert wide <= window == width, (wide, window)
+    complaints = browser.get_log("browser")
+    assert complaints == [], complaints
 
 
 def violations(browser: webdriver.Chrome) -> list[Any]:
@@ -102,5 +102,6 @@ def assert_prints(browser: webdriver.Chrome) -> None:
         " [...document.querySelectorAll('table, svg')].map(box => [Math.round(box.getBoundingClientRect().right),"
         " box.closest('section').id])]"
     )
-    assert hidden == "none"
-    assert [box for box in wide if box[0] > A4_WIDTH] == []
+    assert hidden == "none", hidden
+    cut_off = [box for box in wide if box[0] > A4_WIDTH]
+    assert cut_off == [], cut_off

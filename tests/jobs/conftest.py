@@ -57,6 +57,7 @@ publish:
   consent: Drawn by a program; nobody was photographed.
 report: {title: Tiny run}
 """
+RECIPE = CONFIG.partition("train-recognition:\n")[2].partition("evaluate:")[0]  # of a net of seconds
 CHAIN = tuple(stage for stage in STAGES if f"\n{stage}:" in CONFIG)  # what the tiny run asks for
 
 

@@ -105,7 +105,7 @@ def test_identities_of_files_by_quota_and_copies_of_synthetic_inquiry_faces(proj
     assert "identities.attributes: got" in refused.stderr
     assert "no such file" in refused.stderr
     candidates = project.files("identities/candidates-*")
-    assert len(candidates) == 6
+    assert len(candidates) == 9  # of three blocks a tar, its index and the embeddings
 
     groups = {f"candidate-{number:07d}": "ab"[number % 2] for number in range(4, 40)}
     (project.root / "groups.tsv").write_text("".join(f"{key}\t{group}\n" for key, group in groups.items()))

@@ -102,6 +102,8 @@ def test_dropped_images_are_replaced_by_others_that_pass_and_the_rest_is_kept(ti
     assert audit["judged"] == {shard["name"]: shard["sha256"] for shard in manifest["shards"]}
     assert made.keys() - set(audit["dropped"]) == kept.keys()
     assert audit["refilled"] == settled["refilled"]
+    people = {sample.record["identity"] for sample in kept.values()}
+    assert f"| identities | {len(people)} |" in (published / "README.md").read_text()
     for stage in ("settle", "publish"):
         summary = project.summary(stage)
         assert summary["images_out"] == len(kept), stage

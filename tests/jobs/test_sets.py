@@ -16,6 +16,7 @@ from shards.manifest import read_manifest
 from shards.tar_reader import read_tar
 
 from .commands import PROJECT, Project, flip_a_bit, sha256
+from .conftest import RECIPE
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_the_published_folder_tells_nothing_of_the_cluster_and_of_real_people(ti
     private = [str(tiny_run.folder.parent.parent), "person-", '"0000000']
     for path in published.iterdir():
         if path.suffix not in (".tar", ".jpg"):
-            assert [word for word in private if word in path.read_text()] == [], path.name
+            assert [word for word in private if word.encode() in path.read_bytes()] == [], path.name
     audit = json.loads((published / "audit.json").read_text())
     assert audit["passed"] is True
     assert "leaks" not in audit
@@ -152,6 +153,27 @@ def test_a_damaged_copy_names_what_to_copy_again_and_goes_on_from_there(publishe
     assert bare_python(str(tmp_path / "sets" / "tiny-set" / "verify.py")).returncode == 0
 
 
+def test_a_transfer_that_was_cut_short_says_what_is_missing_and_goes_on(published: Path, tmp_path: Path) -> None:
+    """The files come one after the other, the manifest first or last; the name tells whose copy it is."""
+    part = tmp_path / "incoming"
+    part.mkdir()
+    nothing = command("import", str(part), "--name", "tiny-set", cwd=tmp_path)
+    assert nothing.returncode == 1
+    assert f"{part}: no manifest.json there; give the folder of a published set" in nothing.stderr
+    tar = (published / "synthetic-00000.tar").read_bytes()
+    shutil.copy(published / "manifest.json", part)
+    (part / "synthetic-00000.tar").write_bytes(tar[:5000])
+    cut = command("import", str(part), "--name", "tiny-set", cwd=tmp_path)
+    assert cut.returncode == 1
+    assert f"synthetic-00000.tar: damaged, 5000 bytes of {len(tar)}" in cut.stdout
+    assert "synthetic-00001.tar: missing" in cut.stdout
+    assert f"{part}: is not whole; copy these again and run the same command: LICENSE.txt README.md" in cut.stdout
+    shutil.copytree(published, part, dirs_exist_ok=True)
+    whole = command("import", str(part), "--name", "tiny-set", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    assert bare_python(str(tmp_path / "sets" / "tiny-set" / "verify.py")).returncode == 0
+
+
 def test_private_shards_and_other_sets_of_the_name_are_not_imported(published: Path, tmp_path: Path) -> None:
     assert command("import", str(published), cwd=tmp_path).returncode == 0
     manifest = json.loads((published / "manifest.json").read_text())
@@ -193,17 +215,11 @@ def test_a_damaged_or_unknown_set_is_not_exported(published: Path, tmp_path: Pat
     assert not (tmp_path / "rec").exists()
 
 
-CONFIG = """
+CONFIG = f"""
 name: elsewhere
 train-recognition:
   sets: [tiny-set]
-  recognition: {net: ir_tiny, embedding: 32, image_size: 16}
-  margin: {kind: cosface, scale: 16, margin: 0.1}
-  epochs: 2
-  batch: 8
-  drop_after_epochs: [1]
-  log_images: 8
-"""
+{RECIPE}"""
 
 
 def test_an_imported_set_is_trained_on_by_name_where_nothing_else_is(published: Path, tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ ARRAYS = [
     Phase(stage="evaluate", function=EMBEDDED),  # evaluation
     Phase(stage="fingerprint", function=PROGRESS),
     Phase(stage="audit", function=PROGRESS),
+    Phase(stage="settle", function=PROGRESS),
     Phase(stage="publish", function=PROGRESS),
 ]
 

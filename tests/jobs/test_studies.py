@@ -12,23 +12,15 @@ import pytest
 from jobs.study_curves import PAPER_GROUPS, paper_curve, plot, summarize, table
 from jobs.study_similarity import equal_groups
 from tests.jobs.commands import Project
-from tests.jobs.conftest import TinyRun
+from tests.jobs.conftest import RECIPE, TinyRun
 
-RECIPE = """
-  recognition: {net: ir_tiny, embedding: 32, image_size: 16}
-  margin: {kind: cosface, scale: 16, margin: 0.1}
-  epochs: 2
-  batch: 8
-  drop_after_epochs: [1]
-  log_images: 8
-  seeds: 2
-  verification: {folds: 2}
-"""
+STUDY = RECIPE + "  seeds: 2\n  verification: {folds: 2}\n"
 STUDIES = f"""
-study-groups:{RECIPE}  groups: 2
+study-groups:
+{STUDY}  groups: 2
   min_images: 4
-study-m:{RECIPE}
-"""
+study-m:
+{STUDY}"""
 
 
 @pytest.fixture
