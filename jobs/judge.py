@@ -13,7 +13,7 @@ from jobs.fingerprint_faces import CENTERS, judged_features, load_judge, referen
 from jobs.stage import Run
 from shards.audit import leaks_of, leaks_of_people
 from shards.findings import OF_THE_IDENTITY, Leak, Suspects, search, search_people
-from shards.images import decode_rgb
+from shards.jpeg import decode_rgb
 
 if TYPE_CHECKING:
     import torch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -118,6 +119,14 @@ def test_a_verdict_lists_what_to_drop_and_survives_json():
         "too_similar_to_center": 1,
     }
     assert Verdict.from_record(record) == verdict()
+
+
+def test_images_made_anew_are_leaked_but_not_dropped():
+    settled = replace(verdict(), refilled=("b",))
+    assert (sorted(settled.leaked), settled.dropped) == (["a", "b", "c"], ["a", "c"])
+    record = json.loads(json.dumps(settled.public_record()))
+    assert (record["dropped"], record["refilled"]) == (["a", "c"], ["b"])
+    assert Verdict.from_record(json.loads(json.dumps(settled.record()))) == settled
 
 
 def test_what_is_published_of_a_verdict_names_no_real_face_or_person():

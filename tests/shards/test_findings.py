@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from shards.errors import DataError
-from shards.findings import Findings, Reason, Suspects, joined, search
+from shards.findings import Findings, Reason, Suspects, joined, search, search_people
 from shards.jpeg import decode_rgb, encode_jpeg
 from shards.references import References, Vectors, hashes_of
 
@@ -108,3 +108,14 @@ def test_findings_survive_json_and_are_joined():
     assert whole.probes == [max(pair) for pair in zip(parts[0].probes, parts[1].probes, strict=True)]
     with pytest.raises(DataError, match="different real sets, or none"):
         joined([])
+
+
+def test_people_searched_alone_are_found_as_with_their_images():
+    images = [pixels(seed) for seed in range(100, 112)]
+    features = unit_features(len(images), seed=4)
+    whole = found(*images, features=features, people=3)
+    alone = search_people(whole.identities, features, real_parts(), centers=CENTERS)
+    assert alone == whole.people
+    other = search_people(whole.identities[1:], features[1:], real_parts(), centers=CENTERS)
+    assert other.face_cosine[0] != alone.face_cosine[0]  # whoever lost an image has another mean
+    assert other.face_cosine[1:] == alone.face_cosine[1:]
