@@ -7,8 +7,9 @@ a round: above 1, ours is cheaper. Every contender reads its files once before, 
 - shard, ours: list the folder, check every image through its whole entropy code (decoded at an eighth of the size),
   sha256, JSON record, index, manifest, fsync, marker
 - shard, webdataset: `ShardWriter` as it comes, and with mtime=0; jpg and json, no check, no hash, no fsync
-- shard, img2dataset: from file:// addresses, one process, one thread, bytes not re-encoded (needs --img2dataset). It
-  starts processes of its own, whose imports count: what a run of one image takes, spread over all images, is taken off
+- shard, img2dataset: from file:// addresses, one process, one thread (needs --img2dataset), storing the bytes as they
+  are, and encoding them anew, its default. It starts processes of its own, whose imports count: what a run of one
+  image takes, spread over all images, is taken off
 - load: three passes over all images as uint8 batches of 256, one decoding thread; ours shuffled by seed, the peers
   in tar order. The peers read the tars that webdataset writes as it comes (a PAX header per member), and ours, which
   cost them less. Decode only is a bare loop over images in memory, into an array for each as the codec makes it, and
@@ -36,6 +37,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 BATCH, PER_TAR = 256, 10_000
 WHOLE_COMMAND, ITS_START = "img2dataset, the whole command", "img2dataset, its start"
+AS_IT_COMES = "img2dataset, re-encoding"
 PASSES = 3  # over the images when loading, so that what is decoded ahead and thrown away at the end weighs little
 
 
@@ -125,7 +127,9 @@ def shard_tar(faces: Path, work: Path) -> Callable[[], int]:
     return run
 
 
-def shard_img2dataset(faces: Path, work: Path, python: str, *, only_start: bool = False) -> Callable[[], int]:
+def shard_img2dataset(
+    faces: Path, work: Path, python: str, *, only_start: bool = False, reencode: bool = False
+) -> Callable[[], int]:
     def run() -> int:
         paths = listed(faces)
         done = paths[:1] if only_start else paths
@@ -134,7 +138,7 @@ def shard_img2dataset(faces: Path, work: Path, python: str, *, only_start: bool 
             "from img2dataset import download\n"
             f"download(url_list={str(work / 'urls.txt')!r}, output_folder={str(work / 'img2dataset')!r},"
             " output_format='webdataset', input_format='txt', processes_count=1, thread_count=1, resize_mode='no',"
-            f" skip_reencode=True, number_sample_per_shard={PER_TAR}, enable_wandb=False)\n"
+            f" skip_reencode={not reencode}, number_sample_per_shard={PER_TAR}, enable_wandb=False)\n"
         )
         subprocess.run([python, "-c", code], check=True, capture_output=True, cwd=work)
         return len(paths)
@@ -274,6 +278,7 @@ CONTENDERS: dict[str, dict[str, Callable[..., Callable[[], int]]]] = {
         "tar cf (no records)": shard_tar,
         WHOLE_COMMAND: shard_img2dataset,
         ITS_START: lambda faces, work, python: shard_img2dataset(faces, work, python, only_start=True),
+        AS_IT_COMES: lambda faces, work, python: shard_img2dataset(faces, work, python, reencode=True),
     },
     "verify": {
         "ours": verify_ours,
@@ -311,14 +316,16 @@ def rounds(task: str, source: Path, *, count: int, python: str | None) -> Iterat
     for _ in range(count):
         figures = {}
         for name in CONTENDERS[task]:
-            more = [python] if name in (WHOLE_COMMAND, ITS_START) and python else []
-            if name in (WHOLE_COMMAND, ITS_START) and not python:
+            needs_python = name in (WHOLE_COMMAND, ITS_START, AS_IT_COMES)
+            if needs_python and not python:
                 continue
+            more = [python] if needs_python and python else []
             command = [sys.executable, "-m", "benchmarks.data_plane", str(source), "--as", task, name, *more]
             done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
             figures[name] = float(done.stdout)
         if ITS_START in figures:
             figures["img2dataset"] = figures[WHOLE_COMMAND] - figures[ITS_START]
+            figures[AS_IT_COMES] -= figures[ITS_START]
         yield figures
 
 

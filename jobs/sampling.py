@@ -22,7 +22,7 @@ BYTES_PER_PIXEL = 0.9  # of a JPEG of a face at quality 95, 4:4:4, with its reco
 class SamplingConfig(StageConfig):
     """How faces are sampled; every field may change single bits of them and is part of what identifies a set."""
 
-    solver: Literal["ddim", "dpmpp"] = "ddim"  # dpmpp: DPM-Solver++ 2M, as good in half the steps
+    solver: Literal["ddim", "dpmpp"] = "ddim"  # dpmpp: DPM-Solver++ 2M, about as near in half the steps
     steps: int = Field(20, ge=1, le=1000)
     eta: float = Field(0.0, ge=0, le=1)  # fresh noise per step: 0 is DDIM, 1 is DDPM
     spacing: Literal["leading", "trailing", "logsnr"] | None = None  # None: leading for ddim, logsnr for dpmpp
