@@ -7,7 +7,6 @@ same files once, without looking into them. Everything is made in a temporary fo
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import statistics
@@ -17,19 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from jobs.config import load_run, save_run
-from jobs.stage import Run
-from slurm.files import publish_json
+from tests.jobs.many_ranks import ManyRanks
 
-CONFIG = """
-name: many
-shard: {{faces: faces}}
-embedder: {{weights: net.safetensors}}
-embed: {{}}
-train-diffusion: {{denoiser: {{preset: tiny32}}, images: 100}}
-identities: {{source: denoiser, count: {units}, candidates: {units}}}
-generate: {{images_per_identity: 10, identities_per_shard: 1}}
-"""
 FLOOR = """
 import os, sys
 for folder in sys.argv[1:]:
@@ -41,46 +29,13 @@ for folder in sys.argv[1:]:
 """
 
 
-def make_run(root: Path, *, ranks: int, units: int) -> Path:
+def make_run(root: Path, *, ranks: int, units: int) -> ManyRanks:
     """A run whose stage `generate` has `units` units, a third of them done, and `ranks` ranks that tell of it."""
-    config = root / "configs" / "many.yaml"
-    config.parent.mkdir()
-    config.write_text(CONFIG.format(units=units))
-    (root / "net.safetensors").touch()
-    run = load_run(config)
-    run.recorded = True
-    run.folder.create()
-    save_run(run)
-    stage, folder = run.stages["generate"], run.stage_folder("generate")
-    plan = [{"first": number, "last": number, "tar": f"synthetic-{number:05d}.tar"} for number in range(units)]
-    publish_json(folder.plan, {"stage": "generate", "units": plan})
-    _write_markers(run, plan[: units // 3])
-    folder.beats.mkdir()
+    many = ManyRanks.make(root, units=units)
+    many.done(range(units // 3))
     for rank in range(ranks):
-        beat = {"rank": rank, "host": "elsewhere", "pid": 1, "job": f"7_{rank}", "restarts": 0, "images": 10}
-        beat |= {"time": time.time(), "started": time.time() - 60, "state": "done" if rank < ranks // 3 else "running"}
-        folder.beat(rank).write_text(json.dumps(beat, indent=1))
-    assert stage.name == "generate"
-    return config
-
-
-def _write_markers(run: Run, units: list[dict[str, object]]) -> None:
-    folder = run.stage_folder("generate")
-    folder.done.mkdir()
-    common = run.fingerprint(run.stages["generate"], {})
-    for number, unit in enumerate(units):
-        folder.output(str(unit["tar"])).write_bytes(b"tar")
-        marker = {
-            "unit": number,
-            "fingerprint": {**common, "unit": unit},
-            "outputs": [{"name": unit["tar"], "bytes": 3, "sha256": "0" * 64}],
-            "counts": {"generated": 10},
-            "images": 10,
-            "started": 0.0,
-            "ended": 1.0,
-            "worker": {"rank": number, "host": "elsewhere", "pid": 1, "job": f"7_{number}", "restarts": 0},
-        }
-        folder.marker(number).write_text(json.dumps(marker, indent=1))
+        many.beat(rank, "done" if rank < ranks // 3 else "running", images=10)
+    return many
 
 
 def measure(command: list[str]) -> tuple[float, float]:
@@ -100,17 +55,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="runs of each, interleaved (default: 5)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        config = make_run(Path(name), ranks=options.ranks, units=options.units)
-        folder = Path(name) / "runs" / "many" / "generate"
+        many = make_run(Path(name), ranks=options.ranks, units=options.units)
         commands = {
-            "status": [sys.executable, "-m", "jobs", "status", str(config)],
+            "status": [sys.executable, "-m", "jobs", "status", str(many.config)],
             "reading the files": [
                 sys.executable,
                 "-c",
                 FLOOR,
-                str(folder / "done"),
-                str(folder / "beats"),
-                str(folder),
+                str(many.folder.done),
+                str(many.folder.beats),
+                str(many.folder.root),
             ],
         }
         found: dict[str, list[tuple[float, float]]] = {title: [] for title in commands}

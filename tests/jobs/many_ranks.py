@@ -12,6 +12,7 @@ from jobs.config import load_run, save_run
 from jobs.observer import Observer
 from jobs.stage import Run
 from jobs.status import RunStatus, StageStatus
+from slurm.run_folder import StageFolder
 
 STAGE = "generate"
 ELSEWHERE = "another-host"
@@ -60,13 +61,16 @@ class ManyRanks:
         run.recorded = True
         return run
 
+    @property
+    def folder(self) -> StageFolder:
+        return StageFolder(self.root / "runs" / "many" / STAGE)
+
     def done(self, units: range, *, rank: int = 0) -> None:
         """Units with their outputs and markers."""
-        run = self.run
-        folder = run.stage_folder(STAGE)
-        common = run.fingerprint(run.stages[STAGE], {})
+        run, folder = self.run, self.folder
+        common, plan = run.fingerprint(run.stages[STAGE], {}), run.plan(STAGE)
         for number in units:
-            unit = run.plan(STAGE)[number]
+            unit = plan[number]
             folder.output(unit["tar"]).write_bytes(b"tar")
             marker = {
                 "unit": number,
@@ -83,12 +87,12 @@ class ManyRanks:
     def beat(self, rank: int, state: str, **more: Any) -> None:
         beat = {"rank": rank, "state": state, "host": ELSEWHERE, "pid": 12, "job": f"7_{rank}", "restarts": 0}
         value = {**beat, "time": time.time(), "started": time.time(), "images": 0, **more}
-        self.run.stage_folder(STAGE).beat(rank).write_text(json.dumps(value))
+        self.folder.beat(rank).write_text(json.dumps(value))
 
     def submitted(self, *, ranks: int, job: str = "7") -> None:
         jobs = [{"job": job, "kind": "array", "first_rank": 0, "ranks": ranks, "ranks_per_task": 1}]
         record = {"submitted": time.time(), "comment": "", "code": "", "ranks": ranks, "jobs": jobs}
-        self.run.stage_folder(STAGE).submission.write_text(json.dumps(record))
+        self.folder.submission.write_text(json.dumps(record))
 
     def look(self, observer: Observer | None = None) -> StageStatus:
         """How `generate` stands."""
