@@ -11,6 +11,8 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from jobs.study_similarity import BY_M, GROUPS, WISHED, wished
+
 Rows = list[dict[str, Any]]
 Curve = list[tuple[float, float]]  # similarity or m, and accuracy averaged over the five benchmarks, as a fraction
 
@@ -24,7 +26,6 @@ PAPER_M: Curve = [
 ]  # fmt: skip
 STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3}
 BLUE, GRAY = "#2563a8", "#8791a0"
-WISHED = "m = "  # begins the names of groups of generated faces
 
 
 def summarize(nets: Sequence[Mapping[str, Any]], *, order: Sequence[str]) -> Rows:
@@ -56,16 +57,16 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
 
 def paper_curve(name: str, rows: Rows) -> list[tuple[float, float] | None]:
     """The paper's point beside each row, None where it has none: group by group, and m by m."""
-    if name == "study-groups":
+    if name == GROUPS:
         return list(PAPER_GROUPS) if len(rows) == len(PAPER_GROUPS) else [None] * len(rows)
-    known = {f"{WISHED}{m:g}": (m, accuracy) for m, accuracy in PAPER_M}
+    known = {wished(m): (m, accuracy) for m, accuracy in PAPER_M}
     return [known.get(row["group"]) for row in rows]
 
 
 def place(row: Mapping[str, Any]) -> float:
     """Where the paper's axis has it: generated faces at their wished m, a group at its similarity."""
-    wished: str = row["group"]
-    return float(wished.removeprefix(WISHED)) if wished.startswith(WISHED) else row["similarity"]
+    name: str = row["group"]
+    return float(name.removeprefix(WISHED)) if name.startswith(WISHED) else row["similarity"]
 
 
 def table(rows: Rows, *, paper: Sequence[tuple[float, float] | None], name: str) -> str:
@@ -83,7 +84,7 @@ def table(rows: Rows, *, paper: Sequence[tuple[float, float] | None], name: str)
         "paper: similarity",
         "paper: average",
     ]
-    if name == "study-m":
+    if name == BY_M:
         head[-2] = "paper: m"
     lines = [
         f"Verification accuracy in percent, {said}. The last checkpoint of every net. The paper's numbers are of",
@@ -120,14 +121,13 @@ def _percent(spread: Mapping[str, Any]) -> str:
 
 def plot(rows: Rows, *, paper: Sequence[tuple[float, float] | None], name: str) -> bytes:
     """An SVG: ours against measured similarity (and against m), the paper's beside it, each on its own scale."""
-    by_m = name == "study-m"
+    by_m = name == BY_M
     with style.context(("default", STYLE | {"svg.hashsalt": name})):
         figure = Figure(figsize=(9.6 if by_m else 6.8, 3.2), layout="constrained")
         panels = figure.subplots(1, 3 if by_m else 2, squeeze=False)[0]
         _ours(panels[0], rows, x=[row["similarity"] for row in rows], label="measured similarity")
         if by_m:
-            wished = [place(row) for row in rows]
-            _ours(panels[1], rows, x=wished, label="wished m")
+            _ours(panels[1], rows, x=[place(row) for row in rows], label="wished m")
         points = sorted(PAPER_M if by_m else PAPER_GROUPS)
         panels[-1].plot([x for x, _ in points], [100 * y for _, y in points], color=GRAY, marker="o", markersize=3)
         panels[-1].set(

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from shards.subset import Subset
 
 GROUPS, BY_M = "study-groups", "study-m"
+WISHED = "m = "  # begins the names of groups of generated faces
 
 
 class Study(Recipe):
@@ -51,7 +52,12 @@ class StudyGroups(Study):
 
 class StudyM(Study):
     def group_names(self, run: Run) -> list[str]:
-        return [f"m = {m:g}" for m in sorted(set(run.section("generate").similarity), reverse=True)]
+        return [wished(m) for m in sorted(set(run.section("generate").similarity), reverse=True)]
+
+
+def wished(m: float) -> str:
+    """The name of the group of faces that were wished at m."""
+    return f"{WISHED}{m:g}"
 
 
 def plan(run: Run, *, name: str) -> list[Unit]:
@@ -154,7 +160,7 @@ def _group(run: Run, name: str, *, group: str) -> tuple[Subset, np.ndarray]:
     if name == BY_M:
         faces = ShardSet(run.outputs("generate", prefix="synthetic-", suffix=".tar"))
         records = list(faces.records())
-        chosen = np.flatnonzero([f"m = {record['m']:g}" == group and "origin" not in record for record in records])
+        chosen = np.flatnonzero([wished(record["m"]) == group and "origin" not in record for record in records])
         return Subset(faces, chosen), np.array([records[row]["measured_cosine"] for row in chosen])
     faces = ShardSet(tars(run, kind=REAL))
     embedded = open_merged(run.stage_folder("embed").output(MERGED))
