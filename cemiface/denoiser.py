@@ -237,10 +237,13 @@ def zero_init(conv: nn.Conv2d) -> nn.Conv2d:
     return conv
 
 
-def denoiser_bytes(denoiser: Denoiser, *, diffusion: DiffusionConfig) -> bytes:
-    """A safetensors file of a trained denoiser; with the schedule, as no other gives sensible images."""
+def denoiser_bytes(denoiser: Denoiser, *, diffusion: DiffusionConfig, embedder: str) -> bytes:
+    """A safetensors file of a trained denoiser; with the schedule, as no other gives sensible images.
+
+    `embedder` is the sha256 of the weights file of E_id, whose embeddings alone mean something to this net.
+    """
     metadata = {"config": denoiser.config.model_dump_json(), "diffusion": diffusion.model_dump_json()}
-    return weights_bytes(denoiser, metadata=metadata)
+    return weights_bytes(denoiser, metadata={**metadata, "embedder": embedder})
 
 
 def load_denoiser(path: str | Path) -> tuple[Denoiser, DiffusionConfig]:
@@ -248,12 +251,33 @@ def load_denoiser(path: str | Path) -> tuple[Denoiser, DiffusionConfig]:
 
     Raises ModelError for a file that is missing, text, partly written, or not a denoiser of this suite.
     """
+    tensors, config, diffusion, _ = _read_denoiser(path)
+    denoiser = Denoiser(config)
+    fit_weights(denoiser, tensors, path=path)
+    return denoiser.eval().requires_grad_(False), diffusion
+
+
+def start_from(denoiser: Denoiser, path: str | Path, *, diffusion: DiffusionConfig, embedder: str) -> None:
+    """Give a denoiser about to be trained the weights of an earlier training.
+
+    Raises ModelError for files that `load_denoiser` refuses, and for a net of another shape, schedule or E_id.
+    """
+    tensors, config, its_diffusion, its_embedder = _read_denoiser(path)
+    theirs = {**config.model_dump(), **its_diffusion.model_dump(), "E_id of sha256": its_embedder}
+    ours = {**denoiser.config.model_dump(), **diffusion.model_dump(), "E_id of sha256": embedder}
+    other = next((field for field in ours if theirs[field] != ours[field]), None)
+    if other:
+        raise ModelError(
+            f"weights {path}: trained with {other} {theirs[other]}, here it is {ours[other]}; give both the same"
+        )
+    fit_weights(denoiser, tensors, path=path)
+
+
+def _read_denoiser(path: str | Path) -> tuple[dict[str, Tensor], DenoiserConfig, DiffusionConfig, str]:
     tensors, metadata = read_weights(path)
     try:
         config = DenoiserConfig.model_validate_json(metadata["config"])
         diffusion = DiffusionConfig.model_validate_json(metadata["diffusion"])
+        return tensors, config, diffusion, metadata["embedder"]
     except (KeyError, ValidationError) as error:
         raise ModelError(f"weights {path}: not a denoiser; give the file that train-diffusion wrote") from error
-    denoiser = Denoiser(config)
-    fit_weights(denoiser, tensors, path=path)
-    return denoiser.eval().requires_grad_(False), diffusion

@@ -12,11 +12,13 @@ from cemiface.cost import denoiser_cost
 from cemiface.errors import ModelError
 from jobs.device import Precision
 from jobs.embed_faces import MERGED
-from jobs.embedder import embedder_needs
+from jobs.embedder import embedder_needs, embedder_path
 from jobs.sampling import DENOISER
 from jobs.seeds import derive
 from jobs.shard_faces import REAL
-from jobs.stage import OPERATIONAL, Cost, Run, Stage, StageConfig, Unit
+from jobs.stage import OPERATIONAL, Cost, PathText, Run, Stage, StageConfig, Unit
+from jobs.yaml_file import ConfigError
+from slurm.files import sha256_of
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +35,7 @@ class TrainDiffusion(StageConfig):
     diffusion: DiffusionConfig = DiffusionConfig()
     loss: LossConfig = LossConfig()
     similarity: SimilarityGrid = SimilarityGrid()
+    initial_weights: PathText | None = None  # a denoiser to go on from, trained with the same E_id; None: random
     images: int = Field(5_000_000, ge=1)  # training images seen in all, over all ranks
     batch: int = Field(160, ge=1)  # global
     learning_rate: float = Field(1e-4, gt=0)
@@ -66,6 +69,23 @@ def plan(run: Run) -> list[Unit]:
     return [{"weights": DENOISER}]
 
 
+def files(run: Run) -> dict[str, str]:
+    """The denoiser to go on from, by its hash.
+
+    Raises:
+        ConfigError: the config names a file that is not there.
+    """
+    weights = run.section(NAME).initial_weights
+    if not weights:
+        return {}
+    path = run.path(weights)
+    if not path.is_file():
+        raise ConfigError(
+            f"{NAME}.initial_weights: got {path}, no such file; give a denoiser that {NAME} wrote, or remove it"
+        )
+    return {f"{NAME}.initial_weights": sha256_of(path)}
+
+
 def run_rank(run: Run, rank: Rank) -> None:
     for work in rank.remaining():
         train(run, rank, work)
@@ -74,7 +94,7 @@ def run_rank(run: Run, rank: Rank) -> None:
 def train(run: Run, rank: Rank, work: Work) -> None:
     import torch
 
-    from cemiface.denoiser import Denoiser, denoiser_bytes
+    from cemiface.denoiser import Denoiser, denoiser_bytes, start_from
     from cemiface.diffusion import Schedule
     from cemiface.ema import Ema
     from cemiface.losses import cemiface_loss
@@ -101,6 +121,9 @@ def train(run: Run, rank: Rank, work: Work) -> None:
     torch.manual_seed(derive(run.seed, "denoiser weights"))
     shape = config.denoiser.model_copy(update={"embedding": embedder.embedding})
     denoiser = Denoiser(shape).to(world.device)
+    embedder_sha256 = sha256_of(embedder_path(run))
+    if config.initial_weights:
+        start_from(denoiser, run.path(config.initial_weights), diffusion=config.diffusion, embedder=embedder_sha256)
     ema = Ema(denoiser, decay=config.ema_decay)
     optimizer = torch.optim.AdamW(
         denoiser.parameters(),
@@ -188,7 +211,8 @@ def train(run: Run, rank: Rank, work: Work) -> None:
     state.save(images)
     if world.rank == 0:
         assert isinstance(ema.module, Denoiser)
-        work.publish(DENOISER, denoiser_bytes(ema.module, diffusion=config.diffusion))
+        data = denoiser_bytes(ema.module, diffusion=config.diffusion, embedder=embedder_sha256)
+        work.publish(DENOISER, data)
         net, adapter = denoiser.parameter_counts()
         work.done(
             images=images,
@@ -240,6 +264,7 @@ STAGE = Stage(
     title="the denoiser, through DeepSpeed",
     config=TrainDiffusion,
     needs=lambda run: ("shard", *embedder_needs(run), "embed"),
+    files=files,
     plan=plan,
     run_rank=run_rank,
     distributed=True,

@@ -14,6 +14,7 @@ from cemiface.denoiser import (
     ResidualBlock,
     denoiser_bytes,
     load_denoiser,
+    start_from,
     timestep_embedding,
 )
 from cemiface.errors import ModelError
@@ -226,12 +227,40 @@ def test_timesteps_embed_as_cosines_and_sines():
 def test_a_stored_denoiser_predicts_the_same(tmp_path):
     denoiser = trained()
     path = tmp_path / "denoiser.safetensors"
-    path.write_bytes(denoiser_bytes(denoiser, diffusion=DiffusionConfig(timesteps=50)))
+    path.write_bytes(denoiser_bytes(denoiser, diffusion=DiffusionConfig(timesteps=50), embedder="e" * 64))
     loaded, diffusion = load_denoiser(path)
     assert loaded.config == SMALL
     assert diffusion.timesteps == 50
     assert not loaded.training
     assert torch.equal(loaded(*inputs(2)), denoiser(*inputs(2)))
+
+
+def test_a_training_starts_from_the_weights_of_an_earlier_one(tmp_path):
+    path = tmp_path / "denoiser.safetensors"
+    path.write_bytes(denoiser_bytes(trained(), diffusion=DiffusionConfig(), embedder="e" * 64))
+    denoiser = Denoiser(SMALL)
+    start_from(denoiser, path, diffusion=DiffusionConfig(), embedder="e" * 64)
+    assert torch.equal(denoiser(*inputs(2)), trained()(*inputs(2)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "diffusion", "embedder", "told"),
+    [
+        ({"condition_tokens": 2}, {}, "e", "condition_tokens 1, here it is 2"),
+        ({}, {"timesteps": 50}, "e", "timesteps 1000, here it is 50"),
+        ({}, {}, "f", "E_id of sha256 e+, here it is f+"),
+    ],
+)
+def test_weights_of_another_shape_schedule_or_E_id_are_no_start(tmp_path, shape, diffusion, embedder, told):  # noqa: N802
+    path = tmp_path / "denoiser.safetensors"
+    path.write_bytes(denoiser_bytes(trained(), diffusion=DiffusionConfig(), embedder="e" * 64))
+    with pytest.raises(ModelError, match=f"trained with {told}; give both the same"):
+        start_from(
+            Denoiser(SMALL.model_copy(update=shape)),
+            path,
+            diffusion=DiffusionConfig(**diffusion),
+            embedder=embedder * 64,
+        )
 
 
 def test_a_recognition_net_is_refused_as_denoiser(tmp_path):

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from shards.jpeg import decode_rgb
 
@@ -47,6 +48,25 @@ def test_pieces_that_do_not_divide_a_ranks_share_are_refused(project: Project) -
     failed = project.run(STAGE, f"{STAGE}.micro_batch=3")
     assert failed.returncode == 1
     assert "micro_batch: got 3 for a share of 8 images per rank, allowed: a divisor of it" in failed.stderr
+
+
+def test_a_training_goes_on_from_given_weights(project: Project) -> None:
+    earlier = project.root / "earlier.safetensors"
+    earlier.write_bytes((project.runs / STAGE / "denoiser.safetensors").read_bytes())
+    project.forget(STAGE)
+    still = [
+        f"{STAGE}.{field}" for field in ("learning_rate=1e-12", "images=16", "initial_weights=earlier.safetensors")
+    ]
+    done = project.run(STAGE, *still)
+    assert done.returncode == 0, done.stderr
+    given, trained = (load_file(path) for path in (earlier, project.runs / STAGE / "denoiser.safetensors"))
+    for name, tensor in given.items():
+        np.testing.assert_allclose(trained[name], tensor, atol=1e-6, err_msg=name)
+
+    missing = project.run(STAGE, f"{STAGE}.initial_weights=nowhere.safetensors")
+    assert missing.returncode == 1, missing.stderr
+    assert "initial_weights: got" in missing.stderr
+    assert "nowhere.safetensors, no such file" in missing.stderr
 
 
 def test_a_grid_of_samples_and_its_cosines_are_kept(tiny_run: Any) -> None:
