@@ -17,10 +17,12 @@ from pydantic import Field, model_validator
 from jobs.seeds import derive
 from jobs.stage import FORMAT, Finish, PathText, Plan, Run, Stage, StageConfig, Unit
 from jobs.tars import publishing_tar
+from jobs.yaml_file import ConfigError
 from shards.errors import DataError
 from shards.faces import Face, FaceUnreadable, Listing, Source
 from shards.images import ImageRules, Prepared, prepare
 from shards.manifest import Manifest, Shard, manifest_bytes
+from shards.selections import read_selection, select
 from shards.sources import (
     first_of_equals,
     list_bytes,
@@ -30,7 +32,7 @@ from shards.sources import (
     skips_bytes,
     with_hashes,
 )
-from slurm.files import Output, digest, publish, read_json
+from slurm.files import Output, digest, publish, read_json, sha256_of
 from slurm.markers import Marker
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ MANIFEST = "manifest.json"
 
 class ShardFaces(StageConfig):
     faces: PathText  # identity folders of images, or zip, tar, RecordIO or WebDataset files
+    only: PathText | None = None  # a list of the images to take, as lines or a column `path`: .../person/file
     image_size: int = Field(112, ge=16, le=1024)  # side of the square images, pixels
     resize: Literal["never", "center", "pad"] = "never"  # "never" refuses images of another size
     quality: int = Field(95, ge=1, le=100)  # JPEG, for images that need converting
@@ -124,6 +127,9 @@ def _listing(run: Run) -> tuple[Listing, int | None]:
     config: ShardFaces = run.section("shard")
     path = run.path(config.faces)
     listing = open_source(path).listing()
+    if config.only:
+        text = _selection(run).read_text(encoding="utf-8", errors="surrogateescape")
+        listing = select(listing, read_selection(text, name=config.only), name=config.only)
     if config.hash == "none":
         return listing, None
     hashed = with_hashes(path, listing.faces, rules=config.rules() if config.hash == "pixels" else None)
@@ -131,6 +137,18 @@ def _listing(run: Run) -> tuple[Listing, int | None]:
     if config.duplicates == "keep":
         return replace(listing, faces=tuple(one.face for one in hashed)), len(equal)
     return replace(listing, faces=tuple(kept), skipped=(*listing.skipped, *equal)), 0
+
+
+def _selection(run: Run) -> Path:
+    """The list of images to take.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    path = run.path(run.section("shard").only)
+    if not path.is_file():
+        raise ConfigError(f"shard.only: got {path}, no such file; give a list of the images to take, or remove it")
+    return path
 
 
 def _split(run: Run, listing: Listing) -> dict[str, list[Face]]:
@@ -267,6 +285,7 @@ STAGE = Stage(
     title="real faces into private tars",
     config=ShardFaces,
     needs=lambda run: (),
+    files=lambda run: {"shard.only": sha256_of(_selection(run))} if run.section("shard").only else {},
     plan=plan,
     run_rank=run_rank,
     finish=finish,

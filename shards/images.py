@@ -43,6 +43,7 @@ class Outcome(StrEnum):
     SYMLINK = "symlink"
     NOT_REGULAR = "not_regular"  # folder, fifo, socket, device
     IGNORED = "ignored"  # hidden files, litter of operating systems, what belongs to nobody
+    NOT_LISTED = "not_listed"  # not in the list of images to take
     DUPLICATE = "duplicate"  # the same bytes came before, and only the first of equal files was asked for
     NO_IDENTITY = "no_identity"  # nothing says whose face it is
 

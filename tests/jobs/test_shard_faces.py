@@ -311,3 +311,40 @@ def test_B30_identities_without_images_or_with_one_are_told(tmp_path: Path, face
     figures: dict[str, Any] = summary["figures"]
     assert (figures["identities_without_faces"], figures["identities_with_one_image"]) == (1, 1)
     assert (figures["identities"]["real"], figures["identities"]["held-out"]) == (4, 0)
+
+
+@pytest.mark.parametrize("header", ["", "identity\tpath\n"])
+def test_a_list_says_which_images_are_taken(tmp_path: Path, faces: Path, header: str) -> None:
+    names = ["person-1/0.jpg", "person-2/1.jpg"]
+    lines = "".join(f"{name.partition('/')[0]}\tset/{name}\n" if header else f"{name}\n" for name in names)
+    (tmp_path / "only.tsv").write_text(header + lines)
+    folder, summary = sharded(tmp_path, faces, only=str(tmp_path / "only.tsv"))
+    tars = ShardSet(sorted(folder.glob("real-*.tar")))
+    assert [record["source"] for record in tars.records()] == names
+    assert summary["counts"]["not_listed"] == len(PEOPLE) - 2
+    assert summary["images_in"] == len(PEOPLE)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("person-1/0.jpg\nperson-1/77.jpg\n", r"1 of 2 images are not in the source \(person-1/77.jpg\)"),
+        ("person-1/0.jpg\n0.jpg\n", "line 2: got '0.jpg'; expected a path that ends in person/file"),
+        ("path\n", "lists no image"),
+    ],
+)
+def test_a_list_that_does_not_fit_the_source_is_refused(tmp_path: Path, faces: Path, text: str, told: str) -> None:
+    (tmp_path / "only.tsv").write_text(text)
+    with pytest.raises(DataError, match=told):
+        planned(tmp_path, faces, only=str(tmp_path / "only.tsv"))
+
+
+def test_another_list_makes_a_finished_stage_stale(tmp_path: Path, faces: Path) -> None:
+    only = tmp_path / "only.tsv"
+    only.write_text("person-1/0.jpg\nperson-2/1.jpg\n")
+    work(planned(tmp_path, faces, only=str(only)))
+    again = load_run(tmp_path / "sharding.yaml")
+    assert again.why_not_finished(again.stages["shard"]) is None
+    only.write_text("person-1/0.jpg\nperson-2/0.jpg\n")
+    again = load_run(tmp_path / "sharding.yaml")
+    assert again.why_not_finished(again.stages["shard"]) is not None
