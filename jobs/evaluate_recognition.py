@@ -15,7 +15,7 @@ from pydantic import model_validator
 from jobs.benchmark_sets import Verification, benchmark_names, benchmark_needs, load_benchmark, verify
 from jobs.embedder import WEIGHTS, embedder_files, embedder_needs, load_embedder
 from jobs.generate_faces import SYNTHETIC
-from jobs.score_sets import Scoring, differences, given_weights, score
+from jobs.score_sets import Scoring, differences, given_weights, judges_likeness, score
 from jobs.seeds import derive
 from jobs.shard_faces import HELD_OUT, REAL
 from jobs.stage import Finish, Run, Stage, Unit
@@ -61,8 +61,11 @@ def plan(run: Run) -> list[Unit]:
 
 def needs(run: Run) -> tuple[str, ...]:
     trained = (RECOGNITION,) if run.section(RECOGNITION) is not None else ()
-    generated = ("generate",) if SYNTHETIC in kinds(run) else ()
-    return tuple(dict.fromkeys(["shard", *generated, *benchmark_needs(run), *embedder_needs(run), *trained]))
+    generated = ["generate"] if SYNTHETIC in kinds(run) else []
+    inquiries = ["identities"] if generated and judges_likeness(run, SYNTHETIC) else []
+    return tuple(
+        dict.fromkeys(["shard", *inquiries, *generated, *benchmark_needs(run), *embedder_needs(run), *trained])
+    )
 
 
 def run_rank(run: Run, rank: Rank) -> None:

@@ -10,7 +10,8 @@ from pydantic import Field
 
 from jobs.embed_faces import embed
 from jobs.embedder import EmbedderConfig, load_embedder
-from jobs.generate_faces import SYNTHETIC
+from jobs.generate_faces import SYNTHETIC, curve_of
+from jobs.make_identities import INQUIRIES
 from jobs.seeds import derive
 from jobs.shard_faces import REAL
 from jobs.stage import OPERATIONAL, PathText, Run, StageConfig
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from cemiface.recognition import Embedder
     from jobs.rank import Work
     from shards.shard_set import ShardSet
     from shards.subset import Subset
@@ -88,6 +90,7 @@ def score(run: Run, kind: str, *, work: Work) -> None:
             "set": kind,
             **dataclasses.asdict(scores.statistics()),
             **dataclasses.asdict(set_metrics(features, faces.labels)),
+            **(_likeness(run, everything, faces, features, embedder=embedder) if judges_likeness(run, kind) else {}),
         },
         "identities_by_similarity": _tables(everything, faces, features),
         "bins": BINS.tolist(),
@@ -101,6 +104,31 @@ def score(run: Run, kind: str, *, work: Work) -> None:
     raw = {"mated": scores.mated, "non_mated": scores.non_mated, "mean": mean, "covariance": covariance, **seen}
     work.publish(f"scores-{kind}.safetensors", safetensors.numpy.save(raw))
     work.done(images=len(faces), counts={"embedded": len(faces)}, figures=result["figures"])
+
+
+def judges_likeness(run: Run, kind: str) -> bool:
+    """Whether a set is of generated faces, and scored by a net that did not guide the generator."""
+    return kind == SYNTHETIC and run.section("evaluate").judge.weights is not None
+
+
+def _likeness(
+    run: Run, everything: ShardSet, faces: Subset, features: np.ndarray, *, embedder: Embedder
+) -> dict[str, list[dict[str, Any]]]:
+    """The judge's cosines of generated faces to their inquiry face, by m: whether they follow it for other eyes too."""
+    import numpy as np
+
+    from cemiface.verification import unit_rows
+    from shards.shard_set import ShardSet
+
+    config: Scoring = run.section("evaluate")
+    inquiries = ShardSet(run.outputs("identities", prefix=INQUIRIES, suffix=".tar"))
+    seen, _ = embed(inquiries, embedder=embedder, batch=config.batch, progress=lambda images: None, mirror=False)
+    row_of = {key: row for row, key in enumerate(inquiries.keys)}
+    records = [everything.record(int(index)) for index in faces.indices]
+    own = unit_rows(seen)[[row_of[record["identity"]] for record in records]]
+    cosines = np.einsum("ne,ne->n", unit_rows(features), own).tolist()
+    pairs = [(record["m"], cosine) for record, cosine in zip(records, cosines, strict=True)]
+    return {"judge_cosine_to_inquiry": curve_of(pairs, asked="m")}
 
 
 def _inception(run: Run, faces: Subset, *, device: torch.device, work: Work) -> dict[str, np.ndarray]:

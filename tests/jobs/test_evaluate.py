@@ -137,6 +137,26 @@ def test_benchmarks_and_judges_that_cannot_be_used_are_refused(project, override
     assert message in refused.stderr
 
 
+def test_another_net_says_too_whether_faces_follow_m(tiny_run: TinyRun, tmp_path: Path) -> None:
+    project = Project.copy_of(tiny_run, tmp_path / "copy")
+    (project.root / "judge.safetensors").write_bytes(
+        (project.runs / "train-embedder" / "recognition.safetensors").read_bytes()
+    )
+    done = project.run("evaluate", "evaluate.judge.weights=judge.safetensors")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((project.runs / "evaluate" / "summary.json").read_text())["figures"]["scores"]["synthetic"]
+    measured = json.loads((project.runs / "generate" / "summary.json").read_text())["figures"]["measured_cosine"]
+    # The judge is a copy of E_id here, so both have to agree; E_id's embeddings of inquiries are of the stage before.
+    assert [row["m"] for row in figures["judge_cosine_to_inquiry"]] == [row["m"] for row in measured]
+    for judged, known in zip(figures["judge_cosine_to_inquiry"], measured, strict=True):
+        assert judged["images"] == known["images"]
+        assert judged["mean"] == pytest.approx(known["mean"], abs=0.02)
+
+    shown = project.run("report", "evaluate.judge.weights=judge.safetensors")
+    assert shown.returncode == 0, shown.stderr
+    assert "by another net" in (project.runs / "report" / "index.html").read_text()
+
+
 class _Broken(torch.nn.Module):
     """Gives NaN for every third image."""
 
