@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Cosine = Annotated[float, Field(ge=-1, le=1)]
 Interval = tuple[Fraction, Fraction]
-GROUPS = 32  # of every GroupNorm in the denoiser
+GROUPS = 32  # of every GroupNorm in the denoiser, or fewer, of four channels each
 # Of the denoiser: noise and, as in ADM with learned variances, three channels more. CemiFace neither trains nor reads
 # those; they are kept because the network of the paper has them.
 OUTPUT_CHANNELS = 6

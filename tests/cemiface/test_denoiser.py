@@ -178,9 +178,9 @@ def test_a_residual_block_scales_and_shifts_by_the_time(draw):
     block = ResidualBlock(32, 64, time_width=4)
     torch.nn.init.normal_(block.conv_out.weight, std=0.1, generator=draw)
     x, time = torch.randn(2, 32, 4, 4, generator=draw), torch.randn(2, 4, generator=draw)
-    h = block.conv_in(F.silu(F.group_norm(x, 32, block.norm_in.weight, block.norm_in.bias)))
+    h = block.conv_in(F.silu(F.group_norm(x, 8, block.norm_in.weight, block.norm_in.bias)))
     emb = time @ block.time.weight.T + block.time.bias
-    h = F.group_norm(h, 32) * (1 + emb[:, :64, None, None]) + emb[:, 64:, None, None]
+    h = F.group_norm(h, 16) * (1 + emb[:, :64, None, None]) + emb[:, 64:, None, None]
     torch.testing.assert_close(block(x, time), block.skip(x) + block.conv_out(F.silu(h)))
 
 
@@ -192,13 +192,18 @@ def test_a_residual_block_starts_as_the_resampled_input(resample, size, draw):
     torch.testing.assert_close(F.interpolate(out, size=(4, 4), mode="area"), F.avg_pool2d(x, 2))
 
 
+@pytest.mark.parametrize(("channels", "groups"), [(32, 8), (64, 16), (96, 24), (128, 32), (512, 32)])
+def test_no_channel_is_alone_in_its_group_and_the_paper_has_32(channels, groups):
+    assert GroupNorm(channels).num_groups == groups
+
+
 def test_group_norm_is_computed_in_float32(draw):
     x = (torch.randn(1, 32, 4, 4, generator=draw) + 300).bfloat16()  # bfloat16 squares would lose the variance
     norm = GroupNorm(32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = norm(x)
     assert out.dtype == torch.bfloat16
-    torch.testing.assert_close(out.float(), F.group_norm(x.float(), 32), atol=0.01, rtol=0.01)
+    torch.testing.assert_close(out.float(), F.group_norm(x.float(), 8), atol=0.01, rtol=0.01)
 
 
 def test_bfloat16_autocast_stays_near_float32():
