@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from jobs.stage import PathText, Run, StageConfig
-from jobs.yaml_file import ConfigError
 from slurm.files import sha256_of
 
 if TYPE_CHECKING:
@@ -39,10 +38,7 @@ def embedder_path(run: Run) -> Path:
     weights = run.config.embedder.weights
     if not weights:
         return run.stage_folder(TRAINED_HERE).output(WEIGHTS)
-    path = run.path(weights)
-    if not path.is_file():
-        raise ConfigError(f"embedder.weights: got {path}, no such file; give a recognition net's weights or remove it")
-    return path
+    return run.given_file("embedder.weights", weights, give="a recognition net's weights")
 
 
 def embedder_files(run: Run) -> dict[str, str]:

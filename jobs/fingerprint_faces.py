@@ -17,7 +17,6 @@ from jobs.embed_faces import Images, embed
 from jobs.embedder import EmbedderConfig, embedder_files, embedder_needs, embedder_path, load_embedder
 from jobs.shard_faces import HELD_OUT, KEPT_BACK, REAL
 from jobs.stage import OPERATIONAL, Finish, Run, Stage, StageConfig, Unit
-from jobs.yaml_file import ConfigError
 from slurm.files import Output, publish, sha256_of
 from slurm.markers import Marker
 
@@ -58,12 +57,7 @@ def judge_path(run: Run) -> Path:
     weights = run.section("fingerprint").judge.weights
     if weights is None:
         return embedder_path(run)
-    path = run.path(weights)
-    if not path.is_file():
-        raise ConfigError(
-            f"fingerprint.judge.weights: got {path}, no such file; give a recognition net's weights or remove it"
-        )
-    return path
+    return run.given_file("fingerprint.judge.weights", weights, give="a recognition net's weights")
 
 
 def judge_files(run: Run) -> dict[str, str]:

@@ -16,7 +16,6 @@ from jobs.seeds import derive
 from jobs.shard_faces import REAL
 from jobs.stage import OPERATIONAL, PathText, Run, StageConfig
 from jobs.train_recognition import faces_of
-from jobs.yaml_file import ConfigError
 from slurm.files import read_json
 
 if TYPE_CHECKING:
@@ -50,11 +49,11 @@ def given_weights(run: Run) -> dict[str, Path]:
     """
     config: Scoring = run.section("evaluate")
     named = {"judge.weights": config.judge.weights, "inception": config.inception}
-    paths = {field: run.path(value) for field, value in named.items() if value is not None}
-    for field, path in paths.items():
-        if not path.is_file():
-            raise ConfigError(f"evaluate.{field}: got {path}, no such file; give the weights or remove it")
-    return paths
+    return {
+        field: run.given_file(f"evaluate.{field}", value, give="the weights")
+        for field, value in named.items()
+        if value is not None
+    }
 
 
 def score(run: Run, kind: str, *, work: Work) -> None:

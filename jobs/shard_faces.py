@@ -17,7 +17,6 @@ from pydantic import Field, model_validator
 from jobs.seeds import derive
 from jobs.stage import FORMAT, Finish, PathText, Plan, Run, Stage, StageConfig, Unit
 from jobs.tars import publishing_tar
-from jobs.yaml_file import ConfigError
 from shards.errors import DataError
 from shards.faces import Face, FaceUnreadable, Listing, Source
 from shards.images import ImageRules, Prepared, prepare
@@ -145,10 +144,7 @@ def _selection(run: Run) -> Path:
     Raises:
         ConfigError: it is not there.
     """
-    path = run.path(run.section("shard").only)
-    if not path.is_file():
-        raise ConfigError(f"shard.only: got {path}, no such file; give a list of the images to take, or remove it")
-    return path
+    return run.given_file("shard.only", run.section("shard").only, give="a list of the images to take")
 
 
 def _split(run: Run, listing: Listing) -> dict[str, list[Face]]:

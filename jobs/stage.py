@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
+from jobs.yaml_file import ConfigError
 from slurm.cluster import Cluster
 from slurm.files import Output, digest, read_json
 from slurm.markers import Marker, Sizes, first_difference, missing_output, read_marker, why_not_done
@@ -143,6 +144,17 @@ class Run:
 
     def path(self, text: str) -> Path:
         return (self.root / Path(text).expanduser()).absolute()
+
+    def given_file(self, field: str, text: str, *, give: str) -> Path:
+        """A file that a field of the config names.
+
+        Raises:
+            ConfigError: it is not there.
+        """
+        path = self.path(text)
+        if not path.is_file():
+            raise ConfigError(f"{field}: got {path}, no such file; give {give} or remove it")
+        return path
 
     def stage_folder(self, stage: str) -> StageFolder:
         return self.folder.stage(stage)

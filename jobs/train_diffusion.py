@@ -17,7 +17,6 @@ from jobs.sampling import DENOISER
 from jobs.seeds import derive
 from jobs.shard_faces import REAL
 from jobs.stage import OPERATIONAL, Cost, PathText, Run, Stage, StageConfig, Unit
-from jobs.yaml_file import ConfigError
 from slurm.files import sha256_of
 
 if TYPE_CHECKING:
@@ -78,12 +77,8 @@ def files(run: Run) -> dict[str, str]:
     weights = run.section(NAME).initial_weights
     if not weights:
         return {}
-    path = run.path(weights)
-    if not path.is_file():
-        raise ConfigError(
-            f"{NAME}.initial_weights: got {path}, no such file; give a denoiser that {NAME} wrote, or remove it"
-        )
-    return {f"{NAME}.initial_weights": sha256_of(path)}
+    field = f"{NAME}.initial_weights"
+    return {field: sha256_of(run.given_file(field, weights, give=f"a denoiser that {NAME} wrote"))}
 
 
 def run_rank(run: Run, rank: Rank) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import replace
 
 from shards.errors import DataError
-from shards.faces import Listing, Skip, escaped, in_order
+from shards.faces import Listing, Skip, escaped
 from shards.images import Outcome
 
 SHOWN = 3
@@ -20,16 +22,15 @@ def read_selection(text: str, *, name: str) -> frozenset[str]:
     Raises:
         DataError: with the line that names no image in a person's folder; a list of nothing.
     """
-    lines = text.splitlines()
-    separator = "\t" if lines and "\t" in lines[0] else ","
-    header = lines[0].split(separator) if lines else []
-    column = header.index(COLUMN) if COLUMN in header else None
+    first = text.partition("\n")[0].rstrip("\r")
+    separator = "\t" if "\t" in first else ","
+    table = COLUMN in first.split(separator)
+    rows = csv.DictReader(io.StringIO(text), delimiter=separator) if table else ()
+    paths = [row[COLUMN] or "" for row in rows] if table else text.splitlines()
     chosen = set()
-    for number, line in enumerate(lines[column is not None :], start=1 + (column is not None)):
-        fields = [line] if column is None else line.split(separator)
-        path = fields[column or 0].strip() if len(fields) > (column or 0) else ""
+    for number, path in enumerate(paths, start=1 + table):
         if "/" not in path:
-            raise DataError(f"{name}: line {number}: got {line!r}; expected a path that ends in person/file")
+            raise DataError(f"{name}: line {number}: got {path!r}; expected a path that ends in person/file")
         chosen.add(_tail(escaped(path.encode(errors="surrogateescape"))))
     if not chosen:
         raise DataError(f"{name}: lists no image; expected a path per line, or a table with a column `{COLUMN}`")
@@ -42,16 +43,17 @@ def select(listing: Listing, chosen: frozenset[str], *, name: str) -> Listing:
     Raises:
         DataError: the source lacks images of the list.
     """
-    taken = [face for face in listing.faces if _tail(face.path) in chosen]
-    missing = sorted(chosen - {_tail(face.path) for face in taken})
+    tails = [_tail(face.path) for face in listing.faces]
+    missing = sorted(chosen.difference(tails))
     if missing:
         raise DataError(
             f"{name}: {len(missing)} of {len(chosen)} images are not in the source ({', '.join(missing[:SHOWN])}); "
             "give the list that goes with these faces, or the whole set"
         )
-    kept = {face.path for face in taken}
-    others = (Skip(path=face.path, outcome=Outcome.NOT_LISTED) for face in listing.faces if face.path not in kept)
-    return replace(listing, faces=in_order(taken), skipped=(*listing.skipped, *others))
+    faces = list(zip(listing.faces, tails, strict=True))
+    others = [Skip(path=face.path, outcome=Outcome.NOT_LISTED) for face, tail in faces if tail not in chosen]
+    taken = tuple(face for face, tail in faces if tail in chosen)
+    return replace(listing, faces=taken, skipped=(*listing.skipped, *others))
 
 
 def _tail(path: str) -> str:
