@@ -20,7 +20,7 @@ PIP := DS_BUILD_OPS=0 $(BIN)/pip install --quiet --disable-pip-version-check -c 
 TORCH := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo "torch>=2.6" || echo "torch==2.13.0+cpu")
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 STAGES := shard train-embedder embed train-diffusion identities calibrate generate train-recognition \
-  convert-benchmarks study-groups study-m evaluate fingerprint audit refill settle publish report
+  convert-benchmarks study-groups study-m study-sets evaluate fingerprint audit refill settle publish report
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo all $(STAGES) plan dry-run status watch why logs cancel verify test test-long test-slow cluster-test crash-test lint types check clean

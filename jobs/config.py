@@ -185,7 +185,9 @@ def _names_at(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
             else:
                 node = next(iter(node.get("anyOf") or node["allOf"]))
         if part is not None:
-            node = (node.get("properties") or {}).get(part) or node.get("items") or {}
+            node = (
+                (node.get("properties") or {}).get(part) or node.get("items") or node.get("additionalProperties") or {}
+            )
     return sorted(node.get("properties") or [])
 
 

@@ -1,4 +1,4 @@
-"""The report's parts on recognition beyond the held-out pairs: benchmarks, set metrics, the two studies."""
+"""The report's parts on recognition beyond the held-out pairs: benchmarks, set metrics, the studies."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from typing import Any
 
 from jobs.published_systems import METRICS, METRICS_SOURCE
 from jobs.report_part import Section, Sets, summary
-from jobs.report_plots import study_plot
+from jobs.report_plots import BLUE, ORANGE, accuracy_plot, study_plot
 from jobs.report_sections import COLORS, model_name
 from jobs.stage import Run
 from jobs.study_curves import PAPER_GROUPS, PAPER_M, paper_curve, place
+from jobs.study_sets import NAME as SETS
 from jobs.study_similarity import BY_M, GROUPS
 
 TITLES = {
@@ -78,4 +79,24 @@ def studies(run: Run, sets: Sets) -> Section:
                 "paper": study_plot([(x, y, 0.0) for x, y in points], xlabel=AXES[name]),
             }
         )
-    return {"studies": shown} if shown else None
+    sets_compared = _sets(run)
+    return {"studies": shown, "sets": sets_compared} if shown or sets_compared else None
+
+
+def _sets(run: Run) -> dict[str, Any] | None:
+    """What nets learned from sets and from parts of them, and what they lack to the first."""
+    done = summary(run, SETS)
+    if not done:
+        return None
+    rows = done["figures"]["groups"]
+    colors = [BLUE, *[ORANGE] * (len(rows) - 1)]
+    points = [
+        (row["group"], row["average"]["mean"], row["average"]["std"] or 0.0, color)
+        for row, color in zip(rows, colors, strict=True)
+    ]
+    return {
+        "rows": rows,
+        "benchmarks": list(rows[0]["accuracy"]),
+        "seeds": rows[0]["seeds"],
+        "plot": accuracy_plot(points),
+    }

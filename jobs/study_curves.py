@@ -6,14 +6,13 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from jobs.study import Rows, markdown_line, percent, seeds_said
 from jobs.study_similarity import BY_M, GROUPS, WISHED, wished
 
-Rows = list[dict[str, Any]]
 Curve = list[tuple[float, float]]  # similarity or m, and accuracy averaged over the five benchmarks, as a fraction
 
 # Table 1, CASIA-WebFace in five groups of 100,000 images: similarity to the center, from easy to hard.
@@ -26,33 +25,6 @@ PAPER_M: Curve = [
 ]  # fmt: skip
 STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3}
 BLUE, GRAY = "#2563a8", "#8791a0"
-
-
-def summarize(nets: Sequence[Mapping[str, Any]], *, order: Sequence[str]) -> Rows:
-    """Per group: its images and similarity; per benchmark and on average the accuracy, mean and spread over seeds."""
-    rows: Rows = []
-    for group in order:
-        own = [net for net in nets if net["group"] == group]
-        accuracy = {name: [net["accuracy"][name] for net in own] for name in own[0]["accuracy"]}
-        averages = [float(np.mean(list(net["accuracy"].values()))) for net in own]
-        rows.append(
-            {
-                **{field: own[0][field] for field in ("group", "images", "identities", "similarity", "similarity_std")},
-                "seeds": len(own),
-                "accuracy": {name: _spread(values) for name, values in accuracy.items()},
-                "average": _spread(averages),
-            }
-        )
-    return rows
-
-
-def _spread(values: Sequence[float]) -> dict[str, Any]:
-    """Mean, standard deviation over seeds (None for a single one), and the values themselves."""
-    return {
-        "mean": float(np.mean(values)),
-        "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-        "values": [float(value) for value in values],
-    }
 
 
 def paper_curve(name: str, rows: Rows) -> list[tuple[float, float] | None]:
@@ -72,8 +44,6 @@ def place(row: Mapping[str, Any]) -> float:
 def table(rows: Rows, *, paper: Sequence[tuple[float, float] | None], name: str) -> str:
     """A Markdown table, percent, mean and standard deviation over seeds; the paper's columns at the right."""
     benchmarks = list(rows[0]["accuracy"])
-    seeds = rows[0]["seeds"]
-    said = f"{seeds} seeds: mean and standard deviation" if seeds > 1 else "one seed: no spread is known"
     head = [
         "group",
         "images",
@@ -87,36 +57,27 @@ def table(rows: Rows, *, paper: Sequence[tuple[float, float] | None], name: str)
     if name == BY_M:
         head[-2] = "paper: m"
     lines = [
-        f"Verification accuracy in percent, {said}. The last checkpoint of every net. The paper's numbers are of",
-        "other data, another net and five other benchmarks: compare the shape, not the height.",
+        f"Verification accuracy in percent, {seeds_said(rows)}. The last checkpoint of every net. The",
+        "paper's numbers are of other data, another net and five other benchmarks: compare the shape, not the height.",
         "",
-        _line(head),
-        _line(["---"] * len(head)),
+        markdown_line(head),
+        markdown_line(["---"] * len(head)),
     ]
     for row, point in zip(rows, paper, strict=True):
         lines.append(
-            _line(
+            markdown_line(
                 [
                     row["group"],
                     str(row["images"]),
                     str(row["identities"]),
                     f"{row['similarity']:.3f} +- {row['similarity_std']:.3f}",
-                    *(_percent(row["accuracy"][benchmark]) for benchmark in benchmarks),
-                    _percent(row["average"]),
+                    *(percent(row["accuracy"][benchmark]) for benchmark in benchmarks),
+                    percent(row["average"]),
                     *([f"{point[0]:g}", f"{100 * point[1]:.2f}"] if point else ["", ""]),
                 ]
             )
         )
     return "\n".join(lines) + "\n"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _percent(spread: Mapping[str, Any]) -> str:
-    mean = f"{100 * spread['mean']:.2f}"
-    return mean if spread["std"] is None else f"{mean} +- {100 * spread['std']:.2f}"
 
 
 def plot(rows: Rows, *, paper: Sequence[tuple[float, float] | None], name: str) -> bytes:

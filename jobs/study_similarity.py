@@ -8,38 +8,29 @@ one recipe, on as many images of the same identities; accuracies against the sim
 from __future__ import annotations
 
 import gc
-import json
-import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from jobs.benchmark_sets import Verification, benchmark_names, benchmark_needs, load_benchmark, verify
+from jobs.benchmark_sets import benchmark_needs
 from jobs.embed_faces import MERGED
 from jobs.embedder import embedder_needs
-from jobs.recipe import Place, Recipe, train
-from jobs.seeds import derive
 from jobs.shard_faces import REAL
 from jobs.stage import Finish, Run, Stage, Unit
+from jobs.study import Study, publish_files, rows_of, train_one, units
 from jobs.train_recognition import tars
 from jobs.yaml_file import ConfigError
-from slurm.files import Output, publish, read_json
 from slurm.markers import Marker
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from jobs.rank import Rank, Work
+    from jobs.rank import Rank
     from shards.subset import Subset
 
 GROUPS, BY_M = "study-groups", "study-m"
 WISHED = "m = "  # begins the names of groups of generated faces
-
-
-class Study(Recipe):
-    seeds: int = Field(3, ge=1)  # nets per group, of other weights and another order
-    verification: Verification = Verification()
 
 
 class StudyGroups(Study):
@@ -67,17 +58,14 @@ def plan(run: Run, *, name: str) -> list[Unit]:
         ConfigError: there is nothing to verify the nets on, or an identity has too few images for the groups.
     """
     config = run.section(name)
-    if not benchmark_names(run):
-        raise ConfigError(
-            f"{name}: has no benchmark; set shard.held_out_identities, or add a section `convert-benchmarks:`"
-        )
+    planned = units(run, name=name, groups=config.group_names(run))
     if name == GROUPS and config.min_images < config.groups:
         raise ConfigError(
             f"{name}.min_images: got {config.min_images} for {config.groups} groups; allowed: at least as many"
         )
     if name == BY_M:
         _check_generated(run)
-    return [{"group": group, "seed": seed} for seed in range(config.seeds) for group in config.group_names(run)]
+    return planned
 
 
 def _check_generated(run: Run) -> None:
@@ -103,47 +91,10 @@ def needs(run: Run, *, name: str) -> tuple[str, ...]:
 
 def run_rank(run: Run, rank: Rank) -> None:
     for work in rank.remaining():
-        _study(run, rank, work)
+        faces, similarity = _group(run, rank.stage.name, group=work.unit["group"])
+        figures = {"similarity": float(similarity.mean()), "similarity_std": float(similarity.std())}
+        train_one(run, rank, work, faces=faces, recipe=run.section(rank.stage.name), figures=figures)
         gc.collect()  # the engine of the unit before holds itself in circles
-
-
-def _study(run: Run, rank: Rank, work: Work) -> None:
-    """Train one net on one group, verify it on every benchmark, and keep the figures."""
-    from cemiface.recognition import Embedder
-
-    config: Study = run.section(rank.stage.name)
-    faces, similarity = _group(run, rank.stage.name, group=work.unit["group"])
-    unit = f"{work.number:03d}"
-    place = Place(
-        checkpoints=rank.folder.checkpoints / unit,
-        metrics=rank.folder.output(f"metrics-{unit}.jsonl"),
-        key=rank.fingerprint(work.unit),
-    )
-    # The same seed names the same weights and order in every group, so that groups differ by their images alone.
-    seed = derive(run.seed, "study", work.unit["seed"])
-    trained = train(config, faces, seed=seed, rank=rank, place=place)
-    net = Embedder(trained.net, config.recognition)
-    results = {}
-    for name in benchmark_names(run):
-        benchmark = load_benchmark(run, name, config=config.verification)
-        found = verify(benchmark, net, config=config.verification, progress=lambda _: rank.stop.check())
-        results[name] = found["figures"]
-    figures = {
-        **work.unit,
-        "images": len(faces),
-        "identities": len(faces.classes),
-        "similarity": float(similarity.mean()),
-        "similarity_std": float(similarity.std()),
-        "accuracy": {name: found["accuracy"] for name, found in results.items()},
-    }
-    work.publish(f"net-{unit}.json", (json.dumps({**figures, "results": results}, indent=1) + "\n").encode())
-    work.done(
-        images=trained.images,
-        counts={"trained": trained.images},
-        earlier_seconds=trained.earlier_seconds,
-        figures=figures,
-    )
-    shutil.rmtree(place.checkpoints, ignore_errors=True)
 
 
 def _group(run: Run, name: str, *, group: str) -> tuple[Subset, np.ndarray]:
@@ -191,18 +142,12 @@ def equal_groups(similarity: np.ndarray, labels: np.ndarray, *, groups: int, min
 
 def finish(run: Run, markers: Sequence[Marker], *, name: str) -> Finish:
     """The table and the plot, beside the paper's."""
-    from jobs.study_curves import paper_curve, plot, summarize, table
+    from jobs.study_curves import paper_curve, plot, table
 
-    folder = run.stage_folder(name)
-    nets = [read_json(folder.output(output.name)) for marker in markers for output in marker.outputs]
-    rows = summarize(nets, order=run.section(name).group_names(run))
+    rows = rows_of(run, markers, name=name, groups=run.section(name).group_names(run))
     paper = paper_curve(name, rows)
-    text = table(rows, paper=paper, name=name)
-    outputs = []
-    for file, data in (("table.md", text.encode()), ("curve.svg", plot(rows, paper=paper, name=name))):
-        written = publish(folder.output(file), data, replace=True)
-        outputs.append(Output(name=file, bytes=written.bytes, sha256=written.sha256))
-    return Finish(figures={"groups": rows}, outputs=tuple(outputs))
+    files = {"table.md": table(rows, paper=paper, name=name).encode(), "curve.svg": plot(rows, paper=paper, name=name)}
+    return Finish(figures={"groups": rows}, outputs=publish_files(run, files, name=name))
 
 
 STAGE = Stage(

@@ -70,10 +70,10 @@ def needs(run: Run, *, name: str) -> tuple[str, ...]:
     return tuple(MADE_HERE[kind] for kind in run.section(name).sets if kind in MADE_HERE)
 
 
-def imported(run: Run, *, name: str) -> dict[str, str]:
-    """The imported sets of a stage, by the hashes of their manifests, which hold those of all files."""
-    kinds = [kind for kind in run.section(name).sets if kind not in MADE_HERE]
-    return {f"sets.{kind}": sha256_of(registered(kind, sets=run.path(SETS)) / MANIFEST) for kind in kinds}
+def imported(run: Run, *, kinds: Sequence[str]) -> dict[str, str]:
+    """The imported ones among sets, by the hashes of their manifests, which hold those of all files."""
+    others = [kind for kind in kinds if kind not in MADE_HERE]
+    return {f"sets.{kind}": sha256_of(registered(kind, sets=run.path(SETS)) / MANIFEST) for kind in others}
 
 
 def plan(run: Run) -> list[Unit]:
@@ -118,7 +118,7 @@ STAGE = Stage(
     title="the face recognition net, on the synthetic faces",
     config=TrainRecognition,
     needs=lambda run: needs(run, name=NAME),
-    files=lambda run: imported(run, name=NAME),
+    files=lambda run: imported(run, kinds=run.section(NAME).sets),
     plan=plan,
     run_rank=run_rank,
     distributed=True,
@@ -129,7 +129,7 @@ EMBEDDER_STAGE = Stage(
     title="E_id, trained on the real faces (where the config brings no weights)",
     config=TrainEmbedder,
     needs=lambda run: needs(run, name=TRAINED_HERE),
-    files=lambda run: imported(run, name=TRAINED_HERE),
+    files=lambda run: imported(run, kinds=run.section(TRAINED_HERE).sets),
     plan=plan,
     run_rank=run_rank,
     distributed=True,

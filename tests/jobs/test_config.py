@@ -188,6 +188,10 @@ def test_B49_runs_inside_the_faces_are_refused(tmp_path: Path, runs: str) -> Non
         ("train-diffusion.denoiser.chanels=32", 'did you mean "channels"?'),
         ("train-diffusion.loss.zzz=1", "train-diffusion.loss.zzz: unknown field; allowed: "),
         ("colour=red", "colour: unknown field; allowed: "),
+        (
+            "study-sets={compare: {easy: {sets: [real], colour: red}}}",
+            "study-sets.compare.easy.colour: unknown field; allowed: augment, images, m, sets",
+        ),
     ],
 )
 def test_an_unknown_field_is_refused_with_the_nearest_name(tmp_path: Path, override: str, told: str) -> None:

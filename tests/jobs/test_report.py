@@ -257,7 +257,9 @@ def test_benchmarks_and_studies_of_a_run_are_on_the_page(whole_run: Project) -> 
         for row in rows:
             assert row["group"] in page
             assert percent(row["average"]["mean"]) in page
-    assert page.count("2 seeds; whiskers: one standard deviation") == 2
+    for row in whole_run.summary("study-sets")["figures"]["groups"][1:]:
+        assert f"{percent(row['gap']['mean'])} &plusmn; {percent(row['gap']['std'])}" in page
+    assert page.count("2 seeds; whiskers: one standard deviation") == 3
     for net, found in whole_run.summary("evaluate")["figures"]["benchmarks"]["listed"].items():
         assert percent(found["accuracy"], 2) in page, net
 
@@ -270,6 +272,6 @@ def test_a_browser_shows_a_whole_run_on_desk_phone_and_paper(
     page = whole_run.runs / "report" / "index.html"
     for width in (1280, 400):
         show(browser, page, width=width, scheme=scheme)
-        assert_all_is_shown(browser, width=width, plots=9 + 2 * 2)
+        assert_all_is_shown(browser, width=width, plots=9 + 2 * 2 + 1)
         assert violations(browser) == []
     assert_prints(browser)

@@ -1,4 +1,4 @@
-"""The two studies, run by the command on the tiny run: a net for every group, a table and a plot, and nothing twice."""
+"""The studies, run by the command on the tiny run: a net for every group, a table and a plot, and nothing twice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.study_curves import PAPER_GROUPS, paper_curve, plot, summarize, table
+from jobs.study import spread, summarize
+from jobs.study_curves import PAPER_GROUPS, paper_curve, plot, table
+from jobs.study_sets import table as sets_table
+from jobs.study_sets import with_gaps
 from jobs.study_similarity import equal_groups
 from tests.jobs.commands import Project
 from tests.jobs.conftest import RECIPE, TinyRun
@@ -20,7 +23,13 @@ study-groups:
 {STUDY}  groups: 2
   min_images: 4
 study-m:
-{STUDY}"""
+{STUDY}study-sets:
+{STUDY}  compare:
+    real: {{sets: [real]}}
+    synthetic: {{sets: [synthetic]}}
+    easy: {{sets: [synthetic], m: [1.0]}}
+    both, in part: {{sets: [real, synthetic], images: 12, augment: {{erase_probability: 0.0}}}}
+"""
 
 
 @pytest.fixture
@@ -71,6 +80,43 @@ def test_study_m_trains_a_net_per_wished_m_and_tells_the_measured_similarity(pro
     measured = {entry["m"]: entry["mean"] for entry in project.summary("generate")["figures"]["measured_cosine"]}
     assert rows[0]["similarity"] == pytest.approx(measured[1.0], abs=1e-4)
     assert rows[1]["similarity"] == pytest.approx(measured[0.0], abs=1e-4)
+
+
+def test_study_sets_tells_what_each_set_lacks_to_the_first_seed_by_seed(project: Project) -> None:
+    done = project.run("study-sets", "study-sets.seeds=1")
+    assert done.returncode == 0, done.stderr
+    rows = project.summary("study-sets")["figures"]["groups"]
+    assert [row["group"] for row in rows] == ["real", "synthetic", "easy", "both, in part"]
+    images = {row["group"]: row["images"] for row in rows}
+    assert images["easy"] * 2 == images["synthetic"]  # wished at one of two values of m
+    assert images["both, in part"] == 12
+    for row in rows:
+        assert row["gap"]["values"] == [rows[0]["average"]["mean"] - row["average"]["mean"]]
+    table = (project.runs / "study-sets" / "table.md").read_text()
+    assert "gap to real" in table
+    assert table.count("| easy | 8 |") == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ("study-sets.compare.easy.m=[0.3]", "study-sets.compare.easy.m: got 0.3; allowed: those of the set, 0, 1"),
+        ("study-sets.compare.easy.images=9", "study-sets.compare.easy.images: got 9; allowed: 1 to 8"),
+    ],
+)
+def test_a_part_that_a_set_does_not_have_is_refused(project: Project, part: str, message: str) -> None:
+    refused = project.run("study-sets", "study-sets.seeds=1", part)
+    assert refused.returncode != 0
+    assert message in refused.stderr
+
+
+def test_gaps_are_of_nets_of_one_seed():
+    rows = with_gaps(summarize(_nets(2, 3), order=["group 1", "group 2"]))
+    assert rows[0]["gap"] == {"mean": 0.0, "std": 0.0, "values": [0.0, 0.0, 0.0]}
+    lower = [{**row, "average": {**row["average"], "values": [0.8, 0.7, 0.9]}} for row in rows]
+    gap = with_gaps([rows[0], lower[1]])[1]["gap"]
+    assert gap["values"] == pytest.approx([0.05, 0.155, -0.04])
+    assert "| -4.00 +-" in sets_table(with_gaps([rows[0], {**lower[1], "average": spread([0.89, 0.895, 0.9])}]))
 
 
 @pytest.mark.parametrize(
