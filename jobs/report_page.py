@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from jobs.report_audit import audit
@@ -19,7 +19,8 @@ from jobs.report_sections import scores, similarity, training, verification
 from jobs.report_studies import benchmarks, set_metrics, studies
 from jobs.stage import Run
 
-TEMPLATE = "report.html.j2"
+PAGE, RESULTS = "index.html", "results.md"
+TEMPLATES = {PAGE: "report.html.j2", RESULTS: "results.md.j2"}
 COARSE_PIXELS = 72  # smaller faces are enlarged, and shown with their pixels
 MINUS = "\N{MINUS SIGN}"
 SPACE = "\N{NO-BREAK SPACE}"  # between a number and its unit
@@ -44,11 +45,14 @@ PARTS = (
 )
 
 
-def render(run: Run) -> bytes:
-    """The whole page, UTF-8. The stages' outputs are read, never their inputs: the folder can be moved anywhere."""
+def render(run: Run) -> dict[str, bytes]:
+    """The whole page, and its figures as Markdown, by file name, UTF-8.
+
+    The stages' outputs are read, never their inputs: the folder can be moved anywhere.
+    """
     environment = Environment(
         loader=PackageLoader("jobs", "templates"),
-        autoescape=True,
+        autoescape=select_autoescape(enabled_extensions=("html.j2", "css.j2")),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -72,10 +76,9 @@ def render(run: Run) -> bytes:
         for part in PARTS
         if part.name in values
     ]
-    page = environment.get_template(TEMPLATE).render(
-        title=run.section("report").title,
-        name=run.config.name,
-        seed=run.seed,
+    named = {"title": run.section("report").title, "name": run.config.name, "seed": run.seed}
+    page = environment.get_template(TEMPLATES[PAGE]).render(
+        named,
         head=head(run),
         sets=sets,
         coarse=run.asks_for("shard") and run.section("shard").image_size < COARSE_PIXELS,
@@ -83,7 +86,10 @@ def render(run: Run) -> bytes:
         verification=values.get("verification"),
         audit=values.get("audit"),
     )
-    return page.encode()
+    results = environment.get_template(TEMPLATES[RESULTS]).render(
+        named | {part.name: values.get(part.name) for part in PARTS}
+    )
+    return {PAGE: page.encode(), RESULTS: results.replace(SPACE, " ").encode()}
 
 
 def head(run: Run) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Report: one HTML page of the whole run, without external assets."""
+"""Report: one HTML page of the whole run, without external assets, and its figures as Markdown."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from slurm.files import publish
 if TYPE_CHECKING:
     from jobs.rank import Rank
 
-PAGE = "index.html"
-
 
 class WriteReport(StageConfig):
     title: str = "CemiFace batch suite"
 
 
 def plan(run: Run) -> list[Unit]:
-    return [{"page": PAGE}]
+    return [{"page": "index.html", "figures": "results.md"}]
 
 
 def needs(run: Run) -> tuple[str, ...]:
@@ -31,7 +29,8 @@ def run_rank(run: Run, rank: Rank) -> None:
 
     for work in rank.remaining():
         # Replaces: the page names the launch, so a page left without a marker by a killed attempt differs.
-        work.record(publish(rank.folder.output(PAGE), render(run), replace=True))
+        for name, data in render(run).items():
+            work.record(publish(rank.folder.output(name), data, replace=True))
         work.done(images=0, counts={})
 
 

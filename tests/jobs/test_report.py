@@ -16,7 +16,7 @@ from jobs.audit_figures import worst_leaks
 from jobs.config import load_run_folder
 from jobs.report_chain import chain
 from jobs.report_faces import pair
-from jobs.report_page import PARTS, decimal, duration, percent, points, render, size
+from jobs.report_page import PAGE, PARTS, RESULTS, decimal, duration, percent, points, render, size
 from jobs.report_part import Sets, held_out_set, real_set, synthetic_set
 from jobs.report_published import own_accuracies
 from jobs.stage import Run
@@ -49,11 +49,28 @@ def _sections(page: str) -> list[str]:
 
 
 def test_the_page_is_a_function_of_the_run_folder_alone(tiny_run: Any, copied: Run) -> None:
-    assert render(copied) == (tiny_run.folder / "report" / "index.html").read_bytes()
+    assert render(copied) == {name: (tiny_run.folder / "report" / name).read_bytes() for name in (PAGE, RESULTS)}
+
+
+def test_the_figures_are_markdown_tables_too(tiny_run: Any) -> None:
+    text = (tiny_run.folder / "report" / RESULTS).read_text()
+    evaluated = json.loads((tiny_run.folder / "evaluate" / "summary.json").read_text())["figures"]
+    scored = evaluated["scores"]["synthetic"]
+    assert f"| {decimal(scored['mated_mean'])} +- {decimal(scored['mated_std'])} |" in text
+    for figures in evaluated["verification"].values():
+        assert percent(figures["accuracy"]).replace("\N{NO-BREAK SPACE}", " ") in text
+    for stage in ("shard", "embed", "train-diffusion", "generate"):
+        assert f"\n| {stage} | " in text
+    tables = [block.strip().splitlines() for block in re.findall(r"(?:^\|.*\|\n)+", text, flags=re.MULTILINE)]
+    assert len(tables) >= 5
+    for lines in tables:
+        assert len({line.count("|") for line in lines}) == 1, lines[0]
+        assert set(lines[1]) == set("| -")
+        assert len(lines) > 2, lines[0]
 
 
 def test_the_page_refers_to_nothing_outside_itself(copied: Run) -> None:
-    page = render(copied).decode()
+    page = render(copied)[PAGE].decode()
     assert re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page) == []
     assert re.findall(r"url\((?!#)", page) == []
     assert "http:" not in page
@@ -63,7 +80,7 @@ def test_the_page_refers_to_nothing_outside_itself(copied: Run) -> None:
 
 def test_the_page_tells_no_folder_of_the_machine(tiny_run: Any, copied: Run) -> None:
     edit_config(copied.folder.root, shard={**copied.section("shard").model_dump(), "faces": "/home/somebody/photos"})
-    page = render(load_run_folder(copied.folder.root)).decode()
+    page = render(load_run_folder(copied.folder.root))[PAGE].decode()
     assert "/home/somebody" not in page
     assert "photos" in page
     assert str(copied.root) not in page
@@ -71,14 +88,14 @@ def test_the_page_tells_no_folder_of_the_machine(tiny_run: Any, copied: Run) -> 
 
 
 def test_a_whole_run_shows_every_section_in_order(copied: Run) -> None:
-    page = render(copied).decode()
+    page = render(copied)[PAGE].decode()
     assert _sections(page) == SECTIONS
     assert "do not publish" in page
 
 
 def test_outcomes_add_up_in_every_stage_and_the_broken_photo_is_named(copied: Run) -> None:
     assert all(row["adds_up"] for row in chain(copied, Sets.of(copied))["chain"])
-    page = render(copied).decode()
+    page = render(copied)[PAGE].decode()
     assert "the outcomes add up" in page
     assert "person-0/empty.jpg" in page
     assert "30 photos of 5 people" in page
@@ -87,7 +104,7 @@ def test_outcomes_add_up_in_every_stage_and_the_broken_photo_is_named(copied: Ru
 def test_counts_that_do_not_add_up_are_said(copied: Run) -> None:
     path = copied.stage_folder("generate").summary
     path.write_text(json.dumps({**json.loads(path.read_text()), "images_in": 17}))
-    assert "does not add up" in render(copied).decode()
+    assert "does not add up" in render(copied)[PAGE].decode()
 
 
 def test_stages_that_are_no_part_of_the_run_leave_no_trace(copied: Run) -> None:
@@ -103,7 +120,7 @@ def test_stages_that_are_no_part_of_the_run_leave_no_trace(copied: Run) -> None:
         "publish",
     ]
     edit_config(copied.folder.root, **dict.fromkeys(absent))
-    page = render(load_run_folder(copied.folder.root)).decode()
+    page = render(load_run_folder(copied.folder.root))[PAGE].decode()
     assert _sections(page) == ["chain", "faces", "training", "costs", "rejected", "provenance"]
     assert not re.search(r">\s*None\b(?!:)", page)
 
@@ -111,7 +128,7 @@ def test_stages_that_are_no_part_of_the_run_leave_no_trace(copied: Run) -> None:
 def test_a_stage_without_summary_is_called_unfinished(copied: Run) -> None:
     for stage in ("evaluate", "publish"):
         copied.stage_folder(stage).summary.unlink()
-    page = render(copied).decode()
+    page = render(copied)[PAGE].decode()
     assert page.count("not finished when this page was made") == 2
     assert not {"verification", "scores", "published"} & set(_sections(page))
 
@@ -120,7 +137,7 @@ def test_a_resumed_training_is_told_with_the_seconds_of_all_its_attempts(copied:
     _edit_summary(copied, "train-diffusion", resumed_after_images=32)
     path = copied.stage_folder("train-diffusion").summary
     path.write_text(json.dumps(json.loads(path.read_text()) | {"wall_seconds": 128.0}))
-    page = render(copied).decode()
+    page = render(copied)[PAGE].decode()
     assert "64 training images in about 2.1\N{NO-BREAK SPACE}min" in page
     assert "resumed after 32" in page
 
@@ -128,7 +145,7 @@ def test_a_resumed_training_is_told_with_the_seconds_of_all_its_attempts(copied:
 def test_text_from_files_cannot_become_markup(copied: Run) -> None:
     line = {"source": "<script>alert(1)</script>.jpg", "outcome": "corrupt", "detail": '"><img src=x onerror=alert(1)>'}
     _edit_summary(copied, "shard", rejected=[line])
-    page = render(copied).decode()
+    page = render(copied)[PAGE].decode()
     assert "<script>" not in page
     assert "<img src=x" not in page
     assert "&lt;script&gt;" in page
@@ -257,7 +274,9 @@ def test_benchmarks_and_studies_of_a_run_are_on_the_page(whole_run: Project) -> 
         for row in rows:
             assert row["group"] in page
             assert percent(row["average"]["mean"]) in page
+    results = (whole_run.runs / "report" / RESULTS).read_text()
     for row in whole_run.summary("study-sets")["figures"]["groups"][1:]:
+        assert f"| {row['group']} | {row['images']} | " in results
         assert f"{percent(row['gap']['mean'])} &plusmn; {percent(row['gap']['std'])}" in page
     assert page.count("2 seeds; whiskers: one standard deviation") == 3
     for net, found in whole_run.summary("evaluate")["figures"]["benchmarks"]["listed"].items():
