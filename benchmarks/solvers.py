@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cemiface.denoiser import load_denoiser
 from cemiface.diffusion import Schedule
-from cemiface.sampler import ddim, dpm_solver
+from cemiface.sampler import adams, ddim
 from jobs.config import load_run_folder
 from jobs.embedder import load_embedder
 from jobs.make_identities import INQUIRIES
@@ -31,10 +31,10 @@ SAMPLERS: dict[str, Callable[..., Tensor]] = {
     "ddim 20 leading, as DCFace": partial(ddim, steps=20, spacing="leading", rederive_noise=False),
     "ddim 20 leading": partial(ddim, steps=20, spacing="leading"),
     "ddim 20 trailing": partial(ddim, steps=20, spacing="trailing"),
-    "ddim 20 logsnr": partial(ddim, steps=20, spacing="logsnr"),
-    "dpmpp 10 logsnr": partial(dpm_solver, steps=10),
-    "dpmpp 8 logsnr": partial(dpm_solver, steps=8),
-    "dpmpp 10 trailing": partial(dpm_solver, steps=10, spacing="trailing"),
+    "ddim 10 trailing": partial(ddim, steps=10, spacing="trailing"),
+    "adams 10 mixed": partial(adams, steps=10),
+    "adams 8 mixed": partial(adams, steps=8),
+    "adams 10 trailing": partial(adams, steps=10, spacing="trailing"),
 }
 
 

@@ -22,11 +22,11 @@ BYTES_PER_PIXEL = 0.9  # of a JPEG of a face at quality 95, 4:4:4, with its reco
 class SamplingConfig(StageConfig):
     """How faces are sampled; every field may change single bits of them and is part of what identifies a set."""
 
-    solver: Literal["ddim", "dpmpp"] = "ddim"  # dpmpp: DPM-Solver++ 2M, about as near in half the steps
+    solver: Literal["ddim", "adams"] = "ddim"  # adams: nearer to the exact path in half the steps
     steps: int = Field(20, ge=1, le=1000)
     eta: float = Field(0.0, ge=0, le=1)  # fresh noise per step: 0 is DDIM, 1 is DDPM
-    spacing: Literal["leading", "trailing", "logsnr"] | None = None  # None: leading for ddim, logsnr for dpmpp
-    rederive_noise: bool = True  # ddim: after clipping the predicted image, as dpmpp does by nature; DCFace does not
+    spacing: Literal["leading", "trailing", "mixed"] | None = None  # None: leading for ddim, mixed for adams
+    rederive_noise: bool = True  # ddim: after clipping the predicted image, as adams does by nature; DCFace does not
     quality: int = Field(95, ge=1, le=100)  # JPEG
     batch: int = Field(64, ge=1)  # images at once; another batch size may round differently
     precision: Precision = "auto"
@@ -36,13 +36,13 @@ class SamplingConfig(StageConfig):
 
     @model_validator(mode="after")
     def _check(self) -> SamplingConfig:
-        if self.solver == "dpmpp" and self.eta > 0:
-            raise ValueError(f"eta: got {self.eta} with solver: dpmpp; allowed: 0, or solver: ddim")
+        if self.solver == "adams" and self.eta > 0:
+            raise ValueError(f"eta: got {self.eta} with solver: adams; allowed: 0, or solver: ddim")
         return self
 
     def sampling(self) -> str:
         """The fields that images follow from, in one line."""
-        spacing = self.spacing or ("leading" if self.solver == "ddim" else "logsnr")
+        spacing = self.spacing or ("leading" if self.solver == "ddim" else "mixed")
         path = ", noise kept" if self.solver == "ddim" and not self.rederive_noise else ""
         return f"{self.solver}, {self.steps} steps, eta {self.eta}, {spacing}{path}, quality {self.quality}"
 
@@ -86,7 +86,7 @@ class FaceSampler:
         """
         import torch
 
-        from cemiface.sampler import ddim, dpm_solver
+        from cemiface.sampler import adams, ddim
         from jobs.device import autocast
         from jobs.embedder import to_bytes
 
@@ -98,8 +98,8 @@ class FaceSampler:
         null = None if identity is not None else torch.ones(len(rows), dtype=torch.bool, device=self.device)
         given = torch.zeros(count, self.embedding) if identity is None else identity
         solve = (
-            partial(dpm_solver, spacing=config.spacing or "logsnr")
-            if config.solver == "dpmpp"
+            partial(adams, spacing=config.spacing or "mixed")
+            if config.solver == "adams"
             else partial(
                 ddim,
                 eta=config.eta,

@@ -78,7 +78,7 @@ def test_the_curve_is_mean_and_spread_by_what_was_asked() -> None:
         ({"faces": "somewhere"}, "faces: got somewhere with source: denoiser"),
         ({"quotas": {"a": 1.0}}, "quotas: attributes and quotas belong together"),
         ({"quotas": {"a": 0.5, "b": 0.4}, "attributes": "a.tsv"}, "quotas: got a sum of 0.9000"),
-        ({"solver": "dpmpp", "eta": 1.0}, "eta: got 1.0 with solver: dpmpp"),
+        ({"solver": "adams", "eta": 1.0}, "eta: got 1.0 with solver: adams"),
     ],
 )
 def test_identities_that_cannot_be_meant_are_refused(fields: dict[str, Any], told: str) -> None:
@@ -119,7 +119,7 @@ def test_identities_of_files_by_quota_and_copies_of_synthetic_inquiry_faces(proj
     assert {record["origin"] for record in inquiries.records()} == {"synthetic"}
     assert all(record["file"].startswith("person-") for record in inquiries.records())
 
-    done = project.run("generate", fields, "generate.inquiry_copies=2", "generate.solver=dpmpp")
+    done = project.run("generate", fields, "generate.inquiry_copies=2", "generate.solver=adams")
     assert done.returncode == 0, done.stderr
     assert project.summary("generate")["images_out"] == 6 * (4 + 2)
     tars = ShardSet(sorted((project.runs / "generate").glob("synthetic-*.tar")))
