@@ -35,6 +35,7 @@ class TrainDiffusion(StageConfig):
     loss: LossConfig = LossConfig()
     similarity: SimilarityGrid = SimilarityGrid()
     initial_weights: PathText | None = None  # a denoiser to go on from, trained with the same E_id; None: random
+    other_embedder: bool = False  # initial_weights were trained with another E_id: this one has to be learned anew
     images: int = Field(5_000_000, ge=1)  # training images seen in all, over all ranks
     batch: int = Field(160, ge=1)  # global
     learning_rate: float = Field(1e-4, gt=0)
@@ -118,7 +119,8 @@ def train(run: Run, rank: Rank, work: Work) -> None:
     denoiser = Denoiser(shape).to(world.device)
     embedder_sha256 = sha256_of(embedder_path(run))
     if config.initial_weights:
-        start_from(denoiser, run.path(config.initial_weights), diffusion=config.diffusion, embedder=embedder_sha256)
+        expected = None if config.other_embedder else embedder_sha256
+        start_from(denoiser, run.path(config.initial_weights), diffusion=config.diffusion, embedder=expected)
     ema = Ema(denoiser, decay=config.ema_decay)
     optimizer = torch.optim.AdamW(
         denoiser.parameters(),

@@ -246,6 +246,7 @@ def test_a_training_starts_from_the_weights_of_an_earlier_one(tmp_path):
     denoiser = Denoiser(SMALL)
     start_from(denoiser, path, diffusion=DiffusionConfig(), embedder="e" * 64)
     assert torch.equal(denoiser(*inputs(2)), trained()(*inputs(2)))
+    start_from(denoiser, path, diffusion=DiffusionConfig(), embedder=None)  # of whatever E_id, if that is meant
 
 
 @pytest.mark.parametrize(
