@@ -41,10 +41,16 @@ def refuse_second_submission(run: Run) -> None:
     """
     if run.cluster.executor == "slurm" and shutil.which("sbatch") is None:
         raise RunError("executor: got slurm, but there is no sbatch here; submit from a login node, or use local.yaml")
-    submitted = any(run.stage_folder(name).submission.exists() for name in run.stages)
+    submitted = [path for name in run.stages if (path := run.stage_folder(name).submission).exists()]
     if run.cluster.executor == "local" and not (submitted and shutil.which("squeue")):
         return
-    ids = " ".join(jobs_in_queue(run_comment(run.folder.root)))
+    try:
+        ids = " ".join(jobs_in_queue(run_comment(run.folder.root)))
+    except RunError as error:
+        if run.cluster.executor == "slurm":
+            raise
+        files = " ".join(str(path) for path in submitted)
+        raise RunError(f"{error}; if the cluster that this run was submitted to is gone: rm {files}") from None
     if ids:
         raise RunError(
             f"{run.folder.root}: jobs of an earlier launch are in the queue ({ids}); they resume by themselves; "

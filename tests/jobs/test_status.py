@@ -15,7 +15,9 @@ import pytest
 
 from jobs.__main__ import main
 from jobs.observer import Observer
+from jobs.submission import refuse_second_submission
 from slurm.beats import this_worker
+from slurm.errors import RunError
 
 from .many_ranks import STAGE, ManyRanks, fake_tool, queued
 
@@ -267,3 +269,13 @@ class _calls:  # noqa: N801 (reads as a verb)
     def _hear(event: str, arguments: tuple[Any, ...]) -> None:
         if _calls._counters and event in {"open", "os.listdir", "os.scandir"}:
             _calls._counters[-1][event, str(arguments[0])] += 1
+
+
+def test_a_run_of_a_cluster_that_is_gone_goes_on_here_once_that_is_said(many: ManyRanks, tools: Path) -> None:
+    many.submitted(ranks=2)
+    fake_tool(tools, "squeue", complaint="no route to the controller", code=1)
+    with pytest.raises(RunError, match="the queue cannot be read: .*; if the cluster .* is gone: rm ") as refused:
+        refuse_second_submission(many.run)
+    for path in str(refused.value).rpartition("rm ")[2].split():
+        Path(path).unlink()
+    refuse_second_submission(many.run)
