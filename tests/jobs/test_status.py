@@ -274,7 +274,7 @@ class _calls:  # noqa: N801 (reads as a verb)
 def test_a_run_of_a_cluster_that_is_gone_goes_on_here_once_that_is_said(many: ManyRanks, tools: Path) -> None:
     many.submitted(ranks=2)
     fake_tool(tools, "squeue", complaint="no route to the controller", code=1)
-    with pytest.raises(RunError, match="the queue cannot be read: .*; if the cluster .* is gone: rm ") as refused:
+    with pytest.raises(RunError, match=r"the queue cannot be read: .*; if the cluster .* is gone: rm ") as refused:
         refuse_second_submission(many.run)
     for path in str(refused.value).rpartition("rm ")[2].split():
         Path(path).unlink()
