@@ -29,13 +29,18 @@ def images_so_far(stage: Stage, units: Units, beats: Sequence[Beat]) -> int:
     return units.images + in_hand
 
 
-def images_expected(run: Run, stage: Stage, beats: Sequence[Beat]) -> int | None:
-    """Images the whole stage will have handled; None where nobody can tell."""
-    told = next((int(beat["total"]) for beat in beats if beat.get("total")), None)
+def images_expected(run: Run, stage: Stage, units: Units, beats: Sequence[Beat]) -> int | None:
+    """Images the whole stage will have handled; None where nobody can tell.
+
+    Where every unit is a training of its own, as in the studies, the units not begun count as the mean of the others.
+    """
+    told = [int(beat["total"]) for beat in beats if beat.get("total")]
+    if told and not stage.distributed:
+        return round((units.images + sum(told)) * units.total / (units.done + len(told)))
     try:
-        return told or stage.expected_images(run)
+        return told[0] if told else stage.expected_images(run)
     except USER_ERRORS:
-        return told
+        return None
 
 
 def images_per_second(stage: Stage, beats: Sequence[Beat]) -> float | None:

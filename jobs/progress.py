@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from jobs.pace import images_of_attempt
+from jobs.pace import images_expected, images_of_attempt
 from jobs.stage import Run, Stage
 from jobs.units import read_units
 
@@ -22,9 +22,8 @@ class StageProgress:
     """Shows the images of the done units and of the ranks at work against what the whole stage will handle."""
 
     def __init__(self, run: Run, stage: Stage) -> None:
-        self.stage = stage
+        self.run, self.stage = run, stage
         self.before = read_units(run, stage)  # as this launch found it
-        self.total = stage.expected_images(run)
         console = Console(stderr=True)
         self.terminal = console.is_terminal
         self._bar = Progress(
@@ -38,7 +37,7 @@ class StageProgress:
             transient=True,
             disable=not self.terminal,
         )
-        self._task = self._bar.add_task(stage.name, total=self.total, note="")
+        self._task = self._bar.add_task(stage.name, total=images_expected(run, stage, self.before, []), note="")
         self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
 
     def __enter__(self) -> StageProgress:
@@ -53,7 +52,7 @@ class StageProgress:
     def update(self, beats: list[dict[str, Any]]) -> None:
         images = images_of_attempt(self.stage, beats) + (0 if self.stage.distributed else self.before.images)
         note = next((beat["note"] for beat in beats if beat.get("note")), "")
-        total = self.total or next((beat["total"] for beat in beats if beat.get("total")), None)
+        total = images_expected(self.run, self.stage, self.before, beats)
         self._bar.update(self._task, completed=images, total=total, note=note)
         if not self.terminal and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES

@@ -104,7 +104,7 @@ def unfinished_stage(
     state: StageState = next((state for state in ORDER if found[state]), _state_by_units(run, stage, units))
     # Ranks of a distributed stage count what was done in all, also after their end.
     counting = [rank.evidence.beat for rank in ranks if rank.evidence.beat] if stage.distributed else running
-    so_far, expected = images_so_far(stage, units, counting), images_expected(run, stage, counting)
+    so_far, expected = images_so_far(stage, units, counting), images_expected(run, stage, units, counting)
     pace = images_per_second(stage, running)
     return StageStatus(
         name=stage.name,

@@ -168,6 +168,7 @@ class Watch:
 
     def __init__(self, rank: Rank, world: World, *, total: int) -> None:
         self.rank, self.world, self.total = rank, world, total
+        self.earlier = 0 if rank.stage.distributed else rank.images  # of trainings before, where each unit is one
 
     def between_steps(self, state: TrainingState, *, images: int, batch: int, every: int) -> None:
         """Save where a step crossed a multiple of `every` images; save and leave if any rank was asked to stop.
@@ -194,7 +195,8 @@ class Watch:
                 f"{self.rank.stage.name}: the loss is {value} after {images} images; "
                 "lower the learning rate; the last checkpoint is whole"
             )
-        self.rank.beat.update(images=images, total=self.total, note=f"loss {value:.4f}")
+        self.rank.images = self.earlier + images
+        self.rank.beat.update(images=self.rank.images, total=self.total, note=f"loss {value:.4f}")
         return value
 
 

@@ -15,7 +15,10 @@ import pytest
 
 from jobs.__main__ import main
 from jobs.observer import Observer
+from jobs.pace import images_expected
+from jobs.stages import STAGES
 from jobs.submission import refuse_second_submission
+from jobs.units import Units
 from slurm.beats import this_worker
 from slurm.errors import RunError
 
@@ -269,6 +272,13 @@ class _calls:  # noqa: N801 (reads as a verb)
     def _hear(event: str, arguments: tuple[Any, ...]) -> None:
         if _calls._counters and event in {"open", "os.listdir", "os.scandir"}:
             _calls._counters[-1][event, str(arguments[0])] += 1
+
+
+def test_of_units_that_are_trainings_those_not_begun_count_as_the_mean_of_the_others(many: ManyRanks) -> None:
+    study, units = STAGES["study-sets"], Units(total=6, done=2, left="unit 2", images=300, by_maker=Counter())
+    beats = [{"images": 50, "total": 100}, {"images": 20, "total": 400}, {"images": 0}]
+    assert images_expected(many.run, study, units, beats) == (300 + 100 + 400) * 6 // 4
+    assert images_expected(many.run, study, units, [{"images": 0}]) is None
 
 
 def test_a_run_of_a_cluster_that_is_gone_goes_on_here_once_that_is_said(many: ManyRanks, tools: Path) -> None:
