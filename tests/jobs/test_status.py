@@ -16,6 +16,7 @@ import pytest
 from jobs.__main__ import main
 from jobs.observer import Observer
 from jobs.pace import images_expected
+from jobs.progress import StageProgress
 from jobs.stages import STAGES
 from jobs.submission import refuse_second_submission
 from jobs.units import Units
@@ -279,6 +280,22 @@ def test_of_units_that_are_trainings_those_not_begun_count_as_the_mean_of_the_ot
     beats = [{"images": 50, "total": 100}, {"images": 20, "total": 400}, {"images": 0}]
     assert images_expected(many.run, study, units, beats) == (300 + 100 + 400) * 6 // 4
     assert images_expected(many.run, study, units, [{"images": 0}]) is None
+
+
+def test_the_bar_of_such_a_stage_learns_from_the_units_that_end_while_it_runs(
+    many: ManyRanks, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.progress.SECONDS_BETWEEN_LINES", 0.0)
+    caplog.set_level("INFO")
+    beats = [{"images": 15, "total": 50}]  # 10 of the unit that has ended, 5 of the present one
+    with StageProgress(many.run, STAGES[STAGE]) as progress:
+        progress.update(beats)
+        many.done(range(1))
+        progress.update(beats)
+    assert [record.getMessage().split(": ")[1] for record in caplog.records] == [
+        "15 of 600 images ",
+        "15 of 360 images ",  # two units known, of 10 and 50
+    ]
 
 
 def test_a_run_of_a_cluster_that_is_gone_goes_on_here_once_that_is_said(many: ManyRanks, tools: Path) -> None:
