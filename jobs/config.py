@@ -81,11 +81,14 @@ def _read(config: Path, *, above: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Sections are merged field by field; anything else, lists too, is replaced."""
+    """Sections are merged field by field and taken away by `null`; anything else, lists too, is replaced."""
     merged = dict(under)
     for name, value in over.items():
         below = under.get(name)
-        merged[name] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+        if isinstance(below, dict) and value is None:
+            del merged[name]
+        else:
+            merged[name] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return merged
 
 

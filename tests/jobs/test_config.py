@@ -390,3 +390,20 @@ def test_faces_of_another_size_than_the_denoiser_works_at_are_refused(tmp_path: 
     done = _command("plan", config)
     assert done.returncode == 1
     assert "train-diffusion.denoiser.image_size: got 32, allowed: that of shard.image_size, 64" in done.stderr
+
+
+def test_a_config_names_what_differs_from_its_base_and_null_takes_a_section_away(tmp_path: Path) -> None:
+    sources = "{first: {bin: a.bin}, second: {bin: b.bin}}"
+    (tmp_path / "chain.yaml").write_text(CHAIN + f"convert-benchmarks: {{sources: {sources}}}\n")
+    own = "shard: {image_size: 64}\nconvert-benchmarks: {sources: {second: null}}\ngenerate: null\n"
+    (tmp_path / "own.yaml").write_text("base: chain.yaml\nname: own\n" + own)
+    run = load_run(tmp_path / "own.yaml")
+    assert (run.config.name, run.config.seed) == ("own", 1)
+    assert (run.section("shard").faces, run.section("shard").image_size) == ("faces", 64)
+    assert list(run.section("convert-benchmarks").sources) == ["first"]
+    assert run.config.generate is None
+
+
+def test_configs_that_are_based_on_each_other_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text("base: chain.yaml\n")
+    assert "names a file that is based on it" in _refusal(tmp_path, "base: other.yaml\n")
