@@ -62,7 +62,7 @@ def load_benchmark(run: Run, name: str, *, config: Verification) -> Benchmark:
     """One of `benchmark_names`.
 
     Raises:
-        ModelError: it has fewer pairs than folds.
+        ModelError: it has fewer pairs than folds, or a fold with pairs of one kind alone.
     """
     import numpy as np
 
@@ -79,12 +79,18 @@ def load_benchmark(run: Run, name: str, *, config: Verification) -> Benchmark:
     folds = stored["folds"] or config.folds
     if len(stored["same"]) < folds:
         raise ModelError(f"benchmark {name}: got {len(stored['same'])} pairs for {folds} folds; lower folds")
+    same = np.array(stored["same"], bool)
+    for number, fold in enumerate(np.array_split(same, folds), start=1):
+        if fold.all() or not fold.any():  # measured at a threshold that suits the other kind
+            kind = "mated" if fold.all() else "non-mated"
+            told = f"fold {number} of {folds} has only {kind} pairs"
+            raise ModelError(f"benchmark {name}: {told}; allowed: both kinds in each; lower folds, or convert it anew")
     return Benchmark(
         name=name,
         faces=ShardSet([folder.output(f"{name}.tar")]),
         first=np.array(stored["first"], np.int64),
         second=np.array(stored["second"], np.int64),
-        same=np.array(stored["same"], bool),
+        same=same,
         folds=folds,
     )
 

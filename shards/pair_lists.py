@@ -13,7 +13,12 @@ COLUMNS = ("a", "b", "same")
 
 @dataclass(frozen=True, kw_only=True)
 class PairList:
-    """Pairs of image paths in the order of their folds; `folds` is None where the list does not say."""
+    """Pairs of image paths in the order of their folds.
+
+    Where the list does not say, `folds` is None, and mated and non-mated pairs are dealt so that any number of
+    consecutive folds holds as many of either kind, give or take one: LFW's View 1 lists all of one kind first, and a
+    fold of one kind is measured at a threshold that suits the other.
+    """
 
     first: list[str]
     second: list[str]
@@ -50,12 +55,21 @@ def read_pairs(text: str, *, name: str, extension: str = ".jpg") -> PairList:
     sizes = {fold: sum(pair.fold == fold for pair in pairs) for fold in {pair.fold for pair in pairs}}
     if len(set(sizes.values())) > 1:
         raise DataError(f"{name}: folds of {min(sizes.values())} to {max(sizes.values())} pairs; expected equal ones")
+    if len(sizes) == 1:
+        pairs = _dealt(pairs)
     return PairList(
         first=[pair.a for pair in pairs],
         second=[pair.b for pair in pairs],
         same=[pair.same for pair in pairs],
         folds=len(sizes) if len(sizes) > 1 else None,
     )
+
+
+def _dealt(pairs: list[_Pair]) -> list[_Pair]:
+    """Both kinds spread evenly, each in its own order."""
+    kinds = [[pair for pair in pairs if pair.same == same] for same in (True, False)]
+    places = [((rank + 0.5) / len(kind), pair) for kind in kinds for rank, pair in enumerate(kind)]
+    return [pair for _, pair in sorted(places, key=lambda place: place[0])]
 
 
 def _lfw(lines: list[str], *, name: str, extension: str) -> list[_Pair]:

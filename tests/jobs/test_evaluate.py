@@ -104,6 +104,8 @@ def test_B46_benchmarks_are_converted_once_and_verified_to_the_last_pair(project
     # B46: fewer pairs than folds, before anything is embedded
     with pytest.raises(ModelError, match="benchmark drawn: got 40 pairs for 41 folds"):
         load_benchmark(load_run_folder(project.runs), "drawn", config=Verification(folds=41))
+    with pytest.raises(ModelError, match="benchmark drawn: fold 1 of 40 has only non-mated pairs; allowed: both"):
+        load_benchmark(load_run_folder(project.runs), "drawn", config=Verification(folds=40))
 
     (project.root / "drawn.bin").write_bytes((project.root / "drawn.bin").read_bytes() + b" ")
     assert "convert-benchmarks" in project.run("status").stdout

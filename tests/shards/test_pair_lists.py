@@ -6,6 +6,7 @@ import os
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from shards.errors import DataError
@@ -32,6 +33,19 @@ def test_lfws_own_list_names_people_and_numbers():
 
 def test_a_list_of_one_part_says_nothing_of_folds():
     assert read_pairs("1\nAnn 1 2\nAnn 1 Bob 1\n", name="pairs.txt", extension=".png").folds is None
+
+
+def test_pairs_of_a_list_without_folds_are_dealt_so_that_every_fold_has_both_kinds():
+    mated, others = 50, 30
+    lines = [f"m{n},n{n},1" for n in range(mated)] + [f"x{n},y{n},0" for n in range(others)]
+    found = read_pairs("\n".join(["a,b,same", *lines]), name="pairs.csv")
+    for folds in (2, 7, 10):
+        kinds = [sum(fold) for fold in np.array_split(np.array(found.same), folds)]
+        assert max(kinds) - min(kinds) <= 2
+        assert abs(kinds[0] - mated / folds) <= 1
+    pairs = list(zip(found.first, found.second, found.same, strict=True))
+    assert [pair for pair in pairs if pair[2]] == [(f"m{n}", f"n{n}", True) for n in range(mated)]  # each in its order
+    assert [pair for pair in pairs if not pair[2]] == [(f"x{n}", f"y{n}", False) for n in range(others)]
 
 
 def test_a_table_is_read_in_the_order_of_its_folds():
