@@ -25,7 +25,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from cemiface.recognition import Embedder, load_recognition
 from shards.audit import Thresholds, leaks_of
-from shards.findings import Findings, Suspects, search
+from shards.findings import Findings, Suspects, search, search_strangers
 from shards.images import ImageRules, prepare
 from shards.jpeg import decode_rgb, encode_jpeg
 from shards.references import References, centers_of, hashes_of, mirror_invariant
@@ -140,7 +140,8 @@ def report(groups: dict[str, Faces], *, judge: Embedder, seed: int, options: arg
         return search(faces.suspects(), parts, centers=centers, probes=centers.features[:0])
 
     print(f"\nseed {seed}: {len(trained.keys)} real training images of {len(centers.keys)} people")
-    thresholds = Thresholds.from_control(found(groups["control"]), rate=options.false_alarms)
+    control = search_strangers(groups["control"].references(), parts, centers=centers)
+    thresholds = Thresholds.from_control(control, rate=options.false_alarms, people="people in no group")
     print(thresholds)
     planted = planted_set(groups, seed=seed, judge=judge, options=options)
     dropped = {leak.key for leak in leaks_of(found(planted), thresholds)}

@@ -41,7 +41,9 @@ def main() -> None:
     identities = options.references // IMAGES_PER_IDENTITY
     centers = Vectors(keys=names("p", identities), identities=[], features=unit(identities, options.width, seed=0))
     started, leaks = time.monotonic(), 0
-    thresholds = Thresholds.equal(0.9, basis="simulated")
+    thresholds = Thresholds(
+        image_to_face=0.9, image_to_center=0.9, identity_to_face=0.9, identity_to_center=0.9, basis="simulated"
+    )
     for number in range(min(options.units, -(-options.queries // TAR))):
         count = min(TAR, options.queries - number * TAR)
         suspects = simulated_suspects(count, options.width, seed=number)

@@ -1,7 +1,7 @@
 """Audit: is any synthetic face, or any synthetic person, a real one? Pixels, and the nearest of everything real.
 
-The units only find what is nearest, to the synthetic tars and to the held-out people, who are the control group;
-the last rank judges, when the control group is whole.
+The units only find what is nearest, to the synthetic tars and to the control group: people held out, or, where nobody
+is, the training people, each held against the others. The last rank judges, when the control group is whole.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
@@ -33,7 +34,7 @@ from slurm.markers import Marker
 if TYPE_CHECKING:
     import numpy as np
 
-    from jobs.rank import Rank, Work
+    from jobs.rank import Rank
     from shards.audit import Thresholds, Verdict
     from shards.findings import Suspects
     from shards.impostors import ImpostorScores
@@ -43,26 +44,35 @@ if TYPE_CHECKING:
 VERDICT, CLOSEST = "verdict.json", "closest.jpg"
 HASH_WIDTH = 2 * 256  # of the pixel hashes, mirrored and not, which are compared like embeddings
 USUAL_WIDTH = 512  # of embeddings, while the judge has made none
+CONTROL_IMAGES = 20_000  # of training people; a hundred of them then stand above the usual threshold
 log = logging.getLogger(__name__)
 
 
 class AuditFaces(StageConfig):
-    false_alarms: float = Field(0.005, gt=0, lt=1)  # of faces of held-out people, whom the audit may take for leaks
-    # Of the real non-mated pairs; the leak rate is told at each, and the first decides where nobody is held out.
+    false_alarms: float = Field(0.005, gt=0, lt=1)  # of the control group's faces, which the audit may take for leaks
+    # Of the real non-mated pairs; the leak rate is told at each.
     fmr: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field((1e-3, 1e-4, 1e-5, 1e-6), min_length=1)
     max_dropped_fraction: float = Field(0.5, ge=0, le=1)  # of the set; more dropped images fail the verdict
     batch: int = Field(256, ge=1, **OPERATIONAL)
 
 
 def plan(run: Run) -> list[Unit]:
-    """One unit per synthetic tar, and per tar of held-out people; each is held against everything real."""
-    control = [{"control": unit["tar"]} for unit in run.plan("shard") if unit["tar"].startswith(HELD_OUT)]
-    return [*({"tar": unit["tar"]} for unit in run.plan("generate")), *control]
+    """One unit per synthetic tar, and per tar of the control group; each is held against everything real."""
+    return [*({"tar": unit["tar"]} for unit in run.plan("generate")), *({"control": tar} for tar in control_tars(run))]
+
+
+def control_tars(run: Run) -> list[str]:
+    """The tars of held-out people, or some of the training people's, evenly out of all."""
+    planned = run.plan("shard")
+    held_out = [unit["tar"] for unit in planned if unit["tar"].startswith(HELD_OUT)]
+    trained = [unit for unit in planned if unit["tar"].startswith(REAL)]
+    images = sum(unit["stop"] - unit["start"] for unit in trained)
+    return held_out or [unit["tar"] for unit in trained[:: max(1, images // CONTROL_IMAGES)]]
 
 
 def run_rank(run: Run, rank: Rank) -> None:
     from jobs.device import rank_device
-    from shards.findings import search
+    from shards.findings import search, search_strangers
     from shards.references import read_vectors
     from shards.shard_set import ShardSet
 
@@ -73,27 +83,27 @@ def run_rank(run: Run, rank: Rank) -> None:
     log.info("%s", forecast(run))
     for work in rank.remaining():
         ((kind, tar),) = work.unit.items()
-        control = kind == "control"
-        path = run.stage_folder("shard" if control else "generate").output(tar)
-        judged = {"tar": tar, "sha256": sha256_of(path)}  # of the bytes that are read now, whatever markers say
-        shards = ShardSet([path])
-        features = judged_features(shards, judge=judge, batch=config.batch, progress=_told(work, control=control))
-        found = search(
-            suspects(shards, features=features),
-            all_references(run),
-            centers=centers,
-            probes=centers.features[:0] if control or not probes else probes[0],
-            on_part=lambda work=work: work.progress(0),  # type: ignore[misc]
-        )
-        similarities = _similarities(shards, control=control)
-        value = {**judged, "control": control, "m": similarities, "findings": found.as_json()}
+        on_part = partial(work.progress, 0)
+        if kind == "control":
+            group = read_vectors(run.stage_folder("fingerprint").output(tar.replace(".tar", ".h5")))
+            found = search_strangers(group, all_references(run), centers=centers, on_part=on_part)
+            value: dict[str, Any] = {"control": True, "findings": found.as_json()}
+        else:
+            path = run.stage_folder("generate").output(tar)
+            sha256 = sha256_of(path)  # of the bytes that are read now, whatever markers say
+            shards = ShardSet([path])
+            features = judged_features(shards, judge=judge, batch=config.batch, progress=work.progress)
+            found = search(
+                suspects(shards, features=features),
+                all_references(run),
+                centers=centers,
+                probes=probes[0] if probes else centers.features[:0],
+                on_part=on_part,
+            )
+            wished = [record["m"] for record in shards.records()]
+            value = {"control": False, "tar": tar, "sha256": sha256, "m": wished, "findings": found.as_json()}
         work.publish(f"nearest-{tar.removesuffix('.tar')}.json", (json.dumps(value, allow_nan=False) + "\n").encode())
-        work.done(images=0 if control else len(shards), counts={})
-
-
-def _told(work: Work, *, control: bool) -> Any:
-    """Count synthetic images as progress; the control group's only give occasion to stop."""
-    return (lambda images: work.progress(0)) if control else work.progress
+        work.done(images=len(value.get("m", ())), counts={})
 
 
 def suspects(shards: ShardSet, *, features: np.ndarray) -> Suspects:
@@ -108,10 +118,6 @@ def all_references(run: Run) -> Iterator[References]:
     from shards.references import read_references
 
     return (read_references(path) for path in reference_files(run))
-
-
-def _similarities(shards: ShardSet, *, control: bool) -> list[float]:
-    return [] if control else [record["m"] for record in shards.records()]
 
 
 def forecast(run: Run) -> str:
@@ -157,7 +163,7 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     config: AuditFaces = run.section("audit")
     folder = run.stage_folder("audit")
     impostors = impostor_scores(run)
-    thresholds = _thresholds(run, markers, impostors=impostors)
+    thresholds = _thresholds(run, markers)
     tally = Tally(thresholds, rates=impostors.resolved(config.fmr))
     judged = {}
     for value in _parts(run, markers, control=False):
@@ -199,16 +205,14 @@ def _parts(run: Run, markers: Sequence[Marker], *, control: bool) -> Iterator[di
             yield value
 
 
-def _thresholds(run: Run, markers: Sequence[Marker], *, impostors: ImpostorScores) -> Thresholds:
+def _thresholds(run: Run, markers: Sequence[Marker]) -> Thresholds:
     from shards.audit import Thresholds
     from shards.findings import Findings, joined
 
-    config: AuditFaces = run.section("audit")
-    control = [Findings.from_json(value["findings"]) for value in _parts(run, markers, control=True)]
-    if control:
-        return Thresholds.from_control(joined(control), rate=config.false_alarms)
-    basis = f"{config.fmr[0]:g} of the non-mated pairs of real faces reach it"
-    return Thresholds.equal(impostors.threshold(config.fmr[0]), basis=basis)
+    control = joined(Findings.from_json(value["findings"]) for value in _parts(run, markers, control=True))
+    unseen = any(tar.startswith(HELD_OUT) for tar in control_tars(run))
+    people = "real people nobody trained on" if unseen else "training people, each held against the others,"
+    return Thresholds.from_control(control, rate=run.section("audit").false_alarms, people=people)
 
 
 def impostor_scores(run: Run) -> ImpostorScores:

@@ -1,14 +1,14 @@
 """Does a synthetic set leak real faces? From what is nearest to a verdict.
 
-What is nearest was found for the set and for a control group of real people nobody trained on (`shards.findings`);
-the control group says from where on near is too near. The embedder of an audit should not be the one that guided the
-set, or it judges its own work.
+What is nearest was found for the set and for a control group of real people (`shards.findings`): some whom nobody
+trained on, or the training people, each among the others. The control group says from where on near is too near.
+The embedder of an audit should not be the one that guided the set, or it judges its own work.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -33,11 +33,14 @@ class Thresholds:
     basis: str  # where they come from, in words
 
     @staticmethod
-    def from_control(control: Findings, *, rate: float) -> Thresholds:
+    def from_control(control: Findings, *, rate: float, people: str) -> Thresholds:
         """So that at most `rate` of the control group's images would be dropped, for any reason of likeness.
 
         This counts what an audit does, the nearest of all references by four comparisons; a rate of false matches
         between pairs would say little about it, the more so the more references there are.
+
+        Args:
+            people: who they are, for the basis.
 
         Raises:
             DataError: `rate` is not within (0, 1), or the control group is too small to resolve it.
@@ -48,26 +51,16 @@ class Thresholds:
         allowed = int(rate * images)
         if allowed < EXPECTED_ALARMS:
             lowest = EXPECTED_ALARMS / images
-            raise DataError(f"rate: got {rate}, {images} unseen faces resolve at least {lowest:.1e}; hold out more")
-        people = len(set(control.identities))
-        basis = f"at most {rate:.1%} of {images} faces of {people} real people nobody trained on would count as a leak"
-        alike = replace(control, pixels=[])
+            raise DataError(
+                f"audit.false_alarms: got {rate}, a control group of {images} faces resolves at least {lowest:.1e}; "
+                "raise it, or hold out more people (shard.held_out_identities)"
+            )
+        basis = f"at most {rate:.1%} of {images} faces of {len(set(control.identities))} {people} would count as a leak"
         for each in range(allowed, -1, -1):
-            thresholds = _reached_by(alike, each, basis=basis)
-            if len({leak.key for leak in leaks_of(alike, thresholds)}) <= allowed:
+            thresholds = _reached_by(control, each, basis=basis)
+            if len({leak.key for leak in leaks_of(control, thresholds)}) <= allowed:
                 break
         return thresholds
-
-    @staticmethod
-    def equal(cosine: float, *, basis: str) -> Thresholds:
-        """The same for all four, where there is no control group."""
-        return Thresholds(
-            image_to_face=cosine,
-            image_to_center=cosine,
-            identity_to_face=cosine,
-            identity_to_center=cosine,
-            basis=basis,
-        )
 
 
 def _reached_by(control: Findings, count: int, *, basis: str) -> Thresholds:

@@ -193,6 +193,37 @@ def search_people(
     return _neighbors(names, faces, people, rows=slice(None))
 
 
+def search_strangers(
+    group: Vectors,
+    references: Iterable[Vectors],
+    *,
+    centers: Vectors,
+    on_part: Callable[[], None] = lambda: None,
+) -> Findings:
+    """What is nearest to a control group of real faces, as `search` finds it, among the faces of everybody else.
+
+    An identity's own faces and center do not count, so training people can be a control group for the others.
+    """
+    names, means = _means(group.identities, group.features)
+    queries, own = np.concatenate([group.features, means]), [*group.identities, *names]
+    faces, people = Nearest(queries, strangers_to=own), Nearest(queries, strangers_to=own)
+    count = 0
+    for part in references:
+        faces.show(part.features, part.keys, identities=part.identities)
+        count += len(part.keys)
+        on_part()
+    people.show(centers.features, centers.keys, identities=centers.identities)
+    rows = len(group.keys)
+    return Findings(
+        images=_neighbors(group.keys, faces, people, rows=slice(0, rows)),
+        people=_neighbors(names, faces, people, rows=slice(rows, None)),
+        identities=group.identities,
+        pixels=[],
+        probes=[],
+        references=count,
+    )
+
+
 def _means(identities: Sequence[str], features: np.ndarray) -> tuple[list[str], np.ndarray]:
     """The identities' names, and the unit mean of each."""
     names, labels = classes_of(identities)

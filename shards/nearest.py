@@ -18,23 +18,31 @@ class Nearest:
         name: (N,) object, its name; of equals the one shown first.
     """
 
-    def __init__(self, queries: np.ndarray, *, block: int = BLOCK) -> None:
-        """Args: queries: (N, D) float32 of unit length."""
+    def __init__(self, queries: np.ndarray, *, strangers_to: Sequence[str] = (), block: int = BLOCK) -> None:
+        """Args: queries: (N, D) float32 of unit length; strangers_to: their identities, if only others' count."""
         self._queries, self._block = queries, block
+        self._positions = {identity: position for position, identity in enumerate(sorted(set(strangers_to)))}
+        self._own = self._positions_of(strangers_to)
         self.cosine = np.full(len(queries), -np.inf, np.float32)
         self.name = np.full(len(queries), "", object)
 
-    def show(self, references: np.ndarray, names: Sequence[str]) -> None:
-        """Compare all queries with (M, D) references of unit length."""
-        labels = np.asarray(names, object)
+    def show(self, references: np.ndarray, names: Sequence[str], *, identities: Sequence[str] = ()) -> None:
+        """Compare all queries with (M, D) references of unit length; `identities` of each, if only others' count."""
+        labels, people = np.asarray(names, object), self._positions_of(identities)
         for own in slices(len(self._queries), self._block):
             for other in slices(len(references), self._block):
                 scores = self._queries[own] @ references[other].T
+                if self._positions:
+                    scores[self._own[own, None] == people[None, other]] = -np.inf
                 best = scores.argmax(axis=1)
                 value = scores[np.arange(len(best)), best]
                 better = value > self.cosine[own]
                 self.cosine[own] = np.where(better, value, self.cosine[own])
                 self.name[own] = np.where(better, labels[other][best], self.name[own])
+
+    def _positions_of(self, identities: Sequence[str]) -> np.ndarray:
+        """Where each stands among the queries' identities, or -1."""
+        return np.fromiter((self._positions.get(identity, -1) for identity in identities), np.int64, len(identities))
 
 
 def slices(count: int, block: int) -> Iterator[slice]:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from jobs.audit_faces import STAGE as AUDIT
-from jobs.audit_faces import forecast
+from jobs.audit_faces import control_tars, forecast
 from jobs.audit_figures import MOST_M, Tally
 from jobs.fingerprint_faces import KEPT_BACK, TRAINED
 from jobs.stage import Run
@@ -43,6 +43,40 @@ def test_the_control_group_sets_the_thresholds_and_the_verdict_says_so(copied: R
     assert verdict["independent"] is False
     assert verdict["figures"]["overlap"]["held-out"]["people"] == 3
     assert verdict["references"] == 30
+
+
+@pytest.mark.long
+def test_without_held_out_people_the_training_people_are_the_control_group(tiny_run: Any, tmp_path: Path) -> None:
+    project = Project.copy_of(tiny_run, tmp_path / "project")
+    fields = ("shard.held_out_identities=0", "train-embedder.epochs=1", "train-embedder.drop_after_epochs=[]")
+    for stage in (
+        "shard",
+        "train-embedder",
+        "embed",
+        "train-diffusion",
+        "identities",
+        "generate",
+        "fingerprint",
+        "audit",
+    ):
+        done = project.run(stage, *fields)
+        assert done.returncode == 0, done.stderr
+    verdict = json.loads((project.runs / "audit" / "verdict.json").read_text())
+    assert "of 48 faces of 8 training people, each held against the others, would" in verdict["thresholds"]["basis"]
+    real = ShardSet(sorted((project.runs / "shard").glob("real-*.tar")))
+    own = dict(zip(real.keys, real.identities, strict=True))
+    files = sorted((project.runs / "audit").glob("nearest-real-*.json"))
+    found = [json.loads(path.read_text())["findings"]["images"] for path in files]
+    pairs = [pair for images in found for pair in zip(images["names"], images["face"], strict=True)]
+    assert sorted(name for name, _ in pairs) == sorted(own)
+    assert not any(own[name] == own[face] for name, face in pairs)
+
+
+def test_the_control_group_of_a_large_set_is_some_tars_out_of_all(copied: Run, monkeypatch: Any) -> None:
+    planned = [{"tar": f"real-{tar:05d}.tar", "start": tar * 1000, "stop": (tar + 1) * 1000} for tar in range(500)]
+    monkeypatch.setattr(Run, "plan", lambda self, stage: planned)
+    tars = control_tars(copied)
+    assert (len(tars), tars[0], tars[-1]) == (20, "real-00000.tar", "real-00475.tar")
 
 
 def test_the_closest_pairs_are_a_picture(copied: Run) -> None:
@@ -145,7 +179,10 @@ def test_the_leak_rate_of_a_continuous_range_of_m_is_told_in_steps() -> None:
     near = Neighbors(names=names, face=names, face_cosine=[0.9] * count, center=names, center_cosine=[0.0] * count)
     people = Neighbors(names=["p"], face=["x"], face_cosine=[0.0], center=["x"], center_cosine=[0.0])
     findings = Findings(images=near, people=people, identities=["p"] * count, pixels=[], probes=[], references=count)
-    tally = Tally(Thresholds.equal(0.5, basis="by test"), rates={})
+    thresholds = Thresholds(
+        image_to_face=0.5, image_to_center=0.5, identity_to_face=0.5, identity_to_center=0.5, basis="by test"
+    )
+    tally = Tally(thresholds, rates={})
     tally.add(findings, similarities=np.linspace(-1, 1, count).tolist())
     assert len(tally.dropped) == count
     assert tally.rates_by_m() == {f"{step / 10:g}": 1.0 for step in range(-10, 11)}

@@ -47,17 +47,17 @@ THRESHOLDS = Thresholds(
 @pytest.mark.parametrize("people", [1, 3, 100])
 def test_at_most_the_wanted_rate_of_unseen_faces_counts_as_leaks_for_all_reasons_together(rate, people):
     group = control(people=people)
-    thresholds = Thresholds.from_control(group, rate=rate)
+    thresholds = Thresholds.from_control(group, rate=rate, people="strangers")
     alarms = {leak.key for leak in leaks_of(group, thresholds)}
     assert len(alarms) <= rate * 1000
     assert len(alarms) >= 0.5 * rate * 1000 or people > 1  # with many people their means may take the whole rate
 
 
 def test_a_rate_that_the_control_group_cannot_resolve_is_refused():
-    with pytest.raises(DataError, match=r"40 unseen faces resolve at least 1.2e-01; hold out more"):
-        Thresholds.from_control(control(40, people=4), rate=0.05)
+    with pytest.raises(DataError, match=r"audit.false_alarms: got 0.05, .* 40 faces resolves .* 1.2e-01; raise it"):
+        Thresholds.from_control(control(40, people=4), rate=0.05, people="strangers")
     with pytest.raises(DataError, match="between 0 and 1"):
-        Thresholds.from_control(control(), rate=0.0)
+        Thresholds.from_control(control(), rate=0.0, people="strangers")
 
 
 def test_an_image_leaks_by_itself_or_by_its_identity():

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from shards.errors import DataError
-from shards.findings import Findings, Reason, Suspects, joined, search, search_people
+from shards.findings import Findings, Reason, Suspects, joined, search, search_people, search_strangers
 from shards.jpeg import decode_rgb, encode_jpeg
-from shards.references import References, Vectors, hashes_of
+from shards.references import References, Vectors, centers_of, hashes_of
 
 from .pictures import encoded, picture, pixels, unit_features
 
@@ -119,3 +119,24 @@ def test_people_searched_alone_are_found_as_with_their_images():
     other = search_people(whole.identities[1:], features[1:], real_parts(), centers=CENTERS)
     assert other.face_cosine[0] != alone.face_cosine[0]  # whoever lost an image has another mean
     assert other.face_cosine[1:] == alone.face_cosine[1:]
+
+
+def test_training_people_as_a_control_group_are_each_held_against_the_others_only():
+    whole = real_parts(cut=REAL)[0]
+    features, people = np.asarray(whole.features), np.array(whole.identities)
+    centers = centers_of([whole])
+    control = search_strangers(whole, real_parts(), centers=centers)
+    scores = np.where(people[:, None] == people[None], -1, features @ features.T)
+    np.testing.assert_allclose(control.images.face_cosine, scores.max(axis=1), atol=1e-6)
+    assert control.images.face == [whole.keys[row] for row in scores.argmax(axis=1)]
+    assert not any(center == own for center, own in zip(control.images.center, whole.identities, strict=True))
+    assert not any(center == own for center, own in zip(control.people.center, control.people.names, strict=True))
+    assert (control.references, control.pixels) == (REAL, [])
+
+
+def test_people_held_out_as_a_control_group_are_held_against_everybody():
+    group = Vectors(keys=["x", "y"], identities=["new", "newer"], features=unit_features(2, seed=9))
+    control = search_strangers(group, real_parts(), centers=CENTERS)
+    alike = found(pixels(100), pixels(101), features=group.features, people=2)
+    assert (control.images.face, control.images.face_cosine) == (alike.images.face, alike.images.face_cosine)
+    assert control.people.center_cosine == alike.people.center_cosine

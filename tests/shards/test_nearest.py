@@ -25,6 +25,22 @@ def test_nearest_is_the_brute_force_answer_in_any_cut(block, part):
     np.testing.assert_allclose(found.cosine, scores.max(axis=1), atol=1e-6)
 
 
+@pytest.mark.parametrize("block", [1, 7, 4096])
+@pytest.mark.parametrize("part", [1, 30, 81])
+def test_references_of_a_querys_own_identity_do_not_count(block, part):
+    queries, references = unit_features(50), unit_features(81, seed=1)
+    own = np.arange(50) % 9
+    people = np.arange(81) % 11  # 9 and 10 are no query's
+    found = Nearest(queries, strangers_to=[f"p{person}" for person in own], block=block)
+    names = [f"r{row}" for row in range(81)]
+    for first in range(0, 81, part):
+        rows = slice(first, first + part)
+        found.show(references[rows], names[rows], identities=[f"p{person}" for person in people[rows]])
+    scores = np.where(own[:, None] == people[None], -np.inf, queries @ references.T)
+    assert found.name.tolist() == [names[row] for row in scores.argmax(axis=1)]
+    np.testing.assert_allclose(found.cosine, scores.max(axis=1), atol=1e-6)
+
+
 @pytest.mark.parametrize("block", [1, 2, 4096])
 def test_of_equal_references_the_first_is_nearest(block):
     found = Nearest(np.eye(2, dtype=np.float32)[:1], block=block)
