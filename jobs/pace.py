@@ -36,7 +36,9 @@ def images_expected(run: Run, stage: Stage, units: Units, beats: Sequence[Beat])
     """
     told = [int(beat["total"]) for beat in beats if beat.get("total")]
     if told and not stage.distributed:
-        return round((units.images + sum(told)) * units.total / (units.done + len(told)))
+        # The last unit of a rank that has ended is among the done ones.
+        told = [int(beat["total"]) for beat in beats if beat.get("total") and beat.get("state") != "done"]
+        return round((units.images + sum(told)) * units.total / max(1, units.done + len(told)))
     try:
         return told[0] if told else stage.expected_images(run)
     except USER_ERRORS:

@@ -279,6 +279,8 @@ def test_of_units_that_are_trainings_those_not_begun_count_as_the_mean_of_the_ot
     study, units = STAGES["study-sets"], Units(total=6, done=2, left="unit 2", images=300, by_maker=Counter())
     beats = [{"images": 50, "total": 100}, {"images": 20, "total": 400}, {"images": 0}]
     assert images_expected(many.run, study, units, beats) == (300 + 100 + 400) * 6 // 4
+    ended = {"images": 150, "total": 150, "state": "done"}  # its unit is one of the two that are done
+    assert images_expected(many.run, study, units, [*beats, ended]) == (300 + 100 + 400) * 6 // 4
     assert images_expected(many.run, study, units, [{"images": 0}]) is None
 
 
