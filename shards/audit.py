@@ -55,7 +55,8 @@ class Thresholds:
                 f"audit.false_alarms: got {rate}, a control group of {images} faces resolves at least {lowest:.1e}; "
                 "raise it, or hold out more people (shard.held_out_identities)"
             )
-        basis = f"at most {rate:.1%} of {images} faces of {len(set(control.identities))} {people} would count as a leak"
+        count = len(set(control.identities))
+        basis = f"at most {rate:.1%} of {images:,} faces of {count:,} {people} would count as a leak"
         for each in range(allowed, -1, -1):
             thresholds = _reached_by(control, each, basis=basis)
             if len({leak.key for leak in leaks_of(control, thresholds)}) <= allowed:

@@ -223,7 +223,7 @@ def _open(data: bytes, *, rules: ImageRules) -> Image.Image:
     try:
         header = Image.open(io.BytesIO(data), formats=(name,))
         animated = name != "JPEG" and getattr(header, "is_animated", False)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise _RefusedError(Outcome.TOO_LARGE, str(error)) from None
     except _DAMAGE as error:
         raise _RefusedError(*_damage(error)) from None
