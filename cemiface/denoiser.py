@@ -130,7 +130,7 @@ class Stage(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """Predicts the noise in x_t, given the identity embedding and the wished similarity m to it."""
+    """Predicts the noise in x_t, or its velocity, given the identity embedding and the wished similarity m to it."""
 
     def __init__(self, config: DenoiserConfig) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class Denoiser(nn.Module):
         self.output = zero_init(nn.Conv2d(first, OUTPUT_CHANNELS, 3, padding=1))
 
     def forward(self, x: Tensor, t: Tensor, identity: Tensor, m: Tensor, null: Tensor | None = None) -> Tensor:
-        """Noise (N, 3, S, S) in x.
+        """Noise (N, 3, S, S) in x, or its velocity: what it was trained to, `DiffusionConfig.prediction`.
 
         x (N, 3, S, S) around [-1, 1]; t (N,) long in 0..T-1; identity (N, embedding), scaled here as the config says;
         m (N,) in [-1, 1]; null (N,) bool: rows that are denoised without condition. Raises ModelError on an identity

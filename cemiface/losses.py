@@ -41,15 +41,15 @@ def cemiface_loss(
     config: LossConfig,
     weight_mask: Tensor | None = None,
 ) -> Losses:
-    """Eq. 14: MSE of the noise plus lambda times the time-weighted similarity matching.
+    """Eq. 14: MSE of what is predicted (in the paper, the noise) plus lambda times the weighted similarity matching.
 
-    predicted, noise, x_t (N, 3, S, S); t (N,) long; m (N,); identity (N, E) = E_id(x), precomputed. `embedder` is the
-    same frozen E_id: the gradient flows through it into the predicted image, never into its weights. `weight_mask` (N,)
-    is 0 for samples that take only the MSE (those denoised without condition); the means stay over all N samples, so
-    a sample weighs the same whatever else is in its batch.
+    predicted, the net's output, noise, x_t (N, 3, S, S); t (N,) long; m (N,); identity (N, E) = E_id(x), precomputed.
+    `embedder` is the same frozen E_id: the gradient flows through it into the predicted image, never into its weights.
+    `weight_mask` (N,) is 0 for samples that take only the MSE (those denoised without condition); the means stay over
+    all N samples, so a sample weighs the same whatever else is in its batch.
     """
     predicted, noise, m = predicted.float(), noise.float(), m.float()
-    mse = F.mse_loss(predicted, noise)
+    mse = F.mse_loss(predicted, schedule.target(x_t.float(), noise, t))
     x0 = schedule.predict_x0(x_t.float(), predicted, t)
     if config.clip_x0:
         x0 = x0.clamp(-1, 1)

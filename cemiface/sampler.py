@@ -19,13 +19,13 @@ ORDER = 3  # of `adams`: predictions that a step is made from; with four it was 
 EVEN_IN_LOGSNR = 0.7  # of "mixed": as much of each timestep is even in log(signal / noise), the rest in time
 
 
-class PredictsNoise(Protocol):
+class Predicts(Protocol):
     def __call__(self, x: Tensor, t: Tensor, identity: Tensor, m: Tensor, null: Tensor | None) -> Tensor: ...
 
 
 @torch.no_grad()
 def ddim(
-    denoiser: PredictsNoise,
+    denoiser: Predicts,
     *,
     noise: Tensor,
     identity: Tensor,
@@ -60,8 +60,8 @@ def ddim(
         if on_step is not None:
             on_step(step)
         t = torch.full((len(x),), time, dtype=torch.long, device=x.device)
-        eps = denoiser(x, t, identity, m, null).float()
-        x0 = schedule.predict_x0(x, eps, t)
+        output = denoiser(x, t, identity, m, null).float()
+        x0, eps = schedule.predict_x0(x, output, t), schedule.predict_noise(x, output, t)
         now, then = alpha_bars[step], alpha_bars[step + 1]
         if clip_x0:
             x0 = x0.clamp(-1, 1)
@@ -76,7 +76,7 @@ def ddim(
 
 @torch.no_grad()
 def adams(
-    denoiser: PredictsNoise,
+    denoiser: Predicts,
     *,
     noise: Tensor,
     identity: Tensor,

@@ -254,6 +254,7 @@ def test_a_training_starts_from_the_weights_of_an_earlier_one(tmp_path):
     [
         ({"condition_tokens": 2}, {}, "e", "condition_tokens 1, here it is 2"),
         ({}, {"timesteps": 50}, "e", "timesteps 1000, here it is 50"),
+        ({}, {"prediction": "velocity"}, "e", "prediction noise, here it is velocity"),
         ({}, {}, "f", "E_id of sha256 e+, here it is f+"),
     ],
 )

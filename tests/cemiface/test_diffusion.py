@@ -35,9 +35,36 @@ def test_noise_is_added_step_by_step(draw):
     torch.testing.assert_close(x_t, signal * x0 + math.sqrt(variance) * noise)
 
 
-def test_the_true_noise_gives_the_image_back(draw):
-    schedule = Schedule(DiffusionConfig())
+@pytest.mark.parametrize("prediction", ["noise", "velocity"])
+def test_the_true_output_gives_image_and_noise_back(draw, prediction):
+    schedule = Schedule(DiffusionConfig(prediction=prediction))
     x0, noise = torch.rand(4, 3, 8, 8, generator=draw) * 2 - 1, torch.randn(4, 3, 8, 8, generator=draw)
     t = torch.tensor([0, 10, 500, 999])
-    found = schedule.predict_x0(schedule.add_noise(x0, noise, t), noise, t)
-    torch.testing.assert_close(found, x0, atol=2e-4, rtol=0)  # at t = 999 the noise is 157 times the image
+    x_t = schedule.add_noise(x0, noise, t)
+    output = schedule.target(x_t, noise, t)
+    # At t = 999 the noise is 157 times the image.
+    torch.testing.assert_close(schedule.predict_x0(x_t, output, t), x0, atol=2e-4, rtol=0)
+    torch.testing.assert_close(schedule.predict_noise(x_t, output, t), noise, atol=2e-4, rtol=0)
+
+
+def test_the_velocity_leads_from_noise_to_image(draw):
+    schedule = Schedule(DiffusionConfig(prediction="velocity"))
+    x0, noise = torch.rand(3, 3, 8, 8, generator=draw) * 2 - 1, torch.randn(3, 3, 8, 8, generator=draw)
+    t = torch.tensor([10, 500, 999])
+    alpha_bar = schedule.alpha_bar[t][:, None, None, None]
+    found = schedule.target(schedule.add_noise(x0, noise, t), noise, t)
+    torch.testing.assert_close(found, alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * x0, atol=2e-4, rtol=0)
+
+
+def test_an_error_of_the_velocity_is_no_larger_in_the_image_at_any_timestep(draw):
+    """Of the noise it is: 157 times as large at the noisiest."""
+    x0, noise = torch.rand(1, 3, 8, 8, generator=draw) * 2 - 1, torch.randn(1, 3, 8, 8, generator=draw)
+    t, off = torch.tensor([999]), 0.01
+    errors = {}
+    for prediction in ("noise", "velocity"):
+        schedule = Schedule(DiffusionConfig(prediction=prediction))
+        x_t = schedule.add_noise(x0, noise, t)
+        found = schedule.predict_x0(x_t, schedule.target(x_t, noise, t) + off, t)
+        errors[prediction] = (found - x0).abs().max().item()
+    assert errors["velocity"] < 1.1 * off
+    assert errors["noise"] > 100 * off

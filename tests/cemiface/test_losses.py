@@ -77,6 +77,19 @@ def test_the_loss_is_equation_14(batch, embedder, clip):
         assert getattr(result, term).item() == pytest.approx(value, rel=1e-4), term
 
 
+def test_of_a_velocity_the_loss_has_its_error_and_the_image_it_means(batch, embedder):
+    schedule = Schedule(DiffusionConfig(timesteps=100, prediction="velocity"))
+    alpha_bar = schedule.alpha_bar[batch["t"]][:, None, None, None]
+    signal, spread = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+    by_noise = loss(batch, embedder)
+    velocity = (batch["predicted"] - spread * batch["x_t"]) / signal
+    by_velocity = loss({**batch, "predicted": velocity}, embedder, schedule=schedule)
+    true = signal * batch["noise"] - spread * batch["x0"]
+    assert by_velocity.mse.item() == pytest.approx((velocity - true).square().mean().item(), rel=1e-3)
+    for term in ("reconstruction", "similarity", "cosine"):
+        assert getattr(by_velocity, term).item() == pytest.approx(getattr(by_noise, term).item(), rel=1e-3), term
+
+
 def test_masked_samples_take_only_the_mse(batch, embedder):
     mask = torch.tensor([1.0, 1, 1, 0, 0, 0])
     result = loss(batch, embedder, weight_mask=mask)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -121,6 +122,17 @@ def test_adams_equals_a_loop_over_single_images(clip):
                 n = used[i]
                 x = step_from(true, images[-n:], lam[: i + 1][-n:], i)
         torch.testing.assert_close(found[row : row + 1], images[-1].float(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("sample", [partial(ddim, steps=5), partial(ddim, steps=5, rederive_noise=False), adams])
+def test_a_net_of_velocities_samples_what_the_same_net_of_noise_does(sample):
+    by_velocity = Schedule(SCHEDULE.config.model_copy(update={"prediction": "velocity"}))
+
+    def guess_velocity(x: Tensor, t: Tensor, identity: Tensor, m: Tensor, null: Tensor | None) -> Tensor:
+        return by_velocity.target(x, guess(x, t, identity, m, null), t)
+
+    found = sample(guess_velocity, **setting(), schedule=by_velocity)
+    torch.testing.assert_close(found, sample(guess, **setting(), schedule=SCHEDULE), atol=1e-4, rtol=1e-4)
 
 
 def test_the_weights_integrate_polynomials_as_large_as_the_nodes_are_many():
