@@ -114,10 +114,11 @@ def run_rank(run: Run, rank: Rank) -> None:
                 for number, jpeg in zip(faces, jpegs, strict=True):
                     keys.append(f"candidate-{number:07d}")
                     tar.add(keys[-1], jpg=jpeg, record={"identity": keys[-1], **source.origin(number)})
-        embedded = with_similarity(
-            keys, identities=keys, features=np.concatenate(features), flipped=np.concatenate(flipped)
-        )
-        work.publish(f"candidates-{work.number:05d}.h5", embeddings_bytes(embedded, embedder=config.source))
+        if keys:  # else nobody's file in this block could be read
+            embedded = with_similarity(
+                keys, identities=keys, features=np.concatenate(features), flipped=np.concatenate(flipped)
+            )
+            work.publish(f"candidates-{work.number:05d}.h5", embeddings_bytes(embedded, embedder=config.source))
         unusable = work.unit["stop"] - work.unit["start"] - len(keys)
         # The stage's counts are those of its choice; a block's are made then, of what came out of it.
         work.done(images=len(keys), counts={"unusable": unusable} if unusable else {})
@@ -131,7 +132,7 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     """
     config: MakeIdentities = run.section("identities")
     folder = run.stage_folder("identities")
-    blocks = [folder.output(f"candidates-{marker.unit:05d}") for marker in markers]
+    blocks = [folder.output(f"candidates-{marker.unit:05d}") for marker in markers if marker.images]
     chosen, counts = _choose(run, blocks=blocks)
     candidates = sum(marker.images for marker in markers)
     if len(chosen) < config.count:

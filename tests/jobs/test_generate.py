@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,19 @@ def test_copies_of_inquiry_faces_of_real_people_are_refused(tiny_run: Any, sourc
     run = load_run(tiny_run.config, overrides=overrides)
     with pytest.raises(ConfigError, match="no real photo is ever written"):
         run.plan("generate")
+
+
+def test_a_block_of_candidates_without_one_readable_file_leaves_the_others(project: Project) -> None:
+    shutil.copytree(project.root / "faces", project.root / "others")
+    (project.root / "others" / "nobody").mkdir()
+    (project.root / "others" / "nobody" / "0.jpg").write_bytes(b"no image")
+    fields = "identities={source: files, faces: others, count: 6, candidates: 41, block: 1, max_cosine: 1.0}"
+    done = project.run("identities", fields)
+    assert done.returncode == 0, done.stderr
+    summary = project.summary("identities")
+    assert summary["figures"]["candidates"] == 40
+    assert len(project.files("identities/candidates-*.h5")) == 40
+    assert len(project.files("identities/candidates-*.tar")) == 41
 
 
 def test_identities_of_files_by_quota_and_copies_of_synthetic_inquiry_faces(project: Project) -> None:
