@@ -99,29 +99,33 @@ def run_rank(run: Run, rank: Rank) -> None:
     embedder = load_embedder(run, device=device)
     source = candidate_source(run, device=device)
     for work in rank.remaining():
-        keys, features, flipped = [], [], []
-        with publishing_tar(work.path(f"candidates-{work.number:05d}.tar"), record=work.record) as tar:
-            for first in range(work.unit["start"], work.unit["stop"], config.batch):
-                numbers = range(first, min(first + config.batch, work.unit["stop"]))
-                faces = source.faces(numbers, work=work)
-                # Embeddings are taken of the pixels that are stored, not of those before JPEG.
-                jpegs = [encode_jpeg(face, quality=config.quality) for face in faces.values()]
-                if not jpegs:
-                    continue
-                x = to_unit_range(np.stack([decode_rgb(jpeg) for jpeg in jpegs]), device=device)
-                features.append(embedder(x).detach().cpu().numpy())
-                flipped.append(embedder(x.flip(3)).detach().cpu().numpy())
-                for number, jpeg in zip(faces, jpegs, strict=True):
-                    keys.append(f"candidate-{number:07d}")
-                    tar.add(keys[-1], jpg=jpeg, record={"identity": keys[-1], **source.origin(number)})
-        if keys:  # else nobody's file in this block could be read
+        samples: list[tuple[str, bytes, dict[str, Any]]] = []
+        features, flipped = [], []
+        for first in range(work.unit["start"], work.unit["stop"], config.batch):
+            numbers = range(first, min(first + config.batch, work.unit["stop"]))
+            faces = source.faces(numbers, work=work)
+            # Embeddings are taken of the pixels that are stored, not of those before JPEG.
+            jpegs = [encode_jpeg(face, quality=config.quality) for face in faces.values()]
+            if not jpegs:
+                continue
+            x = to_unit_range(np.stack([decode_rgb(jpeg) for jpeg in jpegs]), device=device)
+            features.append(embedder(x).detach().cpu().numpy())
+            flipped.append(embedder(x.flip(3)).detach().cpu().numpy())
+            for number, jpeg in zip(faces, jpegs, strict=True):
+                key = f"candidate-{number:07d}"
+                samples.append((key, jpeg, {"identity": key, **source.origin(number)}))
+        if samples:  # else no file of this block could be read, and there is nothing to write
+            with publishing_tar(work.path(f"candidates-{work.number:05d}.tar"), record=work.record) as tar:
+                for key, jpeg, record in samples:
+                    tar.add(key, jpg=jpeg, record=record)
+            keys = [key for key, _, _ in samples]
             embedded = with_similarity(
                 keys, identities=keys, features=np.concatenate(features), flipped=np.concatenate(flipped)
             )
             work.publish(f"candidates-{work.number:05d}.h5", embeddings_bytes(embedded, embedder=config.source))
-        unusable = work.unit["stop"] - work.unit["start"] - len(keys)
+        unusable = work.unit["stop"] - work.unit["start"] - len(samples)
         # The stage's counts are those of its choice; a block's are made then, of what came out of it.
-        work.done(images=len(keys), counts={"unusable": unusable} if unusable else {})
+        work.done(images=len(samples), counts={"unusable": unusable} if unusable else {})
 
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,8 +93,12 @@ class Project:
         return found
 
     def beats(self, stage: str) -> list[dict[str, Any]]:
-        paths = (self.runs / stage / "beats").glob("*.json")
-        return [json.loads(path.read_text()) for path in sorted(paths)]
+        """What the ranks told last; a launch that begins takes away what an earlier one's told, also while we look."""
+        found = []
+        for path in sorted((self.runs / stage / "beats").glob("*.json")):
+            with suppress(FileNotFoundError):
+                found.append(json.loads(path.read_text()))
+        return found
 
     def trained(self, stage: str) -> int:
         """Images the training has told of so far."""

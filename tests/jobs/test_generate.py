@@ -105,7 +105,7 @@ def test_a_block_of_candidates_without_one_readable_file_leaves_the_others(proje
     summary = project.summary("identities")
     assert summary["figures"]["candidates"] == 40
     assert len(project.files("identities/candidates-*.h5")) == 40
-    assert len(project.files("identities/candidates-*.tar")) == 41
+    assert len(project.files("identities/candidates-*.tar")) == 40
 
 
 def test_identities_of_files_by_quota_and_copies_of_synthetic_inquiry_faces(project: Project) -> None:

@@ -59,4 +59,5 @@ def test_F35_a_training_stopped_on_2_ranks_goes_on_with_the_same_losses_on_1_and
         assert done.returncode == 0, done.stderr
         resumed = project.summary(STAGE)["figures"]["resumed_after_images"]
         assert 60 <= resumed < 576
-        assert _losses(project) == pytest.approx(undisturbed, rel=2e-3)
+        # The order of sums differs with the ranks; losses fall from 7 to 0.02, where a share would be too strict.
+        assert _losses(project) == pytest.approx(undisturbed, rel=2e-3, abs=1e-3)
