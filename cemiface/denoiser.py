@@ -273,12 +273,14 @@ def load_denoiser(path: str | Path) -> tuple[Denoiser, DiffusionConfig]:
 def start_from(denoiser: Denoiser, path: str | Path, *, diffusion: DiffusionConfig, embedder: str | None) -> None:
     """Give a denoiser about to be trained the weights of an earlier training; `embedder` None: with whatever E_id.
 
+    The image size may be another: no weight depends on it, so that a training can go on at a higher resolution.
+
     Raises ModelError for files that `load_denoiser` refuses, and for a net of another shape, schedule or E_id.
     """
     tensors, config, its_diffusion, its_embedder = _read_denoiser(path)
     theirs = {**config.model_dump(), **its_diffusion.model_dump(), "E_id of sha256": its_embedder}
     ours = {**denoiser.config.model_dump(), **diffusion.model_dump(), "E_id of sha256": embedder or its_embedder}
-    other = next((field for field in ours if theirs[field] != ours[field]), None)
+    other = next((field for field in ours if field != "image_size" and theirs[field] != ours[field]), None)
     if other:
         raise ModelError(
             f"weights {path}: trained with {other} {theirs[other]}, here it is {ours[other]}; give both the same"

@@ -34,7 +34,7 @@ class TrainDiffusion(StageConfig):
     diffusion: DiffusionConfig = DiffusionConfig()
     loss: LossConfig = LossConfig()
     similarity: SimilarityGrid = SimilarityGrid()
-    initial_weights: PathText | None = None  # a denoiser to go on from, trained with the same E_id; None: random
+    initial_weights: PathText | None = None  # of the same E_id and any image size, to go on from; None: random
     other_embedder: bool = False  # initial_weights were trained with another E_id: this one has to be learned anew
     images: int = Field(5_000_000, ge=1)  # training images seen in all, over all ranks
     batch: int = Field(160, ge=1)  # global

@@ -249,6 +249,16 @@ def test_a_training_starts_from_the_weights_of_an_earlier_one(tmp_path):
     start_from(denoiser, path, diffusion=DiffusionConfig(), embedder=None)  # of whatever E_id, if that is meant
 
 
+def test_a_training_goes_on_at_another_image_size(tmp_path):
+    path = tmp_path / "denoiser.safetensors"
+    path.write_bytes(denoiser_bytes(trained(), diffusion=DiffusionConfig(), embedder="e" * 64))
+    larger = SMALL.model_copy(update={"image_size": 24})
+    denoiser = Denoiser(larger)
+    start_from(denoiser, path, diffusion=DiffusionConfig(), embedder="e" * 64)
+    assert denoiser.config == larger
+    assert torch.equal(denoiser(*inputs(2, larger)), trained()(*inputs(2, larger)))
+
+
 @pytest.mark.parametrize(
     ("shape", "diffusion", "embedder", "told"),
     [
