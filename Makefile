@@ -14,6 +14,8 @@ PYTHON  ?= python3
 VENV := .venv
 BIN  := $(VENV)/bin
 CEMIFACE := $(BIN)/cemiface
+# Tests of one file stay on one worker, as they share what was made for them.
+TESTS := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
 # DeepSpeed's own operators are not needed, and building them needs a compiler for GPUs.
 PIP := DS_BUILD_OPS=0 $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # On a machine without an NVIDIA driver the CPU build of torch is pinned: a CUDA build is gigabytes nobody could use.
@@ -74,13 +76,13 @@ verify: setup ## rehash every file the run has made
 	@$(CEMIFACE) verify $(CONFIG) $(SET)
 
 test: setup data/orl ## the tests: no network, no GPU
-	$(BIN)/python -m pytest
+	$(TESTS)
 
 test-long: setup data/orl ## the tests that take minutes: killed demos, resumed trainings
-	$(BIN)/python -m pytest -m long --timeout 1800
+	$(TESTS) -m long --timeout 1800
 
 test-slow: setup data/orl ## the tests that take many minutes each: calibrated faces, compiled nets, 20 interruptions
-	$(BIN)/python -m pytest -m slow --timeout 3600
+	$(TESTS) -m slow --timeout 3600
 
 cluster-test: setup data/orl ## tests on a real Slurm of virtual nodes; installs Slurm where it is missing (as root)
 	$(BIN)/python -m tests.cluster.virtual_slurm --install

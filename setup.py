@@ -43,6 +43,7 @@ setup(
             "mypy>=1.15",
             "pytest>=8",
             "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
             "ruff>=0.11",
             "selenium>=4.20",
             "types-PyYAML",
