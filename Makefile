@@ -25,7 +25,7 @@ STAGES := shard train-embedder embed train-diffusion identities calibrate genera
   convert-benchmarks study-groups study-m study-sets evaluate fingerprint audit refill settle publish report
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo all $(STAGES) plan dry-run status watch why logs cancel verify test test-long test-slow cluster-test crash-test lint types check clean
+.PHONY: help setup demo all $(STAGES) plan dry-run status watch why logs cancel verify test test-long cluster-test crash-test lint types check clean
 
 help: ## this list
 	@echo "make TARGET [CONFIG=file] [CLUSTER=file] [SET=\"key=value ...\"]"; echo
@@ -78,11 +78,8 @@ verify: setup ## rehash every file the run has made
 test: setup data/orl ## the tests: no network, no GPU
 	$(TESTS)
 
-test-long: setup data/orl ## the tests that take minutes: killed demos, resumed trainings
+test-long: setup data/orl ## the tests that take minutes: killed demos, resumed trainings, compiled nets, calibrated faces
 	$(TESTS) -m long --timeout 1800
-
-test-slow: setup data/orl ## the tests that take many minutes each: calibrated faces, compiled nets, 20 interruptions
-	$(TESTS) -m slow --timeout 3600
 
 cluster-test: setup data/orl ## tests on a real Slurm of virtual nodes; installs Slurm where it is missing (as root)
 	$(BIN)/python -m tests.cluster.virtual_slurm --install

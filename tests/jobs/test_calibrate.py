@@ -76,7 +76,7 @@ def test_the_report_tells_wished_and_realised_before_and_after(tmp_path: Path, t
     assert "before: 0.10 for -1" in shown["chart"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_short_training_follows_m_and_calibrated_images_have_the_wished_cosine(tiny_run: Any, tmp_path: Path) -> None:
     project = Project.copy_of(tiny_run, tmp_path / "project")
     fields = (*SECTIONS, *QUICK)

@@ -57,7 +57,7 @@ def test_study_groups_trains_a_net_per_group_and_seed_and_ends_in_a_table_and_a_
     assert list(folder.glob("checkpoints/*")) == []  # of finished nets nothing is kept but the figures
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_net_that_is_missing_is_trained_again_to_the_last_bit_and_no_other(project: Project) -> None:
     assert project.run("study-groups").returncode == 0
     summary, folder = project.summary("study-groups"), project.runs / "study-groups"
@@ -70,7 +70,7 @@ def test_a_net_that_is_missing_is_trained_again_to_the_last_bit_and_no_other(pro
     assert project.summary("study-groups")["outcome"] == summary["outcome"]  # the same net, to the last bit
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_study_m_trains_a_net_per_wished_m_and_tells_the_measured_similarity(project: Project) -> None:
     done = project.run("study-m")
     assert done.returncode == 0, done.stderr

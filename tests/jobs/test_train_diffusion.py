@@ -78,7 +78,7 @@ def test_a_grid_of_samples_and_its_cosines_are_kept(tiny_run: Any) -> None:
     assert all(-1 <= value <= 1 for name, value in cosines.items() if name != "images")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("field", "tolerance"), [("precision=bf16", 0.05), ("compile=true", 1e-3)])
 def test_what_is_meant_for_gpus_computes_the_same_on_a_cpu(project: Project, field: str, tolerance: float) -> None:
     whole = _curve(project)
@@ -88,7 +88,7 @@ def test_what_is_meant_for_gpus_computes_the_same_on_a_cpu(project: Project, fie
     assert list(_curve(project).values()) == pytest.approx(list(whole.values()), rel=tolerance)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_compiled_sampling_gives_nearly_the_same_faces(project: Project) -> None:
     plain = _faces(project)
     project.forget("generate")
@@ -104,7 +104,7 @@ def _faces(project: Project) -> np.ndarray:
     return np.stack([shards.rgb(row) for row in range(len(shards))])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_F13_F35_a_training_interrupted_at_random_moments_on_1_2_and_3_ranks_follows_the_undisturbed_curve(
     project: Project,
 ) -> None:
@@ -148,7 +148,7 @@ def _resumable(project: Project) -> int:
     return int(steps[-1].name.removeprefix("step-")) if steps else 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_F07_F19_tars_are_the_same_for_1_3_and_7_tasks_killed_or_not(project: Project) -> None:
     fields = (
         "identities.count=7",
