@@ -95,7 +95,7 @@ lint: setup ## ruff: lint and format
 types: setup ## mypy
 	$(BIN)/mypy
 
-check: lint types test ## what CI runs: lint, types, tests
+check: lint types test ## lint, types, tests
 
 clean: ## remove the virtual environment and caches; runs/ and data/ stay
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache *.egg-info
