@@ -6,7 +6,7 @@ a GPU is pinned in constraints.txt.
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 setup(
     name="cemiface-batch",
@@ -16,9 +16,9 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
-    packages=["jobs", "cemiface", "slurm", "shards"],
-    package_data={"jobs": ["templates/*.j2"]},
-    entry_points={"console_scripts": ["cemiface = jobs.__main__:main"]},
+    packages=find_packages(include=["jobs*", "cemiface*", "slurm*", "shards*"]),
+    package_data={"jobs": ["**/templates/*.j2"]},
+    entry_points={"console_scripts": ["cemiface = jobs.command.main:main"]},
     install_requires=[
         "torch>=2.6",
         "deepspeed>=0.19,<0.20",

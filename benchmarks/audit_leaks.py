@@ -23,13 +23,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageEnhance, ImageFilter
 
-from cemiface.recognition import Embedder, load_recognition
-from shards.audit import Thresholds, leaks_of
-from shards.findings import Findings, Suspects, search, search_strangers
-from shards.images import ImageRules, prepare
-from shards.jpeg import decode_rgb, encode_jpeg
-from shards.references import References, centers_of, hashes_of, mirror_invariant
-from shards.sources import open_source
+from cemiface.recognition.nets import Embedder, load_recognition
+from shards.images.jpeg import decode_rgb, encode_jpeg
+from shards.images.prepare import ImageRules, prepare
+from shards.privacy.fingerprints import References, centers_of, hashes_of, mirror_invariant
+from shards.privacy.search import Findings, Suspects, search, search_strangers
+from shards.privacy.verdict import Thresholds, leaks_of
+from shards.sources.sources import open_source
 
 SHARES = {"trained": 0.6, "control": 0.2, "strangers": 0.2}  # of the people
 PART = 2000  # references shown at once

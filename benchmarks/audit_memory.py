@@ -18,10 +18,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from shards.audit import Thresholds, leaks_of
-from shards.findings import Suspects, search
-from shards.nearest import pairs_per_second
-from shards.references import References, Vectors
+from shards.embeddings.nearest import pairs_per_second
+from shards.privacy.fingerprints import References, Vectors
+from shards.privacy.search import Suspects, search
+from shards.privacy.verdict import Thresholds, leaks_of
 
 TAR = 10_000  # images
 IMAGES_PER_IDENTITY = 50

@@ -16,9 +16,9 @@ import sys
 import torch
 
 from benchmarks.rounds import print_ratios, run_rounds
-from cemiface.augment import augment
-from cemiface.config import AugmentConfig
-from jobs.recipe import draw
+from cemiface.recognition.augment import augment
+from cemiface.recognition.config import AugmentConfig
+from jobs.training.recognition import draw
 
 
 def main() -> None:

@@ -68,11 +68,13 @@ def record(identity: str, path: str, index: int) -> dict[str, object]:
 
 
 def shard_ours(faces: Path, work: Path) -> Callable[[], int]:
-    from jobs.config import load_run
-    from jobs.rank import Rank, finish_if_last
-    from jobs.stages import STAGES
-    from slurm.beats import Beat, this_worker
+    from jobs.methods.chain import STAGES
+
+    from jobs.frame.experiment import load_run
+    from jobs.frame.rank import Rank
+    from jobs.frame.summary import finish_if_last
     from slurm.files import publish
+    from slurm.heartbeats import Beat, this_worker
     from slurm.stop import StopFlag
 
     config = work / "bench.yaml"
@@ -82,7 +84,7 @@ def shard_ours(faces: Path, work: Path) -> Callable[[], int]:
         run, stage = load_run(config), STAGES["shard"]
         run.folder.create()
         folder = run.stage_folder("shard")
-        for name, data in run.plan_files("shard").items():
+        for name, data in run.ledger.plan("shard").files.items():
             publish(folder.output(name), data)
         rank = Rank(run=run, stage=stage, index=0, count=1, stop=StopFlag(), beat=Beat(folder, 0, worker=this_worker()))
         stage.run_rank(run, rank)
@@ -159,7 +161,8 @@ def samples_of(tars: Path) -> int:
 
 
 def verify_ours(tars: Path, work: Path) -> Callable[[], int]:
-    from shards.manifest import check, read_manifest
+    from shards.exports.check import check
+    from shards.tars.manifest import read_manifest
 
     def run() -> int:
         manifest = read_manifest(tars / "manifest.json")
@@ -187,7 +190,7 @@ def verify_tar(tars: Path, work: Path) -> Callable[[], int]:
 
 
 def verify_scan(tars: Path, work: Path) -> Callable[[], int]:
-    from shards.tar_reader import read_tar
+    from shards.tars.reader import read_tar
 
     def run() -> int:
         return sum(1 for path in sorted(tars.glob("*.tar")) for _ in read_tar(path))
@@ -196,8 +199,8 @@ def verify_scan(tars: Path, work: Path) -> Callable[[], int]:
 
 
 def load_ours(tars: Path, work: Path, *, flip: bool = False) -> Callable[[], int]:
-    from shards.loader import batches
-    from shards.shard_set import ShardSet
+    from shards.tars.loader import batches
+    from shards.tars.shard_set import ShardSet
 
     def run() -> int:
         shards = ShardSet(sorted(tars.glob("*.tar")))
@@ -255,8 +258,8 @@ def load_tarfile_simplejpeg(tars: Path, work: Path) -> Callable[[], int]:
 def load_decode_only(tars: Path, work: Path, *, into_batch: bool = False) -> Callable[[], int]:
     import simplejpeg
 
-    from shards.jpeg import empty_images
-    from shards.shard_set import ShardSet
+    from shards.images.jpeg import empty_images
+    from shards.tars.shard_set import ShardSet
 
     shards = ShardSet(sorted(tars.glob("*.tar")))
     data = [shards.jpeg(index) for index in range(len(shards))]

@@ -26,14 +26,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.reference_denoiser import ReferenceDenoiser
-from cemiface.config import DenoiserConfig, DiffusionConfig, LossConfig, RecognitionConfig
-from cemiface.cost import denoiser_cost
-from cemiface.denoiser import Denoiser
-from cemiface.diffusion import Schedule
-from cemiface.ema import Ema
-from cemiface.losses import cemiface_loss
-from cemiface.recognition import Embedder, build_recognition
-from cemiface.sampler import ddim
+from cemiface.diffusion.config import DenoiserConfig, DiffusionConfig
+from cemiface.diffusion.cost import denoiser_cost
+from cemiface.diffusion.denoiser import Denoiser
+from cemiface.diffusion.ema import Ema
+from cemiface.diffusion.sampler import ddim
+from cemiface.diffusion.schedule import Schedule
+from cemiface.recognition.config import RecognitionConfig
+from cemiface.recognition.nets import Embedder, build_recognition
+from cemiface.semihard.config import LossConfig
+from cemiface.semihard.losses import cemiface_loss
 
 PARTS = ("forward", "step", "memory", "whole", "sampling")
 MATMUL = 2048

@@ -24,19 +24,19 @@ MAGIC = 0xCED7230A
 PER_PERSON = 40
 CONFIG = "name: million\nshard: {{faces: {faces}, image_size: 16, shard_images: 10000}}\n"
 INDEX = (
-    "import sys, time\nfrom pathlib import Path\nfrom shards.shard_set import ShardSet\n"
+    "import sys, time\nfrom pathlib import Path\nfrom shards.tars.shard_set import ShardSet\n"
     "started = time.process_time()\nshards = ShardSet(sorted(Path(sys.argv[1]).glob('*.tar')))\n"
     "print(f'    of which the index of {len(shards)} images: {time.process_time() - started:.2f} s CPU')\n"
 )
 CHECK = (
-    "import sys\nfrom pathlib import Path\nfrom shards.manifest import check, read_manifest\n"
+    "import sys\nfrom pathlib import Path\nfrom shards.exports.check import check, read_manifest\n"
     "folder = Path(sys.argv[1])\nassert check(folder, read_manifest(folder / 'manifest.json')) == []\n"
 )
 
 
 def make_source(path: Path, *, images: int) -> None:
     """RecordIO without an index, written byte by byte."""
-    from shards.jpeg import encode_jpeg
+    from shards.images.jpeg import encode_jpeg
 
     draw = np.random.default_rng(0)
     pictures = [encode_jpeg(draw.integers(0, 256, (16, 16, 3), np.uint8), quality=60) for _ in range(100)]

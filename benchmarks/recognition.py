@@ -20,10 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.rounds import Candidates, print_ratios, run_rounds
-from cemiface.class_head import ClassHead, TrainedHead
-from cemiface.config import MarginConfig, RecognitionConfig
-from cemiface.recognition import Embedder, build_recognition
-from jobs.training import World, start_engine
+from cemiface.recognition.class_head import ClassHead, TrainedHead
+from cemiface.recognition.config import MarginConfig, RecognitionConfig
+from cemiface.recognition.nets import Embedder, build_recognition
+from jobs.training.engine import start_engine
+from jobs.training.world import World
 
 RATE, MOMENTUM, DECAY, CLIP = 1e-4, 0.9, 5e-4, 5.0
 

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cemiface.config import DenoiserConfig
-from cemiface.denoiser import OUTPUT_CHANNELS, timestep_embedding
+from cemiface.diffusion.config import DenoiserConfig
+from cemiface.diffusion.denoiser import OUTPUT_CHANNELS, timestep_embedding
 
 
 class Norm32(nn.GroupNorm):

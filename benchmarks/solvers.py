@@ -18,14 +18,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cemiface.denoiser import load_denoiser
-from cemiface.diffusion import Schedule
-from cemiface.sampler import adams, ddim
-from jobs.config import load_run_folder
-from jobs.embedder import load_embedder
-from jobs.make_identities import INQUIRIES
-from jobs.sampling import DENOISER
-from shards.embeddings import read_embeddings
+from cemiface.diffusion.denoiser import load_denoiser
+from cemiface.diffusion.sampler import adams, ddim
+from cemiface.diffusion.schedule import Schedule
+from jobs.frame.experiment import load_run_folder
+from jobs.methods.cemiface.identities.plan import INQUIRIES
+from jobs.methods.cemiface.sampling import DENOISER
+from jobs.stages.shared.embedding import load_embedder
+from shards.embeddings.embeddings import read_embeddings
 
 SAMPLERS: dict[str, Callable[..., Tensor]] = {
     "ddim 20 leading, as DCFace": partial(ddim, steps=20, spacing="leading", rederive_noise=False),

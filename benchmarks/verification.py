@@ -16,7 +16,7 @@ import argparse
 import numpy as np
 
 from benchmarks.rounds import print_ratios, run_rounds
-from cemiface.verification import pair_similarity, tar_at_far, ten_fold_accuracy
+from cemiface.recognition.verification import pair_similarity, tar_at_far, ten_fold_accuracy
 
 FOLDS = 10
 

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from cemiface.errors import ModelError
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt")  # the last: Lightning's, as AdaFace publishes
+
 WRAPPERS = ("state_dict", "model")  # keys under which training scripts put the weights
+
 SHOWN = 5
 
 

@@ -17,7 +17,9 @@ from slurm.files import digest, part_path, publish, publish_json, read_json, sha
 from slurm.run_folder import StageFolder
 
 COMPLETE = "COMPLETE"
+
 STEP = re.compile(r"step-(\d{12})")
+
 log = logging.getLogger(__name__)
 
 

@@ -12,6 +12,7 @@ NAMES = {
     *("HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG", "TZ", "TMPDIR", "SLURM_CONF"),
     *("LD_LIBRARY_PATH", "CUDA_HOME", "SSL_CERT_FILE"),
 }
+
 PREFIXES = ("LC_",)
 
 

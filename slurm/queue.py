@@ -10,11 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 SECONDS_TO_ANSWER = 20.0
+
 SLACK = 3600.0  # seconds by which the clocks of this machine and of the accounting may differ
+
 PENDING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT", "CONFIGURING"}
+
 RUNNING = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
+
 # The comment may hold anything, so it comes last; the other fields are Slurm's own words.
 QUEUE_FIELDS = ("ArrayJobID", "ArrayTaskID", "State", "RestartCnt", "exit_code", "NodeList", "Reason", "Comment")
+
 ACCOUNT_FIELDS = ("JobID", "State", "ExitCode", "NodeList")
 
 

@@ -7,15 +7,19 @@ import os
 import signal
 import time
 
-from slurm.beats import read_beat, slurm_job, this_worker
+from slurm.heartbeats import read_beat, slurm_job, this_worker
 from slurm.queue import call
 from slurm.run_folder import StageFolder
 from slurm.stop import SIGNALS, StopFlag
 
 SECONDS_TO_SAVE = 120.0  # the other ranks of the job get this long
+
 SECONDS_TO_JUDGE = 20.0  # from the loss of a rank to the end of the job, if Slurm knows of the loss
+
 SECONDS_FOR_SLURM = 60.0  # nobody asks again: better late than never
+
 SECONDS_TO_BE_ENDED = 60.0  # between the controller's yes and the end of the job's processes
+
 log = logging.getLogger(__name__)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from slurm.files import part_path, sync_folder
 
 PACKAGES = ("cemiface", "jobs", "shards", "slurm")
+
 SUFFIXES = {".py", ".j2", ".css", ".js"}
 
 

@@ -5,6 +5,8 @@ interpreter is still loading packages from a busy file system would kill the tas
 `StopFlag.listen` lets it in. This file imports nothing but what is there at once.
 """
 
+from __future__ import annotations
+
 import os
 import signal
 import sys

@@ -23,8 +23,11 @@ from slurm.run_folder import StageFolder
 from slurm.submission import SlurmJob
 
 NEVER = 60 * 24 * 365  # minutes; submitit's local controller wants a limit, our work has none
+
 SECONDS_FOR_SLURM = 60.0  # a controller that takes a thousand jobs is slow to answer
+
 MAX_ARRAY_SIZE = 1001  # Slurm's default, for when it cannot be asked; indices stay below it
+
 SECONDS_TO_APPEAR = 1.0  # from the controller's yes to the job's place in the queue
 
 

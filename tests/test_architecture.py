@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from jobs.methods.chain import STAGES
 
-from jobs.config import load_run
-from jobs.stages import STAGES
-from jobs.yaml_file import read_yaml
+from jobs.frame.experiment import load_run
+from jobs.frame.yaml_file import read_yaml
 from slurm.cluster import Cluster
 
 ROOT = Path(__file__).parent.parent
@@ -61,7 +61,7 @@ def test_planning_imports_no_torch(tmp_path: Path) -> None:
     config = tmp_path / "plan.yaml"
     config.write_text("name: plan\nshard: {faces: faces}\n")
     code = (
-        "import sys\nfrom jobs.__main__ import main\n"
+        "import sys\nfrom jobs.command.main import main\n"
         f"try: main(['plan', {str(config)!r}])\n"
         "except SystemExit as end: assert end.code == 0, end.code\n"
         "print(sorted(name for name in ('torch', 'deepspeed', 'matplotlib') if name in sys.modules))\n"

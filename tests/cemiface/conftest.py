@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cemiface.denoiser import Attention
+from cemiface.diffusion.denoiser import Attention
 
 
 @pytest.fixture(autouse=True)

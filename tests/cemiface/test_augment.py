@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cemiface.augment import DRAWS, augment, crop, erase_, recolor
-from cemiface.config import AugmentConfig
+from cemiface.recognition.augment import DRAWS, augment, crop, erase_, recolor
+from cemiface.recognition.config import AugmentConfig
 
 CONFIG = AugmentConfig()
 OFF = AugmentConfig(crop_probability=0, color_probability=0, erase_probability=0)

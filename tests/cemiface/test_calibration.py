@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from cemiface.calibration import Calibration, fit_calibration
 from cemiface.errors import ModelError
+from cemiface.semihard.calibration import Calibration, fit_calibration
 
 
 def test_a_rising_curve_is_read_backwards():

@@ -12,10 +12,17 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from cemiface.class_head import ClassHead, TrainedHead, check_labels, initial_centers, part_of, sample_classes
-from cemiface.config import MarginConfig
 from cemiface.errors import ModelError
-from cemiface.sync_norm import synchronized
+from cemiface.recognition.class_head import (
+    ClassHead,
+    TrainedHead,
+    check_labels,
+    initial_centers,
+    part_of,
+    sample_classes,
+)
+from cemiface.recognition.config import MarginConfig
+from cemiface.recognition.sync_norm import synchronized
 
 CLASSES, EMBEDDING, BATCH = 37, 8, 12
 

@@ -6,18 +6,9 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from cemiface.config import (
-    PRESETS,
-    AugmentConfig,
-    DenoiserConfig,
-    DiffusionConfig,
-    LossConfig,
-    MarginConfig,
-    MixturePart,
-    RecognitionConfig,
-    SimilarityGrid,
-    mixture_values,
-)
+from cemiface.diffusion.config import PRESETS, DenoiserConfig, DiffusionConfig
+from cemiface.recognition.config import AugmentConfig, MarginConfig, RecognitionConfig
+from cemiface.semihard.config import LossConfig, MixturePart, SimilarityGrid, mixture_values
 
 
 def test_config_imports_without_torch():

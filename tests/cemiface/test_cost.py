@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cemiface.config import PRESETS, DenoiserConfig
-from cemiface.cost import denoiser_cost
-from cemiface.denoiser import Denoiser
+from cemiface.diffusion.config import PRESETS, DenoiserConfig
+from cemiface.diffusion.cost import denoiser_cost
+from cemiface.diffusion.denoiser import Denoiser
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))

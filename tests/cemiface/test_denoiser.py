@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cemiface.config import DenoiserConfig, DiffusionConfig, RecognitionConfig
-from cemiface.denoiser import (
+from cemiface.diffusion.config import DenoiserConfig, DiffusionConfig
+from cemiface.diffusion.denoiser import (
     Attention,
     Denoiser,
     GroupNorm,
@@ -18,7 +18,8 @@ from cemiface.denoiser import (
     timestep_embedding,
 )
 from cemiface.errors import ModelError
-from cemiface.recognition import build_recognition, recognition_bytes
+from cemiface.recognition.config import RecognitionConfig
+from cemiface.recognition.nets import build_recognition, recognition_bytes
 
 SMALL = DenoiserConfig(
     image_size=16,

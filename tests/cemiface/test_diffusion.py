@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from cemiface.config import DiffusionConfig
-from cemiface.diffusion import Schedule
+from cemiface.diffusion.config import DiffusionConfig
+from cemiface.diffusion.schedule import Schedule
 
 
 def test_alpha_bar_is_the_product_of_one_minus_beta():

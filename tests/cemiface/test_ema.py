@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from cemiface.ema import Ema
+from cemiface.diffusion.ema import Ema
 
 
 def test_the_average_follows_the_recurrence(draw):

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from cemiface.errors import ModelError
-from cemiface.inception import Conv, Inception, load_inception
+from cemiface.measures.inception import Conv, Inception, load_inception
 
 
 @pytest.fixture(scope="module")

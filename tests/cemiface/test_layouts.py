@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cemiface.config import RecognitionConfig
 from cemiface.errors import ModelError
-from cemiface.layouts import recognize
-from cemiface.recognition import Embedder, build_recognition, load_recognition, recognition_bytes
+from cemiface.recognition.config import RecognitionConfig
+from cemiface.recognition.layouts import recognize
+from cemiface.recognition.nets import Embedder, build_recognition, load_recognition, recognition_bytes
 from cemiface.weights import weights_bytes
 
 # Units per layer of the nets both repositories publish, as their papers' tables count them.

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cemiface.config import DiffusionConfig, LossConfig, SimilarityGrid
-from cemiface.diffusion import Schedule
-from cemiface.losses import Losses, cemiface_loss, draw_similarity
+from cemiface.diffusion.config import DiffusionConfig
+from cemiface.diffusion.schedule import Schedule
+from cemiface.semihard.config import LossConfig, SimilarityGrid
+from cemiface.semihard.losses import Losses, cemiface_loss, draw_similarity
 
 SCHEDULE = Schedule(DiffusionConfig(timesteps=100))
 SIZE = 4

@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cemiface.class_head import ClassHead
-from cemiface.config import MarginConfig
-from cemiface.margins import AdaFace, build_margin
+from cemiface.recognition.class_head import ClassHead
+from cemiface.recognition.config import MarginConfig
+from cemiface.recognition.margins import AdaFace, build_margin
 
 
 @pytest.mark.parametrize(("classes", "start"), [(10_000, 38.81), (20_000, 39.50)])

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cemiface.class_head import ClassHead
-from cemiface.config import FoldedConfig, MarginConfig, RecognitionConfig
-from cemiface.iresnet import Unit as ResidualUnit
-from cemiface.mobilefacenet import MobileFaceNet, Unit
-from cemiface.recognition import Embedder, build_recognition, fold_norms, load_recognition, resize
+from cemiface.recognition.class_head import ClassHead
+from cemiface.recognition.config import FoldedConfig, MarginConfig, RecognitionConfig
+from cemiface.recognition.iresnet import Unit as ResidualUnit
+from cemiface.recognition.mobilefacenet import MobileFaceNet, Unit
+from cemiface.recognition.nets import Embedder, build_recognition, fold_norms, load_recognition, resize
 from cemiface.weights import weights_bytes
 
 TINY = RecognitionConfig(net="ir_tiny", image_size=32, embedding=16)

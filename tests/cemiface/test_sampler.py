@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from cemiface.config import DenoiserConfig, DiffusionConfig
-from cemiface.denoiser import Denoiser
-from cemiface.diffusion import Schedule
+from cemiface.diffusion.config import DenoiserConfig, DiffusionConfig
+from cemiface.diffusion.denoiser import Denoiser
+from cemiface.diffusion.sampler import adams, adams_weights, ddim, noise_like, sampling_timesteps
+from cemiface.diffusion.schedule import Schedule
 from cemiface.errors import ModelError
-from cemiface.sampler import adams, adams_weights, ddim, noise_like, sampling_timesteps
 
 CONFIG = DenoiserConfig(
     image_size=16,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cemiface.errors import ModelError
-from cemiface.scores import (
+from cemiface.recognition.scores import (
     BINS,
     Scores,
     histogram,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cemiface.errors import ModelError
-from cemiface.set_metrics import (
+from cemiface.measures.set_metrics import (
     TABLE_BINS,
     diversity,
     frechet_distance,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cemiface.errors import ModelError
-from cemiface.verification import check_embeddings, pair_similarity, roc, tar_at_far, ten_fold_accuracy
+from cemiface.recognition.verification import check_embeddings, pair_similarity, roc, tar_at_far, ten_fold_accuracy
 
 
 def pairs(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

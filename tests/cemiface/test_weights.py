@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from cemiface.config import RecognitionConfig
 from cemiface.errors import ModelError
-from cemiface.recognition import Embedder, build_recognition, load_recognition, recognition_bytes
+from cemiface.recognition.config import RecognitionConfig
+from cemiface.recognition.nets import Embedder, build_recognition, load_recognition, recognition_bytes
 from cemiface.weights import read_weights, weights_bytes
 
 CONFIG = RecognitionConfig(net="ir_tiny", image_size=32, embedding=16)

@@ -110,7 +110,7 @@ def test_F23_F24_the_real_limit_of_an_array_is_kept_and_every_rank_is_submitted_
 
 
 def _payload(project: ClusterProject, *, ranks: int) -> Payload:
-    return Payload(entry="jobs.entry:main", run=str(project.runs), stage="shard", rank=0, ranks=ranks)
+    return Payload(entry="jobs.launch.entry:main", run=str(project.runs), stage="shard", rank=0, ranks=ranks)
 
 
 def _submit(project: ClusterProject, job: SlurmJob, *, ranks: int) -> str:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jobs.methods.chain import STAGES
 from PIL import Image
 
-from jobs.stage import Run
-from jobs.stages import STAGES
+from jobs.frame.run import Run
 
 from .one_rank import copied_run
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.config import load_run, save_run
-from jobs.observer import Observer
-from jobs.stage import Run
-from jobs.status import RunStatus, StageStatus
+from jobs.frame.experiment import load_run, save_run
+from jobs.frame.run import Run
+from jobs.watch.observer import Observer
+from jobs.watch.status import RunStatus, StageStatus
 from slurm.run_folder import StageFolder
 
 STAGE = "generate"
@@ -58,7 +58,7 @@ class ManyRanks:
     @property
     def run(self) -> Run:
         run = load_run(self.config)
-        run.recorded = True
+        run.ledger.recorded = True
         return run
 
     @property
@@ -68,7 +68,7 @@ class ManyRanks:
     def done(self, units: range, *, rank: int = 0) -> None:
         """Units with their outputs and markers."""
         run, folder = self.run, self.folder
-        common, plan = run.fingerprint(run.stages[STAGE], {}), run.plan(STAGE)
+        common, plan = run.ledger.fingerprint(run.stages[STAGE], {}), run.plan(STAGE)
         for number in units:
             unit = plan[number]
             folder.output(unit["tar"]).write_bytes(b"tar")

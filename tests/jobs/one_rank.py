@@ -9,11 +9,12 @@ from typing import Any
 
 import yaml
 
-from jobs.config import load_run_folder
-from jobs.rank import Rank, finish_if_last
-from jobs.stage import Run
-from jobs.submission import write_plan
-from slurm.beats import Beat, this_worker
+from jobs.frame.experiment import load_run_folder
+from jobs.frame.rank import Rank
+from jobs.frame.run import Run
+from jobs.frame.summary import finish_if_last
+from jobs.launch.submission import write_plan
+from slurm.heartbeats import Beat, this_worker
 from slurm.stop import StopFlag
 
 

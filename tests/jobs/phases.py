@@ -70,7 +70,7 @@ def run_struck(run: Path, phase: Phase, *, signals: Sequence[signal.Signals], co
 
 
 def _rank(run: Path, phase: Phase, signals: tuple[signal.Signals, ...], counted: str, report: Path) -> None:
-    from jobs.entry import main
+    from jobs.launch.entry import main
     from slurm.submit import Payload
 
     os.environ |= ONE_RANK
@@ -93,7 +93,7 @@ def _rank(run: Path, phase: Phase, signals: tuple[signal.Signals, ...], counted:
     else:
         _wrap(phase.function, strike, call=phase.call)
     _wrap(counted, count)
-    main(Payload(entry="jobs.entry:main", run=str(run), stage=phase.stage, rank=0, ranks=1))
+    main(Payload(entry="jobs.launch.entry:main", run=str(run), stage=phase.stage, rank=0, ranks=1))
 
 
 def _wrap(function: str, action: Callable[[], None], *, call: int | None = None) -> None:
@@ -132,6 +132,6 @@ if __name__ == "__main__":  # a fresh process: RUN STAGE SIGNAL, struck while to
         Path(sys.argv[1]),
         Phase(stage=sys.argv[2], function="import"),
         (signal.Signals[sys.argv[3]],),
-        "jobs.rank:Work.done",
+        "jobs.frame.rank:Work.done",
         Path(sys.argv[1]) / "struck.json",
     )

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from jobs.config import load_run
-from jobs.stage import Run
+from jobs.frame.experiment import load_run
+from jobs.frame.run import Run
 
 from .one_rank import plan_stage, work_alone
 

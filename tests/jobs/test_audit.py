@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.audit_faces import STAGE as AUDIT
-from jobs.audit_faces import control_tars, forecast
-from jobs.audit_figures import MOST_M, Tally
-from jobs.fingerprint_faces import KEPT_BACK, TRAINED
-from jobs.stage import Run
-from shards.audit import Thresholds
-from shards.findings import Findings, Neighbors
-from shards.references import Vectors, read_references, read_vectors, vectors_bytes
-from shards.shard_set import ShardSet
+from jobs.frame.products import TRAINED
+from jobs.frame.run import Run
+from jobs.stages.audit.figures import MOST_M, Tally
+from jobs.stages.audit.plan import STAGE as AUDIT
+from jobs.stages.audit.plan import control_tars, forecast
+from jobs.stages.fingerprint.plan import KEPT_BACK
+from shards.privacy.fingerprints import Vectors, read_references, read_vectors, vectors_bytes
+from shards.privacy.search import Findings, Neighbors
+from shards.privacy.verdict import Thresholds
+from shards.tars.shard_set import ShardSet
 
 from .commands import Project
 
@@ -102,7 +103,7 @@ def test_the_membership_signal_compares_trained_with_kept_back_photos(copied: Ru
     groups = np.where(nearest > np.median(nearest), TRAINED, KEPT_BACK).tolist()
     declared = Vectors(keys=probes.keys, identities=groups, features=probes.features)
     path.write_bytes(vectors_bytes(declared, embedder="judge"))
-    figures = AUDIT.finish(copied, copied.markers("audit")).figures
+    figures = AUDIT.finish(copied, copied.ledger.markers("audit")).figures
     assert figures["membership"] == {
         "auc": 1.0,
         "standard_error": pytest.approx((19 / (12 * 81)) ** 0.5, abs=1e-4),

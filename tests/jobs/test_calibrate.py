@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jobs.methods.cemiface.report.calibration import calibration
 
-from jobs.calibrate_faces import CalibrateFaces
-from jobs.config import load_run
-from jobs.report_calibration import calibration
-from jobs.report_part import Sets
-from jobs.yaml_file import ConfigError
+from jobs.frame.errors import ConfigError
+from jobs.frame.experiment import load_run
+from jobs.methods.cemiface.calibrate.plan import CalibrateFaces
+from jobs.report.part import Sets
 from slurm.files import publish_json
 
 from .commands import Project
@@ -59,7 +59,7 @@ def test_generated_cosines_need_the_pilot_and_a_changed_sampler_makes_it_stale(t
     run = load_run(tiny_run.config, overrides=["calibrate={}", "generate.target=cosine"])
     assert "calibrate" in run.stages["generate"].needs(run)
     other = load_run(tiny_run.config, overrides=["calibrate={}", "generate.solver=adams"])
-    assert run.fingerprint(run.stages["calibrate"]) != other.fingerprint(other.stages["calibrate"])
+    assert run.ledger.fingerprint(run.stages["calibrate"]) != other.fingerprint(other.stages["calibrate"])
 
 
 @pytest.mark.parametrize("after", [[], [{"cosine": 0.2, "mean": 0.22, "std": 0.1, "images": 8}]])

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import webdataset
 
-from jobs.config import load_run
-from shards.shard_set import ShardSet
-from shards.tar_index import index_path, read_index
+from jobs.frame.experiment import load_run
+from shards.tars.index import index_path, read_index
+from shards.tars.shard_set import ShardSet
 
 from .commands import Project, flip_a_bit
 from .conftest import CHAIN

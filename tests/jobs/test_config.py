@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jobs.methods.chain import STAGES
 
-from jobs.config import load_run, load_run_folder, save_run
-from jobs.stages import STAGES
-from jobs.yaml_file import ConfigError, parse_yaml, read_yaml
+from jobs.frame.errors import ConfigError
+from jobs.frame.experiment import load_run, load_run_folder, save_run
+from jobs.frame.yaml_file import parse_yaml, read_yaml
 
 ROOT = Path(__file__).parent.parent.parent
 CHAIN = """
@@ -296,7 +297,7 @@ def _command(*arguments: object, cwd: Path = ROOT, **environment: str) -> subpro
 
 
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    from jobs.__main__ import main
+    from jobs.command.main import main
 
     for command in ("all", *STAGES, "plan", "status", "why", "logs", "cancel", "run-rank", "verify"):
         with pytest.raises(SystemExit) as end:

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from jobs.config import load_run, save_run
+from jobs.frame.experiment import load_run, save_run
 
 from .commands import PROJECT, Project, wait_until
 
 RANK = """
 import sys
-from jobs.entry import main
+from jobs.launch.entry import main
 from slurm.submit import Payload
-main(Payload(entry="jobs.entry:main", run=sys.argv[1], stage=sys.argv[2], rank=0, ranks=1))
+main(Payload(entry="jobs.launch.entry:main", run=sys.argv[1], stage=sys.argv[2], rank=0, ranks=1))
 """
 
 

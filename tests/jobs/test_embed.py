@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from shards.centers import similarity_to_center
-from shards.embeddings import open_merged
+from shards.embeddings.centers import similarity_to_center
+from shards.embeddings.embeddings import open_merged
 
 from .commands import Project
 

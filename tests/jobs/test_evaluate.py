@@ -12,14 +12,15 @@ import pytest
 import torch
 
 from cemiface.errors import ModelError
-from cemiface.inception import Inception
-from cemiface.recognition import load_recognition
-from jobs.benchmark_sets import Benchmark, Verification, load_benchmark, verify
-from jobs.config import load_run_folder
-from jobs.embedder import to_unit_range
-from jobs.score_sets import whole_identities
-from shards.jpeg import decode_rgb
-from shards.shard_set import ShardSet
+from cemiface.measures.inception import Inception
+from cemiface.pixels import to_unit_range
+from cemiface.recognition.nets import load_recognition
+from jobs.frame.experiment import load_run_folder
+from jobs.stages.evaluate.scores import whole_identities
+from jobs.stages.shared.benchmarks import Benchmark, load_benchmark, verify
+from jobs.stages.shared.verification import Verification
+from shards.images.jpeg import decode_rgb
+from shards.tars.shard_set import ShardSet
 from tests.jobs.commands import Project
 from tests.jobs.conftest import TinyRun
 

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jobs.methods.cemiface.generate.images import Wish, wishes
 from pydantic import ValidationError
 
-from jobs.config import load_run
-from jobs.generate_faces import GenerateFaces, Wish, curve_of, one_behind, wishes
-from jobs.info import info
-from jobs.make_identities import MakeIdentities
-from jobs.yaml_file import ConfigError
-from shards.shard_set import ShardSet
+from jobs.command.info import info
+from jobs.frame.errors import ConfigError
+from jobs.frame.experiment import load_run
+from jobs.methods.cemiface.generate.maker import one_behind
+from jobs.methods.cemiface.generate.plan import GenerateFaces
+from jobs.methods.cemiface.identities.plan import MakeIdentities
+from jobs.stages.shared.curves import curve_of
+from shards.tars.shard_set import ShardSet
 
 from .commands import Project
 

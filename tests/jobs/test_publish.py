@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from jobs.publish_set import passed_verdict
-from jobs.stage import Run
-from shards.tar_reader import Sample, read_tar
+from jobs.frame.run import Run
+from jobs.stages.publish.work import passed_verdict
+from shards.tars.reader import Sample, read_tar
 from slurm.errors import RunError
 
 from .commands import Project, flip_a_bit, sha256

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.rank_states import SECONDS_LOST, SECONDS_SILENT, Evidence, RankState, by_cause, judge, minutes
+from jobs.watch.rank_states import SECONDS_LOST, SECONDS_SILENT, Evidence, RankState, by_cause, judge, minutes
 from slurm.queue import Task
 
 

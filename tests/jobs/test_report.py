@@ -12,15 +12,15 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 
-from jobs.audit_figures import worst_leaks
-from jobs.config import load_run_folder
-from jobs.report_chain import chain
-from jobs.report_faces import pair
-from jobs.report_page import PAGE, PARTS, RESULTS, decimal, duration, percent, points, render, size
-from jobs.report_part import Sets, held_out_set, real_set, synthetic_set
-from jobs.report_published import own_accuracies
-from jobs.stage import Run
-from shards.findings import Leak, Reason
+from jobs.frame.experiment import load_run_folder
+from jobs.frame.run import Run
+from jobs.report.chain import chain
+from jobs.report.faces import pair
+from jobs.report.page import PAGE, PARTS, RESULTS, decimal, duration, percent, points, render, size
+from jobs.report.part import Sets, held_out_set, real_set, synthetic_set
+from jobs.report.published import own_accuracies
+from shards.privacy.search import Leak, Reason
+from shards.privacy.verdict import worst_leaks
 
 from .browser import assert_all_is_shown, assert_prints, browsers, show, violations
 from .commands import Project

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from jobs.__main__ import main
+from jobs.command.main import main
 from slurm.submit import run_comment
 
 from .commands import PROJECT, Project, wait_until

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import webdataset
 
-from shards.manifest import read_manifest
-from shards.tar_reader import read_tar
+from shards.tars.manifest import read_manifest
+from shards.tars.reader import read_tar
 
 from .commands import PROJECT, Project, flip_a_bit, sha256
 from .conftest import RECIPE

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from jobs.config import load_run_folder
-from jobs.fingerprint_faces import judged_features, load_judge, reference_files
-from jobs.publish_set import passed_verdict
-from jobs.settle_set import SETTLE
-from jobs.stage import Run
-from shards.references import read_vectors
-from shards.shard_set import ShardSet
-from shards.tar_reader import Sample, read_tar
-from shards.tar_writer import TarWriter
+from jobs.frame.experiment import load_run_folder
+from jobs.frame.products import reference_files
+from jobs.frame.run import Run
+from jobs.stages.publish.work import passed_verdict
+from jobs.stages.settle.plan import SETTLE
+from jobs.stages.shared.privacy import judged_features, load_judge
+from shards.privacy.fingerprints import read_vectors
+from shards.tars.reader import Sample, read_tar
+from shards.tars.shard_set import ShardSet
+from shards.tars.writer import TarWriter
 from slurm.errors import RunError
 from slurm.files import publish_json, publishing
 
@@ -34,11 +35,11 @@ class Means:
     def __init__(self, run: Run) -> None:
         self.judge = load_judge(run, device=torch.device("cpu"))
         self.real = np.concatenate([read_vectors(path).features for path in reference_files(run)])
-        self.synthetic = ShardSet(run.outputs("generate", suffix=".tar"))
+        self.synthetic = ShardSet(run.ledger.outputs("generate", suffix=".tar"))
         self.features = dict(zip(self.synthetic.keys, self._embedded(self.synthetic), strict=True))
 
     def of_real(self, run: Run) -> np.ndarray:
-        return self._embedded(ShardSet(run.outputs("shard", prefix="real-", suffix=".tar")))
+        return self._embedded(ShardSet(run.ledger.outputs("shard", prefix="real-", suffix=".tar")))
 
     def nearest(self, features: list[np.ndarray]) -> float:
         mean = np.mean(features, axis=0)
@@ -73,14 +74,14 @@ def settle(run: Run, *, identity_to_face: float, dropped: list[str]) -> dict[str
 
 
 def settled(run: Run) -> dict[str, Sample]:
-    return {sample.key: sample for path in run.outputs(SETTLE, suffix=".tar") for sample in read_tar(path)}
+    return {sample.key: sample for path in run.ledger.outputs(SETTLE, suffix=".tar") for sample in read_tar(path)}
 
 
 def test_where_nothing_was_dropped_the_tars_are_those_that_were_generated(copied: Run) -> None:
     verdict = settle(copied, identity_to_face=NEVER, dropped=[])
-    made = {path.name: sha256(path) for path in copied.outputs("generate", suffix=".tar")}
+    made = {path.name: sha256(path) for path in copied.ledger.outputs("generate", suffix=".tar")}
     assert verdict["judged"] == made
-    assert {path.name: sha256(path) for path in copied.outputs(SETTLE, suffix=".tar")} == made
+    assert {path.name: sha256(path) for path in copied.ledger.outputs(SETTLE, suffix=".tar")} == made
     assert passed_verdict(copied).judged == made
 
 
@@ -111,7 +112,7 @@ def test_an_identity_whose_mean_is_too_close_with_what_was_refilled_is_withdrawn
     """In place of a dropped image stands a real face; the threshold lies between the means without and with it."""
     person = means.synthetic.classes[0]
     first, *others = means.own(person)
-    real = ShardSet(copied.outputs("shard", prefix="real-", suffix=".tar"))
+    real = ShardSet(copied.ledger.outputs("shard", prefix="real-", suffix=".tar"))
     others_features = [means.features[key] for key in others]
     near = [means.nearest([*others_features, feature]) for feature in means.of_real(copied)]
     row = int(np.argmax(near))
@@ -154,7 +155,7 @@ def test_tars_that_are_not_what_was_audited_or_refilled_are_refused(copied: Run,
 
 
 def test_a_real_photo_that_is_wished_for_as_refill_is_refused_by_its_record(copied: Run, means: Means) -> None:
-    real = ShardSet(copied.outputs("shard", prefix="real-", suffix=".tar"))
+    real = ShardSet(copied.ledger.outputs("shard", prefix="real-", suffix=".tar"))
     key = means.synthetic.keys[0]
     planted = with_refill(copied, key=key, jpg=real.jpeg(0), record=real.record(0))
     with pytest.raises(RunError, match=f"{key} is no synthetic image by its record"):

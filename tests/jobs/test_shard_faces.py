@@ -13,13 +13,14 @@ import pytest
 import webdataset
 from PIL import Image
 
-from jobs.config import load_run
-from jobs.yaml_file import ConfigError
+from jobs.frame.errors import ConfigError
+from jobs.frame.experiment import load_run
 from shards.errors import DataError
-from shards.jpeg import decode_rgb
-from shards.manifest import check, read_manifest
-from shards.shard_set import ShardSet
-from shards.tar_reader import read_tar
+from shards.exports.check import check
+from shards.images.jpeg import decode_rgb
+from shards.tars.manifest import read_manifest
+from shards.tars.reader import read_tar
+from shards.tars.shard_set import ShardSet
 from slurm.files import sha256_of
 
 from ..shards import bad_images

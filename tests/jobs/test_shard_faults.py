@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from shards.manifest import check, read_manifest
-from shards.tar_reader import read_tar
+from shards.exports.check import check
+from shards.tars.manifest import read_manifest
+from shards.tars.reader import read_tar
 from slurm.errors import RunError
 from slurm.files import sha256_of, sweep
 from slurm.markers import read_marker

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from jobs.config import load_run, save_run
+from jobs.frame.experiment import load_run, save_run
 from tests.jobs.phases import Phase, run_struck
 
 from .commands import PROJECT, Project, flip_a_bit
@@ -22,30 +22,30 @@ from .conftest import CHAIN
 TERM, USR1, USR2 = signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2
 SIGNALS = [(TERM,), (USR1,), (USR2,), (USR2, TERM)]
 BATCH = 8
-STEP_DONE = "jobs.training:Watch.loss"
-LOSS, AUGMENT = "cemiface.losses:cemiface_loss", "cemiface.augment:augment"
+STEP_DONE = "jobs.training.watch:Watch.loss"
+LOSS, AUGMENT = "cemiface.semihard.losses:cemiface_loss", "cemiface.recognition.augment:augment"
 TRAINING = [
-    Phase(stage="train-diffusion", function="jobs.training:join"),
-    Phase(stage="train-diffusion", function="jobs.training:start_engine"),  # warm-up
+    Phase(stage="train-diffusion", function="jobs.training.world:join"),
+    Phase(stage="train-diffusion", function="jobs.training.engine:start_engine"),  # warm-up
     Phase(stage="train-diffusion", function="slurm.checkpoints:Checkpoints.newest"),
     Phase(stage="train-diffusion", function=LOSS),  # the first step
     Phase(stage="train-diffusion", function=LOSS, call=3),
-    Phase(stage="train-diffusion", function="cemiface.ema:Ema.update", call=2),
+    Phase(stage="train-diffusion", function="cemiface.diffusion.ema:Ema.update", call=2),
     Phase(stage="train-diffusion", function="slurm.checkpoints:publish"),  # in the middle of a save
-    Phase(stage="train-recognition", function="jobs.training:start_engine"),
+    Phase(stage="train-recognition", function="jobs.training.engine:start_engine"),
     Phase(stage="train-recognition", function=AUGMENT, call=2),
     Phase(stage="train-recognition", function=STEP_DONE, call=3),
 ]
-SAMPLED = "cemiface.denoiser:Denoiser.forward"
-EMBEDDED = "cemiface.recognition:Embedder.forward"
-PROGRESS = "jobs.rank:Work.progress"
+SAMPLED = "cemiface.diffusion.denoiser:Denoiser.forward"
+EMBEDDED = "cemiface.recognition.nets:Embedder.forward"
+PROGRESS = "jobs.frame.rank:Work.progress"
 ARRAYS = [
     Phase(stage="shard", function=PROGRESS, call=3),
     Phase(stage="embed", function=EMBEDDED),
     Phase(stage="identities", function=SAMPLED, call=2),
     Phase(stage="generate", function=SAMPLED),  # sampling
     Phase(stage="generate", function=SAMPLED, call=2),
-    Phase(stage="generate", function="shards.tar_writer:TarWriter.add", call=2),
+    Phase(stage="generate", function="shards.tars.writer:TarWriter.add", call=2),
     Phase(stage="generate", function="slurm.markers:publish_json"),  # between units
     Phase(stage="evaluate", function=EMBEDDED),  # evaluation
     Phase(stage="fingerprint", function=PROGRESS),
@@ -107,7 +107,7 @@ def test_F11_F12_F13_an_array_rank_struck_anywhere_leaves_at_once_and_keeps_what
     assert _is_saved(project, phase.stage)
 
 
-NEVER = Phase(stage="generate", function="jobs.rank:Work.done", call=99)
+NEVER = Phase(stage="generate", function="jobs.frame.rank:Work.done", call=99)
 
 
 @pytest.mark.long

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jobs.methods.chain import STAGES
 
-from jobs.__main__ import main
-from jobs.observer import Observer
-from jobs.pace import images_expected
-from jobs.progress import StageProgress
-from jobs.stages import STAGES
-from jobs.submission import refuse_second_submission
-from jobs.units import Units
-from slurm.beats import this_worker
+from jobs.command.main import main
+from jobs.launch.submission import refuse_second_submission
+from jobs.watch.observer import Observer
+from jobs.watch.progress import StageProgress
+from jobs.watch.throughput import images_expected
+from jobs.watch.units import Units
 from slurm.errors import RunError
+from slurm.heartbeats import this_worker
 
 from .many_ranks import STAGE, ManyRanks, fake_tool, queued
 
@@ -287,7 +287,7 @@ def test_of_units_that_are_trainings_those_not_begun_count_as_the_mean_of_the_ot
 def test_the_bar_of_such_a_stage_learns_from_the_units_that_end_while_it_runs(
     many: ManyRanks, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.progress.SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("jobs.watch.progress.SECONDS_BETWEEN_LINES", 0.0)
     caplog.set_level("INFO")
     beats = [{"images": 15, "total": 50}]  # 10 of the unit that has ended, 5 of the present one
     with StageProgress(many.run, STAGES[STAGE]) as progress:

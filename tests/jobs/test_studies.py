@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jobs.methods.cemiface.study_similarity.work import equal_groups
 
-from jobs.study import spread, summarize
-from jobs.study_curves import PAPER_GROUPS, paper_curve, plot, table
-from jobs.study_sets import table as sets_table
-from jobs.study_sets import with_gaps
-from jobs.study_similarity import equal_groups
+from jobs.methods.cemiface.paper_curves import PAPER_GROUPS, paper_curve, plot, table
+from jobs.stages.shared.study_nets import spread, summarize
+from jobs.stages.study_sets.work import table as sets_table
+from jobs.stages.study_sets.work import with_gaps
 from tests.jobs.commands import Project
 from tests.jobs.conftest import RECIPE, TinyRun
 

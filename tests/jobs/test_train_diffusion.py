@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from shards.jpeg import decode_rgb
+from shards.images.jpeg import decode_rgb
 
 from .commands import Project, kill_group, wait_until
 
@@ -98,7 +98,7 @@ def test_compiled_sampling_gives_nearly_the_same_faces(project: Project) -> None
 
 
 def _faces(project: Project) -> np.ndarray:
-    from shards.shard_set import ShardSet
+    from shards.tars.shard_set import ShardSet
 
     shards = ShardSet(sorted((project.runs / "generate").glob("synthetic-*.tar")))
     return np.stack([shards.rgb(row) for row in range(len(shards))])

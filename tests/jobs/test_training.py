@@ -13,8 +13,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from jobs.training import Metrics, World
-from jobs.training_state import TrainingState
+from jobs.training.metrics import Metrics
+from jobs.training.state import TrainingState
+from jobs.training.world import World
 from slurm.checkpoints import Checkpoints
 from slurm.errors import RunError
 

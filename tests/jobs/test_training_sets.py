@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.config import load_run_folder
-from jobs.train_recognition import faces_of
+from jobs.frame.experiment import load_run_folder
+from jobs.stages.shared.sets import faces_of
 from shards.errors import DataError
 from tests.jobs.commands import Project
 from tests.jobs.conftest import TinyRun

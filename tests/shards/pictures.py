@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from shards.jpeg import encode_jpeg
-from shards.tar_writer import TarWriter
+from shards.images.jpeg import encode_jpeg
+from shards.tars.writer import TarWriter
 
 
 def picture(seed: int = 0, *, size: tuple[int, int] = (112, 112)) -> Image.Image:

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from shards.errors import DataError
-from shards.faces import FaceUnreadable, unescaped
-from shards.folder_source import FolderSource
-from shards.images import Outcome
-from shards.sources import open_source
+from shards.images.faces import FaceUnreadable, unescaped
+from shards.images.prepare import Outcome
+from shards.sources.folder import FolderSource
+from shards.sources.sources import open_source
 
 from .test_folder_source import NAMES
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shards.audit import Thresholds, Verdict, leaks_of, membership, outcomes
 from shards.errors import DataError
-from shards.findings import Findings, Leak, Neighbors, Reason
+from shards.privacy.search import Findings, Leak, Neighbors, Reason
+from shards.privacy.verdict import Thresholds, Verdict, leaks_of, membership, outcomes
 
 
 def table(names: list[str], face: list[float], center: list[float]) -> Neighbors:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from shards.bin_file import read_bin
 from shards.errors import DataError
+from shards.sources.bin_file import read_bin
 
 IMAGES = [b"\xff\xd8 first", b"second \x00\x80\xff", b"third", b"x" * 300]
 SAME = [True, False]

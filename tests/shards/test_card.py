@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-from shards.audit import Thresholds, Verdict
-from shards.card import Facts, croissant, dataset_card, shard_index
-from shards.findings import Leak, Reason
-from shards.manifest import Manifest, Shard
+from shards.exports.card import Facts, croissant, dataset_card, shard_index
+from shards.privacy.search import Leak, Reason
+from shards.privacy.verdict import Thresholds, Verdict
+from shards.tars.manifest import Manifest, Shard
 
 SHARDS = [
     Shard(name=f"synthetic-{number:05d}.tar", bytes=10_240, sha256=f"{number}" * 64, samples=1000 + number)

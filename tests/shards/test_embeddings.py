@@ -14,9 +14,9 @@ import h5py
 import numpy as np
 import pytest
 
-from shards.centers import identity_centers, similarity_to_center
-from shards.classifier import classifier_bytes
-from shards.embeddings import (
+from shards.embeddings.centers import identity_centers, similarity_to_center
+from shards.embeddings.classifier import classifier_bytes
+from shards.embeddings.embeddings import (
     Embeddings,
     embeddings_bytes,
     merged_bytes,
@@ -269,7 +269,7 @@ def test_an_open_set_larger_than_its_memory_limit_is_read_in_blocks(tmp_path):
     joined = tmp_path / "embeddings.h5"
     joined.write_bytes(merged_bytes(paths))
     code = (
-        "import sys\nfrom pathlib import Path\nfrom shards.embeddings import open_merged\n"
+        "import sys\nfrom pathlib import Path\nfrom shards.embeddings.embeddings import open_merged\n"
         "def anonymous(): return int(open('/proc/self/status').read().split('RssAnon:')[1].split()[0])\n"
         "before = anonymous()\nopened = open_merged(Path(sys.argv[1]))\n"
         "total = sum(float(opened.features[at : at + 5000].sum()) for at in range(0, len(opened.features), 5000))\n"

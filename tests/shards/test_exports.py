@@ -18,9 +18,9 @@ import pytest
 from PIL import Image
 
 from shards.errors import DataError
-from shards.exports import FORMATS
-from shards.recordio_writer import MAGIC_BYTES, RecordWriter, framed
-from shards.shard_set import ShardSet
+from shards.exports.formats import FORMATS
+from shards.exports.recordio_writer import MAGIC_BYTES, RecordWriter, framed
+from shards.tars.shard_set import ShardSet
 
 from .pictures import write_tar
 

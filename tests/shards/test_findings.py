@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from shards.errors import DataError
-from shards.findings import Findings, Reason, Suspects, joined, search, search_people, search_strangers
-from shards.jpeg import decode_rgb, encode_jpeg
-from shards.references import References, Vectors, centers_of, hashes_of
+from shards.images.jpeg import decode_rgb, encode_jpeg
+from shards.privacy.fingerprints import References, Vectors, centers_of, hashes_of
+from shards.privacy.search import Findings, Reason, Suspects, joined, search, search_people, search_strangers
 
 from .pictures import encoded, picture, pixels, unit_features
 

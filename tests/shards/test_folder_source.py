@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from shards.errors import DataError
-from shards.faces import Face, FaceUnreadable, escaped, unescaped
-from shards.folder_source import FolderSource
-from shards.images import Outcome
+from shards.images.faces import Face, FaceUnreadable, escaped, unescaped
+from shards.images.prepare import Outcome
+from shards.sources.folder import FolderSource
 
 NAMES = [
     "caf\u00e9".encode(),  # NFC

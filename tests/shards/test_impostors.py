@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shards.centers import normalized
+from shards.embeddings.centers import normalized
 from shards.errors import DataError
-from shards.impostors import ImpostorScores
+from shards.privacy.impostors import ImpostorScores
 
 from .pictures import random_features
 

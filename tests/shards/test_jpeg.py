@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from shards.jpeg import decode_rgb, empty_images
+from shards.images.jpeg import decode_rgb, empty_images
 
 from .pictures import encoded, jpeg, picture
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from shards.errors import DataError
-from shards.loader import Batch, batches, image_order
-from shards.shard_set import ShardSet
+from shards.tars.loader import Batch, batches, image_order
+from shards.tars.shard_set import ShardSet
 
 from .pictures import write_tar
 

@@ -12,17 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from shards import standalone_verify
 from shards.errors import DataError
-from shards.manifest import (
-    NAME,
-    Manifest,
-    check,
-    describe_file,
-    describe_shard,
-    manifest_bytes,
-    read_manifest,
-)
+from shards.exports import standalone_verify
+from shards.exports.check import check
+from shards.tars.manifest import NAME, Manifest, describe_file, describe_shard, manifest_bytes, read_manifest
 
 from .pictures import write_tar
 

@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from shards.nearest import Nearest, pairs_per_second
+from shards.embeddings.nearest import Nearest, pairs_per_second
 
 from .pictures import unit_features
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
-from shards.findings import Findings, Suspects, search
-from shards.images import ImageRules, prepare
-from shards.jpeg import decode_rgb, encode_jpeg
-from shards.references import References, Vectors, hashes_of
-from shards.sources import open_source
+from shards.images.jpeg import decode_rgb, encode_jpeg
+from shards.images.prepare import ImageRules, prepare
+from shards.privacy.fingerprints import References, Vectors, hashes_of
+from shards.privacy.search import Findings, Suspects, search
+from shards.sources.sources import open_source
 
 from .pictures import unit_features
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from shards.errors import DataError
-from shards.faces import FaceUnreadable
-from shards.images import Outcome
-from shards.sources import open_source
+from shards.images.faces import FaceUnreadable
+from shards.images.prepare import Outcome
+from shards.sources.sources import open_source
 
 MAGIC = 0xCED7230A
 

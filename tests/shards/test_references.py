@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shards.centers import identity_centers
+from shards.embeddings.centers import identity_centers
 from shards.errors import DataError
-from shards.images import pixel_hash
-from shards.references import (
+from shards.images.prepare import pixel_hash
+from shards.privacy.fingerprints import (
     References,
     Vectors,
     centers_of,

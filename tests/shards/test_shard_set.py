@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from shards.errors import DataError
-from shards.jpeg import decode_rgb
-from shards.shard_set import ShardSet
-from shards.tar_reader import read_tar
-from shards.tar_writer import TarWriter
+from shards.images.jpeg import decode_rgb
+from shards.tars.reader import read_tar
+from shards.tars.shard_set import ShardSet
+from shards.tars.writer import TarWriter
 
 from .pictures import jpeg, write_tar
 

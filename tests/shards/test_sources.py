@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from shards.errors import DataError
-from shards.faces import Face, FaceUnreadable, Skip
-from shards.folder_source import FolderSource
-from shards.images import ImageRules, Outcome
-from shards.sources import (
+from shards.images.faces import Face, FaceUnreadable, Skip
+from shards.images.prepare import ImageRules, Outcome
+from shards.sources.folder import FolderSource
+from shards.sources.sources import (
     first_of_equals,
     list_bytes,
     open_source,

@@ -16,8 +16,8 @@ import webdataset
 
 from shards import strict_json
 from shards.errors import DataError
-from shards.tar_reader import Sample, read_tar
-from shards.tar_writer import TarWriter
+from shards.tars.reader import Sample, read_tar
+from shards.tars.writer import TarWriter
 
 from .pictures import jpeg, write_tar
 
@@ -233,7 +233,7 @@ def test_B38_members_of_gigabytes_are_refused_from_their_header(tmp_path):
 
 
 def test_B38_too_many_samples_are_refused(tar, monkeypatch):
-    monkeypatch.setattr("shards.tar_reader.MAX_SAMPLES", 2)
+    monkeypatch.setattr("shards.tars.reader.MAX_SAMPLES", 2)
     assert_refused(tar, "more than 2 samples")
 
 

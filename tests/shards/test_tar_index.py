@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from shards.errors import DataError
-from shards.shard_set import ShardSet
-from shards.tar_index import TarIndex, index_path, read_index
-from shards.tar_reader import OpenTar
-from shards.tar_writer import TarWriter
+from shards.tars.index import TarIndex, index_path, read_index
+from shards.tars.reader import OpenTar
+from shards.tars.shard_set import ShardSet
+from shards.tars.writer import TarWriter
 
 from .pictures import jpeg
 

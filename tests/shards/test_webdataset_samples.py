@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import webdataset
 
-from shards.sources import open_source
+from shards.sources.sources import open_source
 
 from .pictures import write_tar
 from .test_archive_source import tarred

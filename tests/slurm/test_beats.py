@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from slurm.beats import MOST_FRUITLESS, Beat, claim, read_beats, this_worker
 from slurm.errors import RunError
+from slurm.heartbeats import MOST_FRUITLESS, Beat, claim, read_beats, this_worker
 from slurm.run_folder import StageFolder
 from slurm.stop import StopFlag, Stopped
 
@@ -107,7 +107,7 @@ def test_F09_an_attempt_that_was_given_up_yields_to_its_successor(stage: StageFo
 HOLDS = """
 import sys
 from pathlib import Path
-from slurm.beats import claim
+from slurm.heartbeats import claim
 from slurm.run_folder import StageFolder
 from slurm.stop import StopFlag
 with claim(StageFolder(Path(sys.argv[1])), 0, stop=StopFlag()):

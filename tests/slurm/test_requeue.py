@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm.beats import Beat, this_worker
+from slurm.heartbeats import Beat, this_worker
 from slurm.requeue import peer_is_lost, requeue_once_saved, requeue_this_job, requeue_without_peer
 from slurm.run_folder import StageFolder
 from slurm.stop import StopFlag

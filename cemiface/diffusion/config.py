@@ -1,0 +1,134 @@
+"""TODO-DOC"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from cemiface.values import FrozenModel, require
+
+GROUPS = 32  # of every GroupNorm in the denoiser, or fewer, of four channels each
+
+# Of the denoiser: noise and, as in ADM with learned variances, three channels more. CemiFace neither trains nor reads
+# those; they are kept because the network of the paper has them.
+OUTPUT_CHANNELS = 6
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # The network of the paper: ADM at 112 px, 93,563,910 parameters and the adapter. For GPUs.
+    "paper112": {},
+    # 64-32-16-8 and 32-16-8, attention at 8x8: for hours on a CPU.
+    "small64": {
+        "image_size": 64,
+        "channels": 32,
+        "multipliers": (1, 2, 4, 4),
+        "attention_levels": (3,),
+        "head_channels": 32,
+        "skip_downsample_level": None,
+        "similarity_width": 128,
+    },
+    "small32": {
+        "image_size": 32,
+        "channels": 64,
+        "multipliers": (1, 2, 2),
+        "attention_levels": (2,),
+        "head_channels": 32,
+        "skip_downsample_level": None,
+        "similarity_width": 128,
+    },
+    # 32-16-8, for demos of minutes.
+    "tiny32": {
+        "image_size": 32,
+        "channels": 32,
+        "multipliers": (1, 2, 2),
+        "attention_levels": (2,),
+        "head_channels": 32,
+        "skip_downsample_level": None,
+        "similarity_width": 64,
+    },
+}
+
+
+class DenoiserConfig(FrozenModel):
+    """The U-Net (method of ADM, Dhariwal and Nichol 2021) and its condition adapter; the defaults are the paper's.
+
+    `preset: tiny32` among the fields stands for that preset's fields; fields given beside it win. What is kept and
+    dumped are the resulting fields, so a stored config does not depend on later presets.
+    """
+
+    image_size: PositiveInt = 112
+    channels: PositiveInt = 128
+    multipliers: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 1, 2, 2, 4, 4)
+    blocks: PositiveInt = 1
+    attention_levels: tuple[int, ...] = (4,)
+    head_channels: PositiveInt = 64
+    # The down block after this level (counted from 0) stays in place but does not downsample, nor its mirror upsample.
+    skip_downsample_level: int | None = 4
+    embedding: PositiveInt = 512
+    similarity_width: PositiveInt = 512
+    condition_tokens: PositiveInt = 1  # key/value tokens made of identity and similarity, per attention block
+    # "unit": the identity is scaled to length sqrt(embedding), unit variance per entry. The paper does not say; raw
+    # embeddings of different nets differ in length by 20 times, which "unit" takes out.
+    identity_scale: Literal["unit", "raw"] = "unit"
+
+    @classmethod
+    def named(cls, preset: str, **fields: Any) -> Self:
+        """The preset of that name with some fields changed."""
+        return cls.model_validate({"preset": preset, **fields})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_preset(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        # YAML and JSON have no tuples, and strict validation takes nothing else once this method was in between.
+        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+        if "preset" not in fields:
+            return fields
+        preset = str(fields.pop("preset"))
+        require(preset in PRESETS, "preset", repr(preset), ", ".join(PRESETS))
+        return {**PRESETS[preset], **fields}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        levels = len(self.multipliers)
+        require(self.channels % GROUPS == 0, "channels", self.channels, f"a multiple of {GROUPS}")
+        skip = self.skip_downsample_level
+        require(
+            skip is None or 0 <= skip < levels - 1,
+            "skip_downsample_level",
+            skip,
+            f"null or a level with a down block, 0 to {levels - 2}",
+        )
+        for level in self.attention_levels:
+            require(0 <= level < levels, "attention_levels", level, f"levels 0 to {levels - 1}")
+        for level in {*self.attention_levels, levels - 1}:  # the middle block at the last level attends too
+            width = self.channels * self.multipliers[level]
+            require(
+                width % self.head_channels == 0,
+                "head_channels",
+                self.head_channels,
+                f"a divisor of the {width} channels of level {level}",
+            )
+        rate = 2 ** (levels - 1 - (skip is not None))
+        require(self.image_size % rate == 0, "image_size", self.image_size, f"a multiple of {rate}")
+        return self
+
+
+class DiffusionConfig(FrozenModel):
+    """The noise schedule, which CemiFace does not state (these are the values of DCFace, which it builds on), and what
+    the net predicts under it.
+    """
+
+    timesteps: Annotated[int, Field(ge=2)] = 1000
+    schedule: Literal["linear"] = "linear"
+    beta_start: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    beta_end: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    # "noise" is the paper's (eq. 9). Where next to nothing is left of the image, an error of 1 % in it is one of 100 %
+    # in the image; "velocity" (Salimans and Ho 2022, arXiv 2202.00512) has no such place, which small nets need.
+    prediction: Literal["noise", "velocity"] = "noise"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        require(self.beta_start <= self.beta_end, "beta_end", self.beta_end, f"at least beta_start {self.beta_start}")
+        return self

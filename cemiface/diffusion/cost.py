@@ -1,0 +1,91 @@
+"""What a denoiser costs, from its config alone and without torch: parameters and multiply-accumulates per image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cemiface.diffusion.config import OUTPUT_CHANNELS, DenoiserConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenoiserCost:
+    """Numbers of one net; multiply-accumulates are those of a forward pass of one image, biases and norms free."""
+
+    parameters: int  # of the U-Net proper, the paper's 93,563,910
+    adapter_parameters: int  # of everything the condition goes through
+    macs: int
+
+
+class _Sum:
+    def __init__(self) -> None:
+        self.parameters = self.adapter = self.macs = 0
+
+    def conv(self, inputs: int, outputs: int, *, kernel: int, size: int) -> None:
+        self.parameters += (inputs * kernel**2 + 1) * outputs
+        self.macs += inputs * kernel**2 * outputs * size**2
+
+    def linear(self, inputs: int, outputs: int) -> None:
+        self.conv(inputs, outputs, kernel=1, size=1)
+
+    def condition(self, inputs: int, outputs: int) -> None:
+        self.adapter += (inputs + 1) * outputs
+        self.macs += inputs * outputs
+
+    def residual(self, inputs: int, outputs: int, *, size: int, time: int) -> None:
+        """A residual block whose convolutions work at `size`."""
+        self.parameters += 2 * inputs + 2 * outputs  # two norms
+        self.conv(inputs, outputs, kernel=3, size=size)
+        self.linear(time, 2 * outputs)
+        self.conv(outputs, outputs, kernel=3, size=size)
+        if inputs != outputs:
+            self.conv(inputs, outputs, kernel=1, size=size)
+
+    def attention(self, width: int, *, size: int, condition: int, tokens: int) -> None:
+        self.parameters += 2 * width
+        self.conv(width, 3 * width, kernel=1, size=size)
+        self.conv(width, width, kernel=1, size=size)
+        self.condition(condition, 2 * tokens * width)
+        self.macs += 2 * size**2 * (size**2 + tokens) * width
+
+
+def denoiser_cost(config: DenoiserConfig) -> DenoiserCost:
+    """Walks the U-Net as `cemiface.denoiser` builds it."""
+    total, time, size = _Sum(), 4 * config.channels, config.image_size
+    condition = config.embedding + config.similarity_width
+    total.linear(config.channels, time)
+    total.linear(time, time)
+    total.condition(1, config.similarity_width)
+    total.adapter += condition  # the null
+
+    def attend(width: int) -> None:
+        total.attention(width, size=size, condition=condition, tokens=config.condition_tokens)
+
+    width = config.channels * config.multipliers[0]
+    total.conv(3, width, kernel=3, size=size)
+    skips = [width]
+    for level, multiplier in enumerate(config.multipliers):
+        for _ in range(config.blocks):
+            total.residual(width, config.channels * multiplier, size=size, time=time)
+            width = config.channels * multiplier
+            if level in config.attention_levels:
+                attend(width)
+            skips.append(width)
+        if level + 1 < len(config.multipliers):
+            size //= 1 if level == config.skip_downsample_level else 2
+            total.residual(width, width, size=size, time=time)
+            skips.append(width)
+    total.residual(width, width, size=size, time=time)
+    attend(width)
+    total.residual(width, width, size=size, time=time)
+    for level, multiplier in reversed(list(enumerate(config.multipliers))):
+        for _ in range(config.blocks + 1):
+            total.residual(width + skips.pop(), config.channels * multiplier, size=size, time=time)
+            width = config.channels * multiplier
+            if level in config.attention_levels:
+                attend(width)
+        if level > 0:
+            size *= 1 if level - 1 == config.skip_downsample_level else 2
+            total.residual(width, width, size=size, time=time)
+    total.parameters += 2 * width
+    total.conv(width, OUTPUT_CHANNELS, kernel=3, size=size)
+    return DenoiserCost(parameters=total.parameters, adapter_parameters=total.adapter, macs=total.macs)

@@ -1,0 +1,50 @@
+"""The diffusion process: how much noise a timestep has, and what of the image is left (DDPM, Ho et al. 2020); and what
+a net's output means in it: the noise, or the velocity sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x0 (Salimans and Ho
+2022, arXiv 2202.00512)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cemiface.diffusion.config import DiffusionConfig
+
+
+class Schedule:
+    """alpha_bar (T,) in float32: the share of the image's variance left at each timestep, on one device."""
+
+    def __init__(self, config: DiffusionConfig, *, device: torch.device | str = "cpu") -> None:
+        self.config = config
+        self.timesteps = config.timesteps
+        beta = torch.linspace(config.beta_start, config.beta_end, config.timesteps, dtype=torch.float64)
+        self.alpha_bar = torch.cumprod(1 - beta, dim=0).to(device, torch.float32)
+
+    def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """x_t of eq. 4, for x0 and noise (N, 3, S, S) and t (N,) long."""
+        signal, spread = self._coefficients(t)
+        return signal * x0 + spread * noise
+
+    def target(self, x_t: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What the net shall put out for x_t (N, 3, S, S) with this noise in it."""
+        if self.config.prediction == "noise":
+            return noise
+        signal, spread = self._coefficients(t)
+        return (noise - spread * x_t) / signal
+
+    def predict_x0(self, x_t: Tensor, output: Tensor, t: Tensor) -> Tensor:
+        """The image that the net's output (N, 3, S, S) finds under x_t, by eq. 10 if it is noise; not clipped."""
+        signal, spread = self._coefficients(t)
+        if self.config.prediction == "noise":
+            return (x_t - spread * output) / signal
+        return signal * x_t - spread * output
+
+    def predict_noise(self, x_t: Tensor, output: Tensor, t: Tensor) -> Tensor:
+        """The noise in x_t by the net's output."""
+        if self.config.prediction == "noise":
+            return output
+        signal, spread = self._coefficients(t)
+        return spread * x_t + signal * output
+
+    def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        alpha_bar = self.alpha_bar[t][:, None, None, None]
+        return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()

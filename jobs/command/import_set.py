@@ -1,0 +1,92 @@
+"""Import a published set on another machine: check every byte, register it under its name, say what to copy again.
+
+Works without network. The same command again goes on: what was taken over whole stays, the rest is tried anew.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from rich.console import Console
+
+from jobs.frame.imported_sets import SET_NAME, public_manifest
+from shards.errors import DataError
+from shards.exports.check import check
+from shards.tars.manifest import NAME as MANIFEST
+from shards.tars.manifest import File, read_manifest
+from slurm.files import publishing, sha256_of, sweep, sync_folder
+
+CHUNK = 2**20
+
+
+def import_set(source: Path, *, sets: Path, name: str | None, console: Console) -> bool:
+    """Take the set in `source` over into `sets/<name>`; returns whether it is whole.
+
+    Prints one line per file that is missing or damaged, and what to copy again.
+
+    Raises:
+        DataError: no readable manifest, private shards, or the name is taken by another set.
+    """
+    manifest = public_manifest(source)
+    name = name or source.resolve().name
+    if not SET_NAME.fullmatch(name):
+        raise DataError(f"name: got {name!r}, allowed are a-z 0-9 . _ - after a letter or digit; give one with --name")
+    final, partial = sets / name, sets / f".{name}.importing"
+    if final.exists():
+        if read_manifest(final / MANIFEST) != manifest:
+            raise DataError(f"{final}: is another set of this name; give this one another with --name")
+        problems = check(final, manifest)
+        return _told(problems, folder=final, console=console, what=f"{name} is registered already")
+    sets.mkdir(parents=True, exist_ok=True)
+    partial.mkdir(mode=0o700, exist_ok=True)
+    sweep(partial)
+    problems = [
+        problem
+        for entry in (*manifest.shards, *manifest.files)
+        if (problem := _taken_over(entry, source=source, target=partial))
+    ]
+    if not problems:
+        with publishing(partial / MANIFEST, replace=True) as file:
+            file.write((source / MANIFEST).read_bytes())
+        problems = check(partial, manifest)
+    if not problems:
+        os.rename(partial, final)
+        sync_folder(sets)
+    what = f"{name}: {manifest.totals.samples:,} images in {manifest.totals.shards:,} tars, registered in {sets}"
+    return _told(problems, folder=source, console=console, what=what)
+
+
+def _taken_over(entry: File, *, source: Path, target: Path) -> str | None:
+    """Copy one file unless it is there already, checking its hash on the way; returns what is wrong, or None."""
+    copy = target / entry.name
+    if copy.is_file() and copy.stat().st_size == entry.bytes and sha256_of(copy) == entry.sha256:
+        return None
+    try:
+        with open(source / entry.name, "rb") as original, publishing(copy, replace=True) as file:
+            while chunk := original.read(CHUNK):
+                file.write(chunk)
+            found = file.output(entry.name)
+            if (found.bytes, found.sha256) != (entry.bytes, entry.sha256):
+                raise _DamagedError(f"damaged, {found.bytes} bytes of {entry.bytes}, sha256 {found.sha256[:12]}")
+    except FileNotFoundError:
+        return f"{entry.name}: missing"
+    except _DamagedError as error:
+        return f"{entry.name}: {error}"
+    except OSError as error:
+        return f"{entry.name}: unreadable: {error.strerror}"
+    return None
+
+
+class _DamagedError(Exception):
+    """Leaves `publishing` without a file."""
+
+
+def _told(problems: list[str], *, folder: Path, console: Console, what: str) -> bool:
+    for problem in problems:
+        console.print(problem, markup=False, highlight=False, soft_wrap=True)
+    if problems:
+        names = " ".join(sorted({problem.partition(":")[0] for problem in problems}))
+        what = f"{folder}: is not whole; copy these again and run the same command: {names}"
+    console.print(what, markup=False, highlight=False, soft_wrap=True)
+    return not problems

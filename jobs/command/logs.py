@@ -1,0 +1,72 @@
+"""The logs of a stage: one per rank, and what the scheduler wrote of a rank that never got as far as its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from jobs.frame.run import Run
+from slurm.errors import RunError
+from slurm.heartbeats import read_beats
+from slurm.run_folder import StageFolder
+from slurm.submission import read_submission
+
+TAIL_BYTES = 256 * 1024  # of a log; its end is what people ask for
+
+
+def show_log(run: Run, *, stage: str, rank: int | None, lines: int, console: Console) -> None:
+    """The last lines of one rank's log, or of all ranks of a stage.
+
+    Raises:
+        RunError: there is no such log.
+    """
+    folder = run.stage_folder(stage)
+    paths = sorted(folder.logs.glob("*.log")) if rank is None else _logs(folder, rank)
+    if not paths:
+        raise RunError(f"{folder.logs}: no log of {stage} rank {rank if rank is not None else 'any'} yet; run it first")
+    for path in paths:
+        console.print(f"[bold]{path}[/bold]", highlight=False, soft_wrap=True)
+        for line in tail(path, lines=lines):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _logs(folder: StageFolder, rank: int) -> list[Path]:
+    own = folder.log(rank)
+    return [own] if own.exists() else scheduler_logs(folder, rank)
+
+
+def scheduler_logs(folder: StageFolder, rank: int) -> list[Path]:
+    """What the scheduler, or whatever started the rank, caught of its output; the newest attempt first."""
+    names = []
+    submission = read_submission(folder)
+    for job in submission.jobs if submission else ():
+        number = rank - job.first_rank
+        if not 0 <= number < job.ranks:
+            continue
+        index, process = (None, number) if job.kind == "distributed" else divmod(number, job.ranks_per_task)
+        for local in {process, 0}:  # Slurm writes its own last words where process 0 writes
+            names += [f"{job.job}_{index}_{local}", f"{job.job}_{local}"]
+    for beat in read_beats(folder):
+        if beat.get("rank") == rank and beat.get("job"):
+            names += [f"{beat['job']}_{rank}", f"{beat['job']}_0"]
+    paths = [folder.submissions / f"{name}_log.{kind}" for name in names for kind in ("out", "err")]
+    found = {path: path.stat().st_mtime for path in paths if path.exists()}
+    return sorted(found, key=lambda path: found[path], reverse=True)
+
+
+def tail(path: Path, *, lines: int) -> Sequence[str]:
+    """The last lines of a text file, without what could move the cursor; none where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    return [_printable(line) for line in text.splitlines()[-lines:]]
+
+
+def _printable(line: str) -> str:
+    return "".join(character if character.isprintable() or character == "\t" else "?" for character in line)

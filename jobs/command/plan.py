@@ -1,0 +1,87 @@
+"""The dry run: every job script and the plan of a launch, without starting anything and without Slurm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import filesize
+from rich.console import Console
+from rich.table import Table
+
+from jobs.frame.run import Run
+from jobs.frame.stage import Stage
+from jobs.launch.submission import StageWork, chain, scripts
+from slurm.cluster import TrainResources
+
+COLUMNS = ("stage", "reads", "units", "to do", "ranks", "jobs", "images", "GPU hours", "disk", "turn")
+
+WIDTH = 140
+
+LEGEND = (
+    "GPU hours: images over the throughput the config gives; disk: outputs that stay; "
+    "turn: node hours if every job ran to its time limit once"
+)
+
+
+def show_plan(run: Run, stages: Sequence[Stage], console: Console) -> None:
+    """Print what a launch of `stages` would do."""
+    if run.cluster.executor == "slurm":
+        for name, text in scripts(run, stages):
+            console.rule(f"[bold]{name}", align="left")
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.rule(align="left")
+    if not console.is_terminal:
+        console.width = max(console.width, WIDTH)  # a file has room
+    table = Table(title=f"{run.folder.root} ({run.cluster.executor})", title_justify="left", box=None, pad_edge=False)
+    for column in COLUMNS:
+        left = column in COLUMNS[:2]
+        table.add_column(column, justify="left" if left else "right", no_wrap=column not in {"reads", "jobs"})
+    planned = {work.stage.name: work for work in chain(run, stages)}
+    for stage in stages:
+        table.add_row(stage.name, *_row(run, stage, planned.get(stage.name)))
+    if len(planned) > 1:
+        costs = [cost for work in planned.values() if (cost := work.stage.cost(run)) is not None]
+        hours = [cost.gpu_hours for cost in costs if cost.gpu_hours is not None]
+        total = [f"{sum(hours):.1f}" if hours else "-", filesize.decimal(sum(cost.disk_bytes for cost in costs)), ""]
+        table.add_row("together", *[""] * (len(COLUMNS) - 4), *total, style="bold")
+    console.print(table)
+    for work in planned.values():
+        said = work.stage.forecast(run)
+        if said is not None:
+            console.print(said, markup=False, highlight=False, soft_wrap=True)
+    console.print(LEGEND, style="dim", highlight=False, soft_wrap=True)
+
+
+def _row(run: Run, stage: Stage, work: StageWork | None) -> tuple[str, ...]:
+    images, cost = stage.expected_images(run), stage.cost(run)
+    reads = ", ".join(_nearest(run, stage)) or "files"
+    made = "-" if images is None else str(images)
+    if work is None:
+        return reads, str(len(run.ledger.plan(stage.name).units)), "0", "-", "done", made, "-", "-", "-"
+    jobs = [f"{job.kind} of {job.tasks}" if job.tasks > 1 else job.kind for job in work.jobs]
+    slurm = run.cluster.executor == "slurm"
+    return (
+        reads,
+        str(len(run.ledger.plan(stage.name).units)),
+        str(len(work.undone)),
+        str(work.ranks),
+        " + ".join(jobs) if slurm else "local",
+        made,
+        "-" if cost is None or cost.gpu_hours is None else f"{cost.gpu_hours:.1f}",
+        "-" if cost is None else filesize.decimal(cost.disk_bytes),
+        f"{_turn(run, work):.1f}" if slurm else "-",
+    )
+
+
+def _nearest(run: Run, stage: Stage) -> tuple[str, ...]:
+    """The stages it reads, without those that others of them read as well and so wait for anyway."""
+    needs = stage.needs(run)
+    implied = {far for name in needs for far in run.stages[name].needs(run)}
+    return tuple(name for name in needs if name not in implied)
+
+
+def _turn(run: Run, work: StageWork) -> float:
+    """Node hours of all jobs of a stage, each up to its time limit."""
+    asked = (run.cluster.of_train if work.stage.distributed else run.cluster.of_array)(work.stage.name)
+    nodes = asked.nodes if isinstance(asked, TrainResources) else 1
+    return sum(job.tasks for job in work.jobs) * nodes * asked.minutes / 60

@@ -1,0 +1,137 @@
+"""What a run has planned, made and certified, read from its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs.frame.plan_file import read_plan
+from jobs.frame.stage import FORMAT, Stage
+from jobs.frame.summary import Summary, read_summary
+from jobs.frame.unit import Plan, Unit, UnitT
+from slurm.files import Output, digest
+from slurm.markers import Marker, Sizes, first_difference, missing_output, read_marker, why_not_done
+
+if TYPE_CHECKING:
+    from jobs.frame.run import Run
+
+
+class Ledger:
+    """The plans, fingerprints, markers and summaries of a run's stages.
+
+    Attributes:
+        planned: plans are read as the launch stored them: ranks do so, and sources are listed once.
+        recorded: plans and file hashes are read as the last launch stored them: tools that only look do so.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.planned = self.recorded = False
+        self._hashes: dict[str, dict[str, str]] = {}
+        self._plans: dict[str, Plan[Unit]] = {}
+
+    def units(self, stage: Stage[UnitT]) -> list[UnitT]:
+        """The stage's units of work; planned once per process."""
+        units = self.plan(stage.name).units
+        assert all(isinstance(unit, stage.unit) for unit in units)
+        return list(units)  # type: ignore[arg-type]
+
+    def plan(self, stage: str) -> Plan[Unit]:
+        """The stage's plan, with its files if this process made it."""
+        if stage not in self._plans:
+            contract = self._run.stages[stage]
+            written = read_plan(self._run.stage_folder(stage)) if self.recorded or self.planned else None
+            if written is not None:
+                self._plans[stage] = Plan(units=[contract.unit.from_json(unit) for unit in written.units])
+            else:
+                made = contract.plan(self._run)
+                self._plans[stage] = made if isinstance(made, Plan) else Plan(units=made)
+        return self._plans[stage]
+
+    def forget_plans(self) -> None:
+        """Read them again: another launch may have replaced them."""
+        self._plans.clear()
+
+    def fingerprint(self, stage: Stage[Unit], unit: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Everything a unit's outputs depend on. Without a unit: everything the stage's summary depends on."""
+        run, name = self._run, stage.name
+        section = run.config.section(name)
+        assert section is not None
+        work = {"unit": dict(unit)} if unit is not None else {"units": self._digest_of_units(name)}
+        final = self._files(stage, final=True) if unit is None else {}
+        return {
+            "format": FORMAT,
+            "seed": run.seed,
+            name: section.fingerprint(of_unit=unit is not None),
+            "inputs": {needed: self.outcome(needed) for needed in stage.needs(run)},
+            "files": self._files(stage),
+            **({"final_files": final} if final else {}),
+            **work,
+        }
+
+    def _digest_of_units(self, stage: str) -> str:
+        return digest([unit.as_json() for unit in self.plan(stage).units])
+
+    def _files(self, stage: Stage[Unit], *, final: bool = False) -> dict[str, str]:
+        hashed = stage.final_files if final else stage.files
+        if not self.recorded:
+            return hashed(self._run)
+        kind = "final_files" if final else "files"
+        summary = self.summary(stage.name)
+        if summary is not None:
+            files: dict[str, str] = summary.fingerprint.get(kind, {})
+            return files
+        key = f"{stage.name}/{kind}"
+        if key not in self._hashes:  # a tool that looks repeatedly does not hash the weights each time
+            self._hashes[key] = hashed(self._run)
+        return self._hashes[key]
+
+    def summary(self, stage: str) -> Summary | None:
+        """The stage's summary, None while it has not finished."""
+        return read_summary(self._run.stage_folder(stage))
+
+    def outcome(self, stage: str) -> str:
+        """A digest of all outputs of a finished stage, "" while it is not finished."""
+        summary = self.summary(stage)
+        return summary.outcome if summary else ""
+
+    def outputs(self, stage: str, *, prefix: str = "", suffix: str = "") -> list[Path]:
+        """The published files of a finished stage whose names fit, in name order."""
+        folder, summary = self._run.stage_folder(stage), self.summary(stage)
+        names = sorted(output.name for output in summary.outputs) if summary else []
+        return [folder.output(name) for name in names if name.startswith(prefix) and name.endswith(suffix)]
+
+    def output_record(self, stage: str, name: str) -> Output:
+        """Bytes and sha256 of one published file, as the stage's summary has it."""
+        summary = self.summary(stage)
+        return next(output for output in (summary.outputs if summary else ()) if output.name == name)
+
+    def unit_states(self, stage: Stage[Unit]) -> list[str | None]:
+        """For each unit of the stage: None if done, else why not."""
+        folder = self._run.stage_folder(stage.name)
+        common = self.fingerprint(stage, {})
+        return [
+            why_not_done(folder, number, fingerprint={**common, "unit": unit.as_json()})
+            for number, unit in enumerate(self.plan(stage.name).units)
+        ]
+
+    def why_not_finished(self, stage: Stage[Unit]) -> str | None:
+        """None if every unit is done and the summary certifies the present config and inputs; else the first reason."""
+        reason = next((reason for reason in self.unit_states(stage) if reason is not None), None)
+        return reason or self.why_not_summarized(stage)
+
+    def why_not_summarized(self, stage: Stage[Unit], *, sizes: Sizes | None = None) -> str | None:
+        """None if the summary certifies the present config and inputs, and its files are there; else the reason."""
+        summary = self.summary(stage.name)
+        if summary is None:
+            return "no summary"
+        changed = first_difference(summary.fingerprint, self.fingerprint(stage))
+        if changed:
+            return f"stale: {changed}"
+        return missing_output(summary.outputs, sizes=sizes or Sizes(self._run.stage_folder(stage.name)))
+
+    def markers(self, stage: str) -> list[Marker]:
+        folder = self._run.stage_folder(stage)
+        found = (read_marker(folder, number) for number in range(len(self.plan(stage).units)))
+        return [marker for marker in found if marker is not None]

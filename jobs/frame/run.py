@@ -1,0 +1,86 @@
+"""A run: an experiment's config together with its run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from jobs.frame.errors import ConfigError
+from jobs.frame.ledger import Ledger
+from jobs.frame.stage import Stage
+from jobs.frame.stage_config import StageConfig
+from jobs.frame.unit import Unit
+from slurm.cluster import Cluster
+from slurm.run_folder import RunFolder, StageFolder
+
+if TYPE_CHECKING:
+    from jobs.frame.experiment import ExperimentBase
+    from jobs.frame.method import Method
+
+ConfigT = TypeVar("ConfigT", bound=StageConfig)
+
+
+class Run:
+    """What every stage function gets: the config, the cluster, the method, and where files are."""
+
+    def __init__(self, *, config: ExperimentBase, method: Method, cluster: Cluster, root: Path) -> None:
+        self.config = config
+        self.method = method
+        self.stages: Mapping[str, Stage[Unit]] = method.chain
+        self.cluster = cluster
+        self.root = root  # project root: relative paths of the config start here
+        self.folder = RunFolder(self.path(config.runs) / config.name)
+        self.ledger = Ledger(self)
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed
+
+    @cached_property
+    def chain(self) -> tuple[Stage[Unit], ...]:
+        """The stages this config asks for, in order."""
+        return tuple(stage for name, stage in self.stages.items() if self.asks_for(name))
+
+    def asks_for(self, stage: str) -> bool:
+        """Whether the stage is part of this run: its section is there, and no given file makes it needless."""
+        made_needless = stage == "train-embedder" and self.config.embedder.weights
+        return stage in self.stages and self.config.section(stage) is not None and not made_needless
+
+    def section(self, kind: type[ConfigT]) -> ConfigT:
+        """The part of the config that this stage config class describes.
+
+        Raises:
+            ConfigError: the config has no such section.
+        """
+        found = self.find(kind)
+        if found is None:
+            name = next((name for name, stage in self.stages.items() if stage.config is kind), kind.__name__)
+            raise ConfigError(f"{name}: this run needs a section `{name}:`; add one to the config")
+        return found
+
+    def find(self, kind: type[ConfigT]) -> ConfigT | None:
+        """The same, or None where the config has no such section."""
+        for name, stage in self.stages.items():
+            if stage.config is kind:
+                section = self.config.section(name)
+                return section if isinstance(section, kind) else None
+        return None
+
+    def path(self, text: str) -> Path:
+        return (self.root / Path(text).expanduser()).absolute()
+
+    def given_file(self, field: str, text: str, *, give: str) -> Path:
+        """A file that a field of the config names.
+
+        Raises:
+            ConfigError: it is not there.
+        """
+        path = self.path(text)
+        if not path.is_file():
+            raise ConfigError(f"{field}: got {path}, no such file; give {give} or remove it")
+        return path
+
+    def stage_folder(self, stage: str) -> StageFolder:
+        return self.folder.stage(stage)

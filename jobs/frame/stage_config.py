@@ -1,0 +1,66 @@
+"""The base of all stage configs, and which of their fields matter to what comes out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+Precision = Literal["auto", "fp32", "bf16"]  # auto: bf16 on GPUs, fp32 on CPUs, where bf16 is slower
+
+# A path that a user writes. Control characters would end up in scripts and logs.
+PathText = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=1000)]
+
+OPERATIONAL, FINAL, AS_BEFORE = "operational", "final", "as_before"
+
+
+def operational() -> dict[str, Any]:
+    """Of a field that does not change what comes out, for `Field(json_schema_extra=...)`."""
+    return {OPERATIONAL: True}
+
+
+def final() -> dict[str, Any]:
+    """Of a field that changes only what `finish` makes; units are not redone for it."""
+    return {FINAL: True}
+
+
+def as_before(value: Any) -> dict[str, Any]:
+    """Of a field that was added later: at this value the stage does what it did before there was the field.
+
+    A fingerprint leaves the field out at this value, so that older finished stages stay valid.
+    """
+    return {AS_BEFORE: value}
+
+
+class StageConfig(BaseModel):
+    """Base of the stage configs: unknown fields are refused, known ones never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def fingerprint(self, *, of_unit: bool = False) -> dict[str, Any]:
+        """The fields that outputs depend on, as JSON. `of_unit`: that the outputs of units depend on."""
+        left_out = {OPERATIONAL, FINAL} if of_unit else {OPERATIONAL}
+        return _fields_of(self, left_out=left_out)
+
+
+def _fields_of(model: BaseModel, *, left_out: set[str]) -> dict[str, Any]:
+    dumped = model.model_dump(mode="json")
+    for name, info in type(model).model_fields.items():
+        marks = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+        added_later = AS_BEFORE in marks and dumped[name] == marks[AS_BEFORE]
+        if added_later or left_out & marks.keys():
+            del dumped[name]
+        else:
+            dumped[name] = _value_of(getattr(model, name), dumped[name], left_out=left_out)
+    return dumped
+
+
+def _value_of(value: Any, dumped: Any, *, left_out: set[str]) -> Any:
+    """The dumped value; models inside it leave out their own fields too."""
+    if isinstance(value, BaseModel):
+        return _fields_of(value, left_out=left_out)
+    if isinstance(value, dict):
+        return {key: _value_of(value[key], inner, left_out=left_out) for key, inner in dumped.items()}
+    if isinstance(value, tuple):
+        return [_value_of(one, inner, left_out=left_out) for one, inner in zip(value, dumped, strict=True)]
+    return dumped

@@ -1,0 +1,38 @@
+"""How every stage writes its tars: whole or not at all, with the index beside them that saves readers the scan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from shards.tars.index import index_path
+from shards.tars.writer import TarWriter
+from slurm.files import Output, Part, publish, publishing
+from slurm.stop import Stopped
+
+
+@contextmanager
+def publishing_tar(
+    path: Path,
+    *,
+    record: Callable[[Output], None],
+    replace: bool = False,
+    on_stop: Callable[[TarWriter, Part], None] | None = None,
+) -> Iterator[TarWriter]:
+    """A tar to write; when the block ends well it is closed and published, and so is its index.
+
+    Both are told to `record`, with their names. A rank that is asked to stop leaves the block by `Stopped`: then there
+    is no tar, but `on_stop` may keep what was written.
+    """
+    with publishing(path, replace=replace) as file:
+        tar = TarWriter(file)
+        try:
+            yield tar
+        except Stopped:
+            if on_stop:
+                on_stop(tar, file)
+            raise
+        tar.close()
+    record(file.output(path.name))
+    record(publish(index_path(path), tar.index(), replace=replace))

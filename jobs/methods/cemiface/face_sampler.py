@@ -1,0 +1,72 @@
+"""TODO-DOC"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+
+from cemiface.diffusion.denoiser import load_denoiser
+from cemiface.diffusion.sampler import adams, ddim
+from cemiface.diffusion.schedule import Schedule
+from cemiface.pixels import to_bytes
+from jobs.frame.run import Run
+from jobs.methods.cemiface.sampling import SamplingConfig
+from jobs.methods.cemiface.train_diffusion.plan import DENOISER
+from jobs.training.device import autocast, tuned
+
+
+class FaceSampler:
+    """The trained denoiser, ready to make faces on one device."""
+
+    def __init__(self, run: Run, config: SamplingConfig, *, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.denoiser, diffusion = load_denoiser(run.stage_folder("train-diffusion").output(DENOISER))
+        self.schedule = Schedule(diffusion, device=device)
+        self.size, self.embedding = self.denoiser.config.image_size, self.denoiser.config.embedding
+        tuned(self.denoiser.to(device), channels_last=config.channels_last, compiled=config.compile, graphs=True)
+
+    def faces(
+        self,
+        seeds: Sequence[int],
+        *,
+        on_step: Callable[[int], None],
+        identity: torch.Tensor | None = None,
+        m: Sequence[float] | None = None,
+    ) -> np.ndarray:
+        """uint8 faces (N, S, S, 3), one per seed; without identity (N, E) and m those of nobody in particular.
+
+        Face i comes of seeds[i], identity[i] and m[i] alone. `on_step(step)` may raise to stop.
+        """
+        config, count = self.config, len(seeds)
+        # A compiled net has one batch shape: a smaller batch is filled up with copies of its last row.
+        rows = list(range(count)) + [count - 1] * (config.batch - count if config.compile else 0)
+        generators = [torch.Generator().manual_seed(seeds[row]) for row in rows]
+        noise = torch.stack([torch.randn((3, self.size, self.size), generator=generator) for generator in generators])
+        null = None if identity is not None else torch.ones(len(rows), dtype=torch.bool, device=self.device)
+        given = torch.zeros(count, self.embedding) if identity is None else identity
+        solve = (
+            partial(adams, spacing=config.spacing or "mixed")
+            if config.solver == "adams"
+            else partial(
+                ddim,
+                eta=config.eta,
+                spacing=config.spacing or "leading",
+                rederive_noise=config.rederive_noise,
+                generators=generators,
+            )
+        )
+        with autocast(self.device, config.precision):
+            images = solve(
+                self.denoiser,
+                noise=noise.to(self.device),
+                identity=given[rows].to(self.device),
+                m=torch.tensor([m[row] if m else 0.0 for row in rows], device=self.device),
+                null=null,
+                schedule=self.schedule,
+                steps=config.steps,
+                on_step=on_step,
+            )
+        return to_bytes(images[:count])

@@ -1,0 +1,76 @@
+"""TODO-DOC"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import torch
+
+from jobs.frame.method import ImageRequest, identity_name
+from jobs.frame.rank import Rank
+from jobs.frame.resumable_tar import resumable_tar
+from jobs.frame.run import Run
+from jobs.frame.stage import Finish
+from jobs.frame.unit import SetUnit
+from jobs.methods.cemiface.generate.maker import FaceMaker, pipelined
+from jobs.methods.cemiface.generate.plan import STAGE, GenerateFaces
+from jobs.methods.cemiface.generate.requests import requests_of
+from jobs.methods.cemiface.identities.plan import INQUIRIES
+from jobs.stages.shared.curves import curve_of
+from jobs.training.device import rank_device
+from shards.embeddings.embeddings import read_embeddings
+from shards.tars.records import SYNTHETIC, is_copy
+from shards.tars.shard_set import ShardSet
+from slurm.markers import Marker
+
+
+def run_rank(run: Run, rank: Rank) -> None:
+    config = run.section(GenerateFaces)
+    folder = run.stage_folder("identities")
+    embedded = torch.from_numpy(read_embeddings(folder.output(f"{INQUIRIES}.h5")).features)
+    inquiries = ShardSet([folder.output(f"{INQUIRIES}.tar")])
+    maker = FaceMaker(run, embedded=embedded, device=rank_device(rank))
+    for work in rank.remaining(SetUnit):
+        block = range(work.unit.first, work.unit.last + 1)
+        images = requests_of(config, block, identities=len(embedded), seed=run.seed)
+        with maker, resumable_tar(work, work.unit.tar) as tar:
+            parts = (images[start : start + config.batch] for start in range(tar.samples, len(images), config.batch))
+            for batch in pipelined(maker.sampled(part, work=work) for part in parts):
+                for image in maker.measured(batch):
+                    tar.add(image.request.key, jpg=image.jpeg, record=image.record)
+                work.progress(len(batch.requests))
+            for identity, number in product(block, range(config.inquiry_copies)):
+                copy = ImageRequest(identity=identity, index=config.images_per_identity + number)
+                tar.add(copy.key, jpg=inquiries.jpeg(identity), record=_record_of_copy(copy))
+        copies = len(block) * config.inquiry_copies
+        work.done(images=tar.samples, counts={"generated": len(images)} | ({"copied": copies} if copies else {}))
+
+
+def _record_of_copy(copy: ImageRequest) -> dict[str, Any]:
+    name = identity_name(copy.identity)
+    measured = {"m": 1.0, "measured_cosine": 1.0}
+    return {
+        "identity": name,
+        "index": copy.index,
+        "origin": SYNTHETIC,
+        "asked": {"m": 1.0},
+        "copy_of": name,
+        **measured,
+    }
+
+
+def finish(run: Run, markers: Sequence[Marker]) -> Finish:
+    """Measured cosine to the inquiry face by what was asked for: mean, spread and count."""
+    folder = run.stage_folder("generate")
+    shards = ShardSet([folder.output(unit.tar) for unit in run.ledger.units(STAGE)])
+    records = [record for record in shards.records() if not is_copy(record)]
+    figures: dict[str, Any] = {
+        "identities": len(shards.classes),
+        "measured_cosine": curve_of([(record["m"], record["measured_cosine"]) for record in records], asked="m"),
+    }
+    if run.section(GenerateFaces).target == "cosine":
+        wished = [(record["wished_cosine"], record["measured_cosine"]) for record in records]
+        figures["wished_cosine"] = curve_of(wished, asked="cosine")
+    return Finish(figures=figures)

@@ -1,0 +1,148 @@
+"""Identities: inquiry faces, each of which becomes one synthetic person, pairwise below a cosine of 0.3.
+
+Where they come from is recorded per identity. `denoiser` takes unconditional samples of our own net: people who do
+not exist. `real` takes one photo of each real training person (1-shot, as the paper does), which ties every synthetic
+person to a real one; sets made so are for study, not for release. `files` takes the faces of a folder or archive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from cemiface.errors import ModelError
+from jobs.frame.run import Run
+from jobs.frame.seeds import derive
+from jobs.frame.stage import Cost, Stage
+from jobs.frame.stage_config import PathText, final
+from jobs.frame.unit import Unit
+from jobs.methods.cemiface.sampling import SamplingConfig, sampling_cost
+from jobs.methods.cemiface.train_diffusion.plan import TrainDiffusion
+from jobs.stages.shared.embedder import embedder_needs
+from shards.sources.sources import open_source
+from slurm.files import digest, sha256_of
+
+if TYPE_CHECKING:
+    from shards.images.faces import Face
+
+
+def listed_files(run: Run) -> list[Face]:
+    """The files to take candidates from, at most as many as wanted, in an order that follows from the seed.
+
+    Raises:
+        ModelError: there is no such source.
+    """
+    config = run.section(MakeIdentities)
+    root = run.path(str(config.faces))
+    if not root.exists():
+        raise ModelError(f"identities.faces: got {root}, no such file or folder; give identity folders of images")
+    faces = open_source(root).listing().faces
+    order = np.random.default_rng(derive(run.seed, "inquiry files")).permutation(len(faces))
+    return [faces[place] for place in order[: config.candidates].tolist()]
+
+
+INQUIRIES = "inquiries"  # .tar with the faces, .h5 with their embeddings
+
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class MakeIdentities(SamplingConfig):
+    source: Literal["denoiser", "real", "files"] = "denoiser"
+    faces: PathText | None = None  # of `files`: identity folders of images, or a zip, tar or RecordIO of such
+    faces_are: Literal["real", "synthetic"] = "real"  # of `files`: whether the people in them exist
+    count: int = Field(10_000, ge=1, json_schema_extra=final())  # identities wanted
+    candidates: int = Field(40_000, ge=1)  # faces to choose from; "real" has one per person at most
+    block: int = Field(1000, ge=1)  # candidates per unit of work
+    max_cosine: float = Field(
+        0.3, gt=-1, le=1, json_schema_extra=final()
+    )  # between any two inquiry faces (paper, section 3.2)
+    # A balanced set: a file that says of candidates what group they are in (lines "candidate-0000012<TAB>group"), and
+    # the share of each group. The candidates lie in the stage folder once this stage has made them.
+    attributes: PathText | None = Field(None, json_schema_extra=final())
+    quotas: dict[str, Share] = Field({}, json_schema_extra=final())
+    batch: int = Field(32, ge=1)
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the people of the inquiry faces do not exist."""
+        return self.source == "denoiser" or (self.source == "files" and self.faces_are == "synthetic")
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> MakeIdentities:
+        if (self.faces is not None) != (self.source == "files"):
+            raise ValueError(f"faces: got {self.faces} with source: {self.source}; allowed: a path for source: files")
+        if bool(self.quotas) != (self.attributes is not None):
+            raise ValueError("quotas: attributes and quotas belong together; give both or neither")
+        if self.quotas and abs(sum(self.quotas.values()) - 1) > 1e-6:
+            raise ValueError(f"quotas: got a sum of {sum(self.quotas.values()):.4f}; allowed: shares that add up to 1")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidatesUnit(Unit):
+    """The candidates `start` to `stop` - 1; `faces` is a digest of the files they come from, if any."""
+
+    start: int
+    stop: int
+    faces: str | None = None
+
+
+def plan(run: Run) -> list[CandidatesUnit]:
+    """Blocks of candidate numbers; for files with a digest of what is there, so that a change is noticed."""
+    config = run.section(MakeIdentities)
+    if config.source == "files":
+        files = listed_files(run)
+        parts = [files[start : start + config.block] for start in range(0, len(files), config.block)]
+        firsts = range(0, len(files), config.block)
+        return [
+            CandidatesUnit(
+                start=first,
+                stop=first + len(part),
+                faces=digest([[face.path, face.bytes] for face in part]),
+            )
+            for first, part in zip(firsts, parts, strict=True)
+        ]
+    starts = range(0, config.candidates, config.block)
+    return [CandidatesUnit(start=start, stop=min(start + config.block, config.candidates)) for start in starts]
+
+
+def needs(run: Run) -> tuple[str, ...]:
+    stages = {"denoiser": ("train-diffusion",), "real": ("shard",), "files": ()}
+    return (*stages[run.section(MakeIdentities).source], *embedder_needs(run))
+
+
+def _attributes(run: Run) -> dict[str, str]:
+    """The digest of the file of attributes, empty while it is not there."""
+    attributes = run.section(MakeIdentities).attributes
+    if attributes is None:
+        return {}
+    path = run.path(attributes)
+    return {"identities.attributes": sha256_of(path) if path.is_file() else ""}
+
+
+def cost(run: Run) -> Cost:
+    """Of the candidates and the chosen; beside every face its embedding and that of its mirror image."""
+    config = run.section(MakeIdentities)
+    candidates = sum(unit.stop - unit.start for unit in run.ledger.units(STAGE))
+    sampled = candidates if config.source == "denoiser" else 0
+    stored = sampling_cost(run, config, images=sampled, stored=candidates + config.count)
+    training = run.find(TrainDiffusion)
+    embeddings = 8 * training.denoiser.embedding if training else 0
+    return replace(stored, disk_bytes=stored.disk_bytes + (candidates + config.count) * embeddings)
+
+
+STAGE: Stage[CandidatesUnit] = Stage(
+    unit=CandidatesUnit,
+    name="identities",
+    title="inquiry faces of people who do not exist, pairwise far enough apart",
+    config=MakeIdentities,
+    needs=needs,
+    final_files=_attributes,
+    plan=plan,
+    work="jobs.methods.cemiface.identities.work",
+    expected_images=lambda run: sum(unit.stop - unit.start for unit in run.ledger.units(STAGE)),
+    cost=cost,
+)

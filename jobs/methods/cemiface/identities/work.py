@@ -1,0 +1,166 @@
+"""TODO-DOC"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cemiface.errors import ModelError
+from cemiface.pixels import to_unit_range
+from cemiface.semihard.selection import GreedyChoice, shares
+from jobs.frame.rank import Rank
+from jobs.frame.run import Run
+from jobs.frame.stage import Finish
+from jobs.frame.tars import publishing_tar
+from jobs.methods.cemiface.identities.candidates import candidate_source
+from jobs.methods.cemiface.identities.plan import INQUIRIES, CandidatesUnit, MakeIdentities
+from jobs.stages.shared.embedding import load_embedder
+from jobs.training.device import rank_device
+from shards.embeddings.embeddings import embeddings_bytes, read_embeddings, with_similarity
+from shards.images.jpeg import decode_rgb, encode_jpeg
+from shards.tars.shard_set import ShardSet
+from shards.tars.writer import TarWriter
+from slurm.files import Output, publish
+from slurm.markers import Marker
+
+
+def run_rank(run: Run, rank: Rank) -> None:
+    config = run.section(MakeIdentities)
+    device = rank_device(rank)
+    embedder = load_embedder(run, device=device)
+    source = candidate_source(run, device=device)
+    for work in rank.remaining(CandidatesUnit):
+        samples: list[tuple[str, bytes, dict[str, Any]]] = []
+        features, flipped = [], []
+        for first in range(work.unit.start, work.unit.stop, config.batch):
+            numbers = range(first, min(first + config.batch, work.unit.stop))
+            faces = source.faces(numbers, work=work)
+            # Embeddings are taken of the pixels that are stored, not of those before JPEG.
+            jpegs = [encode_jpeg(face, quality=config.quality) for face in faces.values()]
+            if not jpegs:
+                continue
+            x = to_unit_range(np.stack([decode_rgb(jpeg) for jpeg in jpegs]), device=device)
+            features.append(embedder(x).detach().cpu().numpy())
+            flipped.append(embedder(x.flip(3)).detach().cpu().numpy())
+            for number, jpeg in zip(faces, jpegs, strict=True):
+                key = f"candidate-{number:07d}"
+                samples.append((key, jpeg, {"identity": key, **source.origin(number)}))
+        if samples:  # else no file of this block could be read, and there is nothing to write
+            with publishing_tar(work.path(f"candidates-{work.number:05d}.tar"), record=work.record) as tar:
+                for key, jpeg, record in samples:
+                    tar.add(key, jpg=jpeg, record=record)
+            keys = [key for key, _, _ in samples]
+            embedded = with_similarity(
+                keys, identities=keys, features=np.concatenate(features), flipped=np.concatenate(flipped)
+            )
+            work.publish(f"candidates-{work.number:05d}.h5", embeddings_bytes(embedded, embedder=config.source))
+        unusable = work.unit.stop - work.unit.start - len(samples)
+        # The stage's counts are those of its choice; a block's are made then, of what came out of it.
+        work.done(images=len(samples), counts={"unusable": unusable} if unusable else {})
+
+
+def finish(run: Run, markers: Sequence[Marker]) -> Finish:
+    """Choose greedily, in candidate order, and write the chosen faces and their embeddings.
+
+    Raises:
+        ModelError: fewer candidates than wanted are far enough apart, or the file of attributes is missing.
+    """
+    config = run.section(MakeIdentities)
+    folder = run.stage_folder("identities")
+    blocks = [folder.output(f"candidates-{marker.unit:05d}") for marker in markers if marker.images]
+    chosen, counts = _choose(run, blocks=blocks)
+    candidates = sum(marker.images for marker in markers)
+    if len(chosen) < config.count:
+        of_groups = f" in the shares of quotas {config.quotas}" if config.quotas else ""
+        raise ModelError(
+            f"identities: only {len(chosen)} of {candidates} candidates are pairwise below a cosine of "
+            f"{config.max_cosine}{of_groups}, wanted {config.count}; raise identities.candidates or lower "
+            "identities.count"
+        )
+    figures: dict[str, Any] = {"identities": len(chosen), "candidates": candidates, "source": config.source}
+    if config.source == "files":
+        figures["faces_are"] = config.faces_are
+    if counts:
+        figures["groups"] = counts
+    outputs: list[Output] = []
+    with publishing_tar(folder.output(f"{INQUIRIES}.tar"), record=outputs.append, replace=True) as tar:
+        embedded = _write_chosen(blocks, chosen, tar=tar, embedder=config.source)
+    outputs.append(publish(folder.output(f"{INQUIRIES}.h5"), embedded, replace=True))
+    return Finish(
+        outputs=tuple(outputs),
+        images_out=len(chosen),
+        counts={"chosen": len(chosen), "too_similar_or_spare": candidates - len(chosen)},
+        figures=figures,
+    )
+
+
+def _choose(run: Run, *, blocks: Sequence[Path]) -> tuple[list[tuple[int, int]], dict[str, int]]:
+    """(block, row) of each chosen candidate in order, and how many of each group; one block is in memory at a time."""
+    config = run.section(MakeIdentities)
+    group_of = _read_attributes(run) if config.quotas else {}
+    room = shares(config.quotas, count=config.count) if config.quotas else None
+    counts: dict[str, int] = {}
+    chosen: list[tuple[int, int]] = []
+    choice: GreedyChoice | None = None
+    for number, block in enumerate(blocks):
+        part = read_embeddings(block.with_suffix(".h5"))
+        width = part.features.shape[1]
+        choice = choice or GreedyChoice(count=config.count, width=width, max_cosine=config.max_cosine, room=room)
+        groups = [group_of.get(key) for key in part.keys]
+        for row in choice.offer(part.features, groups=groups):
+            chosen.append((number, row))
+            if group := groups[row]:
+                counts[group] = counts.get(group, 0) + 1
+        if choice.full:
+            break
+    return chosen, counts
+
+
+def _read_attributes(run: Run) -> dict[str, str]:
+    """The group of each candidate that the file of attributes tells of.
+
+    Raises:
+        ModelError: there is no such file yet, or a line is not a key, a tab and a group.
+    """
+    config = run.section(MakeIdentities)
+    path = run.path(str(config.attributes))
+    if not path.is_file():
+        candidates = run.stage_folder("identities").output("candidates-*.tar")
+        raise ModelError(
+            f"identities.attributes: got {path}, no such file; write a line `candidate-0000012<TAB>group` for the "
+            f"faces in {candidates}, then run again"
+        )
+    groups: dict[str, str] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        key, tab, group = line.partition("\t")
+        if not tab or not group:
+            raise ModelError(f"{path}: line {number}: got {line[:60]!r}; allowed: candidate-0000012<TAB>group; mend it")
+        groups[key] = group.strip()
+    return groups
+
+
+def _write_chosen(blocks: Sequence[Path], chosen: Sequence[tuple[int, int]], *, tar: TarWriter, embedder: str) -> bytes:
+    """Add the chosen faces to a tar; returns the file of their embeddings. Each block's files are opened once."""
+    features, flipped = [], []
+    for block, rows in _by_block(chosen):
+        part = read_embeddings(blocks[block].with_suffix(".h5"))
+        features.append(part.features[rows])
+        flipped.append(part.flipped[rows])
+        shards = ShardSet([blocks[block].with_suffix(".tar")])
+        for row in rows:
+            key = f"synthetic-{tar.samples:06d}"
+            tar.add(key, jpg=shards.jpeg(row), record={**shards.record(row), "identity": key})
+        shards.close()
+    keys = [f"synthetic-{number:06d}" for number in range(len(chosen))]
+    arrays = {"features": np.concatenate(features), "flipped": np.concatenate(flipped)}
+    return embeddings_bytes(with_similarity(keys, identities=keys, **arrays), embedder=embedder)
+
+
+def _by_block(chosen: Sequence[tuple[int, int]]) -> Iterator[tuple[int, list[int]]]:
+    for block, pairs in groupby(chosen, key=itemgetter(0)):
+        yield block, [row for _, row in pairs]

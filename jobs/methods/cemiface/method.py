@@ -1,0 +1,112 @@
+"""CemiFace (Sun et al., NeurIPS 2024, arXiv 2409.18876) as the suite's shared stages see it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cemiface.diffusion.cost import denoiser_cost
+from jobs.frame.method import CardText, DataSource, Method
+from jobs.frame.run import Run
+from jobs.methods.cemiface.calibrate.plan import STAGE as CALIBRATE
+from jobs.methods.cemiface.generate.plan import STAGE as GENERATE
+from jobs.methods.cemiface.generate.plan import GenerateFaces
+from jobs.methods.cemiface.identities.plan import INQUIRIES, MakeIdentities
+from jobs.methods.cemiface.identities.plan import STAGE as IDENTITIES
+from jobs.methods.cemiface.study_groups.plan import STAGE as STUDY_GROUPS
+from jobs.methods.cemiface.study_m.plan import STAGE as STUDY_M
+from jobs.methods.cemiface.train_diffusion.plan import STAGE as TRAIN_DIFFUSION
+from jobs.methods.cemiface.train_diffusion.plan import TrainDiffusion
+from jobs.stages.chain import chain_of
+from jobs.stages.publish.plan import PublishSet
+from jobs.stages.shard.plan import ShardFaces
+from jobs.stages.train_recognition.plan import TrainEmbedder
+from slurm.files import sha256_of
+
+GIGA = 1e9
+STAGES = (TRAIN_DIFFUSION, IDENTITIES, CALIBRATE, GENERATE)
+
+
+def card(run: Run) -> CardText:
+    return CardText(
+        summary=(
+            "Synthetic faces made with CemiFace (NeurIPS 2024): a diffusion model conditioned on an identity and on a "
+            f"wished similarity m to it. Identities come from: {run.section(MakeIdentities).source}."
+        ),
+        limits=("The similarity m is what was asked for; each record holds the similarity that was measured.",),
+        citation=(
+            "Made with CemiFace: Center-based Semi-hard Synthetic Face Generation for Face Recognition, NeurIPS 2024, "
+            "arXiv 2409.18876."
+        ),
+    )
+
+
+def lineage(run: Run) -> tuple[DataSource, ...]:
+    """The run's own faces, which the audit holds the set against, and whatever given weights have learned from."""
+    shard, published = run.section(ShardFaces), run.find(PublishSet)
+    sharded = run.ledger.summary("shard")
+    own = DataSource(
+        name=Path(shard.faces).name,
+        license=published.consent if published else None,
+        sha256=sharded.outcome if sharded else None,
+        held_against=True,
+    )
+    training = run.find(TrainDiffusion)
+    given = {"E_id": run.config.embedder.weights, "denoiser": training.initial_weights if training else None}
+    return (
+        own,
+        *(
+            DataSource(
+                name=f"unknown origin: what the given {net}, {Path(weights).name}, was trained on",
+                license=None,
+                sha256=sha256_of(run.path(weights)),
+                held_against=False,
+            )
+            for net, weights in given.items()
+            if weights
+        ),
+    )
+
+
+def identity_faces(run: Run) -> Path:
+    """The inquiry faces, one per identity."""
+    return run.stage_folder("identities").output(f"{INQUIRIES}.tar")
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """The denoiser's size and cost, and how much is generated."""
+    found: dict[str, Any] = {}
+    training, identities, generate = run.find(TrainDiffusion), run.find(MakeIdentities), run.find(GenerateFaces)
+    if training is not None:
+        embedder = run.find(TrainEmbedder) if run.asks_for("train-embedder") else None
+        width = {"embedding": embedder.recognition.embedding} if embedder else {}
+        cost = denoiser_cost(training.denoiser.model_copy(update=width))
+        found["denoiser"] = {
+            "parameters": cost.parameters,
+            "adapter_parameters": cost.adapter_parameters,
+            "gmacs": round(cost.macs / GIGA, 3),
+            "image_size": training.denoiser.image_size,
+            "training_images": training.images,
+        }
+    if identities is not None and generate is not None:
+        copies = identities.count * generate.inquiry_copies
+        images = (GENERATE.expected_images(run) or 0) + copies
+        found |= {"identities": identities.count, "images": images, "shards": len(run.ledger.units(GENERATE))}
+    return found
+
+
+METHOD = Method(
+    name="cemiface",
+    title="CemiFace",
+    chain=chain_of(STAGES, studies=(STUDY_GROUPS, STUDY_M)),
+    own_stages=tuple(stage.name for stage in STAGES),
+    identities=IDENTITIES,
+    generate=GENERATE,
+    remaker="jobs.methods.cemiface.generate.maker:FaceRemaker",
+    report_parts="jobs.methods.cemiface.report_parts.parts:PARTS",
+    training_plots="jobs.methods.cemiface.report_parts.training:training_plots",
+    card=card,
+    lineage=lineage,
+    identity_faces=identity_faces,
+    describe=describe,
+)

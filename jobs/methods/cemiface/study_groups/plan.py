@@ -1,0 +1,58 @@
+"""Study-groups: does a net learn most from real faces at a middle similarity to their identity's center?
+
+The images of each identity are ranked by similarity to its center and cut into equal groups (section 3.1, tables 1 and
+9 of the paper). One net per group and seed, all by one recipe, on as many images of the same identities.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from jobs.frame.errors import ConfigError
+from jobs.frame.products import EMBED, SHARD
+from jobs.frame.run import Run
+from jobs.frame.stage import Stage
+from jobs.stages.shared.embedder import embedder_needs
+from jobs.stages.shared.study import Study, StudyUnit, units
+from jobs.stages.shared.verification import benchmark_needs
+
+NAME = "study-groups"
+
+
+class StudyGroups(Study):
+    groups: int = Field(5, ge=2)
+    min_images: int = Field(10, ge=2)  # identities with fewer are left out; every group gets images of all others
+
+    @property
+    def group_names(self) -> list[str]:
+        return [f"group {number + 1}" for number in range(self.groups)]
+
+
+def plan(run: Run) -> list[StudyUnit]:
+    """One unit per group and seed.
+
+    Raises:
+        ConfigError: there is nothing to verify the nets on, or an identity may have too few images for the groups.
+    """
+    config = run.section(StudyGroups)
+    planned = units(run, name=NAME, groups=config.group_names, seeds=config.seeds)
+    if config.min_images < config.groups:
+        raise ConfigError(
+            f"{NAME}.min_images: got {config.min_images} for {config.groups} groups; allowed: at least as many"
+        )
+    return planned
+
+
+def needs(run: Run) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([SHARD, EMBED, *benchmark_needs(run), *embedder_needs(run)]))
+
+
+STAGE = Stage(
+    name=NAME,
+    title="study: real faces in groups by similarity to their center, one net per group",
+    config=StudyGroups,
+    unit=StudyUnit,
+    needs=needs,
+    plan=plan,
+    work="jobs.methods.cemiface.study_groups.work",
+)

@@ -1,0 +1,71 @@
+"""Study-m: does a net learn most from faces that were generated at a middle m?
+
+Generated images in groups by the m that was asked for (table 11 of the paper). One net per group and seed, all by one
+recipe, on as many images of the same identities.
+"""
+
+from __future__ import annotations
+
+from jobs.frame.errors import ConfigError
+from jobs.frame.run import Run
+from jobs.frame.stage import Stage
+from jobs.methods.cemiface.generate.plan import GenerateFaces
+from jobs.stages.shared.embedder import embedder_needs
+from jobs.stages.shared.study import Study, StudyUnit, units
+from jobs.stages.shared.verification import benchmark_needs
+
+NAME = "study-m"
+PREFIX = "m = "  # of the groups' names
+
+
+class StudyM(Study):
+    """One net per m of `generate.similarity` and seed."""
+
+
+def group_of(m: float) -> str:
+    """The name of the group of images that were asked for m."""
+    return f"{PREFIX}{m:g}"
+
+
+def group_names(run: Run) -> list[str]:
+    return [group_of(m) for m in sorted(set(run.section(GenerateFaces).similarity), reverse=True)]
+
+
+def plan(run: Run) -> list[StudyUnit]:
+    """One unit per m and seed.
+
+    Raises:
+        ConfigError: there is nothing to verify the nets on, or the sets differ in more than m.
+    """
+    planned = units(run, name=NAME, groups=group_names(run), seeds=run.section(StudyM).seeds)
+    _check_generated(run.section(GenerateFaces))
+    return planned
+
+
+def _check_generated(config: GenerateFaces) -> None:
+    each, values = config.images_per_identity, len(set(config.similarity))
+    if config.mixture or config.few_identities or config.target != "m":
+        raise ConfigError(
+            f"{NAME}: needs sets that differ in m alone; allowed: generate.similarity as a list of m, "
+            "without mixture, few_identities and target: cosine"
+        )
+    if each % values or values != len(config.similarity):
+        raise ConfigError(
+            f"generate.images_per_identity: got {each} for {len(config.similarity)} values of m; "
+            "allowed: a multiple of them, each named once, so that the sets are equally large"
+        )
+
+
+def needs(run: Run) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(["generate", *benchmark_needs(run), *embedder_needs(run)]))
+
+
+STAGE = Stage(
+    name=NAME,
+    title="study: generated faces by the m asked for, one net per m",
+    config=StudyM,
+    unit=StudyUnit,
+    needs=needs,
+    plan=plan,
+    work="jobs.methods.cemiface.study_m.work",
+)

@@ -1,0 +1,88 @@
+"""The report's part on the audit: the verdict and its grounds, and the closest pairs to look at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobs.frame.products import AUDIT, SETTLE
+from jobs.frame.run import Run
+from jobs.frame.verdicts import verdict_of
+from jobs.report.faces import Pair, pair
+from jobs.report.part import Section, Sets, summary
+from jobs.report.plots import dropped_plot
+from shards.privacy.search import OF_THE_IDENTITY, Leak
+from shards.privacy.verdict import Verdict, worst_leaks
+from shards.tars.shard_set import ShardSet
+
+PAIRS = 12  # of either kind
+
+REASONS = {
+    "exact_pixels": "the same pixels as a real face",
+    "exact_mirrored": "the same pixels as a mirrored real face",
+    "near_pixels": "nearly the same pixels as a real face",
+    "near_mirrored": "nearly the same pixels as a mirrored real face",
+    "too_similar": "cosine to a real face at or above the threshold",
+    "too_similar_to_center": "cosine to a real person's center at or above the threshold",
+    "identity_too_similar": "the mean of the identity is too close to a real face",
+    "identity_too_similar_to_center": "the mean of the identity is too close to a real person's center",
+}  # in order of strictness
+
+
+def audit(run: Run, sets: Sets) -> Section:
+    """Everything the verdict says."""
+    if not summary(run, AUDIT) or sets.synthetic is None or sets.real is None:
+        return None
+    verdict, settled = verdict_of(run), summary(run, SETTLE)
+    audited = summary(run, AUDIT)
+    assert audited is not None
+    rates = verdict.figures["leak_rate_by"]
+    return {
+        "passed": verdict.passed and (settled is None or settled.figures["passed"]),
+        "settled": {"images": settled.images_out, **settled.counts} if settled else None,
+        "images": verdict.images,
+        "references": verdict.references,
+        "dropped": len(verdict.dropped),
+        "allowed": audited.fingerprint[AUDIT]["max_dropped_fraction"],
+        "embedder": verdict.embedder,
+        "independent": verdict.independent,
+        "thresholds": verdict.thresholds,
+        "reasons": [{"text": text, "images": verdict.counts[reason]} for reason, text in REASONS.items()],
+        "dropped_by": [
+            {"key": key, "chart": dropped_plot(found, key=key)} for key, found in rates.items() if verdict.dropped
+        ],
+        "by_rate": verdict.figures["by_false_match_rate"],
+        "asked": [(key, list(found)) for key, found in rates.items()],
+        "membership": verdict.figures["membership"],
+        "overlap": verdict.figures["overlap"],
+        "dropped_pairs": _dropped_pairs(verdict, synthetic=sets.synthetic, real=sets.real),
+        "kept_pairs": _kept_pairs(verdict, synthetic=sets.synthetic, real=sets.real),
+    }
+
+
+def _dropped_pairs(verdict: Verdict, *, synthetic: ShardSet, real: ShardSet) -> list[Pair]:
+    """The worst leaks, one per synthetic face: pixel reasons first, then by falling cosine."""
+    return [
+        pair(
+            leak.key,
+            leak.real,
+            caption=_caption(leak),
+            synthetic=synthetic,
+            real=real,
+        )
+        for leak in worst_leaks(verdict.leaks)[:PAIRS]
+    ]
+
+
+def _caption(leak: Leak) -> str:
+    if leak.cosine is None:
+        return leak.reason.value.replace("_", " ")
+    return f"{'identity, ' if leak.reason in OF_THE_IDENTITY else ''}cosine {leak.cosine:.3f}"
+
+
+def _kept_pairs(verdict: Verdict, *, synthetic: ShardSet, real: ShardSet) -> list[Pair]:
+    """The closest of what is published: what a reader should look at."""
+    closest: list[dict[str, Any]] = verdict.figures["closest"][:PAIRS]
+    return [
+        pair(found["key"], found["real"], caption=f"cosine {found['cosine']:.3f}", synthetic=synthetic, real=real)
+        for found in closest
+    ]

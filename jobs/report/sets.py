@@ -1,0 +1,66 @@
+"""The report's parts on recognition beyond the held-out pairs: benchmarks, set metrics, the studies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobs.frame.run import Run
+from jobs.report.measured import COLORS, model_name
+from jobs.report.part import Section, Sets, summary
+from jobs.report.plots import BLUE, ORANGE, accuracy_plot
+from jobs.report.published_systems import METRICS, METRICS_SOURCE
+
+
+def benchmarks(run: Run, sets: Sets) -> Section:
+    """Accuracy of every net on every converted benchmark, and the average over them."""
+    done = summary(run, "evaluate")
+    found: dict[str, dict[str, Any]] = done.figures["benchmarks"] if done else {}
+    if not found or not done:
+        return None
+    models = [model for model in COLORS if model in next(iter(found.values()))]
+    return {
+        "names": list(found),
+        "rows": [
+            {
+                "name": model_name(run, model),
+                "cells": [found[name][model] for name in found],
+                "average": done.figures["average"][model],
+            }
+            for model in models
+        ],
+    }
+
+
+def set_metrics(run: Run, sets: Sets) -> Section:
+    """What the sets are like as a whole, and how far the synthetic one is from the real one."""
+    done = summary(run, "evaluate")
+    if not done:
+        return None
+    figures = done.figures
+    return {
+        "kinds": figures["scores"],
+        "frechet": figures.get("frechet_distance"),
+        "inception": figures.get("frechet_distance_inception"),
+        "others": METRICS,
+        "source": METRICS_SOURCE,
+        "wasserstein": figures.get("wasserstein_synthetic_to_real"),
+    }
+
+
+def worth(run: Run, sets: Sets) -> dict[str, Any] | None:
+    """What nets learned from sets and from parts of them, and what they lack to the first."""
+    done = summary(run, "study-sets")
+    if not done:
+        return None
+    rows = done.figures["groups"]
+    colors = [BLUE, *[ORANGE] * (len(rows) - 1)]
+    points = [
+        (row["group"], row["average"]["mean"], row["average"]["std"] or 0.0, color)
+        for row, color in zip(rows, colors, strict=True)
+    ]
+    return {
+        "rows": rows,
+        "benchmarks": list(rows[0]["accuracy"]),
+        "seeds": rows[0]["seeds"],
+        "plot": accuracy_plot(points),
+    }

@@ -1,0 +1,92 @@
+"""Audit: is any synthetic face, or any synthetic person, a real one? Pixels, and the nearest of everything real.
+
+The units only find what is nearest, to the synthetic tars and to the control group: people held out, or, where nobody
+is, the training people, each held against the others. The last rank judges, when the control group is whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from jobs.frame.products import HELD_OUT
+from jobs.frame.run import Run
+from jobs.frame.stage import Stage
+from jobs.frame.stage_config import StageConfig, operational
+from jobs.frame.unit import Unit
+from jobs.frame.verdicts import reference_files
+from jobs.stages.shard.plan import real_units
+from jobs.stages.shared.embedder import embedder_needs
+from shards.embeddings.nearest import pairs_per_second
+from shards.privacy.fingerprints import read_vectors
+
+HASH_WIDTH = 2 * 256  # of the pixel hashes, mirrored and not, which are compared like embeddings
+
+USUAL_WIDTH = 512  # of embeddings, while the judge has made none
+
+CONTROL_IMAGES = 20_000  # of training people; a hundred of them then stand above the usual threshold
+
+
+class AuditFaces(StageConfig):
+    false_alarms: float = Field(0.005, gt=0, lt=1)  # of the control group's faces, which the audit may take for leaks
+    # Of the real non-mated pairs; the leak rate is told at each.
+    fmr: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field((1e-3, 1e-4, 1e-5, 1e-6), min_length=1)
+    max_dropped_fraction: float = Field(0.5, ge=0, le=1)  # of the set; more dropped images fail the verdict
+    batch: int = Field(256, ge=1, json_schema_extra=operational())
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditUnit(Unit):
+    """A tar of the synthetic set, or one of the control group."""
+
+    tar: str | None = None
+    control: str | None = None
+
+
+def plan(run: Run) -> list[AuditUnit]:
+    """One unit per synthetic tar, and per tar of the control group; each is held against everything real."""
+    return [
+        *(AuditUnit(tar=unit.tar) for unit in run.ledger.units(run.method.generate)),
+        *(AuditUnit(control=tar) for tar in control_tars(run)),
+    ]
+
+
+def control_tars(run: Run) -> list[str]:
+    """The tars of held-out people, or some of the training people's, evenly out of all."""
+    trained = real_units(run)
+    images = sum(unit.images for unit in trained)
+    group = real_units(run, kind=HELD_OUT) or trained[:: max(1, images // CONTROL_IMAGES)]
+    return [unit.tar for unit in group]
+
+
+def forecast(run: Run) -> str:
+    """How long the comparisons will take, at the speed this machine is tried to have; known from the start."""
+    images = run.method.generate.expected_images(run) or 0
+    files = reference_files(run)
+    real = sum(unit.images for unit in real_units(run))
+    width = read_vectors(files[0]).features.shape[1] if files else USUAL_WIDTH
+    seconds = images * real / pairs_per_second(width + HASH_WIDTH)
+    ranks = max(1, min(run.cluster.of_array("audit").world(), len(run.ledger.units(STAGE))))
+    shared = f", {_spent(seconds / ranks)} for each of {ranks}" if ranks > 1 else ""
+    return f"audit: {images:,} x {real:,} comparisons, about {_spent(seconds)} of one rank on this machine{shared}"
+
+
+def _spent(seconds: float) -> str:
+    if seconds > 7200:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{seconds / 60:.0f} minutes" if seconds > 120 else f"{seconds:.0f} s"
+
+
+STAGE = Stage(
+    unit=AuditUnit,
+    name="audit",
+    title="is any synthetic face one of the real ones?",
+    config=AuditFaces,
+    needs=lambda run: ("shard", "fingerprint", run.method.generate.name, *embedder_needs(run)),
+    plan=plan,
+    work="jobs.stages.audit.work",
+    forecast=forecast,
+    expected_images=lambda run: run.method.generate.expected_images(run),
+)

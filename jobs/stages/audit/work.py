@@ -1,0 +1,150 @@
+"""TODO-DOC"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from jobs.frame.products import CENTERS, CLOSEST, HELD_OUT, PROBES, REAL, VERDICT
+from jobs.frame.rank import Rank
+from jobs.frame.run import Run
+from jobs.frame.stage import Finish
+from jobs.frame.verdicts import all_references, reference_files
+from jobs.stages.audit.figures import Tally, closest_sheet
+from jobs.stages.audit.plan import AuditFaces, AuditUnit, control_tars, forecast
+from jobs.stages.fingerprint.plan import is_independent, judge_path
+from jobs.stages.shared.privacy import judged_features, load_judge
+from jobs.training.device import rank_device
+from shards.labels import classes_of
+from shards.privacy.fingerprints import read_vectors
+from shards.privacy.impostors import IMAGES, ImpostorScores
+from shards.privacy.search import Findings, Suspects, joined, search, search_strangers
+from shards.privacy.verdict import Thresholds, Verdict, outcomes
+from shards.tars.records import OLD_KEY, Asked, asked_of
+from shards.tars.shard_set import ShardSet
+from slurm.files import Output, publish, publish_json, read_json, sha256_of
+from slurm.markers import Marker
+
+log = logging.getLogger(__name__)
+
+
+def run_rank(run: Run, rank: Rank) -> None:
+    config: AuditFaces = run.section(AuditFaces)
+    judge = load_judge(run, device=rank_device(rank))
+    centers = read_vectors(run.stage_folder("fingerprint").output(CENTERS))
+    probes = [read_vectors(path).features for path in run.ledger.outputs("fingerprint", prefix=PROBES)]
+    log.info("%s", forecast(run))
+    for work in rank.remaining(AuditUnit):
+        on_part = partial(work.progress, 0)
+        if work.unit.tar is None:
+            tar = str(work.unit.control)
+            group = read_vectors(run.stage_folder("fingerprint").output(tar.replace(".tar", ".h5")))
+            found = search_strangers(group, all_references(run), centers=centers, on_part=on_part)
+            value: dict[str, Any] = {"control": True, "findings": found.as_json()}
+        else:
+            tar = work.unit.tar
+            path = run.stage_folder(run.method.generate.name).output(tar)
+            sha256 = sha256_of(path)  # of the bytes that are read now, whatever markers say
+            shards = ShardSet([path])
+            features = judged_features(shards, judge=judge, batch=config.batch, progress=work.progress)
+            found = search(
+                suspects(shards, features=features),
+                all_references(run),
+                centers=centers,
+                probes=probes[0] if probes else centers.features[:0],
+                on_part=on_part,
+            )
+            asked = [asked_of(record) for record in shards.records()]
+            value = {"control": False, "tar": tar, "sha256": sha256, "asked": asked, "findings": found.as_json()}
+        work.publish(f"nearest-{tar.removesuffix('.tar')}.json", (json.dumps(value, allow_nan=False) + "\n").encode())
+        work.done(images=len(value.get("asked", ())), counts={})
+
+
+def suspects(shards: ShardSet, *, features: np.ndarray) -> Suspects:
+    images = (shards.rgb(row) for row in range(len(shards)))
+    return Suspects.of(shards.keys, identities=shards.identities, features=features, images=images)
+
+
+def finish(run: Run, markers: Sequence[Marker]) -> Finish:
+    """Judge: thresholds from the control group, then every synthetic image, and the verdict names the bytes judged."""
+    config: AuditFaces = run.section(AuditFaces)
+    folder = run.stage_folder("audit")
+    impostors = impostor_scores(run)
+    thresholds = _thresholds(run, markers)
+    tally = Tally(thresholds, rates=impostors.resolved(config.fmr))
+    judged = {}
+    for value in _parts(run, markers, control=False):
+        tally.add(Findings.from_json(value["findings"]), asked=_asked(value))
+        judged[value["tar"]] = value["sha256"]
+    verdict = Verdict(
+        passed=len(tally.dropped) <= config.max_dropped_fraction * tally.images,
+        images=tally.images,
+        references=tally.references,
+        embedder=judge_path(run).name,
+        independent=is_independent(run),
+        thresholds=thresholds,
+        judged=judged,
+        leaks=tuple(tally.leaks),
+        figures=tally.figures(run),
+    )
+    counts = outcomes(verdict.leaks, images=verdict.images)
+    written = publish_json(folder.output(VERDICT), verdict.record(), replace=True)
+    return Finish(
+        outputs=(Output(name=VERDICT, bytes=written.bytes, sha256=written.sha256), *_sheet(run, verdict)),
+        counts=counts,
+        images_out=counts["clear"],
+        figures={
+            "passed": verdict.passed,
+            "dropped": len(verdict.dropped),
+            "independent": verdict.independent,
+            "threshold": round(thresholds.image_to_face, 4),
+            "basis": thresholds.basis,
+            **verdict.figures,
+        },
+    )
+
+
+def _asked(value: Mapping[str, Any]) -> list[Asked]:
+    """What was asked of the images of a unit; units done before there was `asked` say m alone."""
+    return value["asked"] if "asked" in value else [{OLD_KEY: m} for m in value["m"]]
+
+
+def _parts(run: Run, markers: Sequence[Marker], *, control: bool) -> Iterator[dict[str, Any]]:
+    folder = run.stage_folder("audit")
+    for marker in markers:
+        value = read_json(folder.output(marker.outputs[0].name))
+        if value["control"] == control:
+            yield value
+
+
+def _thresholds(run: Run, markers: Sequence[Marker]) -> Thresholds:
+    control = joined(Findings.from_json(value["findings"]) for value in _parts(run, markers, control=True))
+    unseen = any(tar.startswith(HELD_OUT) for tar in control_tars(run))
+    people = "real people nobody trained on" if unseen else "training people, each held against the others,"
+    return Thresholds.from_control(control, rate=run.section(AuditFaces).false_alarms, people=people)
+
+
+def impostor_scores(run: Run) -> ImpostorScores:
+    """Of real training faces, evenly out of all tars."""
+    files = reference_files(run)
+    features, identities = [], []
+    for path in files:
+        part = read_vectors(path)
+        every = max(1, len(part.keys) * len(files) // IMAGES)
+        features.append(part.features[::every])
+        identities += part.identities[::every]
+    return ImpostorScores(np.concatenate(features), classes_of(identities)[1])
+
+
+def _sheet(run: Run, verdict: Verdict) -> list[Output]:
+    """The closest pairs as a picture, each synthetic face beside its real one. It stays in the run folder."""
+    real = ShardSet(run.ledger.outputs("shard", prefix=f"{REAL}-", suffix=".tar"))
+    synthetic = ShardSet([run.stage_folder(run.method.generate.name).output(tar) for tar in verdict.judged])
+    data = closest_sheet(verdict, synthetic=synthetic, real=real)
+    written = publish(run.stage_folder("audit").output(CLOSEST), data, replace=True)
+    return [Output(name=CLOSEST, bytes=written.bytes, sha256=written.sha256)]

@@ -1,0 +1,114 @@
+"""Convert-benchmarks: insightface's `.bin` files and pair lists, each read and checked once, as private tars and pairs.
+
+A benchmark that is missing, or of which one image is not usable, ends the stage: nothing is ever skipped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from jobs.frame.errors import ConfigError
+from jobs.frame.run import Run
+from jobs.frame.stage import Stage
+from jobs.frame.stage_config import PathText, StageConfig
+from jobs.frame.unit import Unit
+from shards.errors import DataError
+from shards.sources.image_files import ImageSource
+from shards.sources.pair_lists import read_pairs
+from slurm.files import digest, sha256_of
+
+NAME = "convert-benchmarks"
+
+BenchmarkName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=40)]
+
+
+class BenchmarkSource(BaseModel):
+    """A `.bin` file; or a list of pairs, and the folder or tar with its images."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bin: PathText | None = None
+    pairs: PathText | None = None
+    images: PathText | None = None
+    prefix: str = ""  # before every path of the list, e.g. "lfw/"
+    extension: str = ".jpg"  # for LFW's own lists, which name people and numbers
+
+    @model_validator(mode="after")
+    def _check(self) -> BenchmarkSource:
+        listed = self.pairs is not None and self.images is not None
+        if (self.bin is None) != listed or (self.bin is not None and (self.pairs or self.images)):
+            raise ValueError("bin: got neither or both; allowed: bin, or pairs together with images")
+        return self
+
+
+class ConvertBenchmarks(StageConfig):
+    sources: dict[BenchmarkName, BenchmarkSource] = Field(min_length=1)
+    image_size: int = Field(112, ge=16, le=1024)  # side of the square images, pixels
+    resize: Literal["never", "center", "pad"] = "never"  # "never" refuses images of another size
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkUnit(Unit):
+    """A benchmark, and digests of what it is made from: its `.bin` file, or its list of pairs and its images."""
+
+    benchmark: str
+    bin: str | None = None
+    pairs: str | None = None
+    images: str | None = None
+
+
+def plan(run: Run) -> list[BenchmarkUnit]:
+    """One unit per benchmark, named by what it is made from.
+
+    Raises:
+        ConfigError: a file or folder is not there.
+        DataError: a list that does not parse, or names an image that is not there.
+    """
+    config: ConvertBenchmarks = run.section(ConvertBenchmarks)
+    units: list[BenchmarkUnit] = []
+    for name, source in config.sources.items():
+        for field in ("bin", "pairs", "images"):
+            value = getattr(source, field)
+            if value is not None and not run.path(value).exists():
+                raise ConfigError(
+                    f"{NAME}.sources.{name}.{field}: got {run.path(value)}, no such file; give it or drop {name}"
+                )
+        if source.bin is not None:
+            made_from = {"bin": sha256_of(run.path(source.bin))}
+        else:
+            images, listed = _listed(run, source)
+            paths = sorted({*listed.first, *listed.second})
+            made_from = {
+                "pairs": digest(asdict(listed)),
+                "images": digest([[path, images.size(path)] for path in paths]),
+            }
+        units.append(BenchmarkUnit(benchmark=name, **made_from))
+    return units
+
+
+def _listed(run: Run, source: BenchmarkSource) -> tuple[ImageSource, Any]:
+    """The images and the list of pairs, of full paths."""
+    assert source.pairs is not None
+    assert source.images is not None
+    path = run.path(source.pairs)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not a text file ({error})") from None
+    listed = read_pairs(text, name=str(path), extension=source.extension)
+    whole = {side: [source.prefix + name for name in getattr(listed, side)] for side in ("first", "second")}
+    return ImageSource(run.path(source.images)), type(listed)(**{**vars(listed), **whole})
+
+
+STAGE = Stage(
+    unit=BenchmarkUnit,
+    name=NAME,
+    title="verification benchmarks, read and checked once, as private tars and pairs",
+    config=ConvertBenchmarks,
+    needs=lambda run: (),
+    plan=plan,
+    work="jobs.stages.convert_benchmarks.work",
+)

@@ -1,0 +1,116 @@
+"""Evaluate: verification accuracy of every net on every benchmark, and the score distributions of the sets.
+
+Measured is the last checkpoint of a training, and nothing else: the best epoch by these very benchmarks would be
+chosen on the test set (the paper's released log: 92.71 that way, 92.52 as its last epoch).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from jobs.frame.experiment import EmbedderConfig
+from jobs.frame.products import REAL, SYNTHETIC
+from jobs.frame.run import Run
+from jobs.frame.stage import Stage
+from jobs.frame.stage_config import PathText, StageConfig, operational
+from jobs.frame.unit import Unit
+from jobs.stages.shared.embedder import embedder_files, embedder_needs
+from jobs.stages.shared.verification import Verification, benchmark_names, benchmark_needs
+from jobs.stages.train_recognition.plan import NAME as RECOGNITION
+from slurm.files import sha256_of
+
+
+class Scoring(StageConfig):
+    scores: int = Field(200_000, ge=10)  # mated and non-mated scores taken of each set, at most
+    score_images: int = Field(50_000, ge=10)  # of larger sets as many are scored, as whole identities
+    judge: EmbedderConfig = EmbedderConfig()  # the net that scores the sets; without weights it is E_id
+    # Weights of Inception v3, for its Frechet distance and for diversity; without them neither is measured.
+    inception: PathText | None = None
+    batch: int = Field(256, ge=1, json_schema_extra=operational())
+
+
+class EvaluateRecognition(Verification, Scoring):
+    """How nets are verified, and how sets are scored."""
+
+    checkpoint: str = "last"  # of a training; said here so that nobody has to guess
+
+    @model_validator(mode="after")
+    def _check_selection(self) -> EvaluateRecognition:
+        if self.checkpoint != "last":
+            raise ValueError(
+                f"checkpoint: got {self.checkpoint}; allowed: last; the best by a benchmark is chosen on the test set"
+            )
+        return self
+
+
+def given_weights(run: Run) -> dict[str, Path]:
+    """The weights files the section names, by field.
+
+    Raises:
+        ConfigError: one is not there.
+    """
+    config = run.section(EvaluateRecognition)
+    named = {"judge.weights": config.judge.weights, "inception": config.inception}
+    return {
+        field: run.given_file(f"evaluate.{field}", value, give="the weights")
+        for field, value in named.items()
+        if value is not None
+    }
+
+
+def judges_likeness(run: Run, kind: str) -> bool:
+    """Whether a set is of generated faces, and scored by a net that did not guide the generator."""
+    given = run.section(EvaluateRecognition).judge.weights
+    return kind == SYNTHETIC and given is not None and run.method.identity_faces(run) is not None
+
+
+def kinds(run: Run) -> list[str]:
+    """The sets there are."""
+    return [REAL, *([SYNTHETIC] if run.asks_for(run.method.generate.name) else [])]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateUnit(Unit):
+    """A net (`verify`) and the benchmark it is verified on, or the set that is scored (`scores`)."""
+
+    verify: str | None = None
+    on: str | None = None
+    scores: str | None = None
+
+
+def plan(run: Run) -> list[EvaluateUnit]:
+    """One unit per net and benchmark, and one per set to score.
+
+    Raises:
+        ConfigError: the weights of the judge or of Inception are not there.
+    """
+    given_weights(run)
+    models = ["untrained", "embedder", *(["synthetic"] if run.asks_for(RECOGNITION) else [])]
+    verifications = [EvaluateUnit(verify=model, on=name) for name in benchmark_names(run) for model in models]
+    return [*verifications, *(EvaluateUnit(scores=kind) for kind in kinds(run))]
+
+
+def needs(run: Run) -> tuple[str, ...]:
+    trained = (RECOGNITION,) if run.asks_for(RECOGNITION) else ()
+    generated = [run.method.generate.name] if SYNTHETIC in kinds(run) else []
+    people = [run.method.identities.name] if generated and judges_likeness(run, SYNTHETIC) else []
+    return tuple(dict.fromkeys(["shard", *people, *generated, *benchmark_needs(run), *embedder_needs(run), *trained]))
+
+
+def _files(run: Run) -> dict[str, str]:
+    return embedder_files(run) | {f"evaluate.{field}": sha256_of(path) for field, path in given_weights(run).items()}
+
+
+STAGE = Stage(
+    unit=EvaluateUnit,
+    name="evaluate",
+    title="verification accuracy, mated and non-mated scores, set metrics",
+    config=EvaluateRecognition,
+    needs=needs,
+    files=_files,
+    plan=plan,
+    work="jobs.stages.evaluate.work",
+)

@@ -1,0 +1,82 @@
+"""Fingerprint: what the audit needs of every real face, once: an embedding by the judge and hashes of its pixels.
+
+The judge is a recognition net other than E_id where the user has one (`fingerprint.judge.weights`): a net that guided
+the generator sees its own idea of likeness.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from jobs.frame.experiment import EmbedderConfig
+from jobs.frame.run import Run
+from jobs.frame.stage import Stage
+from jobs.frame.stage_config import StageConfig, operational
+from jobs.frame.unit import Unit
+from jobs.stages.convert_benchmarks.plan import NAME as CONVERTED
+from jobs.stages.convert_benchmarks.plan import STAGE as CONVERT_STAGE
+from jobs.stages.shard.plan import STAGE as SHARD_STAGE
+from jobs.stages.shared.embedder import embedder_files, embedder_needs, embedder_path
+from slurm.files import sha256_of
+
+
+class FingerprintFaces(StageConfig):
+    judge: EmbedderConfig = EmbedderConfig()  # another net to audit with; without weights it is E_id
+    batch: int = Field(256, ge=1, json_schema_extra=operational())
+
+
+@dataclass(frozen=True, kw_only=True)
+class FingerprintUnit(Unit):
+    """A tar of real faces, or a converted benchmark."""
+
+    tar: str | None = None
+    benchmark: str | None = None
+
+
+def plan(run: Run) -> list[FingerprintUnit]:
+    """One unit per tar of real faces, and one per benchmark."""
+    benchmarks = run.ledger.units(CONVERT_STAGE) if run.asks_for(CONVERTED) else []
+    return [
+        *(FingerprintUnit(tar=unit.tar) for unit in run.ledger.units(SHARD_STAGE)),
+        *(FingerprintUnit(benchmark=unit.benchmark) for unit in benchmarks),
+    ]
+
+
+def judge_path(run: Run) -> Path:
+    """The weights file of the net that judges.
+
+    Raises:
+        ConfigError: the config names a file that is not there.
+    """
+    weights = run.section(FingerprintFaces).judge.weights
+    if weights is None:
+        return embedder_path(run)
+    return run.given_file("fingerprint.judge.weights", weights, give="a recognition net's weights")
+
+
+def judge_files(run: Run) -> dict[str, str]:
+    """What the judge is from outside of the run."""
+    if run.section(FingerprintFaces).judge.weights is None:
+        return embedder_files(run)
+    return {"fingerprint.judge.weights": sha256_of(judge_path(run))}
+
+
+def is_independent(run: Run) -> bool:
+    """Whether the judge is another net than the one that guided the generator."""
+    return sha256_of(judge_path(run)) != sha256_of(embedder_path(run))
+
+
+STAGE = Stage(
+    unit=FingerprintUnit,
+    name="fingerprint",
+    title="hashes and embeddings of every real face, for the audit",
+    config=FingerprintFaces,
+    needs=lambda run: ("shard", *embedder_needs(run), *((CONVERTED,) if run.asks_for(CONVERTED) else ())),
+    files=judge_files,
+    plan=plan,
+    work="jobs.stages.fingerprint.work",
+    expected_images=lambda run: sum(unit.images for unit in run.ledger.units(SHARD_STAGE)),
+)

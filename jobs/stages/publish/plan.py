@@ -1,0 +1,43 @@
+"""Publish: the audited synthetic set as a folder that stands alone, on a machine without network or this suite."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from jobs.frame.products import SETTLE
+from jobs.frame.run import Run
+from jobs.frame.stage import Stage
+from jobs.frame.stage_config import StageConfig
+from jobs.frame.unit import Unit
+
+
+class PublishSet(StageConfig):
+    set_name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)  # the folder's name
+    version: str = Field("1.0.0", pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")
+    creator: str = Field(min_length=1)
+    license: str = Field(min_length=1)  # SPDX identifier or URL
+    consent: str = Field(min_length=1)  # whose faces were trained on, and on what ground
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishUnit(Unit):
+    """The published folder, by its name."""
+
+    set: str
+
+
+def plan(run: Run) -> list[PublishUnit]:
+    return [PublishUnit(set=run.section(PublishSet).set_name)]
+
+
+STAGE = Stage(
+    unit=PublishUnit,
+    name="publish",
+    title="the audited set as a folder that stands alone",
+    config=PublishSet,
+    needs=lambda run: (run.method.generate.name, SETTLE, *(("evaluate",) if run.asks_for("evaluate") else ())),
+    plan=plan,
+    work="jobs.stages.publish.work",
+)

@@ -1,0 +1,228 @@
+"""TODO-DOC"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import webdataset
+
+from jobs.frame.products import EVALUATE, RECOGNITION, SETTLE, SHARD
+from jobs.frame.rank import Rank, Work
+from jobs.frame.run import Run
+from jobs.frame.stage_config import StageConfig
+from jobs.frame.verdicts import verdict_of
+from jobs.stages.publish.plan import PublishSet, PublishUnit
+from jobs.stages.shard.plan import ShardFaces
+from jobs.stages.shared.synthetic import require_synthetic
+from shards.exports import standalone_verify
+from shards.exports.card import Facts, croissant, dataset_card, shard_index
+from shards.images.jpeg import encode_jpeg
+from shards.privacy.verdict import Verdict
+from shards.tars.index import index_path
+from shards.tars.manifest import File, Manifest, Shard, describe_file, describe_shard, manifest_bytes
+from shards.tars.records import asked_of, sort_key
+from shards.tars.shard_set import ShardSet
+from slurm.errors import RunError
+from slurm.files import Output, link, part_path, publish, sha256_of, sync_folder
+
+SHARD_LIST = "shards.txt"  # one tar per line, as WebDataset tools take it
+
+SAMPLES = "samples.jpg"
+
+SAMPLE_ROWS, SAMPLE_COLUMNS = 8, 12
+
+INDEX = "index.json"  # tars with their counts, as WebDataset's indexed readers take it
+
+PRIVATE_SETTINGS = {"faces", "judge"}  # fields that tell where on the cluster private things are
+
+
+def run_rank(run: Run, rank: Rank) -> None:
+    verdict = passed_verdict(run)
+    for work in rank.remaining(PublishUnit):
+        folder = part_path(rank.folder.output(work.unit.set))
+        folder.mkdir(mode=0o700)
+        try:
+            images = _build(run, folder, verdict=verdict, work=work)
+            final = rank.folder.output(work.unit.set)
+            if final.exists():  # of an older attempt that was not marked: not wanted any more
+                rank.folder.superseded.mkdir(exist_ok=True)
+                os.rename(final, rank.folder.superseded / f"{final.name}-{secrets.token_hex(4)}")
+            os.rename(folder, final)
+            sync_folder(final.parent)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        refilled = len(verdict.refilled)
+        counts = {"published": images - refilled, "dropped": len(verdict.dropped)}
+        work.done(images=images, counts=counts | ({"refilled": refilled} if refilled else {}))
+
+
+def passed_verdict(run: Run) -> Verdict:
+    """The verdict, if it passed and is about the settled tars as they are now, byte for byte.
+
+    Raises:
+        RunError: it did not, or is not; or one of the tars is one of real faces.
+    """
+    verdict = verdict_of(run, stage=SETTLE)
+    if not verdict.passed:
+        raise RunError(
+            f"publish: the audit failed: {len(verdict.leaked)} of {verdict.images} images are too close to real "
+            "ones; see audit/verdict.json, change what is asked of the images, or raise audit.max_dropped_fraction"
+        )
+    present = {path.name: sha256_of(path) for path in run.ledger.outputs(SETTLE, suffix=".tar") if path.is_file()}
+    other = [tar for tar in {**present, **verdict.judged} if present.get(tar) != verdict.judged.get(tar)]
+    if other:
+        raise RunError(
+            f"publish: the verdict is about other bytes than settle/{other[0]}; remove it and run settle again"
+        )
+    sharded = run.ledger.summary(SHARD)
+    private = {output.sha256: output.name for output in sharded.outputs} if sharded else {}
+    for tar, sha256 in present.items():
+        if sha256 in private:
+            raise RunError(f"publish: {tar} is {private[sha256]}, a private shard of real faces; generate it anew")
+    return verdict
+
+
+def _build(run: Run, folder: Path, *, verdict: Verdict, work: Work[PublishUnit]) -> int:
+    """Fill the folder; returns the number of images in it."""
+    shards = [_settled(run, tar, folder, work=work) for tar in verdict.judged]
+    if not shards:
+        raise RunError("publish: the audit dropped every image; nothing is left to publish")
+    _check_with_webdataset(folder, shards)
+    images = ShardSet([folder / shard.name for shard in shards])
+    facts = _facts(run, verdict=verdict, manifest=Manifest.of(shards, private=False), identities=len(images.classes))
+    texts = {
+        "README.md": dataset_card(facts).encode(),
+        "croissant.json": (json.dumps(croissant(facts), indent=1) + "\n").encode(),
+        "audit.json": (json.dumps(verdict.public_record(), indent=1, allow_nan=False) + "\n").encode(),
+        "verify.py": Path(standalone_verify.__file__).read_bytes(),
+        "LICENSE.txt": f"{facts.license}\n\n{facts.consent}\n".encode(),
+        INDEX: (json.dumps(shard_index(facts), indent=1) + "\n").encode(),
+        SHARD_LIST: "".join(f"{shard.name}\n" for shard in shards).encode(),
+        SAMPLES: _sample_sheet(images),
+    }
+    files = [_file(folder, name, data, work=work) for name, data in texts.items()]
+    indexes = [describe_file(index_path(folder / shard.name), folder=folder) for shard in shards]
+    manifest = Manifest.of(shards, private=False, files=[*files, *indexes])
+    _file(folder, "manifest.json", manifest_bytes(manifest), work=work)
+    return manifest.totals.samples
+
+
+def _settled(run: Run, tar: str, folder: Path, *, work: Work[PublishUnit]) -> Shard:
+    """A second name for a settled tar: what was judged and what is published are one file.
+
+    Raises:
+        RunError: a record in it is not one of a synthetic image.
+    """
+    source = run.stage_folder(SETTLE).output(tar)
+    images = ShardSet([source])
+    for key, record in zip(images.keys, images.records(), strict=True):
+        require_synthetic(tar, key, record)
+    work.progress(len(images))
+    for path in (source, index_path(source)):
+        link(path, folder / path.name)
+    shard = describe_shard(folder / tar, samples=len(images))
+    for file in (shard, describe_file(index_path(folder / tar), folder=folder)):
+        work.record(Output(name=f"{work.unit.set}/{file.name}", bytes=file.bytes, sha256=file.sha256))
+    return shard
+
+
+def _file(folder: Path, name: str, data: bytes, *, work: Work[PublishUnit]) -> File:
+    written = publish(folder / name, data)
+    work.record(Output(name=f"{work.unit.set}/{name}", bytes=written.bytes, sha256=written.sha256))
+    return describe_file(folder / name, folder=folder)
+
+
+def _check_with_webdataset(folder: Path, shards: list[Shard]) -> None:
+    """What is published must read with plain `webdataset`, the library its users have.
+
+    Raises:
+        RunError: it finds another number of samples in a tar than were written.
+    """
+    for shard in shards:
+        # No .decode(): that would run pickles. Samples are counted undecoded.
+        found = sum(1 for _ in webdataset.WebDataset(str(folder / shard.name), shardshuffle=False))
+        if found != shard.samples:
+            raise RunError(f"publish: webdataset reads {found} samples of {shard.name}, written were {shard.samples}")
+
+
+def _sample_sheet(shards: ShardSet) -> bytes:
+    """A sheet of the set: one person per row, ordered by what was asked of the images."""
+    records = list(shards.records())
+    people = shards.classes[:: max(1, len(shards.classes) // SAMPLE_ROWS)][:SAMPLE_ROWS]
+    blank = np.full_like(shards.rgb(0), 255)
+    rows = []
+    for person in people:
+        own = sorted(
+            (sort_key(asked_of(record)), row) for row, record in enumerate(records) if record["identity"] == person
+        )
+        picked = [own[place][1] for place in np.linspace(0, len(own) - 1, SAMPLE_COLUMNS).round().astype(int)]
+        rows.append(np.concatenate([shards.rgb(row) for row in dict.fromkeys(picked)], axis=1))
+        missing = SAMPLE_COLUMNS - len(dict.fromkeys(picked))
+        if missing:
+            rows[-1] = np.concatenate([rows[-1], *[blank] * missing], axis=1)
+    return encode_jpeg(np.concatenate(rows), quality=92)
+
+
+def _facts(run: Run, *, verdict: Verdict, manifest: Manifest, identities: int) -> Facts:
+    config, text = run.section(PublishSet), run.method.card(run)
+    generated, evaluated = run.ledger.summary(run.method.generate.name), run.ledger.summary(EVALUATE)
+    assert generated is not None
+    sections = (SHARD, *run.method.own_stages, RECOGNITION)
+    return Facts(
+        name=config.set_name,
+        version=config.version,
+        # The day the faces were made, so that the same set published again is the same folder.
+        date=time.strftime("%Y-%m-%d", time.gmtime(generated.ended)),
+        creator=config.creator,
+        summary=text.summary,
+        citation=text.citation,
+        lineage=run.method.lineage(run),
+        license=config.license,
+        consent=config.consent,
+        size=run.section(ShardFaces).image_size,
+        identities=identities,
+        seed=run.seed,
+        config={name: _settings(found) for name in sections if (found := run.config.section(name)) is not None},
+        metrics=_metrics(evaluated.figures if evaluated else {}),
+        limits=[*text.limits, *_limits(verdict)],
+        verdict=verdict,
+        manifest=manifest,
+    )
+
+
+def _metrics(figures: dict[str, Any]) -> dict[str, float]:
+    """What evaluation found, under names a reader of the card understands."""
+    found = {
+        f"accuracy on held-out people, {net}": row["accuracy"] for net, row in figures.get("verification", {}).items()
+    }
+    found |= {f"average accuracy on benchmarks, {net}": value for net, value in figures.get("average", {}).items()}
+    scores = figures.get("scores", {}).get("synthetic", {})
+    names = {"eer": "EER of the set", "fmr100": "FMR100 of the set", "fisher": "Fisher ratio of the set"}
+    return found | {text: scores[name] for name, text in names.items() if name in scores}
+
+
+def _settings(section: StageConfig) -> dict[str, Any]:
+    """A stage's settings as they may leave the cluster."""
+    return {name: value for name, value in section.fingerprint().items() if name not in PRIVATE_SETTINGS}
+
+
+def _limits(verdict: Verdict) -> list[str]:
+    judge = (
+        "Audited with one recognition net: what it cannot tell apart, the audit cannot either."
+        if verdict.independent
+        else "Audited with the recognition net that also guided the generator: what it cannot tell apart, neither can "
+        "the audit, and it may see its own idea of likeness."
+    )
+    return [
+        judge,
+        "Demographics follow the real training faces and were neither measured nor balanced.",
+        "No detector looked at the faces that were trained on or at these images: none, several or a crooked one in a "
+        "picture would not have been noticed.",
+    ]

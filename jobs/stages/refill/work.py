@@ -1,0 +1,63 @@
+"""The work of refill: regenerate what was dropped, keep what does not leak."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jobs.frame.method import GeneratedImage, ImageRequest, Remaker, identity_number
+from jobs.frame.rank import Rank, Work
+from jobs.frame.run import Run
+from jobs.frame.tars import publishing_tar
+from jobs.frame.verdicts import verdict_of
+from jobs.stages.refill.plan import RefillFaces, RefillUnit
+from jobs.stages.shared.privacy import Judge
+from jobs.training.device import rank_device
+from shards.privacy.search import OF_THE_IDENTITY
+from shards.privacy.verdict import Verdict
+from shards.tars.records import is_copy
+from shards.tars.shard_set import ShardSet
+
+
+def run_rank(run: Run, rank: Rank) -> None:
+    device = rank_device(rank)
+    remaker, judge, verdict = run.method.load_remaker(run, device=device), Judge(run, device=device), verdict_of(run)
+    attempts = run.section(RefillFaces).attempts
+    for work in rank.remaining(RefillUnit):
+        images = ShardSet([run.stage_folder(run.method.generate.name).output(work.unit.of)])
+        wanted, given_up = _dropped(dict(zip(images.keys, images.records(), strict=True)), verdict)
+        made = _refilled(wanted, attempts=attempts, remaker=remaker, judge=judge, work=work)
+        if made:
+            with publishing_tar(work.path(work.unit.tar), record=work.record) as tar:
+                for key in sorted(made):
+                    tar.add(key, jpg=made[key].jpeg, record=made[key].record)
+        counts = {"refilled": len(made), "leaked_again": len(wanted) - len(made), "identity_leaked": given_up}
+        work.done(images=len(made), counts=counts)
+
+
+def _dropped(records: Mapping[str, Mapping[str, Any]], verdict: Verdict) -> tuple[list[ImageRequest], int]:
+    """The dropped images to regenerate, and how many have an identity that is the leak."""
+    dropped = set(verdict.dropped)
+    of_leaked_people = {leak.key for leak in verdict.leaks if leak.reason in OF_THE_IDENTITY}
+    generated = {key: record for key, record in records.items() if not is_copy(record)}
+    wanted = [
+        ImageRequest(identity=identity_number(record["identity"]), index=record["index"])
+        for key, record in generated.items()
+        if key in dropped and key not in of_leaked_people
+    ]
+    return wanted, sum(key in of_leaked_people for key in generated)
+
+
+def _refilled(
+    wanted: Sequence[ImageRequest], *, attempts: int, remaker: Remaker, judge: Judge, work: Work[RefillUnit]
+) -> dict[str, GeneratedImage]:
+    """By key all that do not leak, after some attempts."""
+    done: dict[str, GeneratedImage] = {}
+    left = list(wanted)
+    for attempt in range(1, attempts + 1):
+        tried = {image.request.key: image for image in remaker.remake(left, attempt=attempt, work=work)}
+        leaked = judge.leaked([image.jpeg for image in tried.values()], keys=list(tried), work=work)
+        done |= {key: image for key, image in tried.items() if key not in leaked}
+        left = [request for request in left if request.key in leaked]
+        work.progress(len(tried) - len(leaked))
+    return done

@@ -1,0 +1,17 @@
+"""TODO-DOC"""
+
+from __future__ import annotations
+
+from jobs.frame.rank import Rank
+from jobs.frame.run import Run
+from jobs.report.page import render
+from jobs.stages.report.plan import ReportUnit, WriteReport
+from slurm.files import publish
+
+
+def run_rank(run: Run, rank: Rank) -> None:
+    for work in rank.remaining(ReportUnit):
+        # Replaces: the page names the launch, so a page left without a marker by a killed attempt differs.
+        for name, data in render(run, title=run.section(WriteReport).title).items():
+            work.record(publish(rank.folder.output(name), data, replace=True))
+        work.done(images=0, counts={})

@@ -1,0 +1,141 @@
+"""TODO-DOC"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from jobs.frame.products import REFILL, SETTLE, SYNTHETIC, VERDICT
+from jobs.frame.rank import Rank, Work
+from jobs.frame.run import Run
+from jobs.frame.stage import Finish
+from jobs.frame.tars import publishing_tar
+from jobs.frame.verdicts import verdict_of
+from jobs.stages.audit.plan import AuditFaces
+from jobs.stages.settle.plan import STAGE, SettleUnit
+from jobs.stages.shared.privacy import Judge
+from jobs.stages.shared.synthetic import require_synthetic
+from jobs.training.device import rank_device
+from shards.privacy.search import Leak
+from shards.privacy.verdict import Verdict
+from shards.tars.reader import Sample, read_tar
+from shards.tars.records import upgraded
+from slurm.errors import RunError
+from slurm.files import Output, publish_json, read_json, sha256_of
+from slurm.markers import Marker
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remains:
+    """What is left of a tar after the audit.
+
+    Attributes:
+        samples: what was not dropped, and what was made anew, by key.
+        refilled: keys of the latter.
+        changed: identities that lost or got an image.
+        dropped: how many images were dropped.
+    """
+
+    samples: list[Sample]
+    refilled: frozenset[str]
+    changed: frozenset[str]
+    dropped: int
+
+
+def run_rank(run: Run, rank: Rank) -> None:
+    verdict, judge = verdict_of(run), Judge(run, device=rank_device(rank))
+    for work in rank.remaining(SettleUnit):
+        remains = remains_of(run, work.unit.tar, verdict=verdict)
+        leaks = _leaks_of_the_changed(remains, judge=judge, work=work)
+        withdrawn = {leak.key for leak in leaks}
+        kept = [sample for sample in remains.samples if sample.key not in withdrawn]
+        refilled = [sample.key for sample in kept if sample.key in remains.refilled]
+        if kept:
+            _write(work, kept)
+        value = {"refilled": refilled, "leaks": [asdict(leak) for leak in leaks]}
+        work.record(publish_json(rank.folder.output(_name_of(work.unit.tar)), value))
+        made_anew = {"refilled": len(refilled)} if refilled else {}
+        lost = {"dropped": remains.dropped - len(remains.refilled), "withdrawn": len(withdrawn)}
+        work.done(images=len(kept), counts={"kept": len(kept) - len(refilled), **made_anew, **lost})
+
+
+def remains_of(run: Run, tar: str, *, verdict: Verdict) -> Remains:
+    """What is left of a synthetic tar.
+
+    Raises:
+        RunError: the verdict is about other bytes than the tar's, or the refilled images are not those certified.
+    """
+    path = run.stage_folder(run.method.generate.name).output(tar)
+    if sha256_of(path) != verdict.judged.get(tar):
+        raise RunError(
+            f"settle: the audit's verdict is about other bytes than {run.method.generate.name}/{tar}; remove it and run again"
+        )
+    leaked, changed, samples = verdict.leaked, set(), []
+    dropped = 0
+    for sample in read_tar(path):
+        if sample.key not in leaked:
+            samples.append(sample)
+        else:
+            changed.add(sample.record["identity"])
+            dropped += 1
+    anew = [sample for path in _refill_of(run, tar) for sample in read_tar(path)]
+    return Remains(
+        samples=sorted((*samples, *anew), key=lambda sample: sample.key),
+        refilled=frozenset(sample.key for sample in anew),
+        changed=frozenset(changed),
+        dropped=dropped,
+    )
+
+
+def _refill_of(run: Run, tar: str) -> list[Path]:
+    """The tar of images made in place of some of `tar`, where there are any."""
+    name = tar.replace(SYNTHETIC, REFILL, 1)
+    found = (
+        [path for path in run.ledger.outputs(REFILL, suffix=".tar") if path.name == name]
+        if run.asks_for(REFILL)
+        else []
+    )
+    for path in found:
+        if sha256_of(path) != run.ledger.output_record(REFILL, name).sha256:
+            raise RunError(f"settle: refill/{name} is not what was refilled; remove it and run again")
+    return found
+
+
+def _leaks_of_the_changed(remains: Remains, *, judge: Judge, work: Work[SettleUnit]) -> list[Leak]:
+    again = [sample for sample in remains.samples if sample.record["identity"] in remains.changed]
+    return judge.leaks_of_people(
+        [sample.jpg for sample in again],
+        keys=[sample.key for sample in again],
+        identities=[sample.record["identity"] for sample in again],
+        work=work,
+    )
+
+
+def _write(work: Work[SettleUnit], samples: Sequence[Sample]) -> None:
+    with publishing_tar(work.path(work.unit.tar), record=work.record) as tar:
+        for sample in samples:
+            require_synthetic(work.unit.tar, sample.key, sample.record)
+            tar.add(sample.key, jpg=sample.jpg, record=upgraded(sample.record))
+            work.progress()
+
+
+def _name_of(tar: str) -> str:
+    return f"judged-{tar.removesuffix('.tar')}.json"
+
+
+def finish(run: Run, markers: Sequence[Marker]) -> Finish:
+    """The audit's verdict as it stands now: about these tars, with those images made anew, without those withdrawn."""
+    folder, audited = run.stage_folder(SETTLE), verdict_of(run)
+    tars = [output for marker in markers for output in marker.outputs if output.name.endswith(".tar")]
+    parts = [read_json(folder.output(_name_of(unit.tar))) for unit in run.ledger.units(STAGE)]
+    leaks = (*audited.leaks, *(Leak.from_record(leak) for part in parts for leak in part["leaks"]))
+    refilled = tuple(key for part in parts for key in part["refilled"])
+    verdict = replace(audited, judged={tar.name: tar.sha256 for tar in tars}, leaks=leaks, refilled=refilled)
+    allowed = run.section(AuditFaces).max_dropped_fraction * audited.images
+    verdict = replace(verdict, passed=audited.passed and len(verdict.leaked) <= allowed)
+    written = publish_json(folder.output(VERDICT), verdict.record(), replace=True)
+    return Finish(
+        outputs=(Output(name=VERDICT, bytes=written.bytes, sha256=written.sha256),),
+        figures={"passed": verdict.passed, "dropped": len(verdict.dropped), "refilled": len(refilled)},
+    )

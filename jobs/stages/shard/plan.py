@@ -1,0 +1,249 @@
+"""Shard: real faces into private tars, every image with a fate."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from jobs.frame.errors import ConfigError
+from jobs.frame.plan_file import read_plan
+from jobs.frame.products import HELD_OUT, KEPT_BACK, REAL
+from jobs.frame.run import Run
+from jobs.frame.seeds import derive
+from jobs.frame.stage import FORMAT, Stage
+from jobs.frame.stage_config import PathText, StageConfig
+from jobs.frame.summary import read_summary
+from jobs.frame.unit import Plan, Unit
+from shards.errors import DataError
+from shards.images.faces import Face, Listing
+from shards.images.prepare import ImageRules
+from shards.sources.selections import read_selection, select
+from shards.sources.sources import first_of_equals, list_bytes, open_source, skips_bytes, with_hashes
+from slurm.files import digest, sha256_of
+
+SKIPPED, SOURCE = "lists/skipped.tsv", "lists/source.json"  # what was passed over, and the source in figures
+
+MANIFEST = "manifest.json"
+
+
+class ShardFaces(StageConfig):
+    faces: PathText  # identity folders of images, or zip, tar, RecordIO or WebDataset files
+    only: PathText | None = None  # a list of the images to take, as lines or a column `path`: .../person/file
+    image_size: int = Field(112, ge=16, le=1024)  # side of the square images, pixels
+    resize: Literal["never", "center", "pad"] = "never"  # "never" refuses images of another size
+    quality: int = Field(95, ge=1, le=100)  # JPEG, for images that need converting
+    shard_images: int = Field(10_000, ge=1)
+    shard_bytes: int = Field(2_000_000_000, ge=1_000_000)  # of listed files; a tar ends at whichever comes first
+    held_out_identities: int = Field(0, ge=0)  # these people are never trained on
+    kept_back_fraction: float = Field(0, ge=0, le=0.5)  # of each training person's photos, for the membership signal
+    max_bad_fraction: float = Field(0.01, ge=0, le=1)  # of a shard; more is an error, not a statistic
+    # "sha256" and "pixels" read all files at each launch, to notice changes of equal size and to count equal images:
+    # those of the same bytes or, decoding them too, of the same pixels.
+    hash: Literal["none", "sha256", "pixels"] = "none"
+    duplicates: Literal["keep", "first"] = "keep"  # "first" drops images equal to an earlier one; needs hash
+
+    @model_validator(mode="after")
+    def _check(self) -> ShardFaces:
+        if self.duplicates == "first" and self.hash == "none":
+            raise ValueError("duplicates: got first with hash: none; allowed: hash: sha256 or pixels")
+        return self
+
+    def rules(self) -> ImageRules:
+        return ImageRules(size=self.image_size, resize=self.resize, quality=self.quality)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardUnit(Unit):
+    """A tar: the images `start` to `stop` - 1 of their kind's list, which `faces` is the sha256 of."""
+
+    tar: str
+    start: int
+    stop: int
+    faces: str
+
+    @property
+    def images(self) -> int:
+        return self.stop - self.start
+
+    def is_of(self, kind: str) -> bool:
+        """Whether it holds real training faces, held-out people, or images kept back."""
+        return self.tar.startswith(f"{kind}-")
+
+
+def plan(run: Run) -> Plan[ShardUnit]:
+    """One unit per tar: a slice of the sorted list of training faces, then of the held-out ones.
+
+    Raises:
+        DataError: there is no such source, or no face in it.
+    """
+    config: ShardFaces = run.section(ShardFaces)
+    if _is_gone(run.path(config.faces)):
+        return Plan(units=_finished_units(run), files={})
+    listing, equal = _listing(run)
+    units: list[ShardUnit] = []
+    files: dict[str, bytes] = {}
+    faces = _split(run, listing)
+    for kind, own in faces.items():
+        for number, (start, stop) in enumerate(_slices(own, images=config.shard_images, size=config.shard_bytes)):
+            tar = f"{kind}-{number:05d}.tar"
+            files[_list_of(tar)] = data = list_bytes(own[start:stop])
+            units.append(ShardUnit(tar=tar, start=start, stop=stop, faces=hashlib.sha256(data).hexdigest()))
+    files[SKIPPED] = skips_bytes(listing.skipped)
+    files[SOURCE] = json.dumps(_figures(listing, faces, equal=equal), indent=1).encode() + b"\n"
+    return Plan(units=units, files=files)
+
+
+def _is_gone(path: Path) -> bool:
+    """Whether nothing is there, not even what a file system that is not mounted leaves: an empty folder."""
+    with suppress(PermissionError):  # told by whoever opens it
+        return not path.exists() or (path.is_dir() and next(path.iterdir(), None) is None)
+    return False
+
+
+def _finished_units(run: Run) -> list[ShardUnit]:
+    """The units of a finished stage, whose source nobody needs any more.
+
+    Raises:
+        DataError: it was not finished, or with another config.
+    """
+    config: ShardFaces = run.section(ShardFaces)
+    folder = run.stage_folder("shard")
+    summary, written = read_summary(folder), read_plan(folder)
+    if summary is not None and written is not None:
+        units = digest(written.units)
+        wanted = {"format": FORMAT, "shard": config.fingerprint(), "seed": run.seed, "units": units}
+        if wanted.items() <= summary.fingerprint.items():
+            return [ShardUnit.from_json(unit) for unit in written.units]
+    path = run.path(config.faces)
+    found = "an empty folder" if path.exists() else "no such file or folder"
+    raise DataError(f"shard.faces: got {path}, {found}; give identity folders of images")
+
+
+def _listing(run: Run) -> tuple[Listing, int | None]:
+    """Everything in the source, hashed and without duplicates if the config asks for it.
+
+    Also how many images are kept that are equal to an earlier one; None if that was not looked for.
+    """
+    config: ShardFaces = run.section(ShardFaces)
+    path = run.path(config.faces)
+    listing = open_source(path).listing()
+    if config.only:
+        text = _selection(run).read_text(encoding="utf-8", errors="surrogateescape")
+        listing = select(listing, read_selection(text, name=config.only), name=config.only)
+    if config.hash == "none":
+        return listing, None
+    hashed = with_hashes(path, listing.faces, rules=config.rules() if config.hash == "pixels" else None)
+    kept, equal = first_of_equals(hashed)
+    if config.duplicates == "keep":
+        return replace(listing, faces=tuple(one.face for one in hashed)), len(equal)
+    return replace(listing, faces=tuple(kept), skipped=(*listing.skipped, *equal)), 0
+
+
+def _selection(run: Run) -> Path:
+    """The list of images to take.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    return run.given_file("shard.only", str(run.section(ShardFaces).only), give="a list of the images to take")
+
+
+def _split(run: Run, listing: Listing) -> dict[str, list[Face]]:
+    """Faces of training and of held-out identities; which people are held out follows from the seed.
+
+    Raises:
+        DataError: nobody would be left to train on.
+    """
+    config: ShardFaces = run.section(ShardFaces)
+    people = sorted({face.identity for face in listing.faces})
+    if config.held_out_identities >= len(people):
+        raise DataError(
+            f"shard.held_out_identities: got {config.held_out_identities} of {len(people)} identities in "
+            f"{config.faces}, allowed: fewer; lower it or give more faces"
+        )
+    held_out = set(random.Random(derive(run.seed, "held-out")).sample(people, config.held_out_identities))
+    training = [face for face in listing.faces if face.identity not in held_out]
+    kept_back = _kept_back(run, training)
+    return {
+        REAL: [face for face in training if face.path not in kept_back],
+        HELD_OUT: [face for face in listing.faces if face.identity in held_out],
+        KEPT_BACK: [face for face in training if face.path in kept_back],
+    }
+
+
+def _kept_back(run: Run, training: Sequence[Face]) -> set[str]:
+    """Paths of the photos that are not trained on although their people are; which ones follows from the seed."""
+    fraction = run.section(ShardFaces).kept_back_fraction
+    if not fraction:
+        return set()
+    photos: dict[str, list[str]] = {}
+    for face in training:
+        photos.setdefault(face.identity, []).append(face.path)
+    chosen: set[str] = set()
+    for number, identity in enumerate(sorted(photos)):
+        count = int(fraction * len(photos[identity]))
+        chosen.update(random.Random(derive(run.seed, "kept-back", number)).sample(photos[identity], count))
+    return chosen
+
+
+def _slices(faces: Sequence[Face], *, images: int, size: int) -> Iterator[tuple[int, int]]:
+    """Consecutive ranges of at most so many images and bytes, of one image at least."""
+    start, total = 0, 0
+    for position, face in enumerate(faces):
+        if position > start and (position - start == images or total + face.bytes > size):
+            yield start, position
+            start, total = position, 0
+        total += face.bytes
+    if start < len(faces):
+        yield start, len(faces)
+
+
+def _list_of(tar: str) -> str:
+    return f"lists/{tar.removesuffix('.tar')}.tsv"
+
+
+def _figures(listing: Listing, faces: dict[str, list[Face]], *, equal: int | None) -> dict[str, Any]:
+    """What a source holds, for the summary."""
+    people = listing.images_per_identity
+    return {
+        "skipped": listing.counts,
+        "identities": {kind: len({face.identity for face in own}) for kind, own in faces.items()},
+        "images": {kind: len(own) for kind, own in faces.items()},
+        "identities_without_faces": len(listing.without_faces),
+        "identities_with_one_image": sum(count == 1 for count in people.values()),
+        "equal_images_kept": equal,  # None: not looked for
+    }
+
+
+def real_units(run: Run, *, kind: str = REAL) -> list[ShardUnit]:
+    """The tars of one kind of real faces."""
+    return [unit for unit in run.ledger.units(STAGE) if unit.is_of(kind)]
+
+
+def _check_runs(run: Run) -> None:
+    """Refuse a run folder inside of the faces: it would be listed as faces."""
+    faces = run.path(run.section(ShardFaces).faces)
+    if run.folder.root.is_relative_to(faces):
+        raise ConfigError(f"runs: got {run.config.runs}, allowed: a folder outside of shard.faces, {faces}; change it")
+
+
+STAGE: Stage[ShardUnit] = Stage(
+    unit=ShardUnit,
+    check=_check_runs,
+    name="shard",
+    title="real faces into private tars",
+    config=ShardFaces,
+    needs=lambda run: (),
+    files=lambda run: {"shard.only": sha256_of(_selection(run))} if run.section(ShardFaces).only else {},
+    plan=plan,
+    work="jobs.stages.shard.work",
+    expected_images=lambda run: sum(unit.images for unit in run.ledger.units(STAGE)),
+)

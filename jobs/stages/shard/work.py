@@ -1,0 +1,81 @@
+"""TODO-DOC"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from jobs.frame.rank import Rank, Work
+from jobs.frame.run import Run
+from jobs.frame.stage import Finish
+from jobs.frame.tars import publishing_tar
+from jobs.stages.shard.plan import MANIFEST, SOURCE, ShardFaces, ShardUnit, _list_of
+from shards.errors import DataError
+from shards.images.faces import Face, FaceUnreadable, Source
+from shards.images.prepare import ImageRules, Prepared, prepare
+from shards.sources.sources import open_source, read_checked, read_list
+from shards.tars.manifest import Manifest, Shard, manifest_bytes
+from slurm.files import Output, publish, read_json
+from slurm.markers import Marker
+
+
+def run_rank(run: Run, rank: Rank) -> None:
+    config: ShardFaces = run.section(ShardFaces)
+    source = open_source(run.path(config.faces))
+    for work in rank.remaining(ShardUnit):
+        faces = read_list(rank.folder.output(_list_of(work.unit.tar)), sha256=work.unit.faces)
+        _shard(source, faces, work=work, config=config)
+
+
+def _shard(source: Source, faces: Sequence[Face], *, work: Work[ShardUnit], config: ShardFaces) -> None:
+    """Write one tar and its index: usable images with their records; the marker tells of every other image."""
+    name, rules = work.unit.tar, config.rules()
+    counts: Counter[str] = Counter()
+    rejected = []
+    with publishing_tar(work.path(name), record=work.record) as tar:
+        for index, face in enumerate(faces, start=work.unit.start):
+            prepared = _prepared(source, face, rules=rules)
+            counts[prepared.outcome] += 1
+            work.progress()
+            if prepared.jpeg is None:
+                rejected.append({"source": face.path, "outcome": prepared.outcome, "detail": prepared.detail})
+                continue
+            record = {"identity": face.identity, "source": face.path, "index": index, "outcome": prepared.outcome}
+            tar.add(f"{index:09d}", jpg=prepared.jpeg, record=record)
+        if len(rejected) > config.max_bad_fraction * len(faces):
+            raise DataError(
+                f"{name}: {len(rejected)} of {len(faces)} images are not usable (first: {rejected[0]}), "
+                f"allowed: a fraction of {config.max_bad_fraction}; mend them or raise shard.max_bad_fraction"
+            )
+    work.done(images=tar.samples, counts=dict(counts), figures={"rejected": rejected})
+
+
+def _prepared(source: Source, face: Face, *, rules: ImageRules) -> Prepared:
+    try:
+        data = read_checked(source, face)
+    except FaceUnreadable as error:
+        return Prepared(outcome=error.outcome, detail=error.detail)
+    return prepare(data, rules=rules)
+
+
+def finish(run: Run, markers: Sequence[Marker]) -> Finish:
+    """Count what was passed over while listing, so that the counts add up to everything in the source; manifest."""
+    folder = run.stage_folder("shard")
+    figures = read_json(folder.output(SOURCE))
+    written = publish(folder.output(MANIFEST), manifest_bytes(_manifest(markers)), replace=True)
+    return Finish(
+        counts=figures.pop("skipped"),
+        outputs=(Output(name=MANIFEST, bytes=written.bytes, sha256=written.sha256),),
+        figures={**figures, "rejected": [line for marker in markers for line in marker.figures["rejected"]]},
+    )
+
+
+def _manifest(markers: Sequence[Marker]) -> Manifest:
+    """The real set's files, marked private."""
+    shards = [
+        Shard(name=output.name, bytes=output.bytes, sha256=output.sha256, samples=marker.images)
+        for marker in markers
+        for output in marker.outputs
+        if output.name.endswith(".tar")
+    ]
+    return Manifest.of(shards, private=True)

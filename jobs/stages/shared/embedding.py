@@ -1,0 +1,60 @@
+"""TODO-DOC"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cemiface.measures.inception import Inception
+from cemiface.pixels import to_unit_range
+from cemiface.recognition.nets import Embedder, load_recognition
+from jobs.frame.run import Run
+from jobs.stages.shared.embedder import embedder_path
+
+
+class Images(Protocol):
+    """Numbered images: a shard set, a subset of one, or images in memory."""
+
+    def __len__(self) -> int: ...
+    def rgb(self, index: int, /) -> np.ndarray: ...
+
+
+def embed(
+    shards: Images,
+    *,
+    embedder: Embedder | Inception,
+    batch: int,
+    progress: Callable[[int], None],
+    mirror: bool = True,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings (N, E) of the images of a shard set and of their mirror images, float32, not normalized.
+
+    Without `mirror` the second are none, (0, E). `progress(n)` is told of every n images and may raise to stop.
+    """
+    device = next(embedder.parameters()).device
+    plain, mirrored = [], []
+    with torch.inference_mode():
+        for first in range(0, len(shards), batch):
+            rows = range(first, min(first + batch, len(shards)))
+            images = np.stack([shards.rgb(row) for row in rows])
+            x = to_unit_range(images, device=device)
+            plain.append(_numpy(embedder(x)))
+            if mirror:
+                mirrored.append(_numpy(embedder(x.flip(3))))
+            progress(len(rows))
+    none = np.empty((0, embedder.embedding), np.float32)
+    return np.concatenate(plain), np.concatenate(mirrored or [none])
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    array: np.ndarray = tensor.float().cpu().numpy()
+    return array
+
+
+def load_embedder(run: Run, *, device: torch.device | str = "cpu") -> Embedder:
+    color = run.config.embedder.color if run.config.embedder.weights else None
+    return load_recognition(embedder_path(run), color=color).to(device)

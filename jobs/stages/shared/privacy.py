@@ -1,0 +1,94 @@
+"""Judging images after the audit, as the audit judged: the same net, real faces and thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from cemiface.recognition.nets import Embedder, load_recognition
+from jobs.frame.products import CENTERS
+from jobs.frame.rank import Work
+from jobs.frame.run import Run
+from jobs.frame.verdicts import all_references, reference_files, verdict_of
+from jobs.stages.audit.plan import AuditFaces
+from jobs.stages.fingerprint.plan import FingerprintFaces, judge_path
+from jobs.stages.shared.embedding import Images, embed, load_embedder
+from shards.images.jpeg import decode_rgb
+from shards.privacy.fingerprints import Vectors, mirror_invariant, read_vectors
+from shards.privacy.search import OF_THE_IDENTITY, Leak, Suspects, search, search_people
+from shards.privacy.verdict import leaks_of, leaks_of_people
+
+
+def load_judge(run: Run, *, device: torch.device) -> Embedder:
+    judge = run.section(FingerprintFaces).judge
+    if judge.weights is None:
+        return load_embedder(run, device=device)
+    return load_recognition(judge_path(run), color=judge.color).to(device)
+
+
+def judged_features(images: Images, *, judge: Embedder, batch: int, progress: Callable[[int], None]) -> np.ndarray:
+    """Unit embeddings (N, D) of a set's images together with their mirror images."""
+    return mirror_invariant(*embed(images, embedder=judge, batch=batch, progress=progress))
+
+
+class Judge:
+    """The net and the centers are loaded with the first image to judge: most tars have none."""
+
+    def __init__(self, run: Run, *, device: torch.device) -> None:
+        self.run, self.device = run, device
+        self.thresholds = verdict_of(run).thresholds
+
+    def leaked(self, jpegs: Sequence[bytes], *, keys: Sequence[str], work: Work[Any]) -> set[str]:
+        """Keys of the N images that are too close to a real face or center, each by itself."""
+        if not keys:
+            return set()
+        images = _decoded(jpegs)
+        features = self._features(images, work=work)
+        # An identity of its own for each image: who they are together is judged once the set is settled.
+        own = Suspects.of(list(keys), identities=list(keys), features=features, images=images)
+        centers, none = self._centers, features[:0]
+        parts = all_references(self.run)
+        found = search(own, parts, centers=centers, probes=none, on_part=lambda: work.progress(0))
+        return {leak.key for leak in leaks_of(found, self.thresholds) if leak.reason not in OF_THE_IDENTITY}
+
+    def leaks_of_people(
+        self, jpegs: Sequence[bytes], *, keys: Sequence[str], identities: Sequence[str], work: Work[Any]
+    ) -> list[Leak]:
+        """The N images whose identity is too close to a real face or center by the mean of these images."""
+        if not keys:
+            return []
+        found = search_people(
+            identities,
+            self._features(_decoded(jpegs), work=work),
+            (read_vectors(path) for path in reference_files(self.run)),
+            centers=self._centers,
+            on_part=lambda: work.progress(0),
+        )
+        return leaks_of_people(found, dict(zip(keys, identities, strict=True)), self.thresholds)
+
+    def _features(self, images: _Decoded, *, work: Work[Any]) -> np.ndarray:
+        batch = self.run.section(AuditFaces).batch
+        return judged_features(images, judge=self._net, batch=batch, progress=lambda _: work.progress(0))
+
+    @cached_property
+    def _net(self) -> Embedder:
+        return load_judge(self.run, device=self.device)
+
+    @cached_property
+    def _centers(self) -> Vectors:
+        return read_vectors(self.run.stage_folder("fingerprint").output(CENTERS))
+
+
+class _Decoded(list[np.ndarray]):
+    """Images in memory."""
+
+    def rgb(self, index: int) -> np.ndarray:
+        return self[index]
+
+
+def _decoded(jpegs: Sequence[bytes]) -> _Decoded:
+    return _Decoded([decode_rgb(jpeg) for jpeg in jpegs])

@@ -1,0 +1,40 @@
+"""What every study shares: nets of one recipe on several groups of images, over seeds, verified and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from jobs.frame.errors import ConfigError
+from jobs.frame.run import Run
+from jobs.frame.unit import Unit
+from jobs.stages.shared.verification import Verification, benchmark_names
+from jobs.training.recipe import Recipe
+
+
+class Study(Recipe):
+    seeds: int = Field(3, ge=1)  # nets per group, of other weights and another order
+    verification: Verification = Verification()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyUnit(Unit):
+    """A net: of a group, with one of the study's seeds, counted from 0."""
+
+    group: str
+    seed: int
+
+
+def units(run: Run, *, name: str, groups: Sequence[str], seeds: int) -> list[StudyUnit]:
+    """One unit per group and seed.
+
+    Raises:
+        ConfigError: there is nothing to verify the nets on.
+    """
+    if not benchmark_names(run):
+        raise ConfigError(
+            f"{name}: has no benchmark; set shard.held_out_identities, or add a section `convert-benchmarks:`"
+        )
+    return [StudyUnit(group=group, seed=seed) for seed in range(seeds) for group in groups]

@@ -1,0 +1,106 @@
+"""TODO-DOC"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cemiface.recognition.nets import Embedder
+from jobs.frame.rank import Rank, Work
+from jobs.frame.run import Run
+from jobs.frame.seeds import derive
+from jobs.stages.shared.benchmarks import load_benchmark, verify
+from jobs.stages.shared.study import Study, StudyUnit
+from jobs.stages.shared.study_tables import Rows
+from jobs.stages.shared.verification import benchmark_names
+from jobs.training.recognition import Place, train
+from shards.tars.shard_set import ShardSet
+from shards.tars.subset import Subset
+from slurm.files import Output, publish, read_json
+from slurm.markers import Marker
+
+
+def train_one(
+    run: Run, rank: Rank, work: Work[StudyUnit], *, faces: ShardSet | Subset, recipe: Study, figures: Mapping[str, Any]
+) -> None:
+    """Train the net of one group and seed, verify it on every benchmark, and keep the figures.
+
+    Raises:
+        ModelError: fewer images than a batch, or a loss that is no number.
+        Stopped: the rank was asked to leave; the work is saved.
+    """
+    unit = f"{work.number:03d}"
+    place = Place(
+        checkpoints=rank.folder.checkpoints / unit,
+        metrics=rank.folder.output(f"metrics-{unit}.jsonl"),
+        key=rank.fingerprint(work.unit),
+    )
+    # The same seed names the same weights and order in every group, so that groups differ by their images alone.
+    trained = train(recipe, faces, seed=derive(run.seed, "study", work.unit.seed), rank=rank, place=place)
+    net = Embedder(trained.net, recipe.recognition)
+    results = {}
+    for name in benchmark_names(run):
+        benchmark = load_benchmark(run, name, config=recipe.verification)
+        found = verify(benchmark, net, config=recipe.verification, progress=lambda _: rank.stop.check())
+        results[name] = found["figures"]
+    kept = {
+        **work.unit.as_json(),
+        "images": len(faces),
+        "identities": len(faces.classes),
+        **figures,
+        "accuracy": {name: found["accuracy"] for name, found in results.items()},
+    }
+    work.publish(f"net-{unit}.json", (json.dumps({**kept, "results": results}, indent=1) + "\n").encode())
+    work.done(
+        images=trained.images,
+        counts={"trained": trained.images},
+        earlier_seconds=trained.earlier_seconds,
+        figures=kept,
+    )
+    shutil.rmtree(place.checkpoints, ignore_errors=True)
+
+
+def rows_of(run: Run, markers: Sequence[Marker], *, name: str, groups: Sequence[str]) -> Rows:
+    """What the finished nets of a study say, a row per group."""
+    folder = run.stage_folder(name)
+    nets = [read_json(folder.output(output.name)) for marker in markers for output in marker.outputs]
+    return summarize(nets, order=groups)
+
+
+def summarize(nets: Sequence[Mapping[str, Any]], *, order: Sequence[str]) -> Rows:
+    """Per group: what all its nets say; per benchmark and on average the accuracy, mean and spread over seeds."""
+    rows: Rows = []
+    for group in order:
+        own = sorted((net for net in nets if net["group"] == group), key=lambda net: net["seed"])
+        accuracy = {name: [net["accuracy"][name] for net in own] for name in own[0]["accuracy"]}
+        rows.append(
+            {
+                **{field: value for field, value in own[0].items() if field not in ("seed", "accuracy", "results")},
+                "seeds": len(own),
+                "accuracy": {name: spread(values) for name, values in accuracy.items()},
+                "average": spread([float(np.mean(list(net["accuracy"].values()))) for net in own]),
+            }
+        )
+    return rows
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Mean, standard deviation over seeds (None for a single one), and the values themselves."""
+    return {
+        "mean": float(np.mean(values)),
+        "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        "values": [float(value) for value in values],
+    }
+
+
+def publish_files(run: Run, files: Mapping[str, bytes], *, name: str) -> tuple[Output, ...]:
+    """The files a study ends in."""
+    folder, outputs = run.stage_folder(name), []
+    for file, data in files.items():
+        written = publish(folder.output(file), data, replace=True)
+        outputs.append(Output(name=file, bytes=written.bytes, sha256=written.sha256))
+    return tuple(outputs)

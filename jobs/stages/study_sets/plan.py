@@ -1,0 +1,65 @@
+"""Study-sets: what is a set worth? Nets of one recipe on real faces, on synthetic ones, on both, over several seeds.
+
+What others tell in one accuracy is a difference: the gap to the net that was trained on real faces. It is told here per
+seed, so with its spread. Parts of a set (fewer images, some values of m) and another augmentation are compared alike.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from cemiface.recognition.config import AugmentConfig
+from jobs.frame.run import Run
+from jobs.frame.stage import Stage
+from jobs.frame.stage_config import StageConfig, as_before
+from jobs.stages.shared.sets import Sets, imported, makers_of
+from jobs.stages.shared.study import Study, StudyUnit, units
+from jobs.stages.shared.verification import benchmark_needs
+from shards.tars.records import OLD_KEY
+
+NAME = "study-sets"
+
+
+class Contender(StageConfig):
+    """What one net is trained on: sets, or a part of them."""
+
+    sets: Sets = Field(min_length=1)  # "real", "synthetic", or names of imported sets
+    images: int | None = Field(None, ge=1)  # so many of them, drawn from the run's seed; None: all
+    # Only generated images that were asked for one of these values, by key, e.g. {m: [0.5, 0.7]}; none given: any.
+    asked: dict[str, tuple[float | str, ...]] = Field({}, json_schema_extra=as_before({}))
+    m: tuple[float, ...] = ()  # the same for the key m alone, as configs had it before `asked`
+
+    @property
+    def wanted(self) -> dict[str, tuple[float | str, ...]]:
+        """The allowed values by key, however they were given."""
+        return {**self.asked, **({OLD_KEY: self.m} if self.m else {})}
+
+    augment: AugmentConfig | None = None  # None: as the study's
+
+
+class StudySets(Study):
+    compare: dict[str, Contender] = Field(min_length=2)  # by a name of one's own; gaps are told to the first
+
+
+def plan(run: Run) -> list[StudyUnit]:
+    return units(run, name=NAME, seeds=run.section(StudySets).seeds, groups=list(run.section(StudySets).compare))
+
+
+def kinds(run: Run) -> list[str]:
+    return sorted({kind for contender in run.section(StudySets).compare.values() for kind in contender.sets})
+
+
+def needs(run: Run) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*makers_of(run, kinds(run)), *benchmark_needs(run)]))
+
+
+STAGE = Stage(
+    unit=StudyUnit,
+    name=NAME,
+    title="study: nets trained on real faces, on synthetic ones, on both, or on parts of them",
+    config=StudySets,
+    needs=needs,
+    files=lambda run: imported(run, kinds=kinds(run)),
+    plan=plan,
+    work="jobs.stages.study_sets.work",
+)

@@ -1,0 +1,68 @@
+"""Train-recognition: a face recognition net with a margin head, on real or synthetic tars or both, through DeepSpeed.
+
+The same code trains E_id on the real faces where the user brings no weights (the stage train-embedder).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from jobs.frame.products import WEIGHTS
+from jobs.frame.run import Run
+from jobs.frame.stage import Stage
+from jobs.frame.unit import Unit
+from jobs.stages.shared.embedder import TRAINED_HERE
+from jobs.stages.shared.sets import Sets, imported, makers_of
+from jobs.training.recipe import Recipe
+
+NAME = "train-recognition"
+
+
+class TrainRecognition(Recipe):
+    sets: Sets = Field(("synthetic",), min_length=1)  # what it is trained on
+
+
+class TrainEmbedder(TrainRecognition):
+    sets: Sets = Field(("real",), min_length=1, max_length=1)
+
+
+def needs(run: Run, *, name: str) -> tuple[str, ...]:
+    return tuple(makers_of(run, run.section(TrainEmbedder if name == TRAINED_HERE else TrainRecognition).sets))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingUnit(Unit):
+    """A training, named by the file of weights it ends in."""
+
+    weights: str
+
+
+def plan(run: Run) -> list[TrainingUnit]:
+    return [TrainingUnit(weights=WEIGHTS)]
+
+
+STAGE = Stage(
+    unit=TrainingUnit,
+    name=NAME,
+    title="the face recognition net, on the synthetic faces",
+    config=TrainRecognition,
+    needs=lambda run: needs(run, name=NAME),
+    files=lambda run: imported(run, kinds=run.section(TrainRecognition).sets),
+    plan=plan,
+    work="jobs.stages.train_recognition.work",
+    distributed=True,
+)
+
+EMBEDDER_STAGE = Stage(
+    unit=TrainingUnit,
+    name=TRAINED_HERE,
+    title="E_id, trained on the real faces (where the config brings no weights)",
+    config=TrainEmbedder,
+    needs=lambda run: needs(run, name=TRAINED_HERE),
+    files=lambda run: imported(run, kinds=run.section(TrainEmbedder).sets),
+    plan=plan,
+    work="jobs.stages.train_recognition.work",
+    distributed=True,
+)

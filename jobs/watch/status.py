@@ -1,0 +1,155 @@
+"""How a run stands: markers, heartbeats, squeue and, where there is one, sacct, merged into one value per stage."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from jobs.frame.run import Run
+from jobs.frame.stage import Stage
+from jobs.watch.rank_states import RankState, by_cause
+from jobs.watch.throughput import Beat, images_expected, images_per_second, images_so_far, seconds_left
+from jobs.watch.units import Units
+from slurm.launcher import Launcher
+
+StageState = Literal[
+    "done", "running", "queued", "failed", "lost", "stopped", "stale", "partial", "unknown", "not started"
+]
+
+# Of a stage whose ranks are in several states, the first of these is told.
+ORDER: tuple[StageState, ...] = ("running", "queued", "failed", "lost", "stopped", "unknown")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageStatus:
+    """One stage. `seconds` is its wall time once it is done; `seconds_left` an estimate while it runs."""
+
+    name: str
+    state: StageState
+    reason: str = ""
+    units: int | None = None  # None: not planned yet
+    units_done: int = 0
+    images: int | None = None  # handled so far; of a finished stage, images that came out
+    images_expected: int | None = None
+    images_per_second: float | None = None
+    seconds: float | None = None
+    seconds_left: float | None = None
+    ranks: tuple[RankState, ...] = ()
+
+    def in_state(self, *states: str) -> list[RankState]:
+        return [rank for rank in self.ranks if rank.state in states]
+
+    @property
+    def restarts(self) -> Counter[str]:
+        """Of all ranks, by how the attempts before ended."""
+        total: Counter[str] = Counter()
+        for rank in self.ranks:
+            total.update(rank.restarts)
+        return total
+
+    @property
+    def troubled(self) -> list[RankState]:
+        """Ranks that failed or are lost, the cause first."""
+        return by_cause(self.ranks) if self.state != "done" else []
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStatus:
+    """The stages of a run, in order."""
+
+    stages: tuple[StageStatus, ...]
+    launcher: Launcher | None  # at work on the run, from this machine
+    silence: str | None  # why squeue did not answer, where it was asked
+
+    @property
+    def done(self) -> bool:
+        return all(stage.state == "done" for stage in self.stages)
+
+    @property
+    def at_work(self) -> bool:
+        """Whether there is something to wait for; ranks that only a silent Slurm could know of count as such."""
+        waited_for = ("running", "queued", "unknown") if self.silence else ("running", "queued")
+        return self.launcher is not None or any(stage.in_state(*waited_for) for stage in self.stages)
+
+    @property
+    def in_trouble(self) -> bool:
+        return any(stage.troubled for stage in self.stages)
+
+
+def finished_stage(
+    stage: Stage, units: Units, ranks: tuple[RankState, ...], *, summary: Mapping[str, Any], waits: Sequence[str]
+) -> StageStatus:
+    """A stage whose units are all done; stale if those before it (`waits`) are not."""
+    return StageStatus(
+        name=stage.name,
+        state="stale" if waits else "done",
+        reason=f"made from an earlier {', '.join(waits)}" if waits else "",
+        units=units.total,
+        units_done=units.done,
+        images=summary["images_out"],
+        images_per_second=summary["images_per_second"],
+        seconds=summary["wall_seconds"],
+        ranks=ranks,
+    )
+
+
+def unfinished_stage(
+    run: Run, stage: Stage, units: Units, ranks: tuple[RankState, ...], *, waits: Sequence[str]
+) -> StageStatus:
+    """A stage of which something is left to do."""
+    if waits and not any(rank.evidence.beat or rank.state not in {"stopped", "unknown"} for rank in ranks):
+        ranks = ()  # Slurm took their jobs out of the queue before they began
+    running: list[Beat] = [rank.evidence.beat for rank in ranks if rank.state == "running" and rank.evidence.beat]
+    found: Counter[str] = Counter(rank.state for rank in ranks)
+    state: StageState = next((state for state in ORDER if found[state]), _state_by_units(run, stage, units))
+    # Ranks of a distributed stage count what was done in all, also after their end.
+    counting = [rank.evidence.beat for rank in ranks if rank.evidence.beat] if stage.distributed else running
+    so_far, expected = images_so_far(stage, units, counting), images_expected(run, stage, units, counting)
+    pace = images_per_second(stage, running)
+    return StageStatus(
+        name=stage.name,
+        state=state,
+        reason=_reason(ranks) or _reason_by_units(state, units, waits=waits),
+        units=units.total,
+        units_done=units.done,
+        images=so_far,
+        images_expected=expected,
+        images_per_second=pace,
+        seconds_left=seconds_left(so_far=so_far, expected=expected, pace=pace),
+        ranks=ranks,
+    )
+
+
+def _state_by_units(run: Run, stage: Stage, units: Units) -> StageState:
+    if units.left is not None and units.left.startswith("stale"):
+        return "stale"
+    return "partial" if units.done or run.stage_folder(stage.name).summary.exists() else "not started"
+
+
+def _reason_by_units(state: StageState, units: Units, *, waits: Sequence[str]) -> str:
+    if state in {"running", "queued"}:
+        return ""
+    return f"needs {', '.join(waits)}" if waits and state != "stale" else units.left or ""
+
+
+def _reason(ranks: Sequence[RankState]) -> str:
+    """What there is to say of the ranks: trouble first, then how many are in which state, then what they tell."""
+    parts = []
+    trouble = by_cause(ranks)
+    if trouble:
+        more = f" (and {len(trouble) - 1} more)" if len(trouble) > 1 else ""
+        parts.append(f"rank {trouble[0].rank} {trouble[0].state}{more}: {trouble[0].reason}")
+    found = Counter(rank.state for rank in ranks)
+    if len(ranks) > 1 and set(found) != {"done"}:
+        parts.append(", ".join(f"{count} {state}" for state, count in found.most_common()))
+    for state in ("queued", "stopped", "unknown", "running"):
+        said = Counter(rank.reason for rank in ranks if rank.state == state and rank.reason)
+        if said:
+            reason, count = said.most_common(1)[0]
+            first = next(rank.rank for rank in ranks if rank.state == state and rank.reason == reason)
+            parts.append(f"{reason} (rank {first}{f' and {count - 1} more' if count > 1 else ''})")
+    beats = [rank.evidence.beat for rank in ranks if rank.state == "running" and rank.evidence.beat]
+    parts.extend(str(beat["note"]) for beat in beats[:1] if beat.get("note"))
+    return "; ".join(parts)

@@ -1,0 +1,314 @@
+"""What a published set says of itself: a card for people, Croissant metadata for machines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from shards.privacy.verdict import Verdict
+from shards.tars.manifest import Manifest
+
+
+class Origin(Protocol):
+    """A data set that a net of the run has learned from."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def license(self) -> str | None: ...
+    @property
+    def sha256(self) -> str | None: ...
+    @property
+    def held_against(self) -> bool: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """Everything a card tells.
+
+    Attributes:
+        name, version, date, url: of the set; date as YYYY-MM-DD; url may be empty.
+        summary: one paragraph: what it is and how it was made.
+        license: SPDX identifier or URL. consent: whose faces were involved, and on what ground.
+        size: side of the images, pixels.
+        config: as resolved for the run, nested. metrics: name to number.
+        limits: known limits, one sentence each. citation: of the method.
+        lineage: data sets that the nets have learned from.
+    """
+
+    name: str
+    version: str
+    date: str
+    url: str = ""
+    creator: str
+    summary: str
+    license: str
+    consent: str
+    size: int
+    identities: int
+    seed: int
+    config: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    limits: Sequence[str]
+    citation: str
+    lineage: Sequence[Origin] = ()
+    verdict: Verdict
+    manifest: Manifest
+
+
+CARD = """\
+---
+pretty_name: {quoted_name}
+license: {quoted_license}
+tags: [synthetic, face-recognition, webdataset]
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: "*.tar"
+---
+
+# {name} {version}
+
+{summary}
+
+| | |
+|---|---|
+| images | {images:,} |
+| identities | {identities:,} |
+| image size | {size} x {size} px, RGB, JPEG |
+| tars | {tars:,}, {gigabytes:.2f} GB |
+| seed | {seed} |
+| date | {date} |
+
+## Use
+
+Each tar is a WebDataset shard: `<key>.jpg` beside `<key>.json`, whose `identity` is the label. Check what you
+downloaded with `python verify.py`; it needs the Python standard library only.
+
+## How it was made
+
+{config}
+
+## Metrics
+
+{metrics}
+
+## Audit
+
+{audit}
+
+## What the nets have learned from
+
+{lineage}
+
+## Known limits
+
+{limits}
+
+## License and consent
+
+License: {license}
+
+{consent}
+
+## Citation
+
+{citation}
+"""
+
+
+def dataset_card(facts: Facts) -> str:
+    """The Markdown card, with the front matter that data set hubs read."""
+    totals = facts.manifest.totals
+    return CARD.format(
+        quoted_name=json.dumps(facts.name, ensure_ascii=False),
+        quoted_license=json.dumps(facts.license, ensure_ascii=False),
+        name=facts.name,
+        version=facts.version,
+        summary=facts.summary,
+        images=totals.samples,
+        identities=facts.identities,
+        size=facts.size,
+        tars=totals.shards,
+        gigabytes=totals.bytes / 1e9,
+        seed=facts.seed,
+        date=facts.date,
+        config=_table(("setting", "value"), list(_settings(facts.config))),
+        metrics=_table(("metric", "value"), [(name, f"{number:.4g}") for name, number in facts.metrics.items()]),
+        audit=_audit(facts.verdict),
+        limits="\n".join(f"- {limit}" for limit in facts.limits) or "None stated.",
+        lineage=_lineage(facts.lineage),
+        license=facts.license,
+        consent=facts.consent,
+        citation=facts.citation,
+    )
+
+
+def _lineage(origins: Sequence[Origin]) -> str:
+    """A row per data set: whether the audit compared this set with it."""
+    head, rule = "| data set | license | sha256 | audit |", "|---|---|---|---|"
+    rows = [
+        (
+            _cell(origin.name),
+            _cell(origin.license or "unknown"),
+            (origin.sha256 or "unknown")[:16],
+            "held against" if origin.held_against else "**not held against**",
+        )
+        for origin in origins
+    ]
+    return "\n".join([head, rule, *(f"| {' | '.join(row)} |" for row in rows)]) if rows else "Not stated."
+
+
+def _audit(verdict: Verdict) -> str:
+    thresholds = verdict.thresholds
+    judge = "another net than guided the generator" if verdict.independent else "the net that also guided the generator"
+    words = [
+        f"{verdict.images:,} synthetic images, and the mean of each identity, were compared with every one of"
+        f" {verdict.references:,} real training images and every real identity's center: pixels, perceptual hashes,"
+        " mirrored and not, and embeddings.",
+        f"By `{verdict.embedder}`, {judge}, a cosine of {thresholds.image_to_face:.4f} or more to a real face counts as"
+        f" the same person ({thresholds.image_to_center:.4f} to a center, {thresholds.identity_to_face:.4f} and"
+        f" {thresholds.identity_to_center:.4f} for an identity's mean): {thresholds.basis}.",
+        f"The {len(verdict.leaked):,} images that were found too close are not in this set; in place of"
+        f" {len(verdict.refilled):,} of them others were made and judged alike. Identities that lost or got an image"
+        " were judged once more by the mean of what is in this set. `audit.json` names the tars of `manifest.json`.",
+    ]
+    membership = verdict.figures.get("membership")
+    if membership:
+        words.append(
+            f"Membership: a photo that was trained on lies closer to the set than another photo of the same person with"
+            f" a chance of {membership['auc']:.3f} (0.5: no trace of memorization; standard error"
+            f" {membership['standard_error']:.3f})."
+        )
+    counts = [(reason, str(count)) for reason, count in verdict.counts.items()]
+    rates = [
+        (f"{key} = {value}", f"{100 * rate:.2f} % dropped")
+        for key, found in verdict.figures.get("leak_rate_by", {}).items()
+        for value, rate in found.items()
+    ]
+    return "\n\n".join([" ".join(words), _table(("reason", "images"), counts), _table(("asked for", "audit"), rates)])
+
+
+def _table(head: tuple[str, str], rows: Sequence[tuple[str, str]]) -> str:
+    lines = [head, ("---", "---"), *rows]
+    return "\n".join(f"| {_cell(name)} | {_cell(value)} |" for name, value in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _settings(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings as dotted names."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _settings(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", f"`{json.dumps(value, ensure_ascii=False, default=str)}`"
+
+
+def croissant(facts: Facts) -> dict[str, Any]:
+    """Croissant 1.0 (docs.mlcommons.org/croissant) JSON-LD: the tars, and the records in them."""
+    tars = [
+        {
+            "@type": "cr:FileObject",
+            "@id": shard.name,
+            "name": shard.name,
+            "contentUrl": shard.name,
+            "contentSize": f"{shard.bytes} B",
+            "encodingFormat": "application/x-tar",
+            "sha256": shard.sha256,
+        }
+        for shard in facts.manifest.shards
+    ]
+    return {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "name": facts.name,
+        "version": facts.version,
+        "description": facts.summary,
+        "license": facts.license,
+        "url": facts.url,
+        "creator": {"@type": "sc:Organization", "name": facts.creator},
+        "datePublished": facts.date,
+        "citeAs": f"{facts.creator}: {facts.name} {facts.version}, {facts.date[:4]}. {facts.citation}",
+        "distribution": [
+            *tars,
+            _members("jpg", "*.jpg", "image/jpeg", facts.manifest),
+            _members("json", "*.json", "application/json", facts.manifest),
+        ],
+        "recordSet": [
+            _record_set("images", members="jpg", column="image", kind="sc:ImageObject"),
+            _record_set("records", members="json", column="record", kind="sc:Text"),
+        ],
+    }
+
+
+def shard_index(facts: Facts) -> dict[str, Any]:
+    """The tars with their counts and sizes, in the form that WebDataset's `wids` readers take."""
+    return {
+        "__kind__": "wids-shard-index-v1",
+        "wids_version": 1,
+        "name": facts.name,
+        "shardlist": [
+            {"url": shard.name, "nsamples": shard.samples, "filesize": shard.bytes} for shard in facts.manifest.shards
+        ],
+    }
+
+
+def _members(name: str, pattern: str, encoding: str, manifest: Manifest) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileSet",
+        "@id": name,
+        "name": name,
+        "containedIn": [{"@id": shard.name} for shard in manifest.shards],
+        "encodingFormat": encoding,
+        "includes": pattern,
+    }
+
+
+def _record_set(name: str, *, members: str, column: str, kind: str) -> dict[str, Any]:
+    """A table of a file set: the key, which is a member's name without its extension, and the content."""
+    key_of = {"extract": {"fileProperty": "fullpath"}, "transform": {"regex": r"^(.+)\.[a-z]+$"}}
+    columns = [("key", "sc:Text", key_of), (column, kind, {"extract": {"fileProperty": "content"}})]
+    return {
+        "@type": "cr:RecordSet",
+        "@id": name,
+        "name": name,
+        "key": {"@id": f"{name}/key"},
+        "field": [
+            {
+                "@type": "cr:Field",
+                "@id": f"{name}/{field}",
+                "name": field,
+                "dataType": data_type,
+                "source": {"fileSet": {"@id": members}} | source,
+            }
+            for field, data_type, source in columns
+        ],
+    }
+
+
+# The context that the specification prescribes: terms of Croissant, and those with a type of their own.
+TERMS = """
+citeAs column equivalentProperty extract field fileProperty fileObject fileSet format includes isLiveDataset jsonPath
+key md5 parentField path recordSet references regex repeated replace samplingRate separator source subField transform
+"""
+
+CONTEXT: dict[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "sc": "https://schema.org/",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "dct": "http://purl.org/dc/terms/",
+    "conformsTo": "dct:conformsTo",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    **{term: f"cr:{term}" for term in TERMS.split()},
+}

@@ -1,0 +1,152 @@
+"""What an audit keeps of real faces: per image an embedding and two hashes of its pixels, per identity a center.
+
+One HDF5 file per tar, so that four million faces can be gone through a file at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shards.embeddings import hdf5
+from shards.embeddings.centers import directions, normalized
+from shards.errors import DataError
+from shards.images.prepare import perceptual_hash, pixel_hash
+
+HASH_BYTES = 32  # SHA-256 of the pixels, and as many bytes of perceptual hash
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vectors:
+    """N names with an embedding each.
+
+    Attributes:
+        keys, identities: N names each; of centers both are the identity.
+        features: (N, D) float32 of unit length.
+    """
+
+    keys: list[str]
+    identities: list[str]
+    features: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class References(Vectors):
+    """N images with their hashes.
+
+    Attributes:
+        exact, near: (N, 32) uint8, SHA-256 of the pixels and perceptual hash.
+    """
+
+    exact: np.ndarray
+    near: np.ndarray
+
+
+def hashes_of(images: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """SHA-256 and perceptual hash, (N, 32) uint8 each, of (H, W, 3) uint8 images; at least one."""
+    exact, near = [], []
+    for rgb in images:
+        exact.append(np.frombuffer(bytes.fromhex(pixel_hash(rgb)), np.uint8))
+        near.append(np.frombuffer(perceptual_hash(rgb).to_bytes(HASH_BYTES, "big"), np.uint8))
+    return np.stack(exact), np.stack(near)
+
+
+def mirror_invariant(features: np.ndarray, flipped: np.ndarray) -> np.ndarray:
+    """Unit embeddings (N, D) of images and their mirror images together: a mirrored copy has the very same one."""
+    return normalized(normalized(features) + normalized(flipped))
+
+
+def vectors_bytes(vectors: Vectors, *, embedder: str) -> bytes:
+    """The HDF5 file of vectors or references; equal ones give equal bytes.
+
+    Raises:
+        DataError: an embedding is not of unit length, as NaN and zero rows are not.
+    """
+    _check(vectors, where="references")
+    with hdf5.memory_file() as file:
+        hdf5.write_names(file, keys=vectors.keys, identities=vectors.identities, embedder=embedder)
+        file.create_dataset("features", data=np.asarray(vectors.features, np.float32), track_times=False)
+        if isinstance(vectors, References):
+            for name in ("exact", "near"):
+                file.create_dataset(name, data=getattr(vectors, name), track_times=False)
+        return hdf5.file_image(file)
+
+
+def read_vectors(path: Path) -> Vectors:
+    """Names and embeddings of a file of vectors or references.
+
+    Raises:
+        DataError: not our format, or a row is not of unit length.
+    """
+    with hdf5.open_file(path) as file:
+        vectors = Vectors(
+            keys=hdf5.names_of(file, "keys"),
+            identities=hdf5.names_of(file, "identities"),
+            features=hdf5.floats_of(file, "features", ndim=2),
+        )
+    _check(vectors, where=str(path))
+    return vectors
+
+
+def read_references(path: Path) -> References:
+    """Names, embeddings and hashes of one tar's images.
+
+    Raises:
+        DataError: as `read_vectors`; also the hashes are missing or of another shape.
+    """
+    vectors = read_vectors(path)
+    with hdf5.open_file(path) as file:
+        hashes = {name: hdf5.dataset_of(file, name)[()] for name in ("exact", "near")}
+    for name, rows in hashes.items():
+        if rows.shape != (len(vectors.keys), HASH_BYTES) or rows.dtype != np.uint8:
+            raise DataError(f"{path}: {name} is {rows.dtype} {rows.shape} for {len(vectors.keys)} images; make it anew")
+    return References(**vars(vectors), **hashes)
+
+
+def centers_of(parts: Iterable[Vectors]) -> Vectors:
+    """The mean direction of every identity, in name order; parts are gone through one at a time.
+
+    Raises:
+        DataError: there is no part, or the embeddings of an identity cancel out.
+    """
+    sums: dict[str, np.ndarray] = {}
+    for part in parts:
+        for identity, own in _sums(part).items():
+            sums[identity] = sums[identity] + own if identity in sums else own
+    if not sums:
+        raise DataError("centers: got no real faces; shard some first")
+    names = sorted(sums)
+    return Vectors(keys=names, identities=names, features=directions(np.stack([sums[name] for name in names])))
+
+
+def _sums(part: Vectors) -> dict[str, np.ndarray]:
+    names, labels = np.unique(np.asarray(part.identities, object), return_inverse=True)
+    sums = np.zeros((len(names), part.features.shape[1]))
+    np.add.at(sums, labels, part.features)
+    return dict(zip(names.tolist(), sums, strict=True))
+
+
+def concatenated(parts: Sequence[Vectors]) -> Vectors:
+    """All rows of some small parts; at least one."""
+    return Vectors(
+        keys=[key for part in parts for key in part.keys],
+        identities=[identity for part in parts for identity in part.identities],
+        features=np.concatenate([part.features for part in parts]),
+    )
+
+
+def _check(vectors: Vectors, *, where: str) -> None:
+    count = len(vectors.keys)
+    if not count or len(vectors.identities) != count or len(vectors.features) != count:
+        raise DataError(
+            f"{where}: {count} keys, {len(vectors.identities)} identities, {len(vectors.features)} embeddings; "
+            "expected equally many, and at least one"
+        )
+    lengths = np.einsum("nd,nd->n", vectors.features, vectors.features)
+    off = ~(np.abs(lengths - 1) < 1e-3)
+    if off.any():
+        row = int(off.argmax())
+        raise DataError(f"{where}: row {row} ({vectors.keys[row]}) has squared length {lengths[row]}, expected 1")

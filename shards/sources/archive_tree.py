@@ -1,0 +1,76 @@
+"""The faces among the members of an archive that holds a tree of identity folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from shards.errors import DataError
+from shards.images.faces import Face, Skip, escaped, is_litter
+from shards.images.prepare import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of an archive that is no folder.
+
+    Attributes:
+        name: as it stands in the archive, `/` between folders.
+        bytes: size of the content.
+        place: where the archive's reader finds it again.
+        refused: None for a regular file.
+    """
+
+    name: bytes
+    bytes: int
+    place: str
+    refused: Outcome | None
+
+
+def tree_faces(archive: str, members: Iterable[Member]) -> tuple[list[Face], list[Skip]]:
+    """Faces of `<identity>/<image>`; folders around all identity folders are passed over.
+
+    Of members with the same name the last counts, as it would be the one left after extraction.
+
+    Raises:
+        DataError: folders lie inside identity folders.
+    """
+    faces: dict[bytes, Face] = {}
+    skipped: list[Skip] = []
+    identities: dict[bytes, str] = {}  # by folder
+    for member in members:
+        parts = [part for part in member.name.split(b"/") if part not in (b"", b".")]
+        path = f"{archive}/{escaped(b'/'.join(parts))}"
+        if member.refused is not None or any(map(is_litter, parts)):
+            skipped.append(Skip(path=path, outcome=member.refused or Outcome.IGNORED))
+            continue
+        if len(parts) < 2:
+            skipped.append(Skip(path=path, outcome=Outcome.IGNORED, detail="in no identity's folder"))
+            continue
+        folder = b"/".join(parts[:-1])
+        identity = identities.setdefault(folder, escaped(parts[-2]))
+        name = folder + b"/" + parts[-1]
+        if name in faces:
+            skipped.append(Skip(path=path, outcome=Outcome.DUPLICATE, detail="the name comes again in the archive"))
+        faces[name] = Face(identity=identity, path=path, bytes=member.bytes, place=member.place)
+    depth = _depth(archive, set(identities))
+    above = [name for name in faces if name.count(b"/") < depth]
+    for name in above:
+        skip = faces.pop(name)
+        skipped.append(Skip(path=skip.path, outcome=Outcome.IGNORED, detail="in no identity's folder"))
+    return list(faces.values()), skipped
+
+
+def _depth(archive: str, folders: set[bytes]) -> int:
+    """How many folders deep the images lie, the folders around all identities included."""
+    split = [folder.split(b"/") for folder in folders]
+    depth = 1
+    while any(len(parts) > depth for parts in split) and len({parts[depth - 1] for parts in split}) == 1:
+        split = [parts for parts in split if len(parts) > depth]
+        depth += 1
+    deeper = sorted(b"/".join(parts) for parts in split if len(parts) > depth)
+    if deeper:
+        raise DataError(
+            f"{archive}: {escaped(deeper[0])} is a folder inside an identity; expected <identity>/<image>, repack it"
+        )
+    return depth

@@ -1,0 +1,127 @@
+"""Real faces in RecordIO: insightface's `train.rec` with `train.idx`, and DCFace's `file.rec` with `list.txt`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from shards.errors import DataError
+from shards.images.faces import Face, FaceUnreadable, Listing, Skip, check_size, escaped, in_order, nothing_found
+from shards.images.prepare import Outcome
+from shards.sources.open_files import OpenFiles
+from shards.sources.recordio import Record, read_image, records
+
+PATHS = "list.txt"  # beside the .rec: index, tab, `<identity>/<image>`
+
+EXPECTED = "image records with labels"
+
+
+class RecordSource:
+    """One RecordIO file. The label is the identity; where all labels are 0, `list.txt` tells it.
+
+    With an index (`.idx` beside the `.rec`), what it does not name is passed over: that is how people clean sets.
+    Without one, records count from 0. Records about the set and its identities hold no image and are no inputs.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._name = escaped(os.fsencode(path.name))
+        self._files = OpenFiles()
+
+    def listing(self) -> Listing:
+        """All image records.
+
+        Raises:
+            DataError: the file is damaged, its index does not fit, or all labels are 0 and no `list.txt` says more.
+        """
+        keys, people = self._keys(), self._people()
+        faces: list[Face] = []
+        skipped: list[Skip] = []
+        for number, record in enumerate(self._records()):
+            key = number if keys is None else keys.pop(record.at, None)
+            if record.labels and not record.image_bytes:
+                continue
+            path = f"{self._name}/{number if key is None else key:010d}"
+            identity = _identity(record.label) if people is None or key is None else people.get(key)
+            if key is None:
+                skipped.append(Skip(path=path, outcome=Outcome.IGNORED, detail="not in the index"))
+            elif identity is None:
+                skipped.append(Skip(path=path, outcome=Outcome.NO_IDENTITY, detail=f"label {record.label}"))
+            else:
+                faces.append(Face(identity=identity, path=path, bytes=record.image_bytes, place=str(record.at)))
+        if keys:
+            at = next(iter(keys))
+            raise DataError(f"{self.path}: its index names byte {at}, where no record starts; is it another file's?")
+        if not faces:
+            raise nothing_found(self.path, skipped, expected=EXPECTED)
+        return Listing(faces=in_order(faces), skipped=tuple(skipped))
+
+    def read(self, face: Face) -> bytes:
+        """Read the image of one record.
+
+        Raises:
+            FaceUnreadable: the file is gone or holds something else there.
+        """
+        check_size(face)
+        try:
+            data = read_image(self._files.descriptor(self.path), at=int(face.place), image_bytes=face.bytes)
+        except OSError as error:
+            raise FaceUnreadable(Outcome.UNREADABLE, f"{face.path}: {error.strerror}") from None
+        if data is None:
+            raise FaceUnreadable(Outcome.CHANGED, f"{face.path}: is not where the file had it")
+        return data
+
+    def _records(self) -> Iterator[Record]:
+        try:
+            return records(self.path, self._files.descriptor(self.path))
+        except OSError as error:
+            raise DataError(f"{self.path}: {error.strerror}") from None
+
+    def _keys(self) -> dict[int, int] | None:
+        """Keys by the byte their record starts at; None without an index."""
+        path = self.path.with_suffix(".idx")
+        lines = _lines(path)
+        if lines is None:
+            return None
+        try:
+            keys = {int(at): int(key) for key, at in (line.split(b"\t") for line in lines)}
+        except ValueError:
+            raise DataError(f"{path}: expected lines of <key> tab <byte>") from None
+        if len(keys) != len(lines) or len(set(keys.values())) != len(lines):
+            raise DataError(f"{path}: names a record or a key twice")
+        return keys
+
+    def _people(self) -> dict[int, str] | None:
+        """Identities by key where the labels do not tell them, else None."""
+        images = [record.label for record in islice((r for r in self._records() if r.image_bytes), 2)]
+        if len(images) < 2 or any(record.label for record in self._records() if record.image_bytes):
+            return None
+        path = self.path.with_name(PATHS)
+        lines = _lines(path)
+        if lines is None:
+            raise DataError(f"{self.path}: all labels are 0; put the {PATHS} that tells the identities beside it")
+        people: dict[int, str] = {}
+        for line in lines:
+            key, _, name = line.partition(b"\t")
+            folder = name.rpartition(b"\t")[2].rpartition(b"/")[0].rpartition(b"/")[2]
+            if not key.isdigit() or not folder:
+                raise DataError(f"{path}: got {escaped(line)[:80]!r}, expected <key> tab <identity>/<image>")
+            people[int(key)] = escaped(folder)
+        return people
+
+
+def _identity(label: float) -> str | None:
+    """A whole number that float32 holds exactly, or None."""
+    return str(int(label)) if 0 <= label < 2**24 and label == int(label) else None
+
+
+def _lines(path: Path) -> list[bytes] | None:
+    """The lines of a text file that are not empty; None if there is no such file."""
+    try:
+        return [line for line in path.read_bytes().splitlines() if line.strip()]
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None

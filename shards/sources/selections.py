@@ -1,0 +1,62 @@
+"""Lists that say which images of a source to take: the official training lists of a benchmark, for one."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+
+from shards.errors import DataError
+from shards.images.faces import Listing, Skip, escaped
+from shards.images.prepare import Outcome
+
+SHOWN = 3
+
+COLUMN = "path"
+
+
+def read_selection(text: str, *, name: str) -> frozenset[str]:
+    """The images of a list, each as `person/file`: the column `path` of a table, or a path per line.
+
+    Whatever folders or archives stand before these two parts does not matter: a list goes with every copy of a set.
+
+    Raises:
+        DataError: with the line that names no image in a person's folder; a list of nothing.
+    """
+    first = text.partition("\n")[0].rstrip("\r")
+    separator = "\t" if "\t" in first else ","
+    table = COLUMN in first.split(separator)
+    rows = csv.DictReader(io.StringIO(text), delimiter=separator) if table else ()
+    paths = [row[COLUMN] or "" for row in rows] if table else text.splitlines()
+    chosen = set()
+    for number, path in enumerate(paths, start=1 + table):
+        if "/" not in path:
+            raise DataError(f"{name}: line {number}: got {path!r}; expected a path that ends in person/file")
+        chosen.add(_tail(escaped(path.encode(errors="surrogateescape"))))
+    if not chosen:
+        raise DataError(f"{name}: lists no image; expected a path per line, or a table with a column `{COLUMN}`")
+    return frozenset(chosen)
+
+
+def select(listing: Listing, chosen: frozenset[str], *, name: str) -> Listing:
+    """Only the chosen faces of a listing; the others are passed over as not listed.
+
+    Raises:
+        DataError: the source lacks images of the list.
+    """
+    tails = [_tail(face.path) for face in listing.faces]
+    missing = sorted(chosen.difference(tails))
+    if missing:
+        raise DataError(
+            f"{name}: {len(missing)} of {len(chosen)} images are not in the source ({', '.join(missing[:SHOWN])}); "
+            "give the list that goes with these faces, or the whole set"
+        )
+    faces = list(zip(listing.faces, tails, strict=True))
+    others = [Skip(path=face.path, outcome=Outcome.NOT_LISTED) for face, tail in faces if tail not in chosen]
+    taken = tuple(face for face, tail in faces if tail in chosen)
+    return replace(listing, faces=taken, skipped=(*listing.skipped, *others))
+
+
+def _tail(path: str) -> str:
+    """The last two parts of a path: person and file."""
+    return "/".join(path.split("/")[-2:])

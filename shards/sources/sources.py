@@ -1,0 +1,155 @@
+"""Open a source of real faces, whatever it is, and keep what was planned of it in lists that ranks read back."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from shards.errors import DataError
+from shards.images.faces import Face, FaceUnreadable, Skip, Source
+from shards.images.prepare import ImageRules, Outcome, picture_hash
+from shards.sources.archive import ArchiveSource
+from shards.sources.folder import FolderSource
+from shards.sources.recordio_source import RecordSource
+
+ALLOWED = "a folder of identity folders, a .zip, .tar or .rec file, or a folder that holds such files and nothing else"
+
+COLUMNS = ("identity", "path", "bytes", "place", "sha256")
+
+HEADER = "\t".join(COLUMNS) + "\n"
+
+HASHED_AT_ONCE = 1000  # files
+
+
+def open_source(path: Path) -> Source:
+    """The source at `path`: a folder tree, RecordIO, or archives.
+
+    A folder with one .rec file is RecordIO; one with .tar or .zip files and no folders is a set of archives.
+
+    Raises:
+        DataError: it is nothing of all that.
+    """
+    try:
+        exists = path.exists()
+    except OSError as error:  # a folder on the way there may not be entered
+        raise DataError(f"{path}: {error.strerror}; make it readable to you") from None
+    if path.is_dir():
+        return _open_folder(path)
+    if path.suffix in (".zip", ".tar") and path.is_file():
+        return ArchiveSource([path])
+    if path.suffix == ".rec" and path.is_file():
+        return RecordSource(path)
+    found = "a file of another kind" if exists else "no such file or folder"
+    raise DataError(f"{path}: {found}; expected {ALLOWED}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HashedFace:
+    """A face with the sha256 of its content; `equal` is the same bytes for equal ones, and empty if it is unusable."""
+
+    face: Face
+    equal: bytes
+
+
+def with_hashes(
+    path: Path, faces: Sequence[Face], *, rules: ImageRules | None = None, threads: int = 8
+) -> list[HashedFace]:
+    """The faces of the source at `path`, read. Equal are files of the same bytes or, with `rules`, of the same pixels.
+
+    One that cannot be read keeps no hash: it ends in an outcome when its turn comes.
+    """
+
+    def hashed(first: int) -> list[HashedFace]:
+        source = open_source(path)  # a source reads for one thread
+        return [_hashed(source, face, rules=rules) for face in faces[first : first + HASHED_AT_ONCE]]
+
+    with ThreadPoolExecutor(threads) as pool:
+        return [face for part in pool.map(hashed, range(0, len(faces), HASHED_AT_ONCE)) for face in part]
+
+
+def first_of_equals(faces: Iterable[HashedFace]) -> tuple[list[Face], list[Skip]]:
+    """The faces without those that are equal to an earlier one, and those."""
+    first: dict[bytes, str] = {}
+    kept: list[Face] = []
+    skipped: list[Skip] = []
+    for hashed in faces:
+        path = hashed.face.path
+        earlier = first.setdefault(hashed.equal, path) if hashed.equal else path
+        if earlier == path:
+            kept.append(hashed.face)
+        else:
+            skipped.append(Skip(path=path, outcome=Outcome.DUPLICATE, detail=f"equal to {earlier}"))
+    return kept, skipped
+
+
+def read_checked(source: Source, face: Face) -> bytes:
+    """Read a face as it was planned.
+
+    Raises:
+        FaceUnreadable: it cannot be read, or is not what was listed.
+    """
+    data = source.read(face)
+    if face.sha256 and hashlib.sha256(data).hexdigest() != face.sha256:
+        raise FaceUnreadable(Outcome.CHANGED, f"{face.path}: its content is not what was listed")
+    return data
+
+
+def list_bytes(faces: Iterable[Face]) -> bytes:
+    """A list of faces as tab-separated text; equal lists give equal bytes."""
+    lines = (f"{face.identity}\t{face.path}\t{face.bytes}\t{face.place}\t{face.sha256}\n" for face in faces)
+    return (HEADER + "".join(lines)).encode()
+
+
+def read_list(path: Path, *, sha256: str) -> list[Face]:
+    """The faces of a list.
+
+    Raises:
+        DataError: it is not there, or not the list with this hash.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; run the same command again to make it anew") from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise DataError(f"{path}: is not the list that was planned; run the same command again to make it anew")
+    fields = (line.split("\t") for line in data.decode().split("\n")[1:-1])
+    return [
+        Face(identity=identity, path=name, bytes=int(size), place=place, sha256=digest)
+        for identity, name, size, place, digest in fields
+    ]
+
+
+def skips_bytes(skipped: Iterable[Skip]) -> bytes:
+    """What was passed over, and why, as tab-separated text."""
+    return ("path\toutcome\tdetail\n" + "".join(f"{s.path}\t{s.outcome}\t{s.detail}\n" for s in skipped)).encode()
+
+
+def _open_folder(path: Path) -> Source:
+    try:
+        with os.scandir(path) as entries:
+            found = sorted(entries, key=lambda entry: os.fsencode(entry.name))
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    folders = [entry for entry in found if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")]
+    files = [Path(entry.path) for entry in found if entry.is_file(follow_symlinks=False)]
+    recordio = [file for file in files if file.suffix == ".rec"]
+    archives = [file for file in files if file.suffix in (".tar", ".zip")]
+    if len(recordio) > 1:
+        raise DataError(f"{path}: holds {len(recordio)} .rec files; give the one to read")
+    if recordio:
+        return RecordSource(recordio[0])
+    return ArchiveSource(archives) if archives and not folders else FolderSource(path)
+
+
+def _hashed(source: Source, face: Face, *, rules: ImageRules | None) -> HashedFace:
+    try:
+        data = source.read(face)
+    except FaceUnreadable:
+        return HashedFace(face=face, equal=b"")
+    digest = hashlib.sha256(data)
+    equal = picture_hash(data, rules=rules) if rules else digest.digest()
+    return HashedFace(face=replace(face, sha256=digest.hexdigest()), equal=equal)

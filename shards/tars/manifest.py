@@ -1,0 +1,115 @@
+"""The manifest: what files a data set consists of, byte for byte."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from shards import strict_json
+from shards.errors import DataError
+
+NAME = "manifest.json"
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$")]
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class File(_Value):
+    """A file beside the tars: card, metadata, verifier."""
+
+    name: Name
+    bytes: Count
+    sha256: Sha256
+
+
+class Shard(File):
+    """One tar."""
+
+    samples: Annotated[int, Field(ge=1)]
+
+
+class Totals(_Value):
+    shards: Count
+    samples: Count
+    bytes: Count
+
+
+class Manifest(_Value):
+    """All files of a set. `private` marks real faces: such a set is never published."""
+
+    format: Literal["cemiface-manifest-1"] = "cemiface-manifest-1"
+    private: bool
+    shards: list[Shard]
+    files: list[File] = []
+    totals: Totals
+
+    @classmethod
+    def of(cls, shards: Iterable[Shard], *, private: bool, files: Iterable[File] = ()) -> Self:
+        """A manifest with its totals counted."""
+        listed = list(shards)
+        return cls(private=private, shards=listed, files=list(files), totals=_count(listed))
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [entry.name for entry in (*self.shards, *self.files)]
+        if len(set(names)) != len(names):
+            raise ValueError(f"{next(name for name in names if names.count(name) > 1)} is listed twice")
+        if self.totals != _count(self.shards):
+            raise ValueError(f"totals are {self.totals}, the shards add up to {_count(self.shards)}")
+        return self
+
+
+def describe_shard(path: Path, *, samples: int) -> Shard:
+    """The entry of one tar; reads and hashes it."""
+    return Shard(name=path.name, bytes=path.stat().st_size, sha256=_sha256(path), samples=samples)
+
+
+def describe_file(path: Path, *, folder: Path) -> File:
+    """The entry of another file, named relative to `folder`; reads and hashes it."""
+    return File(name=path.relative_to(folder).as_posix(), bytes=path.stat().st_size, sha256=_sha256(path))
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """`manifest.json`: equal manifests give equal bytes."""
+    return strict_json.dumps(manifest.model_dump(), indent=1) + b"\n"
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest strictly.
+
+    Raises:
+        DataError: missing, not strict JSON, unknown or missing fields, a name outside the folder or listed twice,
+            totals that do not add up.
+    """
+    try:
+        return Manifest.model_validate(strict_json.loads(path.read_bytes(), where=str(path)))
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "manifest"
+        raise DataError(f"{path}: {field}: {first['msg']}") from None
+
+
+def _count(shards: list[Shard]) -> Totals:
+    return Totals(
+        shards=len(shards),
+        samples=sum(shard.samples for shard in shards),
+        bytes=sum(shard.bytes for shard in shards),
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

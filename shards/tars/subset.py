@@ -1,0 +1,33 @@
+"""A choice of images out of a shard set, itself a labeled sequence of images."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from shards.errors import DataError
+from shards.labels import classes_of
+from shards.tars.shard_set import ShardSet
+
+
+class Subset:
+    """The images of `shards` at `indices`, in that order.
+
+    Attributes:
+        keys: of each image.
+        labels: (N,) int64, contiguous 0..C-1 over the identities that are left.
+        classes: names of these identities, sorted.
+    """
+
+    def __init__(self, shards: ShardSet, indices: np.ndarray) -> None:
+        if len(indices) == 0:
+            raise DataError("a subset needs at least one image, got none")
+        self._shards, self.indices = shards, np.asarray(indices, np.int64)
+        self.keys = [shards.keys[index] for index in self.indices]
+        self.classes, self.labels = classes_of([shards.classes[shards.labels[index]] for index in self.indices])
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def rgb(self, index: int, *, out: np.ndarray | None = None) -> np.ndarray:
+        """As `ShardSet.rgb`."""
+        return self._shards.rgb(int(self.indices[index]), out=out)

@@ -1,0 +1,99 @@
+"""Write samples to a tar whose bytes depend on nothing but the samples."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from shards import strict_json
+from shards.errors import DataError
+from shards.tars import ustar
+from shards.tars.index import IndexWriter
+
+# No dots: WebDataset ends the key at the first one. No capitals: some file systems cannot tell them apart.
+KEY = re.compile(r"[0-9a-z_-]+(/[0-9a-z_-]+)*")
+
+KEY_LENGTH = 90  # a USTAR name field has 100 bytes
+
+RECORD = 20 * ustar.BLOCK  # tar files end at a multiple of this, since the days of tapes
+
+PADDING = bytes(ustar.BLOCK)
+
+WRITTEN_AT_ONCE = 2**20  # bytes: a sink that hashes and checks has its cost per call
+
+
+class Sink(Protocol):
+    """What a tar is written into: the part of a binary file that needs no seeking."""
+
+    def write(self, data: bytes, /) -> int: ...
+
+
+class TarWriter:
+    """Samples as `<key>.jpg` followed by `<key>.json` in a USTAR archive with fixed metadata.
+
+    Deliberately no context manager: an exception on the way must leave a file without end marker, which no reader
+    of ours accepts. Whoever opened the file publishes it after `close`, and its index beside it.
+    """
+
+    def __init__(self, file: Sink) -> None:
+        self._file, self._bytes = file, 0
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._keys: set[str] = set()
+        self._index = IndexWriter()
+
+    @property
+    def samples(self) -> int:
+        return len(self._keys)
+
+    def add(self, key: str, *, jpg: bytes, record: Mapping[str, Any]) -> None:
+        """Append one sample.
+
+        Raises:
+            DataError: the key has other characters than a-z, 0-9, _, - and /, is too long or was added before;
+                or the record is not strict JSON.
+        """
+        if not KEY.fullmatch(key) or len(key) > KEY_LENGTH:
+            raise DataError(f"key {key!r}: allowed are up to {KEY_LENGTH} characters of a-z 0-9 _ - and /")
+        if key in self._keys:
+            raise DataError(f"key {key!r} was already added")
+        text = strict_json.dumps(record)
+        self._keys.add(key)
+        jpg_at = self._append(f"{key}.jpg", jpg)
+        json_at = self._append(f"{key}.json", text)
+        self._index.add(key, identity=record.get("identity"), jpg=(jpg_at, len(jpg)), json=(json_at, len(text)))
+        if self._pending_bytes >= WRITTEN_AT_ONCE:
+            self._flush()
+
+    def close(self) -> None:
+        """Write the end-of-archive marker. The file stays open: it belongs to the caller.
+
+        Raises:
+            DataError: there are no samples; an empty tar looks like a finished one to other tools.
+        """
+        if not self._keys:
+            raise DataError("a tar without samples is not written: no image was usable")
+        marker = 2 * ustar.BLOCK
+        padding = -(self._bytes + marker) % RECORD
+        self._pending.append(bytes(marker + padding))
+        self._bytes += marker + padding
+        self._flush()
+
+    def index(self) -> bytes:
+        """The index of the tar, to be published beside it once it is closed; see `shards.tar_index`."""
+        return self._index.to_bytes(tar_bytes=self._bytes)
+
+    def _append(self, name: str, data: bytes) -> int:
+        """Add a member; returns where its content begins."""
+        size, at = len(data), self._bytes + ustar.BLOCK
+        padding = -size % ustar.BLOCK
+        self._pending += (ustar.header(name, size), data, PADDING[:padding])
+        self._bytes = at + size + padding
+        self._pending_bytes += size
+        return at
+
+    def _flush(self) -> None:
+        self._file.write(b"".join(self._pending))
+        self._pending.clear()
+        self._pending_bytes = 0
