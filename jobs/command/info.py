@@ -5,17 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import torch
 from rich.console import Console
 
-from cemiface.recognition.config import RecognitionConfig
-from cemiface.recognition.nets import build_recognition
 from jobs.frame.run import Run
 from jobs.stages.train_recognition.plan import TrainEmbedder, TrainRecognition
-
-GIGA = 1e9
-
-NORMS = ("BatchNorm2d", "BatchNorm1d", "PReLU")  # the paper's log counts them, one per output
 
 
 def show_info(run: Run, console: Console, *, as_json: bool) -> None:
@@ -37,29 +30,11 @@ def info(run: Run) -> dict[str, Any]:
     found: dict[str, Any] = {"name": run.config.name, **run.method.describe(run)}
     recognition = run.find(TrainRecognition) or run.find(TrainEmbedder)
     if recognition is not None:
+        # The net is counted on itself, and torch takes seconds to import: not for the other commands.
+        from cemiface.recognition.cost import recognition_cost
+
         found["recognition"] = recognition_cost(recognition.recognition)
     return found
-
-
-def recognition_cost(config: RecognitionConfig) -> dict[str, Any]:
-    """Parameters and multiply-accumulates of a recognition net, counted on the net itself."""
-    with torch.device("meta"):
-        net = build_recognition(config).eval()
-        x = torch.empty(1, 3, config.image_size, config.image_size)
-    macs = 0
-
-    def count(layer: torch.nn.Module, _: object, output: torch.Tensor) -> None:
-        nonlocal macs
-        if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
-            macs += output.numel() * layer.weight[0].numel()
-        elif type(layer).__name__ in NORMS:
-            macs += output.numel()
-
-    for layer in net.modules():
-        layer.register_forward_hook(count)
-    net(x)
-    parameters = sum(parameter.numel() for parameter in net.parameters())
-    return {"net": config.net, "parameters": parameters, "gmacs": round(macs / GIGA, 3)}
 
 
 def _readable(value: object) -> str:

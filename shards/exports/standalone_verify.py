@@ -10,9 +10,8 @@ import hashlib
 import json
 import stat
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Mapping  # noqa: UP035 -- runs on Python 3.8
 
 
 def differences(folder: Path, manifest: Mapping[str, Any]) -> List[str]:  # noqa: UP006
