@@ -68,9 +68,8 @@ def record(identity: str, path: str, index: int) -> dict[str, object]:
 
 
 def shard_ours(faces: Path, work: Path) -> Callable[[], int]:
-    from jobs.methods.chain import STAGES
-
     from jobs.frame.experiment import load_run
+    from jobs.frame.methods import find_method
     from jobs.frame.rank import Rank
     from jobs.frame.summary import finish_if_last
     from slurm.files import publish
@@ -81,7 +80,7 @@ def shard_ours(faces: Path, work: Path) -> Callable[[], int]:
     config.write_text(f"name: bench\nshard: {{faces: {json.dumps(str(faces))}, shard_images: {PER_TAR}}}\n")
 
     def run() -> int:
-        run, stage = load_run(config), STAGES["shard"]
+        run, stage = load_run(config), find_method("cemiface").chain["shard"]
         run.folder.create()
         folder = run.stage_folder("shard")
         for name, data in run.ledger.plan("shard").files.items():

@@ -23,7 +23,7 @@ from cemiface.diffusion.sampler import adams, ddim
 from cemiface.diffusion.schedule import Schedule
 from jobs.frame.experiment import load_run_folder
 from jobs.methods.cemiface.identities.plan import INQUIRIES
-from jobs.methods.cemiface.sampling import DENOISER
+from jobs.methods.cemiface.train_diffusion.plan import DENOISER
 from jobs.stages.shared.embedding import load_embedder
 from shards.embeddings.embeddings import read_embeddings
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from jobs.methods.chain import STAGES
 
 from jobs.frame.experiment import load_run
+from jobs.frame.methods import find_method
 from jobs.frame.yaml_file import read_yaml
 from slurm.cluster import Cluster
 
@@ -147,9 +147,9 @@ def test_modules_and_functions_are_short() -> None:
 
 
 def test_every_stage_is_one_module_of_its_own() -> None:
-    modules = [stage.run_rank.__module__ for stage in STAGES.values()]
+    modules = [stage.run_rank.__module__ for stage in find_method("cemiface").chain.values()]
     assert len(set(modules)) == len(modules) - 2  # train-recognition trains the embedder too; the studies are one
-    assert all(name == stage.name for name, stage in STAGES.items())
+    assert all(name == stage.name for name, stage in find_method("cemiface").chain.items())
 
 
 def _make(*arguments: str) -> str:
@@ -159,16 +159,25 @@ def _make(*arguments: str) -> str:
 def test_make_has_a_target_for_every_stage_and_calls_its_command() -> None:
     listed = re.search(r"^STAGES := (.*)$", (ROOT / "Makefile").read_text().replace("\\\n", ""), re.MULTILINE)
     assert listed
-    assert listed[1].split() == list(STAGES)
-    recipes = _make("--dry-run", "--old-file=setup", *STAGES, "CONFIG=some.yaml", "CLUSTER=site.yaml", "SET=seed=2")
+    assert listed[1].split() == list(find_method("cemiface").chain)
+    recipes = _make(
+        "--dry-run",
+        "--old-file=setup",
+        *find_method("cemiface").chain,
+        "CONFIG=some.yaml",
+        "CLUSTER=site.yaml",
+        "SET=seed=2",
+    )
     called = [line.split()[1:] for line in recipes.splitlines() if "/cemiface " in line]
-    assert called == [[stage, "some.yaml", "--cluster", "site.yaml", "seed=2"] for stage in STAGES]
+    assert called == [
+        [stage, "some.yaml", "--cluster", "site.yaml", "seed=2"] for stage in find_method("cemiface").chain
+    ]
 
 
 def test_make_help_names_every_target() -> None:
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert phony
-    targets = phony[1].replace("$(STAGES)", " ".join(STAGES)).split()
+    targets = phony[1].replace("$(STAGES)", " ".join(find_method("cemiface").chain)).split()
     printed = re.findall(r"[a-z-]+", _make("help"))
     assert [target for target in targets if target not in printed] == []
 

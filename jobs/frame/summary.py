@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from slurm.files import Output, digest, publish_json, read_json
@@ -48,9 +48,11 @@ class Summary:
 def read_summary(folder: StageFolder) -> Summary | None:
     """The stage's summary, None while it has not finished."""
     value = read_json(folder.summary)
-    if not isinstance(value, dict):
-        return None
-    return Summary(**{**value, "outputs": tuple(Output(**output) for output in value["outputs"])})
+    names = [part.name for part in fields(Summary)]
+    if not isinstance(value, dict) or not value.keys() >= set(names):
+        return None  # what does not certify everything certifies nothing
+    known = {name: value[name] for name in names}
+    return Summary(**{**known, "outputs": tuple(Output(**output) for output in value["outputs"])})
 
 
 def finish_if_last(run: Run, stage: Stage[Unit]) -> bool:

@@ -68,14 +68,14 @@ class ManyRanks:
     def done(self, units: range, *, rank: int = 0) -> None:
         """Units with their outputs and markers."""
         run, folder = self.run, self.folder
-        common, plan = run.ledger.fingerprint(run.stages[STAGE], {}), run.plan(STAGE)
+        common, plan = run.ledger.fingerprint(run.stages[STAGE], {}), run.ledger.plan(STAGE).units
         for number in units:
             unit = plan[number]
-            folder.output(unit["tar"]).write_bytes(b"tar")
+            folder.output(unit.tar).write_bytes(b"tar")
             marker = {
                 "unit": number,
-                "fingerprint": {**common, "unit": unit},
-                "outputs": [{"name": unit["tar"], "bytes": 3, "sha256": "0" * 64}],
+                "fingerprint": {**common, "unit": unit.as_json()},
+                "outputs": [{"name": unit.tar, "bytes": 3, "sha256": "0" * 64}],
                 "counts": {"generated": 10},
                 "images": 10,
                 "started": 0.0,

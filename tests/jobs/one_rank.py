@@ -38,7 +38,7 @@ def edit_config(folder: Path, **fields: Any) -> None:
 def plan_stage(run: Run, name: str) -> None:
     """Store the stage's plan, with all units to do."""
     run.stage_folder(name).beats.mkdir(parents=True, exist_ok=True)
-    write_plan(run, run.stages[name], undone=range(len(run.plan(name))))
+    write_plan(run, run.stages[name], undone=range(len(run.ledger.plan(name).units)))
 
 
 def work_alone(run: Run, name: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def planned(folder: Path, faces: Path, **fields: Any) -> Run:
 def work(run: Run) -> dict[str, Any]:
     """Do all units in a rank of its own, which knows nothing but the run folder; returns the summary."""
     rank_run = load_run(run.folder.root.parent.parent / "sharding.yaml")
-    rank_run.planned = True
+    rank_run.ledger.planned = True
     return work_alone(rank_run, STAGE)
 
 

@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.frame.products import TRAINED
+from jobs.frame.ledger import Ledger
+from jobs.frame.products import KEPT_BACK, TRAINED
 from jobs.frame.run import Run
-from jobs.stages.audit.figures import MOST_M, Tally
+from jobs.stages.audit.figures import Tally
 from jobs.stages.audit.plan import STAGE as AUDIT
 from jobs.stages.audit.plan import control_tars, forecast
-from jobs.stages.fingerprint.plan import KEPT_BACK
+from jobs.stages.shard.plan import ShardUnit
 from shards.privacy.fingerprints import Vectors, read_references, read_vectors, vectors_bytes
 from shards.privacy.search import Findings, Neighbors
 from shards.privacy.verdict import Thresholds
+from shards.tars.records import MAX_VALUES
 from shards.tars.shard_set import ShardSet
 
 from .commands import Project
@@ -74,8 +76,10 @@ def test_without_held_out_people_the_training_people_are_the_control_group(tiny_
 
 
 def test_the_control_group_of_a_large_set_is_some_tars_out_of_all(copied: Run, monkeypatch: Any) -> None:
-    planned = [{"tar": f"real-{tar:05d}.tar", "start": tar * 1000, "stop": (tar + 1) * 1000} for tar in range(500)]
-    monkeypatch.setattr(Run, "plan", lambda self, stage: planned)
+    planned = [
+        ShardUnit(tar=f"real-{tar:05d}.tar", start=tar * 1000, stop=(tar + 1) * 1000, faces="") for tar in range(500)
+    ]
+    monkeypatch.setattr(Ledger, "units", lambda self, stage: planned)
     tars = control_tars(copied)
     assert (len(tars), tars[0], tars[-1]) == (20, "real-00000.tar", "real-00475.tar")
 
@@ -175,7 +179,7 @@ def test_a_benchmark_of_training_people_is_seen_to_overlap(tiny_run: Any, tmp_pa
 
 
 def test_the_leak_rate_of_a_continuous_range_of_m_is_told_in_steps() -> None:
-    count = 10 * MOST_M
+    count = 10 * MAX_VALUES
     names = [f"image-{row}" for row in range(count)]
     near = Neighbors(names=names, face=names, face_cosine=[0.9] * count, center=names, center_cosine=[0.0] * count)
     people = Neighbors(names=["p"], face=["x"], face_cosine=[0.0], center=["x"], center_cosine=[0.0])
@@ -184,6 +188,6 @@ def test_the_leak_rate_of_a_continuous_range_of_m_is_told_in_steps() -> None:
         image_to_face=0.5, image_to_center=0.5, identity_to_face=0.5, identity_to_center=0.5, basis="by test"
     )
     tally = Tally(thresholds, rates={})
-    tally.add(findings, similarities=np.linspace(-1, 1, count).tolist())
+    tally.add(findings, asked=[{"m": m} for m in np.linspace(-1, 1, count).tolist()])
     assert len(tally.dropped) == count
-    assert tally.rates_by_m() == {f"{step / 10:g}": 1.0 for step in range(-10, 11)}
+    assert tally.leak_rates == {"m": {f"{step / 10:g}": 1.0 for step in range(-10, 11)}}

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs.methods.cemiface.report.calibration import calibration
 
 from jobs.frame.errors import ConfigError
 from jobs.frame.experiment import load_run
 from jobs.methods.cemiface.calibrate.plan import CalibrateFaces
+from jobs.methods.cemiface.report_parts.calibration import calibration
 from jobs.report.part import Sets
 from slurm.files import publish_json
 
@@ -46,7 +46,7 @@ def test_without_generate_there_is_nothing_to_calibrate(tmp_path: Path) -> None:
     config.write_text("name: some\nshard: {faces: faces}\n" + "".join(f"{stage}: {{}}\n" for stage in stages))
     run = load_run(config)
     with pytest.raises(ConfigError, match="calibrate: measures how `generate` samples; add a section"):
-        run.plan("calibrate")
+        run.ledger.plan("calibrate")
 
 
 @pytest.mark.parametrize("grid", [{"interval": None}, {"low": 0.0, "high": 0.0}])
@@ -59,7 +59,7 @@ def test_generated_cosines_need_the_pilot_and_a_changed_sampler_makes_it_stale(t
     run = load_run(tiny_run.config, overrides=["calibrate={}", "generate.target=cosine"])
     assert "calibrate" in run.stages["generate"].needs(run)
     other = load_run(tiny_run.config, overrides=["calibrate={}", "generate.solver=adams"])
-    assert run.ledger.fingerprint(run.stages["calibrate"]) != other.fingerprint(other.stages["calibrate"])
+    assert run.ledger.fingerprint(run.stages["calibrate"]) != other.ledger.fingerprint(other.stages["calibrate"])
 
 
 @pytest.mark.parametrize("after", [[], [{"cosine": 0.2, "mean": 0.22, "std": 0.1, "images": 8}]])

@@ -18,6 +18,7 @@ import pytest
 import webdataset
 
 from jobs.frame.experiment import load_run
+from jobs.methods.cemiface.generate.plan import STAGE as GENERATE
 from shards.tars.index import index_path, read_index
 from shards.tars.shard_set import ShardSet
 
@@ -336,11 +337,11 @@ def test_publish_refuses_a_set_whose_audit_failed(project: Project) -> None:
     refused = project.run("publish", *strict)
     assert refused.returncode == 1
     assert "publish: the audit failed:" in refused.stderr
-    assert "generate at a lower m" in refused.stderr
+    assert "change what is asked of the images" in refused.stderr
 
 
 def test_units_and_ranks_of_the_plan_do_not_depend_on_each_other(finished: Project) -> None:
     config = finished.root / "configs" / "tiny.yaml"
-    units = load_run(config).plan("generate")
-    assert [unit["tar"] for unit in units] == ["synthetic-00000.tar", "synthetic-00001.tar"]
-    assert [(unit["first"], unit["last"]) for unit in units] == [(0, 1), (2, 3)]
+    units = load_run(config).ledger.units(GENERATE)
+    assert [unit.tar for unit in units] == ["synthetic-00000.tar", "synthetic-00001.tar"]
+    assert [(unit.first, unit.last) for unit in units] == [(0, 1), (2, 3)]

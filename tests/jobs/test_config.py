@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs.methods.chain import STAGES
 
 from jobs.frame.errors import ConfigError
 from jobs.frame.experiment import load_run, load_run_folder, save_run
+from jobs.frame.methods import find_method
 from jobs.frame.yaml_file import parse_yaml, read_yaml
+from jobs.methods.cemiface.generate.plan import GenerateFaces
+from jobs.stages.convert_benchmarks.plan import ConvertBenchmarks
+from jobs.stages.shard.plan import ShardFaces
 
 ROOT = Path(__file__).parent.parent.parent
 CHAIN = """
@@ -191,7 +194,7 @@ def test_B49_runs_inside_the_faces_are_refused(tmp_path: Path, runs: str) -> Non
         ("colour=red", "colour: unknown field; allowed: "),
         (
             "study-sets={compare: {easy: {sets: [real], colour: red}}}",
-            "study-sets.compare.easy.colour: unknown field; allowed: augment, images, m, sets",
+            "study-sets.compare.easy.colour: unknown field; allowed: asked, augment, images, m, sets",
         ),
     ],
 )
@@ -227,8 +230,8 @@ def test_overrides_win_over_the_file_and_add_sections(tmp_path: Path) -> None:
     path = tmp_path / "chain.yaml"
     path.write_text(CHAIN)
     run = load_run(path, overrides=["generate.steps=7", "fingerprint={}", "audit={}", "generate.similarity=[0.5]"])
-    assert run.section("generate").steps == 7
-    assert run.section("generate").similarity == (0.5,)
+    assert run.section(GenerateFaces).steps == 7
+    assert run.section(GenerateFaces).similarity == (0.5,)
     assert [stage.name for stage in run.chain][-3:] == ["generate", "fingerprint", "audit"]
 
 
@@ -299,7 +302,17 @@ def _command(*arguments: object, cwd: Path = ROOT, **environment: str) -> subpro
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     from jobs.command.main import main
 
-    for command in ("all", *STAGES, "plan", "status", "why", "logs", "cancel", "run-rank", "verify"):
+    for command in (
+        "all",
+        *find_method("cemiface").chain,
+        "plan",
+        "status",
+        "why",
+        "logs",
+        "cancel",
+        "run-rank",
+        "verify",
+    ):
         with pytest.raises(SystemExit) as end:
             main([command, "--help"])
         assert end.value.code == 0
@@ -400,8 +413,8 @@ def test_a_config_names_what_differs_from_its_base_and_null_takes_a_section_away
     (tmp_path / "own.yaml").write_text("base: chain.yaml\nname: own\n" + own)
     run = load_run(tmp_path / "own.yaml")
     assert (run.config.name, run.config.seed) == ("own", 1)
-    assert (run.section("shard").faces, run.section("shard").image_size) == ("faces", 64)
-    assert list(run.section("convert-benchmarks").sources) == ["first"]
+    assert (run.section(ShardFaces).faces, run.section(ShardFaces).image_size) == ("faces", 64)
+    assert list(run.section(ConvertBenchmarks).sources) == ["first"]
     assert run.config.generate is None
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs.methods.cemiface.generate.images import Wish, wishes
 from pydantic import ValidationError
 
 from jobs.command.info import info
 from jobs.frame.errors import ConfigError
 from jobs.frame.experiment import load_run
-from jobs.methods.cemiface.generate.maker import one_behind
+from jobs.methods.cemiface.generate.maker import pipelined
 from jobs.methods.cemiface.generate.plan import GenerateFaces
+from jobs.methods.cemiface.generate.requests import SimilarityRequest, requests_of
 from jobs.methods.cemiface.identities.plan import MakeIdentities
 from jobs.stages.shared.curves import curve_of
 from shards.tars.shard_set import ShardSet
@@ -33,35 +33,35 @@ def project(tiny_run: Any, tmp_path: Path) -> Project:
 
 def test_plain_values_are_taken_in_turn() -> None:
     config = GenerateFaces(images_per_identity=5, similarity=(0.0, 1.0))
-    found = wishes(config, range(3, 5), identities=9, seed=1)
-    assert found[0] == Wish(identity=3, index=0, similarity=0.0)
+    found = requests_of(config, range(3, 5), identities=9, seed=1)
+    assert found[0] == SimilarityRequest(identity=3, index=0, similarity=0.0)
     assert [wish.similarity for wish in found] == [0, 1, 0, 1, 0] * 2
-    assert [wish.identity for wish in found] == [3] * 5 + [4] * 5
+    assert [one.identity for one in found] == [3] * 5 + [4] * 5
 
 
 def test_a_mixture_is_the_same_for_any_cut_into_blocks() -> None:
     parts = [{"low": 0, "high": 0, "weight": 0.7}, {"low": 0.2, "high": 0.6, "interval": 0.1, "weight": 0.3}]
     config = GenerateFaces.model_validate({"images_per_identity": 7, "mixture": parts})
-    whole = wishes(config, range(20), identities=20, seed=1)
+    whole = requests_of(config, range(20), identities=20, seed=1)
     assert whole == [
-        wish for first in range(20) for wish in wishes(config, range(first, first + 1), identities=20, seed=1)
+        wish for first in range(20) for wish in requests_of(config, range(first, first + 1), identities=20, seed=1)
     ]
     assert 0.6 < Counter(wish.similarity for wish in whole)[0.0] / len(whole) < 0.8
-    assert whole != wishes(config, range(20), identities=20, seed=2)
+    assert whole != requests_of(config, range(20), identities=20, seed=2)
 
 
 def test_the_last_identities_may_get_few_images() -> None:
     """The paper's 1.2M set."""
     run = load_run(CONFIGS / "casia_1.2m.yaml")
     assert run.stages["generate"].expected_images(run) == 1_200_000
-    config, people = run.section("generate"), run.section("identities").count
-    counts = Counter(wish.identity for wish in wishes(config, range(19_998, 20_003), identities=people, seed=1))
+    config, people = run.section(GenerateFaces), run.section(MakeIdentities).count
+    counts = Counter(one.identity for one in requests_of(config, range(19_998, 20_003), identities=people, seed=1))
     assert list(counts.values()) == [50, 50, 5, 5, 5]
 
 
 def test_items_come_when_the_next_one_is_made() -> None:
     made: list[int] = []
-    behind = one_behind(made.append(item) or item for item in range(3))  # type: ignore[func-returns-value]
+    behind = pipelined(made.append(item) or item for item in range(3))  # type: ignore[func-returns-value]
     assert next(behind) == 0
     assert made == [0, 1]
     assert list(behind) == [1, 2]
@@ -95,7 +95,7 @@ def test_copies_of_inquiry_faces_of_real_people_are_refused(tiny_run: Any, sourc
     overrides = [f"identities={source}", "generate.inquiry_copies=5"]
     run = load_run(tiny_run.config, overrides=overrides)
     with pytest.raises(ConfigError, match="no real photo is ever written"):
-        run.plan("generate")
+        run.ledger.plan("generate")
 
 
 def test_a_block_of_candidates_without_one_readable_file_leaves_the_others(project: Project) -> None:
@@ -140,7 +140,7 @@ def test_identities_of_files_by_quota_and_copies_of_synthetic_inquiry_faces(proj
     assert done.returncode == 0, done.stderr
     assert project.summary("generate")["images_out"] == 6 * (4 + 2)
     tars = ShardSet(sorted((project.runs / "generate").glob("synthetic-*.tar")))
-    copies = [row for row, record in enumerate(tars.records()) if record.get("origin") == "inquiry"]
+    copies = [row for row, record in enumerate(tars.records()) if "copy_of" in record]
     assert len(copies) == 12
     assert {tars.jpeg(row) for row in copies} == {inquiries.jpeg(row) for row in range(6)}
 

@@ -19,6 +19,7 @@ from jobs.report.faces import pair
 from jobs.report.page import PAGE, PARTS, RESULTS, decimal, duration, percent, points, render, size
 from jobs.report.part import Sets, held_out_set, real_set, synthetic_set
 from jobs.report.published import own_accuracies
+from jobs.stages.shard.plan import ShardFaces
 from shards.privacy.search import Leak, Reason
 from shards.privacy.verdict import worst_leaks
 
@@ -79,7 +80,7 @@ def test_the_page_refers_to_nothing_outside_itself(copied: Run) -> None:
 
 
 def test_the_page_tells_no_folder_of_the_machine(tiny_run: Any, copied: Run) -> None:
-    edit_config(copied.folder.root, shard={**copied.section("shard").model_dump(), "faces": "/home/somebody/photos"})
+    edit_config(copied.folder.root, shard={**copied.section(ShardFaces).model_dump(), "faces": "/home/somebody/photos"})
     page = render(load_run_folder(copied.folder.root))[PAGE].decode()
     assert "/home/somebody" not in page
     assert "photos" in page

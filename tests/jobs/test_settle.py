@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from jobs.frame.experiment import load_run_folder
-from jobs.frame.products import reference_files
 from jobs.frame.run import Run
+from jobs.frame.verdicts import reference_files
 from jobs.stages.publish.work import passed_verdict
 from jobs.stages.settle.plan import SETTLE
 from jobs.stages.shared.privacy import judged_features, load_judge
@@ -139,7 +139,8 @@ def with_refill(run: Run, *, key: str, jpg: bytes, record: dict[str, Any]) -> Ru
         tar.add(key, jpg=jpg, record=record)
         tar.close()
     output = file.output("refill-00000.tar").as_json()
-    publish_json(folder.summary, {"outputs": [output], "outcome": output["sha256"]})
+    generated = json.loads(run.stage_folder("generate").summary.read_text())
+    publish_json(folder.summary, generated | {"outputs": [output], "outcome": output["sha256"]})
     return run
 
 
@@ -158,5 +159,5 @@ def test_a_real_photo_that_is_wished_for_as_refill_is_refused_by_its_record(copi
     real = ShardSet(copied.ledger.outputs("shard", prefix="real-", suffix=".tar"))
     key = means.synthetic.keys[0]
     planted = with_refill(copied, key=key, jpg=real.jpeg(0), record=real.record(0))
-    with pytest.raises(RunError, match=f"{key} is no synthetic image by its record"):
+    with pytest.raises(RunError, match=f"the record of {key} is not of a synthetic image"):
         settle(planted, identity_to_face=NEVER, dropped=[key])

@@ -15,6 +15,7 @@ from PIL import Image
 
 from jobs.frame.errors import ConfigError
 from jobs.frame.experiment import load_run
+from jobs.stages.shard.plan import STAGE as SHARD
 from shards.errors import DataError
 from shards.exports.check import check
 from shards.images.jpeg import decode_rgb
@@ -201,10 +202,10 @@ def test_a_changed_source_makes_a_finished_stage_stale(tmp_path: Path, faces: Pa
     run = planned(tmp_path, faces, shard_images=5)
     work(run)
     again = load_run(tmp_path / "sharding.yaml")
-    assert again.why_not_finished(again.stages["shard"]) is None
+    assert again.ledger.why_not_finished(again.stages["shard"]) is None
     put(faces, {"person-2/9.jpg": jpeg(99, size=32)})
     again = load_run(tmp_path / "sharding.yaml")
-    states = again.unit_states(again.stages["shard"])
+    states = again.ledger.unit_states(again.stages["shard"])
     assert [state is None for state in states] == [True, True, False]
 
 
@@ -252,8 +253,8 @@ def test_a_finished_stage_does_not_need_its_source_any_more(tmp_path: Path, face
         if unmounted:
             faces.mkdir()
         again = load_run(tmp_path / "sharding.yaml")
-        assert again.why_not_finished(again.stages["shard"]) is None
-        assert len(again.plan("shard")) == 3
+        assert again.ledger.why_not_finished(again.stages["shard"]) is None
+        assert len(again.ledger.plan("shard").units) == 3
     assert dict(tree(tmp_path / "runs" / "sharding" / "shard")) == before
 
 
@@ -285,7 +286,7 @@ def test_dropping_equal_files_without_hashes_is_refused(tmp_path: Path, faces: P
 def test_tars_end_at_the_wished_size_too(tmp_path: Path, faces: Path) -> None:
     put(faces, {f"person-0/large-{n}.png": encoded(picture(n, size=(700, 700)), "PPM") for n in range(3)})
     run = planned(tmp_path, faces, shard_bytes=3_000_000, resize="center")
-    assert [(unit["start"], unit["stop"]) for unit in run.plan("shard")] == [(0, 6), (6, 15)]
+    assert [(unit.start, unit.stop) for unit in run.ledger.units(SHARD)] == [(0, 6), (6, 15)]
 
 
 def tree(folder: Path) -> Iterator[tuple[str, str]]:
@@ -345,7 +346,7 @@ def test_another_list_makes_a_finished_stage_stale(tmp_path: Path, faces: Path) 
     only.write_text("person-1/0.jpg\nperson-2/1.jpg\n")
     work(planned(tmp_path, faces, only=str(only)))
     again = load_run(tmp_path / "sharding.yaml")
-    assert again.why_not_finished(again.stages["shard"]) is None
+    assert again.ledger.why_not_finished(again.stages["shard"]) is None
     only.write_text("person-1/0.jpg\nperson-2/0.jpg\n")
     again = load_run(tmp_path / "sharding.yaml")
-    assert again.why_not_finished(again.stages["shard"]) is not None
+    assert again.ledger.why_not_finished(again.stages["shard"]) is not None

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs.methods.chain import STAGES
 
 from jobs.command.main import main
+from jobs.frame.methods import find_method
 from jobs.launch.submission import refuse_second_submission
 from jobs.watch.observer import Observer
 from jobs.watch.progress import StageProgress
@@ -276,7 +276,10 @@ class _calls:  # noqa: N801 (reads as a verb)
 
 
 def test_of_units_that_are_trainings_those_not_begun_count_as_the_mean_of_the_others(many: ManyRanks) -> None:
-    study, units = STAGES["study-sets"], Units(total=6, done=2, left="unit 2", images=300, by_maker=Counter())
+    study, units = (
+        find_method("cemiface").chain["study-sets"],
+        Units(total=6, done=2, left="unit 2", images=300, by_maker=Counter()),
+    )
     beats = [{"images": 50, "total": 100}, {"images": 20, "total": 400}, {"images": 0}]
     assert images_expected(many.run, study, units, beats) == (300 + 100 + 400) * 6 // 4
     ended = {"images": 150, "total": 150, "state": "done"}  # its unit is one of the two that are done
@@ -290,7 +293,7 @@ def test_the_bar_of_such_a_stage_learns_from_the_units_that_end_while_it_runs(
     monkeypatch.setattr("jobs.watch.progress.SECONDS_BETWEEN_LINES", 0.0)
     caplog.set_level("INFO")
     beats = [{"images": 15, "total": 50}]  # 10 of the unit that has ended, 5 of the present one
-    with StageProgress(many.run, STAGES[STAGE]) as progress:
+    with StageProgress(many.run, find_method("cemiface").chain[STAGE]) as progress:
         progress.update(beats)
         many.done(range(1))
         progress.update(beats)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jobs.methods.cemiface.study_similarity.work import equal_groups
 
 from jobs.methods.cemiface.paper_curves import PAPER_GROUPS, paper_curve, plot, table
+from jobs.methods.cemiface.study_groups.work import equal_groups
 from jobs.stages.shared.study_nets import spread, summarize
 from jobs.stages.study_sets.work import table as sets_table
 from jobs.stages.study_sets.work import with_gaps
@@ -100,7 +100,7 @@ def test_study_sets_tells_what_each_set_lacks_to_the_first_seed_by_seed(project:
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ("study-sets.compare.easy.m=[0.3]", "study-sets.compare.easy.m: got 0.3; allowed: those of the set, 0, 1"),
+        ("study-sets.compare.easy.m=[0.3]", "study-sets.compare.easy.asked.m: got 0.3; allowed: those of the set, 0, 1"),
         ("study-sets.compare.easy.images=9", "study-sets.compare.easy.images: got 9; allowed: 1 to 8"),
     ],
 )

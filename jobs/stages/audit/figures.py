@@ -65,7 +65,7 @@ class Tally:
     def figures(self, run: Run) -> dict[str, Any]:
         """Everything measured beside the leaks, JSON-ready."""
         return {
-            "leak_rate_by": self._rates(self._dropped_rows),
+            "leak_rate_by": self.leak_rates,
             "by_false_match_rate": [
                 {
                     "fmr": rate,
@@ -80,6 +80,11 @@ class Tally:
             ],
             **self._probed(run),
         }
+
+    @property
+    def leak_rates(self) -> dict[str, dict[str, float]]:
+        """The share of dropped images by what was asked: by key, then by value."""
+        return self._rates(self._dropped_rows)
 
     def _rates(self, found: Mapping[tuple[str, float | str], int]) -> dict[str, dict[str, float]]:
         """The share of counted images by what was asked: by key, then by the value's group, rising."""
