@@ -1,0 +1,1 @@
+"""The `cemiface` command: a module per verb that is no stage."""

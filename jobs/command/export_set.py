@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from jobs.frame.imported_sets import public_manifest, registered
+from jobs.stages.shared.imported_sets import public_manifest, registered
 from shards.errors import DataError
 from shards.exports.check import check
 from shards.exports.formats import FORMATS

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from jobs.frame.imported_sets import SET_NAME, public_manifest
+from jobs.stages.shared.imported_sets import SET_NAME, public_manifest
 from shards.errors import DataError
 from shards.exports.check import check
 from shards.tars.manifest import NAME as MANIFEST

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from jobs.command.export_set import export_set
 from jobs.command.import_set import import_set
-from jobs.frame.imported_sets import SETS
+from jobs.stages.shared.imported_sets import SETS
 from shards.exports.formats import FORMATS
 
 COMMANDS = {

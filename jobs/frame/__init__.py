@@ -1,0 +1,1 @@
+"""The contracts: stage, method, run, rank, unit, records, and the config file."""

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.frame.plan_file import read_plan
 from jobs.frame.stage import FORMAT, Stage
 from jobs.frame.summary import Summary, read_summary
-from jobs.frame.unit import Plan, Unit, UnitT
+from jobs.frame.unit import Plan, Unit, UnitT, read_plan
 from slurm.files import Output, digest
 from slurm.markers import Marker, Sizes, first_difference, missing_output, read_marker, why_not_done
 

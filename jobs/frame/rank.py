@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic
 
-from jobs.frame.plan_file import read_plan
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
-from jobs.frame.unit import Unit, UnitT, UnitT_co
+from jobs.frame.unit import Unit, UnitT, UnitT_co, read_plan
 from slurm.files import Output, digest, publish, publish_json, read_json
 from slurm.heartbeats import Beat, locked, this_worker
 from slurm.markers import Marker, marked_units, read_marker, why_not_done, write_marker

@@ -1,10 +1,13 @@
-"""Units of work: what a stage divides its work into, independent of how many tasks do it."""
+"""Units of work: what a stage divides its work into, independent of how many tasks do it; and the plan that lists them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Generic, Self, TypeVar
+
+from slurm.files import publish_json, read_json
+from slurm.run_folder import StageFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,3 +47,26 @@ class Plan(Generic[UnitT_co]):
 
     units: Sequence[UnitT_co]
     files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanFile:
+    """`<stage>/plan.json`: the units as the last launch stored them, and the numbers of those not done by then."""
+
+    stage: str
+    units: Sequence[dict[str, Any]]
+    undone: Sequence[int]
+
+
+def write_plan_file(folder: StageFolder, plan: PlanFile) -> None:
+    publish_json(
+        folder.plan, {"stage": plan.stage, "units": list(plan.units), "undone": list(plan.undone)}, replace=True
+    )
+
+
+def read_plan(folder: StageFolder) -> PlanFile | None:
+    """The stored plan, None before the first launch."""
+    value = read_json(folder.plan)
+    if not isinstance(value, dict):
+        return None
+    return PlanFile(stage=value["stage"], units=value["units"], undone=value.get("undone") or [])

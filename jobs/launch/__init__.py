@@ -1,0 +1,1 @@
+"""Launching stages on this machine or on Slurm, and the entry of each rank."""

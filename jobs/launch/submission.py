@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jobs.frame.plan_file import PlanFile, write_plan_file
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
+from jobs.frame.unit import PlanFile, write_plan_file
 from slurm.errors import RunError
 from slurm.files import publish, publish_json, sweep
 from slurm.snapshot import code_digest, snapshot

@@ -1,0 +1,1 @@
+"""How a run stands: heartbeats, states of ranks, throughput, progress."""

@@ -100,7 +100,10 @@ def test_study_sets_tells_what_each_set_lacks_to_the_first_seed_by_seed(project:
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ("study-sets.compare.easy.m=[0.3]", "study-sets.compare.easy.asked.m: got 0.3; allowed: those of the set, 0, 1"),
+        (
+            "study-sets.compare.easy.m=[0.3]",
+            "study-sets.compare.easy.asked.m: got 0.3; allowed: those of the set, 0, 1",
+        ),
         ("study-sets.compare.easy.images=9", "study-sets.compare.easy.images: got 9; allowed: 1 to 8"),
     ],
 )

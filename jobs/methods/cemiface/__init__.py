@@ -1,0 +1,1 @@
+"""CemiFace (NeurIPS 2024): its stages, its parts of the report, and its `METHOD`."""

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from jobs.frame.rank import Rank
 from jobs.frame.run import Run
 from jobs.frame.stage import Finish
-from jobs.frame.tars import publishing_tar
 from jobs.stages.convert_benchmarks.plan import NAME, BenchmarkSource, BenchmarkUnit, ConvertBenchmarks, _listed
+from jobs.stages.shared.tars import publishing_tar
 from shards.errors import DataError
 from shards.images.prepare import ImageRules, prepare
 from shards.sources.bin_file import read_bin

@@ -8,10 +8,10 @@ from typing import Any
 from jobs.frame.method import GeneratedImage, ImageRequest, Remaker, identity_number
 from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
-from jobs.frame.tars import publishing_tar
 from jobs.frame.verdicts import verdict_of
 from jobs.stages.refill.plan import RefillFaces, RefillUnit
 from jobs.stages.shared.privacy import Judge
+from jobs.stages.shared.tars import publishing_tar
 from jobs.training.device import rank_device
 from shards.privacy.search import OF_THE_IDENTITY
 from shards.privacy.verdict import Verdict

@@ -10,12 +10,12 @@ from jobs.frame.products import REFILL, SETTLE, SYNTHETIC, VERDICT
 from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
 from jobs.frame.stage import Finish
-from jobs.frame.tars import publishing_tar
 from jobs.frame.verdicts import verdict_of
 from jobs.stages.audit.plan import AuditFaces
 from jobs.stages.settle.plan import STAGE, SettleUnit
 from jobs.stages.shared.privacy import Judge
 from jobs.stages.shared.synthetic import require_synthetic
+from jobs.stages.shared.tars import publishing_tar
 from jobs.training.device import rank_device
 from shards.privacy.search import Leak
 from shards.privacy.verdict import Verdict

@@ -14,14 +14,13 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from jobs.frame.errors import ConfigError
-from jobs.frame.plan_file import read_plan
 from jobs.frame.products import HELD_OUT, KEPT_BACK, REAL
 from jobs.frame.run import Run
 from jobs.frame.seeds import derive
 from jobs.frame.stage import FORMAT, Stage
 from jobs.frame.stage_config import PathText, StageConfig
 from jobs.frame.summary import read_summary
-from jobs.frame.unit import Plan, Unit
+from jobs.frame.unit import Plan, Unit, read_plan
 from shards.errors import DataError
 from shards.images.faces import Face, Listing
 from shards.images.prepare import ImageRules

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
 from jobs.frame.stage import Finish
-from jobs.frame.tars import publishing_tar
 from jobs.stages.shard.plan import MANIFEST, SOURCE, ShardFaces, ShardUnit, _list_of
+from jobs.stages.shared.tars import publishing_tar
 from shards.errors import DataError
 from shards.images.faces import Face, FaceUnreadable, Source
 from shards.images.prepare import ImageRules, Prepared, prepare

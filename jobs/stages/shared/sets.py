@@ -8,9 +8,9 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 
-from jobs.frame.imported_sets import SET_NAME, SETS, registered, tars_of
 from jobs.frame.products import REAL, SHARD, SYNTHETIC
 from jobs.frame.run import Run
+from jobs.stages.shared.imported_sets import SET_NAME, SETS, registered, tars_of
 from shards.errors import DataError
 from shards.tars.manifest import NAME as MANIFEST
 from shards.tars.shard_set import ShardSet

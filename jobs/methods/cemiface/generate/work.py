@@ -10,7 +10,6 @@ import torch
 
 from jobs.frame.method import ImageRequest, identity_name
 from jobs.frame.rank import Rank
-from jobs.frame.resumable_tar import resumable_tar
 from jobs.frame.run import Run
 from jobs.frame.stage import Finish
 from jobs.frame.unit import SetUnit
@@ -19,6 +18,7 @@ from jobs.methods.cemiface.generate.plan import STAGE, GenerateFaces
 from jobs.methods.cemiface.generate.requests import requests_of
 from jobs.methods.cemiface.identities.plan import INQUIRIES
 from jobs.stages.shared.curves import curve_of
+from jobs.stages.shared.resumable_tar import resumable_tar
 from jobs.training.device import rank_device
 from shards.embeddings.embeddings import read_embeddings
 from shards.tars.records import SYNTHETIC, is_copy

@@ -16,10 +16,10 @@ from cemiface.semihard.selection import GreedyChoice, shares
 from jobs.frame.rank import Rank
 from jobs.frame.run import Run
 from jobs.frame.stage import Finish
-from jobs.frame.tars import publishing_tar
 from jobs.methods.cemiface.identities.candidates import candidate_source
 from jobs.methods.cemiface.identities.plan import INQUIRIES, CandidatesUnit, MakeIdentities
 from jobs.stages.shared.embedding import load_embedder
+from jobs.stages.shared.tars import publishing_tar
 from jobs.training.device import rank_device
 from shards.embeddings.embeddings import embeddings_bytes, read_embeddings, with_similarity
 from shards.images.jpeg import decode_rgb, encode_jpeg

@@ -1,0 +1,1 @@
+"""CemiFace's own parts of the report."""

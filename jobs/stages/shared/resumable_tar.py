@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jobs.frame.tars import publishing_tar
+from jobs.stages.shared.tars import publishing_tar
 from shards.tars.shard_set import ShardSet
 from shards.tars.writer import TarWriter
 from slurm.files import Part, digest, publish_json, read_json, sha256_of
