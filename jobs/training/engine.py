@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""The DeepSpeed engine of a training stage."""
 
 from __future__ import annotations
 

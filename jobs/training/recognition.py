@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""The training loop of a recognition net."""
 
 from __future__ import annotations
 

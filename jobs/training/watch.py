@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""Looks once per step of a training: stop requests, checkpoints that are due, and whether the loss is finite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""The trained denoiser as a sampler of faces."""
 
 from __future__ import annotations
 

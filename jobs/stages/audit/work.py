@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""The work of audit: find the nearest real faces, set thresholds by the control group, write the verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""The work of convert-benchmarks: read a benchmark, check every image, write a tar and its pairs."""
 
 from __future__ import annotations
 

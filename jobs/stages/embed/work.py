@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""The work of embed: embeddings per tar, then one file that joins them with centers."""
 
 from __future__ import annotations
 

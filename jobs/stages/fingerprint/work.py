@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""The work of fingerprint: embeddings and hashes of every real face, centers, and the probes of the audit."""
 
 from __future__ import annotations
 

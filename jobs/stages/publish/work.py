@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""The work of publish: check the verdict, link the settled tars, write everything a stranger needs beside them."""
 
 from __future__ import annotations
 

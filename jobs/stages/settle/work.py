@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""The work of settle: replace dropped images, audit changed identities again, write the tars to publish."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""The work of shard: check and convert each image of a list, write it into a tar or count why not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""Verification of a net on a benchmark by the LFW protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""E_id on a device, and embeddings of numbered images."""
 
 from __future__ import annotations
 

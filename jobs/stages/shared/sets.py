@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""The sets of faces that nets are trained on and scored: of this run, or imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""The work of both recognition trainings."""
 
 from __future__ import annotations
 

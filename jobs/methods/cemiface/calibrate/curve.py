@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""The calibrated curve that `generate` reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""The work of calibrate: sample the pilot at each m, then invert the measured curve."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""Sampling, encoding and measuring images, for generate and refill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""The work of generate: sample the images of a block of identities into a tar."""
 
 from __future__ import annotations
 

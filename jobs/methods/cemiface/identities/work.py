@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""The work of identities: make and embed candidates, then choose those that are far enough apart."""
 
 from __future__ import annotations
 

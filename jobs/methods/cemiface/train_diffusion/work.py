@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""The training loop of the denoiser (Algorithm 1 of the paper)."""
 
 from __future__ import annotations
 
