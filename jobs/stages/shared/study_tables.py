@@ -8,7 +8,7 @@ from typing import Any
 Rows = list[dict[str, Any]]
 
 
-def seeds_said(rows: Rows) -> str:
+def seeds_text(rows: Rows) -> str:
     seeds = rows[0]["seeds"]
     return f"{seeds} seeds: mean and standard deviation" if seeds > 1 else "one seed: no spread is known"
 

@@ -16,7 +16,7 @@ from jobs.frame.stage import Finish
 from jobs.stages.shared.sets import faces_of
 from jobs.stages.shared.study import StudyUnit
 from jobs.stages.shared.study_nets import publish_files, rows_of, spread, train_one
-from jobs.stages.shared.study_tables import Rows, markdown_line, percent, seeds_said
+from jobs.stages.shared.study_tables import Rows, markdown_line, percent, seeds_text
 from jobs.stages.study_sets.plan import NAME, Contender, StudySets
 from shards.tars.records import Groups, asked_of, is_copy, is_synthetic
 from shards.tars.shard_set import ShardSet
@@ -81,7 +81,7 @@ def table(rows: Rows) -> str:
     benchmarks = list(rows[0]["accuracy"])
     head = ["trained on", "images", "identities", *benchmarks, "average", f"gap to {rows[0]['group']}"]
     lines = [
-        f"Verification accuracy in percent, {seeds_said(rows)}. The last checkpoint of every net. Gaps are in points,",
+        f"Verification accuracy in percent, {seeds_text(rows)}. The last checkpoint of every net. Gaps are in points,",
         "between nets of one seed: of the same first weights.",
         "",
         markdown_line(head),
