@@ -16,7 +16,7 @@ from jobs.methods.cemiface.study_groups.plan import NAME as GROUPS
 from jobs.methods.cemiface.study_m.plan import NAME as BY_M
 from jobs.methods.cemiface.study_m.plan import PREFIX, group_of
 from jobs.stages.shared.study_nets import publish_files, rows_of
-from jobs.stages.shared.study_tables import Rows, markdown_line, percent, seeds_text
+from jobs.stages.shared.study_tables import GroupRows, markdown_line, percent, seeds_text
 from slurm.markers import Marker
 
 Curve = list[tuple[float, float]]  # similarity or m, and accuracy averaged over the five benchmarks, as a fraction
@@ -43,7 +43,7 @@ def finished_study(run: Run, markers: Sequence[Marker], *, name: str, groups: Se
     return Finish(figures={"groups": rows}, outputs=publish_files(run, files, name=name))
 
 
-def paper_curve(name: str, rows: Rows) -> list[tuple[float, float] | None]:
+def paper_curve(name: str, rows: GroupRows) -> list[tuple[float, float] | None]:
     """The paper's point for each row, None where it has none: by group, or by m."""
     if name == GROUPS:
         return list(PAPER_GROUPS) if len(rows) == len(PAPER_GROUPS) else [None] * len(rows)
@@ -57,7 +57,7 @@ def position(row: Mapping[str, Any]) -> float:
     return float(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else row["similarity"]
 
 
-def table(rows: Rows, *, paper: Sequence[tuple[float, float] | None], name: str) -> str:
+def table(rows: GroupRows, *, paper: Sequence[tuple[float, float] | None], name: str) -> str:
     """A Markdown table, percent, mean and standard deviation over seeds; the paper's columns at the right."""
     benchmarks = list(rows[0]["accuracy"])
     axis = "paper: m" if name == BY_M else "paper: similarity"
@@ -86,7 +86,7 @@ def table(rows: Rows, *, paper: Sequence[tuple[float, float] | None], name: str)
     return "\n".join(lines) + "\n"
 
 
-def plot(rows: Rows, *, paper: Sequence[tuple[float, float] | None], name: str) -> bytes:
+def plot(rows: GroupRows, *, paper: Sequence[tuple[float, float] | None], name: str) -> bytes:
     """An SVG: this run over measured similarity (and over m), the paper beside it, each on its own scale."""
     by_m = name == BY_M
     with style.context(("default", STYLE | {"svg.hashsalt": name})):
@@ -107,7 +107,7 @@ def plot(rows: Rows, *, paper: Sequence[tuple[float, float] | None], name: str) 
     return buffer.getvalue()
 
 
-def _this_run(axes: Axes, rows: Rows, *, x: Sequence[float], label: str) -> None:
+def _this_run(axes: Axes, rows: GroupRows, *, x: Sequence[float], label: str) -> None:
     means = [100 * row["average"]["mean"] for row in rows]
     spreads = [100 * (row["average"]["std"] or 0) for row in rows]
     axes.errorbar(x, means, yerr=spreads, color=BLUE, marker="o", markersize=4, capsize=3, linewidth=1.4)
