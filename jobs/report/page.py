@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from jobs.frame.method import load
+from jobs.frame.method import Method, load
 from jobs.frame.products import PUBLISH, SHARD
 from jobs.frame.run import Run
 from jobs.report.audit import audit
@@ -36,7 +36,7 @@ PARTS = (
     Part(name="benchmarks", title="Benchmarks", build=benchmarks),
     Part(name="set_metrics", title="The sets as a whole", build=set_metrics),
     Part(name="worth", title="What the sets are worth", build=worth),
-    Part(name="published", title="Other systems' published figures", build=published),
+    Part(name="published", title="Published figures of other systems", build=published),
     Part(name="audit", title="Audit", build=audit),
     Part(name="lineage", title="Lineage", build=lineage),
     Part(name="costs", title="Costs", build=costs),
@@ -45,9 +45,9 @@ PARTS = (
 )
 
 
-def parts_of(run: Run) -> list[Part]:
+def parts_of(method: Method) -> list[Part]:
     """The page in its order: each shared part, then the method's own parts that follow it."""
-    own: tuple[Part, ...] = load(run.method.report_parts)
+    own: tuple[Part, ...] = load(method.report_parts)
     parts = [each for part in PARTS for each in (part, *(added for added in own if added.after == part.name))]
     assert len({part.name for part in parts}) == len(PARTS) + len(own)
     return parts
@@ -59,7 +59,7 @@ def render(run: Run, *, title: str) -> dict[str, bytes]:
     The stages' outputs are read, never their inputs: the folder can be moved anywhere.
     """
     sets = Sets.of(run)
-    parts = parts_of(run)
+    parts = parts_of(run.method)
     values = {part.name: found for part in parts if (found := part.build(run, sets)) is not None}
     shown = [_rendered(part, values[part.name]) for part in parts if part.name in values]
     opening = head(run)
@@ -94,17 +94,13 @@ def environment(package: str) -> Environment:
 def _rendered(part: Part, values: dict[str, Any]) -> dict[str, str]:
     """A part's section of the page, and its Markdown, "" where it has no such template."""
     templates = environment(part.package)
-    html, markdown = f"{part.name}.html.j2", f"{part.name}.md.j2"
+    names, html, markdown = templates.list_templates(), f"{part.name}.html.j2", f"{part.name}.md.j2"
     return {
         "name": part.name,
         "title": part.title,
         "html": Markup(templates.get_template(html).render(values)),  # noqa: S704 (escaped inside)
-        "markdown": templates.get_template(markdown).render(values).strip() if _is_there(templates, markdown) else "",
+        "markdown": templates.get_template(markdown).render(values).strip() if markdown in names else "",
     }
-
-
-def _is_there(templates: Environment, name: str) -> bool:
-    return name in templates.list_templates()
 
 
 def head(run: Run) -> dict[str, Any]:
