@@ -1,4 +1,4 @@
-"""The report's part on the audit: the verdict and its grounds, and the closest pairs to look at."""
+"""The report's part on the audit: the verdict, its reasons, what it does not cover, and the closest pairs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from jobs.frame.products import AUDIT, SETTLE
 from jobs.frame.run import Run
 from jobs.frame.verdicts import verdict_of
 from jobs.report.faces import Pair, pair
+from jobs.report.lineage import not_covered
 from jobs.report.part import Section, Sets, summary
 from jobs.report.plots import dropped_plot
 from shards.privacy.search import OF_THE_IDENTITY, Leak
@@ -15,7 +16,6 @@ from shards.privacy.verdict import Verdict, worst_leaks
 from shards.tars.shard_set import ShardSet
 
 PAIRS = 12  # of either kind
-
 REASONS = {
     "exact_pixels": "the same pixels as a real face",
     "exact_mirrored": "the same pixels as a mirrored real face",
@@ -29,22 +29,22 @@ REASONS = {
 
 
 def audit(run: Run, sets: Sets) -> Section:
-    """Everything the verdict says."""
-    if not summary(run, AUDIT) or sets.synthetic is None or sets.real is None:
+    """The verdict, and the set as it stands after settling."""
+    audited, settled = summary(run, AUDIT), summary(run, SETTLE)
+    if audited is None or sets.synthetic is None or sets.real is None:
         return None
-    verdict, settled = verdict_of(run), summary(run, SETTLE)
-    audited = summary(run, AUDIT)
-    assert audited is not None
+    verdict = verdict_of(run)
     rates = verdict.figures["leak_rate_by"]
     return {
         "passed": verdict.passed and (settled is None or settled.figures["passed"]),
-        "settled": {"images": settled.images_out, **settled.counts} if settled else None,
+        "settled": {"images": settled.images_out, "refilled": 0, "withdrawn": 0, **settled.counts} if settled else None,
         "images": verdict.images,
         "references": verdict.references,
         "dropped": len(verdict.dropped),
         "allowed": audited.fingerprint[AUDIT]["max_dropped_fraction"],
         "embedder": verdict.embedder,
         "independent": verdict.independent,
+        "not_covered": not_covered(run),
         "thresholds": verdict.thresholds,
         "reasons": [{"text": text, "images": verdict.counts[reason]} for reason, text in REASONS.items()],
         "dropped_by": [
@@ -61,16 +61,8 @@ def audit(run: Run, sets: Sets) -> Section:
 
 def _dropped_pairs(verdict: Verdict, *, synthetic: ShardSet, real: ShardSet) -> list[Pair]:
     """The worst leaks, one per synthetic face: pixel reasons first, then by falling cosine."""
-    return [
-        pair(
-            leak.key,
-            leak.real,
-            caption=_caption(leak),
-            synthetic=synthetic,
-            real=real,
-        )
-        for leak in worst_leaks(verdict.leaks)[:PAIRS]
-    ]
+    leaks = worst_leaks(verdict.leaks)[:PAIRS]
+    return [pair(leak.key, leak.real, caption=_caption(leak), synthetic=synthetic, real=real) for leak in leaks]
 
 
 def _caption(leak: Leak) -> str:
@@ -80,7 +72,7 @@ def _caption(leak: Leak) -> str:
 
 
 def _kept_pairs(verdict: Verdict, *, synthetic: ShardSet, real: ShardSet) -> list[Pair]:
-    """The closest of what is published: what a reader should look at."""
+    """The closest pairs among the faces that are kept."""
     closest: list[dict[str, Any]] = verdict.figures["closest"][:PAIRS]
     return [
         pair(found["key"], found["real"], caption=f"cosine {found['cosine']:.3f}", synthetic=synthetic, real=real)

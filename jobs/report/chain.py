@@ -1,4 +1,4 @@
-"""The report's parts about the run itself: the chain and its outcomes, what it cost, what was rejected, provenance."""
+"""The report's parts on the run itself: the chain and its outcomes, costs, rejected inputs, provenance."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from jobs.frame.products import REPORT, SHARD
 from jobs.frame.run import Run
 from jobs.report.part import Section, Sets, summary
 from slurm.files import read_json
@@ -19,7 +20,7 @@ def chain(run: Run, sets: Sets) -> Section:
     """One row per stage before this one; `done` is None for a stage that has not finished."""
     rows = []
     for stage in run.chain:
-        if stage.name == "report":
+        if stage.name == REPORT:
             continue
         done = summary(run, stage.name)
         row: dict[str, Any] = {"name": stage.name, "title": stage.title, "done": done}
@@ -33,11 +34,11 @@ def chain(run: Run, sets: Sets) -> Section:
 
 
 def costs(run: Run, sets: Sets) -> Section:
-    """Per finished stage: time on the clock, time of all ranks together, bytes it left."""
+    """Per finished stage: time on the clock, time of all ranks together, bytes of its outputs."""
     rows = []
     for stage in run.chain:
         done = summary(run, stage.name)
-        if not done or stage.name == "report":
+        if not done or stage.name == REPORT:
             continue
         world = done.figures.get("world_size", 1)
         folder = run.stage_folder(stage.name)
@@ -57,8 +58,8 @@ def costs(run: Run, sets: Sets) -> Section:
 
 
 def rejected(run: Run, sets: Sets) -> Section:
-    """Inputs that did not become images, and why."""
-    sharded = summary(run, "shard")
+    """Inputs that did not become images, and the reason of each; the first REJECTED_SHOWN of them."""
+    sharded = summary(run, SHARD)
     if not sharded:
         return None
     lines = sharded.figures["rejected"]
@@ -71,18 +72,18 @@ def provenance(run: Run, sets: Sets) -> Section:
 
 
 def config_text(run: Run) -> str:
-    """The resolved config as YAML, without where on the machine things are."""
+    """The resolved config as YAML, without folders of the machine."""
     fields = run.config.model_dump(mode="json", by_alias=True, exclude={"root", "runs"})
-    shown = {name: _without_places(value) for name, value in fields.items() if value is not None}
+    shown = {name: _without_folders(value) for name, value in fields.items() if value is not None}
     return yaml.safe_dump(shown, sort_keys=False)
 
 
-def _without_places(value: Any) -> Any:
-    """The value with paths cut down to their last name; URLs are none."""
+def _without_folders(value: Any) -> Any:
+    """The value with each path cut down to its last name; URLs stay."""
     if isinstance(value, dict):
-        return {name: _without_places(inner) for name, inner in value.items()}
+        return {name: _without_folders(inner) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_without_places(inner) for inner in value]
+        return [_without_folders(inner) for inner in value]
     if isinstance(value, str) and "/" in value and "://" not in value and " " not in value:
         return Path(value).name
     return value

@@ -1,26 +1,26 @@
-"""The report's pictures: JPEG bytes straight from the tars, as data URIs."""
+"""The report's part on faces, and the pictures of other parts: JPEG bytes of the tars as data URIs."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from jobs.frame.run import Run
+from jobs.report.numbers import MINUS
 from jobs.report.part import Section, Sets
-from shards.tars.records import Asked, asked_of, sort_key
+from shards.tars.records import Asked, Groups, asked_of, sort_key
 from shards.tars.shard_set import ShardSet
 
-IDENTITIES = 12  # rows of the grid, and real people beside it
-
+IDENTITIES = 12  # rows of the grid, and real people shown for comparison
 COLUMNS = 12  # generated faces in a row, about
 
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
+    """An image of the page; `src` is a data URI."""
+
     src: str
     alt: str
     caption: str
@@ -28,18 +28,33 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class GridRow:
+    """An identity of the grid.
+
+    Attributes:
+        first: the identity's own face, None where the method has none.
+        faces: generated ones in the columns' order; None where the identity has too few of a column's group.
+    """
+
     identity: str
-    first: Picture | None  # the identity's first face, where the method has one
-    faces: tuple[Picture | None, ...]  # None where an identity has fewer images of a value than others
+    first: Picture | None
+    faces: tuple[Picture | None, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FaceGrid:
-    """Some identities, their faces ordered by what was asked; each value heads `span` columns."""
+    """Some identities, their faces ordered by what was asked for.
+
+    Attributes:
+        asked: the groups of what was asked for; each heads `span` columns.
+        with_first: whether identities have a face of their own.
+        measured: whether the records have a measured cosine to it.
+    """
 
     asked: tuple[str, ...]
     span: int
     rows: tuple[GridRow, ...]
+    with_first: bool
+    measured: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +64,6 @@ class Pair:
     synthetic: Picture
     real: Picture
     caption: str
-
-
-def real_faces(real: ShardSet) -> list[Picture]:
-    """The first photo of some training people."""
-    people = _spread(len(real.classes), IDENTITIES)
-    rows = [int(np.flatnonzero(real.labels == person)[0]) for person in people]
-    return [_picture(real, row, alt=f"real training face {real.keys[row]}") for row in rows]
 
 
 def faces(run: Run, sets: Sets) -> Section:
@@ -68,38 +76,49 @@ def faces(run: Run, sets: Sets) -> Section:
     }
 
 
+def real_faces(real: ShardSet) -> list[Picture]:
+    """The first image of some training people."""
+    people = _spread(len(real.classes), IDENTITIES)
+    rows = [int(np.flatnonzero(real.labels == person)[0]) for person in people]
+    return [_picture(real, row, alt=f"real training face {real.keys[row]}") for row in rows]
+
+
 def face_grid(run: Run, synthetic: ShardSet) -> FaceGrid:
-    """Identities and similarities spread evenly over those of the set."""
-    asked = sorted({tuple(sorted(asked_of(record).items())) for record in synthetic.records()}, key=_order)
-    shown = [dict(asked[place]) for place in _spread(len(asked), COLUMNS)]
+    """Identities, and groups of what was asked for, spread evenly over those of the set."""
+    asked = [asked_of(record) for record in synthetic.records()]
+    groups = Groups(asked)
+    order = {text_of(groups, one): sort_key(one) for one in asked}
+    texts = sorted(order, key=order.__getitem__)
+    shown = [texts[place] for place in _spread(len(texts), COLUMNS)]
     span = max(1, COLUMNS // len(shown))
     path = run.method.identity_faces(run)
-    first_faces = ShardSet([path]) if path else None
-    people = [synthetic.classes[place] for place in _spread(len(synthetic.classes), IDENTITIES)]
+    own_faces = ShardSet([path]) if path else None
     rows = []
-    for person in people:
-        own = np.flatnonzero(synthetic.labels == synthetic.classes.index(person))
-        records = [(int(row), synthetic.record(int(row))) for row in own]
-        faces: list[Picture | None] = []
-        for wanted in shown:
-            found = [_generated(synthetic, row, record) for row, record in records if asked_of(record) == wanted]
-            found = found[:span]
-            faces += [*found, *[None] * (span - len(found))]
+    for person in _spread(len(synthetic.classes), IDENTITIES):
+        identity = synthetic.classes[person]
+        pictures: dict[str, list[Picture]] = {text: [] for text in shown}
+        for row in np.flatnonzero(synthetic.labels == person).tolist():
+            text = text_of(groups, asked[row])
+            if text in pictures and len(pictures[text]) < span:
+                pictures[text].append(_generated(synthetic, row, asked=text))
+        columns = [face for found in pictures.values() for face in [*found, *[None] * (span - len(found))]]
         first = None
-        if first_faces:
-            first = _picture(first_faces, first_faces.keys.index(person), alt=f"first face of {person}")
-        rows.append(GridRow(identity=person, first=first, faces=tuple(faces)))
-    return FaceGrid(asked=tuple(map(words_of, shown)), span=span, rows=tuple(rows))
+        if own_faces:
+            first = _picture(own_faces, own_faces.keys.index(identity), alt=f"first face of {identity}")
+        rows.append(GridRow(identity=identity, first=first, faces=tuple(columns)))
+    measured = any(face.caption for row in rows for face in row.faces if face)
+    return FaceGrid(
+        asked=tuple(shown), span=span, rows=tuple(rows), with_first=own_faces is not None, measured=measured
+    )
 
 
-def _order(asked: tuple[tuple[str, float | str], ...]) -> tuple[object, ...]:
-    return sort_key(dict(asked))
-
-
-def words_of(asked: Asked) -> str:
-    """What was asked of an image, for people, e.g. "m = 0.5"."""
-    words = (f"{key} = {value if isinstance(value, str) else format(value, 'g')}" for key, value in asked.items())
-    return ", ".join(words).replace("-", "\N{MINUS SIGN}")
+def text_of(groups: Groups, asked: Asked) -> str:
+    """The group of what was asked for, e.g. "color = red, shape = disk"."""
+    texts = (
+        f"{key} = {text if isinstance(asked[key], str) else text.replace('-', MINUS)}"
+        for key, text in sorted(groups.of(asked).items())
+    )
+    return ", ".join(texts)
 
 
 def pair(key: str, real_name: str, *, caption: str, synthetic: ShardSet, real: ShardSet) -> Pair:
@@ -112,10 +131,11 @@ def pair(key: str, real_name: str, *, caption: str, synthetic: ShardSet, real: S
     )
 
 
-def _generated(synthetic: ShardSet, row: int, record: Mapping[str, Any]) -> Picture:
+def _generated(synthetic: ShardSet, row: int, *, asked: str) -> Picture:
+    record = synthetic.record(row)
     measured = record.get("measured_cosine")
-    caption = "" if measured is None else f"{measured:.2f}".replace("-", "\N{MINUS SIGN}")
-    alt = f"{record['identity']}, {words_of(asked_of(record))}" + (f", measured cosine {caption}" if caption else "")
+    caption = "" if measured is None else f"{measured:.2f}".replace("-", MINUS)
+    alt = f"{record['identity']}, {asked}" + (f", measured cosine {caption}" if caption else "")
     return _picture(synthetic, row, alt=alt, caption=caption)
 
 
@@ -126,5 +146,5 @@ def _picture(shards: ShardSet, row: int, *, alt: str, caption: str = "") -> Pict
 
 
 def _spread(count: int, limit: int) -> list[int]:
-    """At most `limit` of the places 0..count-1, evenly apart."""
+    """At most `limit` of the positions 0..count-1, evenly apart."""
     return [int(place) for place in np.unique(np.linspace(0, count - 1, min(count, limit)).round())]

@@ -1,38 +1,38 @@
-"""The report's measured parts: each reads what its stage left and says it in numbers, plots and a sentence.
+"""The report's parts on what was measured: training curves, verification, scores of pairs.
 
-A part is None where its stage is no part of the run, or has not finished.
+Each reads the outputs of its stage; it is None where the run has no such stage or it has not finished.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jobs.frame.method import load
-from jobs.frame.products import RECOGNITION
+from jobs.frame.metrics_file import read_metrics
+from jobs.frame.products import EMBEDDER as EMBEDDER_STAGE
+from jobs.frame.products import EVALUATE, HELD_OUT, REAL, RECOGNITION, SYNTHETIC, verification_file
 from jobs.frame.run import Run
 from jobs.report.part import Section, Sets, summary
 from jobs.report.plots import BLUE, GRAY, ORANGE, accuracy_plot, curves_plot, roc_plot, score_plot
 from slurm.files import read_json
 
-EMBEDDER, SYNTHETIC_NET, UNTRAINED = "embedder", "synthetic", "untrained"  # the models of the evaluate stage
-
+EMBEDDER, SYNTHETIC_NET, UNTRAINED = "embedder", "synthetic", "untrained"  # the nets that evaluate verifies
 COLORS = {UNTRAINED: GRAY, EMBEDDER: BLUE, SYNTHETIC_NET: ORANGE}
 
 
 def training(run: Run, sets: Sets) -> Section:
-    """Curves of the denoiser and of the recognition nets."""
+    """Curves of the method's own trainings and of the recognition nets."""
     plots: list[dict[str, Any]] = []
     for name in run.method.own_stages:
         plots += load(run.method.training_plots)(name, _metrics(run, name)) if run.method.training_plots else []
     nets = {
         model: (_metrics(run, stage), color)
         for model, stage, color in (
-            (EMBEDDER, "train-embedder", BLUE),
-            (SYNTHETIC_NET, "train-recognition", ORANGE),
+            (EMBEDDER, EMBEDDER_STAGE, BLUE),
+            (SYNTHETIC_NET, RECOGNITION, ORANGE),
         )
     }
     nets = {model: net for model, net in nets.items() if net[0]}
@@ -43,14 +43,14 @@ def training(run: Run, sets: Sets) -> Section:
 
 
 def verification(run: Run, sets: Sets) -> Section:
-    """Accuracy of every model on pairs of people nobody trained on."""
-    done = summary(run, "evaluate")
+    """Accuracy of every net on pairs of held-out people, whom no net was trained on."""
+    done = summary(run, EVALUATE)
     found: dict[str, dict[str, Any]] = done.figures["verification"] if done else {}
     models = {model: {**found[model], "name": model_name(run, model)} for model in COLORS if model in found}
     if not models:
         return None
-    folder = run.stage_folder("evaluate")
-    rocs = {model: read_json(folder.output(f"verify-{model}.json"))["roc"] for model in models}
+    folder = run.stage_folder(EVALUATE)
+    rocs = {model: read_json(folder.output(verification_file(model, HELD_OUT)))["roc"] for model in models}
     pairs, people = models[UNTRAINED]["pairs"], models[UNTRAINED]["people"]
     return {
         "models": models,
@@ -69,10 +69,10 @@ def verification(run: Run, sets: Sets) -> Section:
 
 def scores(run: Run, sets: Sets) -> Section:
     """Mated and non-mated cosines under E_id, of the real and of the synthetic set."""
-    done = summary(run, "evaluate")
+    done = summary(run, EVALUATE)
     if not done:
         return None
-    folder = run.stage_folder("evaluate")
+    folder = run.stage_folder(EVALUATE)
     parts = {kind: read_json(folder.output(f"scores-{kind}.json")) for kind in done.figures["scores"]}
     shares = {
         kind: {side: np.asarray(part[side]) / max(1, sum(part[side])) for side in ("mated", "non_mated")}
@@ -85,20 +85,20 @@ def scores(run: Run, sets: Sets) -> Section:
             "images": parts[kind]["images"],
             "plot": score_plot(parts[kind]["bins"], **shares[kind], color=color, top=top),
         }
-        for kind, color in (("real", BLUE), ("synthetic", ORANGE))
+        for kind, color in ((REAL, BLUE), (SYNTHETIC, ORANGE))
         if kind in parts
     }
     return {"sets": kinds, "kl": done.figures.get("kl_synthetic_to_real")}
 
 
 def _sets(run: Run) -> list[str]:
-    """What the recognition net was trained on."""
+    """The sets that the recognition net was trained on."""
     done = summary(run, RECOGNITION)
     return done.fingerprint[RECOGNITION]["sets"] if done else []
 
 
 def _gaps(models: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Points of accuracy by which the synthetic net is above (below: negative) each other model."""
+    """Accuracy of the net trained on the set less that of each other net, in percentage points."""
     if SYNTHETIC_NET not in models:
         return {}
     own = models[SYNTHETIC_NET]["accuracy"]
@@ -106,7 +106,7 @@ def _gaps(models: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def model_name(run: Run, model: str) -> str:
-    """A model as people call it."""
+    """A net as the page calls it."""
     if model == UNTRAINED:
         return "untrained"
     if model == EMBEDDER:
@@ -115,12 +115,9 @@ def model_name(run: Run, model: str) -> str:
 
 
 def _metrics(run: Run, stage: str) -> list[dict[str, float]]:
-    path = run.stage_folder(stage).metrics
-    if not run.asks_for(stage) or not path.exists():
-        return []
-    lines = path.read_text().splitlines()
-    return [json.loads(line) for line in lines if line.endswith("}")]  # a killed writer may leave half a line
+    return read_metrics(run.stage_folder(stage).metrics) if run.asks_for(stage) else []
 
 
 def curve(lines: Sequence[Mapping[str, float]], field: str) -> tuple[list[float], list[float]]:
+    """A metric over training images, both as lists."""
     return [line["images"] for line in lines], [line[field] for line in lines]

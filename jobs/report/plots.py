@@ -1,6 +1,6 @@
 """The report's plots as inline SVG: text stays text, colors are the page's CSS variables, equal data give equal bytes.
 
-Drawn small (4.6 inches wide, 9 points), so that a plot fills half a page on a desk and a whole phone, legible on both.
+Drawn small (4.6 inches wide, 9 points): legible at half the width of a page and at the width of a phone.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from markupsafe import Markup
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
+from matplotlib.ticker import EngFormatter, LogLocator
+
+from jobs.report.numbers import MINUS
 
 INK, MUTED, LINE = "#1c2430", "#5f6b7a", "#d5dae1"
-
-BLUE, ORANGE, GRAY = "#2563a8", "#c2591b", "#8791a0"  # real, synthetic, and what both are held against
-
+BLUE, ORANGE, GRAY = "#2563a8", "#c2591b", "#8791a0"  # real, synthetic, and what both are compared with
 VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", BLUE: "--real", ORANGE: "--synthetic", GRAY: "--floor"}
-
 SETTINGS = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
@@ -56,37 +55,9 @@ SETTINGS = {
 Curve = tuple[Sequence[float], Sequence[float]]
 
 
-def similarity_plot(measured: Mapping[float, np.ndarray]) -> Markup:
-    """Boxes of the measured cosines (quartiles, whiskers at 5 and 95 %) at each wished m, their means, the ideal."""
-    wished = sorted(measured)
-    means = [float(measured[m].mean()) for m in wished]
-    gap = min(np.diff(wished), default=0.5)
-    with _plot(height=3.4) as (figure, axes):
-        ends = [wished[0] - gap / 2, wished[-1] + gap / 2]
-        axes.plot(ends, ends, color=MUTED, linestyle=(0, (4, 3)), linewidth=1, label="ideal: measured = wished")
-        axes.boxplot(
-            [measured[m] for m in wished],
-            positions=wished,
-            widths=0.5 * gap,
-            whis=(5, 95),
-            showfliers=False,
-            manage_ticks=False,
-            patch_artist=True,
-            boxprops={"facecolor": ORANGE, "alpha": 0.3, "linewidth": 0},
-            medianprops={"color": ORANGE, "linewidth": 1.6},
-            whiskerprops={"color": ORANGE, "linewidth": 0.9},
-            capprops={"linewidth": 0},
-        )
-        axes.plot(wished, means, color=INK, marker="o", markersize=3.5, label="mean measured")
-        axes.set(xlabel="wished similarity m", ylabel="measured cosine", xlim=ends, xticks=wished, ylim=(-1, 1.05))
-        _legend(axes)
-        said = ", ".join(f"{mean:.2f} at m = {m:g}" for m, mean in zip(wished, means, strict=True))
-        return _svg(figure, label=f"Box plot of measured cosine by wished similarity. Means: {said}")
-
-
 def curves_plot(curves: Mapping[str, tuple[Curve, str]], *, what: str, log: bool = False) -> Markup:
     """Named (curve, color) pairs over training images."""
-    with _plot() as (figure, axes):
+    with drawing() as (figure, axes):
         for name, ((images, values), color) in curves.items():
             axes.plot(images, values, color=color, label=name)
         axes.set(xlabel="training images", ylabel=what, xlim=(0, None))
@@ -96,93 +67,63 @@ def curves_plot(curves: Mapping[str, tuple[Curve, str]], *, what: str, log: bool
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.minorticks_off()
-        _legend(axes)
+        legend(axes)
         ends = ", ".join(f"{name} ends at {curve[1][-1]:.3g}" for name, (curve, _) in curves.items())
-        return _svg(figure, label=f"Curves of {what} over training images: {ends}")
+        return svg(figure, label=f"Curves of {what} over training images: {ends}")
 
 
 def accuracy_plot(models: Sequence[tuple[str, float, float, str]]) -> Markup:
-    """Bars of (name, accuracy, std over folds, color), the best known way to see whether differences mean anything."""
+    """Bars of (name, accuracy, standard deviation, color), with the deviation as whiskers."""
     names, accuracies, stds, colors = zip(*models, strict=True)
     rows = range(len(models))
-    with _plot(height=0.7 + 0.55 * len(models)) as (figure, axes):
+    with drawing(height=0.7 + 0.55 * len(models)) as (figure, axes):
         axes.barh(rows, accuracies, height=0.55, color=colors, alpha=0.85)
         axes.errorbar(accuracies, rows, xerr=stds, fmt="none", ecolor=INK, elinewidth=1, capsize=3)
         axes.axvline(0.5, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         axes.set(xlim=(0.4, 1.0), yticks=rows, yticklabels=names, xlabel="accuracy (dashed: guessing)")
         axes.tick_params(axis="y", labelcolor=INK)
-        axes.xaxis.set_major_formatter(_percent)
+        axes.xaxis.set_major_formatter(percent_tick)
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
-        said = ", ".join(f"{name} {accuracy:.1%}" for name, accuracy, *_ in models)
-        return _svg(figure, label=f"Bar plot of verification accuracy: {said}")
+        described = ", ".join(f"{name} {accuracy:.1%}" for name, accuracy, *_ in models)
+        return svg(figure, label=f"Bar plot of verification accuracy: {described}")
 
 
 def roc_plot(curves: Mapping[str, tuple[Curve, str]], *, pairs: int) -> Markup:
-    """Named ((far, tar), color) pairs; false accept rates on a log axis from one pair in `pairs` (non-mated) on."""
-    with _plot(height=3.2) as (figure, axes):
+    """Named ((far, tar), color) pairs; false accept rates on a log axis from one pair in `pairs` (non-mated)."""
+    with drawing(height=3.2) as (figure, axes):
         for name, ((far, tar), color) in curves.items():
             first = max(0, int(np.searchsorted(far, 1 / pairs)) - 1)  # the last point left of the axis
             axes.plot(np.maximum(far, 1 / pairs)[first:], tar[first:], color=color, label=name, drawstyle="steps-post")
         axes.set(xscale="log", xlim=(1 / pairs, 1), ylim=(0, 1.02))
         axes.set(xlabel="false accept rate (FAR)", ylabel="true accept rate (TAR)")
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(_percent)
+            axis.set_major_formatter(percent_tick)
         axes.minorticks_off()
-        _legend(axes)
-        return _svg(figure, label="ROC curves: " + ", ".join(curves))
+        legend(axes)
+        return svg(figure, label="ROC curves: " + ", ".join(curves))
 
 
 def score_plot(
     bins: Sequence[float], *, mated: Sequence[float], non_mated: Sequence[float], color: str, top: float
 ) -> Markup:
     """Histograms of mated and non-mated cosines, each as shares of its pairs; `top` is the axis' end."""
-    with _plot() as (figure, axes):
+    with drawing() as (figure, axes):
         for share, name, shade in ((non_mated, "non-mated", GRAY), (mated, "mated", color)):
             axes.stairs(share, bins, fill=True, color=shade, alpha=0.35, linewidth=0)
             axes.stairs(share, bins, color=shade, linewidth=1.2, label=name)
         axes.set(xlabel="cosine of a pair", ylabel="share of pairs", xlim=(-1, 1), ylim=(0, top))
         axes.set_xticks((-1, -0.5, 0, 0.5, 1))
-        axes.yaxis.set_major_formatter(_percent)
-        _legend(axes)
-        return _svg(figure, label="Histogram of mated and non-mated cosines")
-
-
-def study_plot(points: Sequence[tuple[float, float, float]], *, xlabel: str) -> Markup:
-    """(similarity, accuracy, std over seeds) from left to right."""
-    x, accuracies, stds = zip(*sorted(points), strict=True)
-    with _plot() as (figure, axes):
-        spread = stds if any(stds) else None
-        axes.errorbar(x, accuracies, yerr=spread, color=BLUE, marker="o", markersize=4, capsize=3, linewidth=1.6)
-        axes.set(xlabel=xlabel, ylabel="average accuracy")
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
-        said = ", ".join(f"{accuracy:.1%} at {at:.2f}" for at, accuracy in zip(x, accuracies, strict=True))
-        return _svg(figure, label=f"Curve of average accuracy over {xlabel}: {said}")
-
-
-def calibration_plot(before: Sequence[Mapping[str, float]], after: Sequence[Mapping[str, float]]) -> Markup:
-    """Realised mean cosine by wish ("mean" by "cosine"), without and with calibration, and the ideal."""
-    with _plot() as (figure, axes):
-        ends = [min(row["cosine"] for row in before), max(row["cosine"] for row in before)]
-        axes.plot(ends, ends, color=MUTED, linestyle=(0, (4, 3)), linewidth=1, label="ideal")
-        said = []
-        for name, color, rows in (("before", GRAY, before), ("after", ORANGE, after)):
-            if rows:
-                wished, means = [row["cosine"] for row in rows], [row["mean"] for row in rows]
-                axes.plot(wished, means, color=color, marker="o", markersize=3.5, label=name)
-                values = ", ".join(f"{mean:.2f} for {wish:g}" for wish, mean in zip(wished, means, strict=True))
-                said.append(f"{name}: {values}")
-        axes.set(xlabel="wished cosine", ylabel="mean cosine")
-        _legend(axes)
-        return _svg(figure, label="Curves of realised mean cosine by wish, " + "; ".join(said))
+        axes.yaxis.set_major_formatter(percent_tick)
+        legend(axes)
+        return svg(figure, label="Histogram of mated and non-mated cosines")
 
 
 def dropped_plot(rates: Mapping[str, float], *, key: str) -> Markup:
-    """Bars of the dropped fraction by the values asked for under a key."""
-    with _plot(height=2.6) as (figure, axes):
+    """Bars of the dropped fraction by the values that were asked for under a key."""
+    with drawing(height=2.6) as (figure, axes):
         bars = axes.bar(
-            [value.replace("-", "\N{MINUS SIGN}") if _is_number(value) else value for value in rates],
+            [value.replace("-", MINUS) if _is_number(value) else value for value in rates],
             list(rates.values()),
             width=0.55,
             color=ORANGE,
@@ -190,33 +131,35 @@ def dropped_plot(rates: Mapping[str, float], *, key: str) -> Markup:
         )
         axes.bar_label(bars, [f"{rate:.0%}" for rate in rates.values()], padding=2, fontsize=8, color=INK)
         axes.set(xlabel=key, ylabel="dropped", ylim=(0, 1.1), yticks=(0, 0.25, 0.5, 0.75, 1))
-        axes.yaxis.set_major_formatter(_percent)
+        axes.yaxis.set_major_formatter(percent_tick)
         axes.grid(visible=False, axis="x")
-        said = ", ".join(f"{rate:.0%} at {key} = {value}" for value, rate in rates.items())
-        return _svg(figure, label=f"Bar plot of the dropped fraction by {key}: {said}")
+        described = ", ".join(f"{rate:.0%} at {key} = {value}" for value, rate in rates.items())
+        return svg(figure, label=f"Bar plot of the dropped fraction by {key}: {described}")
 
 
 def _is_number(text: str) -> bool:
     return text.lstrip("-").replace(".", "", 1).isdecimal()
 
 
-def _legend(axes: Axes) -> None:
-    """Above the plot, where it hides nothing."""
+def legend(axes: Axes) -> None:
+    """A legend above the plot, where it covers no data."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize=8, borderpad=0, handlelength=1.4)
 
 
-def _percent(value: float, _: float = 0) -> str:
+def percent_tick(value: float, _: float = 0) -> str:
+    """A fraction on an axis, in percent."""
     return f"{100 * value:g} %"
 
 
 @contextmanager
-def _plot(*, height: float = 2.9) -> Iterator[tuple[Figure, Axes]]:
-    with style.context(("default", SETTINGS)):  # whatever the user's own matplotlibrc says
+def drawing(*, height: float = 2.9) -> Iterator[tuple[Figure, Axes]]:
+    """A figure of one plot, `height` inches high, in the page's style."""
+    with style.context(("default", SETTINGS)):  # not of the user's own matplotlibrc
         figure = Figure(figsize=(4.6, height), layout="constrained")
         yield figure, figure.subplots()
 
 
-def _svg(figure: Figure, *, label: str) -> Markup:
+def svg(figure: Figure, *, label: str) -> Markup:
     """The bare <svg> element: no XML prolog, metadata, fixed size or numbered ids, which would repeat on the page."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})

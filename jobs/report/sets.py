@@ -1,9 +1,10 @@
-"""The report's parts on recognition beyond the held-out pairs: benchmarks, set metrics, the studies."""
+"""The report's parts on benchmarks, on the sets as a whole, and on nets trained on sets and parts of them."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from jobs.frame.products import EVALUATE
 from jobs.frame.run import Run
 from jobs.report.measured import COLORS, model_name
 from jobs.report.part import Section, Sets, summary
@@ -13,7 +14,7 @@ from jobs.report.published_systems import METRICS, METRICS_SOURCE
 
 def benchmarks(run: Run, sets: Sets) -> Section:
     """Accuracy of every net on every converted benchmark, and the average over them."""
-    done = summary(run, "evaluate")
+    done = summary(run, EVALUATE)
     found: dict[str, dict[str, Any]] = done.figures["benchmarks"] if done else {}
     if not found or not done:
         return None
@@ -32,8 +33,8 @@ def benchmarks(run: Run, sets: Sets) -> Section:
 
 
 def set_metrics(run: Run, sets: Sets) -> Section:
-    """What the sets are like as a whole, and how far the synthetic one is from the real one."""
-    done = summary(run, "evaluate")
+    """Uniqueness, consistency and diversity of each set, and the distance of the synthetic one from the real one."""
+    done = summary(run, EVALUATE)
     if not done:
         return None
     figures = done.figures
@@ -47,8 +48,8 @@ def set_metrics(run: Run, sets: Sets) -> Section:
     }
 
 
-def worth(run: Run, sets: Sets) -> dict[str, Any] | None:
-    """What nets learned from sets and from parts of them, and what they lack to the first."""
+def worth(run: Run, sets: Sets) -> Section:
+    """Accuracy of nets trained on sets and on parts of them, and the gap of each to the first."""
     done = summary(run, "study-sets")
     if not done:
         return None

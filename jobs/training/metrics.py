@@ -1,11 +1,12 @@
-"""TODO-DOC"""
+"""The writer of `metrics.jsonl`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
+from jobs.frame.metrics_file import read_metrics
 from slurm.files import publish
 
 
@@ -13,16 +14,13 @@ class Metrics:
     """`metrics.jsonl`: one JSON object per line. Lines past the resumed checkpoint are dropped, never doubled."""
 
     def __init__(self, path: Path, *, images: int) -> None:
-        kept = [line for line in _lines(path) if json.loads(line)["images"] <= images]
-        publish(path, "".join(line + "\n" for line in kept).encode(), replace=True)
+        kept = [values for values in read_metrics(path) if values["images"] <= images]
+        publish(path, "".join(_line(values) for values in kept).encode(), replace=True)
         self._file = open(path, "a", buffering=1)  # noqa: SIM115 (lives as long as the training)
 
     def write(self, values: Mapping[str, float]) -> None:
-        self._file.write(json.dumps(values) + "\n")
+        self._file.write(_line(values))
 
 
-def _lines(path: Path) -> Iterable[str]:
-    if not path.exists():
-        return []
-    lines = path.read_text().splitlines()
-    return [line for line in lines if line.endswith("}")]  # a killed writer may leave half a line
+def _line(values: Mapping[str, float]) -> str:
+    return json.dumps(values) + "\n"

@@ -21,7 +21,6 @@ from jobs.stages.chain import chain_of
 from jobs.stages.publish.plan import PublishSet
 from jobs.stages.shard.plan import ShardFaces
 from jobs.stages.train_recognition.plan import TrainEmbedder
-from slurm.files import sha256_of
 
 GIGA = 1e9
 STAGES = (TRAIN_DIFFUSION, IDENTITIES, CALIBRATE, GENERATE)
@@ -52,20 +51,33 @@ def lineage(run: Run) -> tuple[DataSource, ...]:
         held_against=True,
     )
     training = run.find(TrainDiffusion)
-    given = {"E_id": run.config.embedder.weights, "denoiser": training.initial_weights if training else None}
+    given = {
+        "E_id": (run.config.embedder.weights, "embedder.weights"),
+        "denoiser": (training.initial_weights if training else None, f"{TRAIN_DIFFUSION.name}.initial_weights"),
+    }
     return (
         own,
         *(
             DataSource(
                 name=f"unknown origin: what the given {net}, {Path(weights).name}, was trained on",
                 license=None,
-                sha256=sha256_of(run.path(weights)),
+                sha256=_recorded_sha256(run, field),
                 held_against=False,
             )
-            for net, weights in given.items()
+            for net, (weights, field) in given.items()
             if weights
         ),
     )
+
+
+def _recorded_sha256(run: Run, field: str) -> str | None:
+    """The hash of a given file as a finished stage recorded it; the file itself may be on another machine by now."""
+    for stage in run.chain:
+        summary = run.ledger.summary(stage.name)
+        files: dict[str, str] = summary.fingerprint.get("files", {}) if summary else {}
+        if field in files:
+            return files[field]
+    return None
 
 
 def identity_faces(run: Run) -> Path:

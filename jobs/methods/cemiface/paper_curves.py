@@ -1,4 +1,4 @@
-"""What the nets of a study say together: accuracy by similarity as a table and a plot, beside the paper's curve."""
+"""Accuracy by similarity over all nets of a study, as a table and a plot, beside the paper's curve."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jobs.methods.cemiface.study_groups.plan import NAME as GROUPS
 from jobs.methods.cemiface.study_m.plan import NAME as BY_M
 from jobs.methods.cemiface.study_m.plan import PREFIX, group_of
 from jobs.stages.shared.study_nets import publish_files, rows_of
-from jobs.stages.shared.study_tables import Rows, markdown_line, percent, seeds_said
+from jobs.stages.shared.study_tables import GroupRows, markdown_line, percent, seeds_text
 from slurm.markers import Marker
 
 Curve = list[tuple[float, float]]  # similarity or m, and accuracy averaged over the five benchmarks, as a fraction
@@ -32,49 +32,38 @@ PAPER_M: Curve = [
 ]  # fmt: skip
 
 STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3}
-
 BLUE, GRAY = "#2563a8", "#8791a0"
 
 
 def finished_study(run: Run, markers: Sequence[Marker], *, name: str, groups: Sequence[str]) -> Finish:
-    """What a study ends in: its rows, a table and a plot, each beside the paper's."""
+    """The end of a study: its rows, a table and a plot, each beside the paper's."""
     rows = rows_of(run, markers, name=name, groups=groups)
     paper = paper_curve(name, rows)
     files = {"table.md": table(rows, paper=paper, name=name).encode(), "curve.svg": plot(rows, paper=paper, name=name)}
     return Finish(figures={"groups": rows}, outputs=publish_files(run, files, name=name))
 
 
-def paper_curve(name: str, rows: Rows) -> list[tuple[float, float] | None]:
-    """The paper's point beside each row, None where it has none: group by group, and m by m."""
+def paper_curve(name: str, rows: GroupRows) -> list[tuple[float, float] | None]:
+    """The paper's point for each row, None where it has none: by group, or by m."""
     if name == GROUPS:
         return list(PAPER_GROUPS) if len(rows) == len(PAPER_GROUPS) else [None] * len(rows)
     known = {group_of(m): (m, accuracy) for m, accuracy in PAPER_M}
     return [known.get(row["group"]) for row in rows]
 
 
-def place(row: Mapping[str, Any]) -> float:
-    """Where the paper's axis has it: generated faces at their wished m, a group at its similarity."""
+def position(row: Mapping[str, Any]) -> float:
+    """The position on the paper's axis: the requested m of generated faces, the similarity of a group."""
     name: str = row["group"]
     return float(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else row["similarity"]
 
 
-def table(rows: Rows, *, paper: Sequence[tuple[float, float] | None], name: str) -> str:
+def table(rows: GroupRows, *, paper: Sequence[tuple[float, float] | None], name: str) -> str:
     """A Markdown table, percent, mean and standard deviation over seeds; the paper's columns at the right."""
     benchmarks = list(rows[0]["accuracy"])
-    head = [
-        "group",
-        "images",
-        "identities",
-        "similarity",
-        *benchmarks,
-        "average",
-        "paper: similarity",
-        "paper: average",
-    ]
-    if name == BY_M:
-        head[-2] = "paper: m"
+    axis = "paper: m" if name == BY_M else "paper: similarity"
+    head = ["group", "images", "identities", "similarity", *benchmarks, "average", axis, "paper: average"]
     lines = [
-        f"Verification accuracy in percent, {seeds_said(rows)}. The last checkpoint of every net. The",
+        f"Verification accuracy in percent, {seeds_text(rows)}. The last checkpoint of every net. The",
         "paper's numbers are of other data, another net and five other benchmarks: compare the shape, not the height.",
         "",
         markdown_line(head),
@@ -97,20 +86,20 @@ def table(rows: Rows, *, paper: Sequence[tuple[float, float] | None], name: str)
     return "\n".join(lines) + "\n"
 
 
-def plot(rows: Rows, *, paper: Sequence[tuple[float, float] | None], name: str) -> bytes:
-    """An SVG: ours against measured similarity (and against m), the paper's beside it, each on its own scale."""
+def plot(rows: GroupRows, *, paper: Sequence[tuple[float, float] | None], name: str) -> bytes:
+    """An SVG: this run over measured similarity (and over m), the paper beside it, each on its own scale."""
     by_m = name == BY_M
     with style.context(("default", STYLE | {"svg.hashsalt": name})):
         figure = Figure(figsize=(9.6 if by_m else 6.8, 3.2), layout="constrained")
         panels = figure.subplots(1, 3 if by_m else 2, squeeze=False)[0]
-        _ours(panels[0], rows, x=[row["similarity"] for row in rows], label="measured similarity")
+        _this_run(panels[0], rows, x=[row["similarity"] for row in rows], label="measured similarity")
         if by_m:
-            _ours(panels[1], rows, x=[place(row) for row in rows], label="wished m")
+            _this_run(panels[1], rows, x=[position(row) for row in rows], label="requested m")
         points = sorted(PAPER_M if by_m else PAPER_GROUPS)
         panels[-1].plot([x for x, _ in points], [100 * y for _, y in points], color=GRAY, marker="o", markersize=3)
         panels[-1].set(
             title="the paper, table 11" if by_m else "the paper, table 1",
-            xlabel="wished m" if by_m else "similarity to center",
+            xlabel="requested m" if by_m else "similarity to center",
             ylabel="average accuracy, %",
         )
         buffer = io.BytesIO()
@@ -118,7 +107,7 @@ def plot(rows: Rows, *, paper: Sequence[tuple[float, float] | None], name: str) 
     return buffer.getvalue()
 
 
-def _ours(axes: Axes, rows: Rows, *, x: Sequence[float], label: str) -> None:
+def _this_run(axes: Axes, rows: GroupRows, *, x: Sequence[float], label: str) -> None:
     means = [100 * row["average"]["mean"] for row in rows]
     spreads = [100 * (row["average"]["std"] or 0) for row in rows]
     axes.errorbar(x, means, yerr=spreads, color=BLUE, marker="o", markersize=4, capsize=3, linewidth=1.4)

@@ -1,7 +1,7 @@
 """Evaluate: verification accuracy of every net on every benchmark, and the score distributions of the sets.
 
-Measured is the last checkpoint of a training, and nothing else: the best epoch by these very benchmarks would be
-chosen on the test set (the paper's released log: 92.71 that way, 92.52 as its last epoch).
+Only the last checkpoint of a training is evaluated. The best epoch by these benchmarks would be chosen on the test set;
+one published log has an average accuracy of 92.71 % that way and of 92.52 % at its last epoch.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from jobs.frame.experiment import EmbedderConfig
-from jobs.frame.products import REAL, SYNTHETIC
+from jobs.frame.products import EVALUATE, REAL, RECOGNITION, SHARD, SYNTHETIC
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.stage_config import PathText, StageConfig, operational
 from jobs.frame.unit import Unit
 from jobs.stages.shared.embedder import embedder_files, embedder_needs
 from jobs.stages.shared.verification import Verification, benchmark_names, benchmark_needs
-from jobs.stages.train_recognition.plan import NAME as RECOGNITION
 from slurm.files import sha256_of
 
 
 class Scoring(StageConfig):
-    scores: int = Field(200_000, ge=10)  # mated and non-mated scores taken of each set, at most
-    score_images: int = Field(50_000, ge=10)  # of larger sets as many are scored, as whole identities
-    judge: EmbedderConfig = EmbedderConfig()  # the net that scores the sets; without weights it is E_id
-    # Weights of Inception v3, for its Frechet distance and for diversity; without them neither is measured.
+    """How sets are scored."""
+
+    scores: int = Field(200_000, ge=10)  # mated and non-mated scores of each set, at most
+    score_images: int = Field(50_000, ge=10)  # images scored of a larger set, as whole identities
+    judge: EmbedderConfig = EmbedderConfig()  # the evaluation net, which scores the sets; without weights it is E_id
+    # Weights of Inception v3, for the Frechet distance and diversity; without them neither is measured.
     inception: PathText | None = None
     batch: int = Field(256, ge=1, json_schema_extra=operational())
 
@@ -35,7 +36,7 @@ class Scoring(StageConfig):
 class EvaluateRecognition(Verification, Scoring):
     """How nets are verified, and how sets are scored."""
 
-    checkpoint: str = "last"  # of a training; said here so that nobody has to guess
+    checkpoint: str = "last"  # the checkpoint that is evaluated; no other is allowed
 
     @model_validator(mode="after")
     def _check_selection(self) -> EvaluateRecognition:
@@ -50,7 +51,7 @@ def given_weights(run: Run) -> dict[str, Path]:
     """The weights files the section names, by field.
 
     Raises:
-        ConfigError: one is not there.
+        ConfigError: a file does not exist.
     """
     config = run.section(EvaluateRecognition)
     named = {"judge.weights": config.judge.weights, "inception": config.inception}
@@ -61,20 +62,20 @@ def given_weights(run: Run) -> dict[str, Path]:
     }
 
 
-def judges_likeness(run: Run, kind: str) -> bool:
-    """Whether a set is of generated faces, and scored by a net that did not guide the generator."""
+def measures_likeness(run: Run, kind: str) -> bool:
+    """Whether the evaluation net, not E_id, measures how close generated faces are to their identity's own face."""
     given = run.section(EvaluateRecognition).judge.weights
     return kind == SYNTHETIC and given is not None and run.method.identity_faces(run) is not None
 
 
 def kinds(run: Run) -> list[str]:
-    """The sets there are."""
+    """The sets that are scored."""
     return [REAL, *([SYNTHETIC] if run.asks_for(run.method.generate.name) else [])]
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateUnit(Unit):
-    """A net (`verify`) and the benchmark it is verified on, or the set that is scored (`scores`)."""
+    """A net (`verify`) and the benchmark that it is verified on (`on`), or a set that is scored (`scores`)."""
 
     verify: str | None = None
     on: str | None = None
@@ -85,7 +86,7 @@ def plan(run: Run) -> list[EvaluateUnit]:
     """One unit per net and benchmark, and one per set to score.
 
     Raises:
-        ConfigError: the weights of the judge or of Inception are not there.
+        ConfigError: the weights of the evaluation net or of Inception do not exist.
     """
     given_weights(run)
     models = ["untrained", "embedder", *(["synthetic"] if run.asks_for(RECOGNITION) else [])]
@@ -94,10 +95,11 @@ def plan(run: Run) -> list[EvaluateUnit]:
 
 
 def needs(run: Run) -> tuple[str, ...]:
+    """The stages that make the sets, the benchmarks and the nets."""
     trained = (RECOGNITION,) if run.asks_for(RECOGNITION) else ()
     generated = [run.method.generate.name] if SYNTHETIC in kinds(run) else []
-    people = [run.method.identities.name] if generated and judges_likeness(run, SYNTHETIC) else []
-    return tuple(dict.fromkeys(["shard", *people, *generated, *benchmark_needs(run), *embedder_needs(run), *trained]))
+    people = [run.method.identities.name] if generated and measures_likeness(run, SYNTHETIC) else []
+    return tuple(dict.fromkeys([SHARD, *people, *generated, *benchmark_needs(run), *embedder_needs(run), *trained]))
 
 
 def _files(run: Run) -> dict[str, str]:
@@ -106,7 +108,7 @@ def _files(run: Run) -> dict[str, str]:
 
 STAGE = Stage(
     unit=EvaluateUnit,
-    name="evaluate",
+    name=EVALUATE,
     title="verification accuracy, mated and non-mated scores, set metrics",
     config=EvaluateRecognition,
     needs=needs,

@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""Scores of a set: mated and non-mated cosines, metrics of the set as a whole, and distances between two sets."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from cemiface.measures.set_metrics import (
 from cemiface.recognition.nets import Embedder, load_recognition
 from cemiface.recognition.scores import BINS, histogram, kl_of_histograms, mated_non_mated, wasserstein
 from cemiface.recognition.verification import check_embeddings, unit_rows
-from jobs.frame.products import REAL, SYNTHETIC
+from jobs.frame.products import EVALUATE, REAL, SYNTHETIC
 from jobs.frame.rank import Work
 from jobs.frame.run import Run
 from jobs.frame.seeds import derive
-from jobs.stages.evaluate.plan import EvaluateRecognition, EvaluateUnit, given_weights, judges_likeness
+from jobs.stages.evaluate.plan import EvaluateRecognition, EvaluateUnit, given_weights, measures_likeness
 from jobs.stages.shared.curves import cosines_by_asked
 from jobs.stages.shared.embedding import embed, load_embedder
 from jobs.stages.shared.sets import faces_of
@@ -37,11 +37,11 @@ from shards.tars.shard_set import ShardSet
 from shards.tars.subset import Subset
 from slurm.files import read_json
 
-REFERENCE = 1000  # real faces that diversity is measured on
+REFERENCE_IMAGES = 1000  # real faces that diversity is measured on
 
 
 def score(run: Run, kind: str, *, work: Work[EvaluateUnit]) -> None:
-    """Mated and non-mated cosines of a set under the judge, and what the set is like as a whole."""
+    """Mated and non-mated cosines of a set under the evaluation net, and metrics of the set as a whole."""
     config = run.section(EvaluateRecognition)
     device = rank_device(work.rank)
     given = given_weights(run)
@@ -52,7 +52,7 @@ def score(run: Run, kind: str, *, work: Work[EvaluateUnit]) -> None:
     everything = faces_of(run, kinds=[kind])
     seed = derive(run.seed, f"scored identities of {kind}")
     rows = whole_identities(everything.labels, images=config.score_images, seed=seed)
-    # Copies of the inquiry face are no images of their own: they would make mated scores of 1.
+    # Copies of one face are left out: they would give mated scores of 1.
     faces = Subset(everything, np.array([row for row in rows if not is_copy(everything.record(int(row)))]))
     features, _ = embed(faces, embedder=embedder, batch=config.batch, progress=work.progress, mirror=False)
     check_embeddings(features, names=faces.keys)
@@ -63,7 +63,7 @@ def score(run: Run, kind: str, *, work: Work[EvaluateUnit]) -> None:
             "set": kind,
             **dataclasses.asdict(scores.statistics()),
             **dataclasses.asdict(set_metrics(features, faces.labels)),
-            **(_likeness(run, everything, faces, features, embedder=embedder) if judges_likeness(run, kind) else {}),
+            **(_likeness(run, everything, faces, features, embedder=embedder) if measures_likeness(run, kind) else {}),
         },
         "identities_by_similarity": _tables(everything, faces, features),
         "bins": BINS.tolist(),
@@ -82,27 +82,28 @@ def score(run: Run, kind: str, *, work: Work[EvaluateUnit]) -> None:
 def _likeness(
     run: Run, everything: ShardSet, faces: Subset, features: np.ndarray, *, embedder: Embedder
 ) -> dict[str, Any]:
-    """The judge's cosines of generated faces to their inquiry face, by m: whether they follow it for other eyes too."""
+    """Cosines under the evaluation net of generated faces to their identity's own face, by what was asked for."""
     config = run.section(EvaluateRecognition)
     path = run.method.identity_faces(run)
     assert path is not None
-    people = ShardSet([path])
-    seen, _ = embed(people, embedder=embedder, batch=config.batch, progress=lambda images: None, mirror=False)
-    row_of = {key: row for row, key in enumerate(people.keys)}
+    own_faces = ShardSet([path])
+    seen, _ = embed(own_faces, embedder=embedder, batch=config.batch, progress=lambda images: None, mirror=False)
+    row_of = {key: row for row, key in enumerate(own_faces.keys)}
     records = [everything.record(int(index)) for index in faces.indices]
     own = unit_rows(seen)[[row_of[record["identity"]] for record in records]]
     cosines = np.einsum("ne,ne->n", unit_rows(features), own).tolist()
+    # The key is that of older runs.
     return {"judge_cosine_to_inquiry": cosines_by_asked([asked_of(record) for record in records], cosines)}
 
 
 def _inception(run: Run, faces: Subset, *, device: torch.device, work: Work[EvaluateUnit]) -> dict[str, np.ndarray]:
-    """Moments of the Inception features, and the diversity of the identities measured on real faces."""
+    """Moments of the Inception features, and the diversity of identities, measured on real faces."""
     config = run.section(EvaluateRecognition)
     net = load_inception(given_weights(run)["inception"]).to(device)
     features, _ = embed(faces, embedder=net, batch=config.batch, progress=work.progress, mirror=False)
     real = faces_of(run, kinds=[REAL])
     draw = np.random.default_rng(derive(run.seed, "diversity reference"))
-    rows = np.sort(draw.permutation(len(real))[:REFERENCE])
+    rows = np.sort(draw.permutation(len(real))[:REFERENCE_IMAGES])
     reference, _ = embed(Subset(real, rows), embedder=net, batch=config.batch, progress=work.progress, mirror=False)
     mean, covariance = moments(features)
     return {
@@ -113,7 +114,7 @@ def _inception(run: Run, faces: Subset, *, device: torch.device, work: Work[Eval
 
 
 def whole_identities(labels: np.ndarray, *, images: int, seed: int) -> np.ndarray:
-    """Rows of all images, or of identities drawn by the seed until another one would be too many; at least two."""
+    """Rows of all images if they are at most `images`; else of whole identities drawn by the seed, two at least."""
     if len(labels) <= images:
         return np.arange(len(labels))
     drawn = np.random.default_rng(seed).permutation(int(labels.max()) + 1)
@@ -122,7 +123,10 @@ def whole_identities(labels: np.ndarray, *, images: int, seed: int) -> np.ndarra
 
 
 def _tables(everything: ShardSet, faces: Subset, features: np.ndarray) -> dict[str, Any]:
-    """Identities counted by their mean similarity, as in the paper's table 7: to the center, and to the inquiry."""
+    """Identities counted by mean similarity to their center, and where measured to their own face.
+
+    As in table 7 of arXiv 2409.18876. The key of the latter, "inquiry", is that of older runs.
+    """
     unit = unit_rows(features)
     to_center = np.einsum("ne,ne->n", unit, class_centers(unit, faces.labels)[faces.labels])
     table = {"bins": TABLE_BINS.tolist(), "center": identities_by_similarity(to_center, faces.labels).tolist()}
@@ -134,11 +138,12 @@ def _tables(everything: ShardSet, faces: Subset, features: np.ndarray) -> dict[s
 
 def _frechet(one: dict[str, np.ndarray], other: dict[str, np.ndarray], *, prefix: str) -> float:
     found = [(part[f"{prefix}mean"], part[f"{prefix}covariance"]) for part in (one, other)]
-    return float(f"{frechet_distance(*found):.6g}")  # digits that count: spaces differ in scale by orders of magnitude
+    return float(f"{frechet_distance(*found):.6g}")  # significant digits: scales differ between spaces
 
 
 def differences(run: Run) -> dict[str, Any]:
-    folder = run.stage_folder("evaluate")
+    """Distances of the synthetic set's score and feature distributions from the real set's."""
+    folder = run.stage_folder(EVALUATE)
     sets = {kind: read_json(folder.output(f"scores-{kind}.json")) for kind in (REAL, SYNTHETIC)}
     raw = {kind: safetensors.numpy.load_file(folder.output(f"scores-{kind}.safetensors")) for kind in sets}
     real, synthetic = raw[REAL], raw[SYNTHETIC]

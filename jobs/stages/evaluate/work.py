@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""The work of evaluate: a net verified on a benchmark, or a set scored, per unit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from cemiface.recognition.nets import Embedder, build_recognition, load_recognition
-from jobs.frame.products import HELD_OUT, SYNTHETIC, WEIGHTS, verification_file
+from jobs.frame.products import HELD_OUT, RECOGNITION, SYNTHETIC, WEIGHTS, verification_file
 from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
 from jobs.frame.seeds import derive
@@ -18,12 +18,12 @@ from jobs.stages.evaluate.plan import EvaluateRecognition, EvaluateUnit, kinds
 from jobs.stages.evaluate.scores import differences, score
 from jobs.stages.shared.benchmarks import load_benchmark, verify
 from jobs.stages.shared.embedding import load_embedder
-from jobs.stages.train_recognition.plan import NAME as RECOGNITION
 from jobs.training.device import rank_device
 from slurm.markers import Marker
 
 
 def run_rank(run: Run, rank: Rank) -> None:
+    """Verify this rank's nets and score its sets."""
     for work in rank.remaining(EvaluateUnit):
         unit = work.unit
         if unit.verify is not None and unit.on is not None:
@@ -48,13 +48,13 @@ def _model(run: Run, name: str, *, work: Work[EvaluateUnit]) -> Embedder:
         return load_embedder(run, device=device)
     if name == "synthetic":
         return load_recognition(run.stage_folder(RECOGNITION).output(WEIGHTS)).to(device)
-    torch.manual_seed(derive(run.seed, "untrained net"))  # the floor every trained net is held against
+    torch.manual_seed(derive(run.seed, "untrained net"))  # the floor that trained nets are compared with
     config = load_embedder(run).config
     return Embedder(build_recognition(config), config).to(device)
 
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
-    """All figures, and how far the synthetic score distributions are from the real ones."""
+    """All figures, and the distances of the synthetic score distributions from the real ones."""
     verified = [marker.figures for marker in markers if "model" in marker.figures]
     benchmarks: dict[str, dict[str, Any]] = {}
     for figures in verified:

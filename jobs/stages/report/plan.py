@@ -1,9 +1,11 @@
-"""Report: one HTML page of the whole run, without external assets, and its figures as Markdown."""
+"""Report: an HTML page of the whole run, without external assets, and its figures as Markdown."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jobs import SUITE
+from jobs.frame.products import PUBLISH, REPORT
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.stage_config import StageConfig
@@ -11,33 +13,36 @@ from jobs.frame.unit import Unit
 
 
 class WriteReport(StageConfig):
-    title: str = "CemiFace batch suite"
+    """How the page is headed."""
+
+    title: str = SUITE
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportUnit(Unit):
-    """The page, and its figures as Markdown, by file name."""
+    """File names of the page and of its figures as Markdown."""
 
     page: str
     figures: str
 
 
 def plan(run: Run) -> list[ReportUnit]:
+    """One unit."""
     return [ReportUnit(page="index.html", figures="results.md")]
 
 
 def needs(run: Run) -> tuple[str, ...]:
-    """Everything else the config asks for; not publish, as a failed audit is when people want the page most."""
-    return tuple(name for name in run.stages if name not in ("publish", "report") and run.asks_for(name))
+    """All other stages of the run but publish: after a failed audit the page is needed most."""
+    return tuple(name for name in run.stages if name not in (PUBLISH, REPORT) and run.asks_for(name))
 
 
 STAGE = Stage(
     unit=ReportUnit,
-    name="report",
+    name=REPORT,
     title="one HTML page of the whole run",
     config=WriteReport,
     needs=needs,
-    after=("publish",),
+    after=(PUBLISH,),
     plan=plan,
     work="jobs.stages.report.work",
 )

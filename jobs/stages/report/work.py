@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""The work of report: both files, rendered from the run folder."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from slurm.files import publish
 
 
 def run_rank(run: Run, rank: Rank) -> None:
+    """Render and publish the files."""
     for work in rank.remaining(ReportUnit):
-        # Replaces: the page names the launch, so a page left without a marker by a killed attempt differs.
+        # Replace: a killed attempt may have left a page without a marker; it names another launch, so it differs.
         for name, data in render(run, title=run.section(WriteReport).title).items():
             work.record(publish(rank.folder.output(name), data, replace=True))
         work.done(images=0, counts={})

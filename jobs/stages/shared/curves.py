@@ -1,4 +1,4 @@
-"""Measured cosines by what was asked of the images: mean, spread and count."""
+"""Measured cosines by what was asked for: mean, standard deviation and count."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shards.tars.records import Asked, Groups
 
 
 def curve_of(pairs: Sequence[tuple[float, float]], *, asked: str) -> list[dict[str, Any]]:
-    """From pairs (value asked for, measured cosine) a row per value, rising; `asked` names the value in the rows."""
+    """A row per value, rising, from pairs (value asked for, measured cosine); `asked` is the key of the value."""
     values, cosines = (np.array(column) for column in zip(*pairs, strict=True))
     return [{asked: float(value), **_statistics(cosines[values == value])} for value in np.unique(values)]
 

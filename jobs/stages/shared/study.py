@@ -1,4 +1,4 @@
-"""What every study shares: nets of one recipe on several groups of images, over seeds, verified and compared."""
+"""What all studies share: nets of one recipe trained on several groups of images, over seeds, and verified."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from jobs.training.recipe import Recipe
 
 
 class Study(Recipe):
-    seeds: int = Field(3, ge=1)  # nets per group, of other weights and another order
+    """The recipe of a study's nets, and how they are verified."""
+
+    seeds: int = Field(3, ge=1)  # nets per group; each seed has its own first weights and order
     verification: Verification = Verification()
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyUnit(Unit):
-    """A net: of a group, with one of the study's seeds, counted from 0."""
+    """The net of one group and seed; seeds count from 0."""
 
     group: str
     seed: int
@@ -31,7 +33,7 @@ def units(run: Run, *, name: str, groups: Sequence[str], seeds: int) -> list[Stu
     """One unit per group and seed.
 
     Raises:
-        ConfigError: there is nothing to verify the nets on.
+        ConfigError: the run has no benchmark to verify the nets on.
     """
     if not benchmark_names(run):
         raise ConfigError(

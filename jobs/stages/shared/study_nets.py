@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""The nets of a study: training and verification of one, and the figures over all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobs.frame.run import Run
 from jobs.frame.seeds import derive
 from jobs.stages.shared.benchmarks import load_benchmark, verify
 from jobs.stages.shared.study import Study, StudyUnit
-from jobs.stages.shared.study_tables import Rows
+from jobs.stages.shared.study_tables import GroupRows
 from jobs.stages.shared.verification import benchmark_names
 from jobs.training.recognition import Place, train
 from shards.tars.shard_set import ShardSet
@@ -27,11 +27,11 @@ from slurm.markers import Marker
 def train_one(
     run: Run, rank: Rank, work: Work[StudyUnit], *, faces: ShardSet | Subset, recipe: Study, figures: Mapping[str, Any]
 ) -> None:
-    """Train the net of one group and seed, verify it on every benchmark, and keep the figures.
+    """Train the net of one group and seed, verify it on every benchmark, and publish its figures.
 
     Raises:
-        ModelError: fewer images than a batch, or a loss that is no number.
-        Stopped: the rank was asked to leave; the work is saved.
+        ModelError: fewer images than a batch, or a loss that is not finite.
+        Stopped: the rank was asked to stop; the work is saved.
     """
     unit = f"{work.number:03d}"
     place = Place(
@@ -39,7 +39,7 @@ def train_one(
         metrics=rank.folder.output(f"metrics-{unit}.jsonl"),
         key=rank.fingerprint(work.unit),
     )
-    # The same seed names the same weights and order in every group, so that groups differ by their images alone.
+    # Groups share the first weights and order of a seed, so that they differ by their images alone.
     trained = train(recipe, faces, seed=derive(run.seed, "study", work.unit.seed), rank=rank, place=place)
     net = Embedder(trained.net, recipe.recognition)
     results = {}
@@ -64,16 +64,16 @@ def train_one(
     shutil.rmtree(place.checkpoints, ignore_errors=True)
 
 
-def rows_of(run: Run, markers: Sequence[Marker], *, name: str, groups: Sequence[str]) -> Rows:
-    """What the finished nets of a study say, a row per group."""
+def rows_of(run: Run, markers: Sequence[Marker], *, name: str, groups: Sequence[str]) -> GroupRows:
+    """The figures of a study's finished nets, one row per group."""
     folder = run.stage_folder(name)
     nets = [read_json(folder.output(output.name)) for marker in markers for output in marker.outputs]
     return summarize(nets, order=groups)
 
 
-def summarize(nets: Sequence[Mapping[str, Any]], *, order: Sequence[str]) -> Rows:
-    """Per group: what all its nets say; per benchmark and on average the accuracy, mean and spread over seeds."""
-    rows: Rows = []
+def summarize(nets: Sequence[Mapping[str, Any]], *, order: Sequence[str]) -> GroupRows:
+    """Per group: the fields its nets share, and accuracy per benchmark and on average, mean and spread over seeds."""
+    rows: GroupRows = []
     for group in order:
         own = sorted((net for net in nets if net["group"] == group), key=lambda net: net["seed"])
         accuracy = {name: [net["accuracy"][name] for net in own] for name in own[0]["accuracy"]}
@@ -98,7 +98,7 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def publish_files(run: Run, files: Mapping[str, bytes], *, name: str) -> tuple[Output, ...]:
-    """The files a study ends in."""
+    """Publish the files that a study ends in; returns their records."""
     folder, outputs = run.stage_folder(name), []
     for file, data in files.items():
         written = publish(folder.output(file), data, replace=True)

@@ -1,7 +1,7 @@
-"""Study-sets: what is a set worth? Nets of one recipe on real faces, on synthetic ones, on both, over several seeds.
+"""Study-sets: nets of one recipe trained on real faces, on synthetic ones, and on both, over several seeds.
 
-What others tell in one accuracy is a difference: the gap to the net that was trained on real faces. It is told here per
-seed, so with its spread. Parts of a set (fewer images, some values of m) and another augmentation are compared alike.
+The worth of a set is the gap to the net that was trained on real faces. Gaps are between nets of one seed, so they have
+a spread. Parts of a set (fewer images, some of what was asked for) and other augmentations are compared alike.
 """
 
 from __future__ import annotations
@@ -21,35 +21,40 @@ NAME = "study-sets"
 
 
 class Contender(StageConfig):
-    """What one net is trained on: sets, or a part of them."""
+    """What a net is trained on: sets, or a part of them."""
 
     sets: Sets = Field(min_length=1)  # "real", "synthetic", or names of imported sets
-    images: int | None = Field(None, ge=1)  # so many of them, drawn from the run's seed; None: all
-    # Only generated images that were asked for one of these values, by key, e.g. {m: [0.5, 0.7]}; none given: any.
+    images: int | None = Field(None, ge=1)  # how many of them, drawn with the run's seed; None: all
+    # Allowed values of what was asked for, by key, e.g. {pose: [left, right]}; {}: all images.
     asked: dict[str, tuple[float | str, ...]] = Field({}, json_schema_extra=as_before({}))
-    m: tuple[float, ...] = ()  # the same for the key m alone, as configs had it before `asked`
-
-    @property
-    def wanted(self) -> dict[str, tuple[float | str, ...]]:
-        """The allowed values by key, however they were given."""
-        return {**self.asked, **({OLD_KEY: self.m} if self.m else {})}
+    m: tuple[float, ...] = ()  # `asked` of configs that were written before there was that field
 
     augment: AugmentConfig | None = None  # None: as the study's
 
+    @property
+    def wanted(self) -> dict[str, tuple[float | str, ...]]:
+        """The allowed values by key, of both fields."""
+        return {**self.asked, **({OLD_KEY: self.m} if self.m else {})}
+
 
 class StudySets(Study):
-    compare: dict[str, Contender] = Field(min_length=2)  # by a name of one's own; gaps are told to the first
+    """The recipe, and the sets that are compared."""
+
+    compare: dict[str, Contender] = Field(min_length=2)  # by name; gaps are to the first
 
 
 def plan(run: Run) -> list[StudyUnit]:
+    """One unit per compared set and seed."""
     return units(run, name=NAME, seeds=run.section(StudySets).seeds, groups=list(run.section(StudySets).compare))
 
 
 def kinds(run: Run) -> list[str]:
+    """The sets that nets are trained on."""
     return sorted({kind for contender in run.section(StudySets).compare.values() for kind in contender.sets})
 
 
 def needs(run: Run) -> tuple[str, ...]:
+    """The stages that make the sets and the benchmarks."""
     return tuple(dict.fromkeys([*makers_of(run, kinds(run)), *benchmark_needs(run)]))
 
 

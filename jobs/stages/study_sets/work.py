@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""The work of study-sets: a net per compared set and seed, and the table of their gaps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jobs.frame.stage import Finish
 from jobs.stages.shared.sets import faces_of
 from jobs.stages.shared.study import StudyUnit
 from jobs.stages.shared.study_nets import publish_files, rows_of, spread, train_one
-from jobs.stages.shared.study_tables import Rows, markdown_line, percent, seeds_said
+from jobs.stages.shared.study_tables import GroupRows, markdown_line, percent, seeds_text
 from jobs.stages.study_sets.plan import NAME, Contender, StudySets
 from shards.tars.records import Groups, asked_of, is_copy, is_synthetic
 from shards.tars.shard_set import ShardSet
@@ -25,19 +25,20 @@ from slurm.markers import Marker
 
 
 def run_rank(run: Run, rank: Rank) -> None:
-    config: StudySets = run.section(StudySets)
+    """Train and verify this rank's nets."""
+    config = run.section(StudySets)
     for work in rank.remaining(StudyUnit):
         contender = config.compare[work.unit.group]
         recipe = config.model_copy(update={"augment": contender.augment or config.augment})
         train_one(run, rank, work, faces=_faces(run, work.unit.group, contender), recipe=recipe, figures={})
-        gc.collect()  # the engine of the unit before holds itself in circles
+        gc.collect()  # the last unit's engine is in reference cycles
 
 
 def _faces(run: Run, name: str, contender: Contender) -> ShardSet | Subset:
-    """The images of a contender.
+    """The images that a net is trained on.
 
     Raises:
-        ConfigError: it asks for more images than there are, or for an m that none was wished at.
+        ConfigError: `images` is more than there are, or no image was asked for one of the values.
     """
     faces = faces_of(run, kinds=contender.sets)
     rows = np.arange(len(faces))
@@ -58,31 +59,31 @@ def _faces(run: Run, name: str, contender: Contender) -> ShardSet | Subset:
 
 
 def _asked(record: Mapping[str, Any], key: str) -> float | str | None:
-    """What was asked of an image under this key; None for a real image or a copy."""
+    """What was asked for under this key; None for a real image or a copy."""
     return asked_of(record).get(key) if is_synthetic(record) and not is_copy(record) else None
 
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
-    """The table: accuracy of every contender, and what it lacks to the first."""
+    """The table: accuracy on every compared set, and the gap of each to the first."""
     rows = with_gaps(rows_of(run, markers, name=NAME, groups=list(run.section(StudySets).compare)))
     return Finish(figures={"groups": rows}, outputs=publish_files(run, {"table.md": table(rows).encode()}, name=NAME))
 
 
-def with_gaps(rows: Rows) -> Rows:
-    """Each row with its `gap`: by how much the first row's average accuracy is above its own, seed by seed."""
+def with_gaps(rows: GroupRows) -> GroupRows:
+    """Each row with its `gap`: the first row's average accuracy less its own, seed by seed."""
     first = rows[0]["average"]["values"]
     return [
         {**row, "gap": spread([a - b for a, b in zip(first, row["average"]["values"], strict=True)])} for row in rows
     ]
 
 
-def table(rows: Rows) -> str:
+def table(rows: GroupRows) -> str:
     """A Markdown table, percent, mean and standard deviation over seeds."""
     benchmarks = list(rows[0]["accuracy"])
     head = ["trained on", "images", "identities", *benchmarks, "average", f"gap to {rows[0]['group']}"]
     lines = [
-        f"Verification accuracy in percent, {seeds_said(rows)}. The last checkpoint of every net. Gaps are in points,",
-        "between nets of one seed: of the same first weights.",
+        f"Verification accuracy in percent, {seeds_text(rows)}. The last checkpoint of every net. Gaps are in points,",
+        "between nets of one seed, which have the same first weights.",
         "",
         markdown_line(head),
         markdown_line(["---"] * len(head)),

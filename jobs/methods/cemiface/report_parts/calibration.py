@@ -1,4 +1,4 @@
-"""The report's part on calibration: what was wished and what came out, without it and with it."""
+"""The report's part on calibration: requested and measured cosines, without it and with it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Any
 
 from jobs.frame.run import Run
 from jobs.methods.cemiface.calibrate.plan import NAME
+from jobs.methods.cemiface.report_parts.plots import calibration_plot
 from jobs.report.part import Section, Sets, summary
-from jobs.report.plots import calibration_plot
 
 
 def calibration(run: Run, sets: Sets) -> Section:
-    """Before: the pilot, its m taken for the wish. After: the generated images, if cosines were wished of them."""
+    """Before: the pilot, its m taken as the requested cosine. After: the images, if cosines were requested."""
     pilot = summary(run, NAME)
     if not pilot:
         return None
     figures = pilot.figures
-    generated = summary(run, "generate")
+    generated = summary(run, run.method.generate.name)
     after: list[dict[str, Any]] = generated.figures.get("wished_cosine", []) if generated else []
     before = [{**row, "cosine": row["m"]} for row in figures["measured_cosine"]]
     return {

@@ -1,4 +1,4 @@
-"""The method's own parts of the report."""
+"""The method's own parts of the report, and the shared parts that they follow."""
 
 from __future__ import annotations
 
@@ -10,12 +10,8 @@ from jobs.report.part import Part
 PACKAGE = "jobs.methods.cemiface"
 PARTS = (
     Part(
-        name="similarity",
-        title="Similarity asked for and measured",
-        build=similarity,
-        after="faces",
-        package=PACKAGE,
+        name="similarity", title="Requested and measured similarity", build=similarity, after="faces", package=PACKAGE
     ),
     Part(name="calibration", title="Calibration", build=calibration, after="faces", package=PACKAGE),
-    Part(name="studies", title="Studies: similarity and accuracy", build=studies, after="set_metrics", package=PACKAGE),
+    Part(name="studies", title="Accuracy by similarity", build=studies, after="set_metrics", package=PACKAGE),
 )

@@ -11,15 +11,14 @@ from jobs.report.plots import GRAY, INK, ORANGE, curves_plot
 
 
 def training_plots(stage: str, metrics: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
-    """Plots of the loss terms over training images; none for stages that are no training, or not begun."""
+    """Plots of the loss terms over training images; none for other stages, or before the first metrics."""
     if stage != NAME or not metrics:
         return []
-    denoiser = metrics
-    losses = {"loss": (curve(denoiser, "loss"), INK), "noise MSE": (curve(denoiser, "mse"), GRAY)}
+    losses = {"loss": (curve(metrics, "loss"), INK), "noise MSE": (curve(metrics, "mse"), GRAY)}
     match = {
-        "cosine": (curve(denoiser, "cosine"), ORANGE),
-        "similarity term": (curve(denoiser, "similarity"), INK),
-        "reconstruction term": (curve(denoiser, "reconstruction"), GRAY),
+        "cosine": (curve(metrics, "cosine"), ORANGE),
+        "similarity term": (curve(metrics, "similarity"), INK),
+        "reconstruction term": (curve(metrics, "reconstruction"), GRAY),
     }
     return [
         {

@@ -1,4 +1,4 @@
-"""A real browser, and what it says of a page: is anything cut off, is anything out of somebody's reach."""
+"""A real browser, and checks of a page in it: nothing is cut off, and the page is accessible."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def browsers(profile: Path) -> Iterator[webdriver.Chrome]:
     """One browser, to be used by a fixture. Without one the test is skipped, in CI it fails."""
     driver, chromium = shutil.which("chromedriver"), shutil.which("chromium")
     if not driver or not chromium:
-        reason = "chromium and chromedriver are not on PATH; install both to see the page as people do"
+        reason = "chromium and chromedriver are not on PATH; install both to test the page in a browser"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
@@ -47,7 +47,7 @@ def browsers(profile: Path) -> Iterator[webdriver.Chrome]:
 
 
 def show(browser: webdriver.Chrome, page: Path, *, width: int = 1280, scheme: str = "light") -> None:
-    """Open the page in a window of this width, for people who prefer this color scheme."""
+    """Open the page in a window of this width, with this preferred color scheme."""
     screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     features = [{"name": "prefers-color-scheme", "value": scheme}]
@@ -58,7 +58,7 @@ def show(browser: webdriver.Chrome, page: Path, *, width: int = 1280, scheme: st
 
 
 def assert_all_is_shown(browser: webdriver.Chrome, *, width: int, plots: int) -> None:
-    """Pictures have pixels, plots are within the window, nothing makes the page wider, nothing is complained of."""
+    """Pictures have pixels, plots are within the window, nothing makes the page wider, the browser logs no error."""
     images = browser.execute_script("return [...document.images].map(image => image.naturalWidth)")
     boxes = browser.execute_script(
         "return [...document.querySelectorAll('svg')].map(svg => svg.getBoundingClientRect().toJSON())"

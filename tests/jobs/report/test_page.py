@@ -1,10 +1,11 @@
-"""The report of a real small run: the bytes, what the page says, and how a real browser shows it."""
+"""The report of a small run: its bytes, its text, and how a browser shows it; also for a method with other parts."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +14,49 @@ from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 
 from jobs.frame.experiment import load_run_folder
+from jobs.frame.method import DataSource
+from jobs.frame.methods import find_method
 from jobs.frame.run import Run
+from jobs.frame.tars import publishing_tar
 from jobs.report.chain import chain
 from jobs.report.faces import pair
-from jobs.report.page import PAGE, PARTS, RESULTS, decimal, duration, percent, points, render, size
-from jobs.report.part import Sets, held_out_set, real_set, synthetic_set
+from jobs.report.numbers import decimal, duration, percent, points, size
+from jobs.report.page import PAGE, RESULTS, parts_of, render
+from jobs.report.part import Part, Sets, held_out_set, real_set, synthetic_set
 from jobs.report.published import own_accuracies
 from jobs.stages.shard.plan import ShardFaces
 from shards.privacy.search import Leak, Reason
 from shards.privacy.verdict import worst_leaks
+from shards.tars.shard_set import ShardSet
+from tests.jobs.commands import Project
+from tests.jobs.conftest import RECIPE
+from tests.jobs.one_rank import copied_run, edit_config
+from tests.jobs.report.browser import assert_all_is_shown, assert_prints, browsers, show, violations
 
-from .browser import assert_all_is_shown, assert_prints, browsers, show, violations
-from .commands import Project
-from .one_rank import copied_run, edit_config
-from .test_studies import STUDIES
-
-LACKING = ("benchmarks", "calibration", "studies")  # which the tiny run does not ask for
-SECTIONS = [part.name for part in PARTS if part.name not in LACKING]
+TITLE = "Tiny run"
+ALL_SECTIONS = [part.name for part in parts_of(find_method("cemiface"))]
+ABSENT = ("benchmarks", "calibration", "studies", "worth")  # the tiny run has no stage for them
+SECTIONS = [name for name in ALL_SECTIONS if name not in ABSENT]
+NO_PARTS: tuple[Part, ...] = ()  # of a method without parts of its own
+SHAPES, COLORS = ("disk", "long-ring"), ("blue", "red")
 
 
 @pytest.fixture
 def copied(tiny_run: Any, tmp_path: Path) -> Run:
     """The run folder alone: the faces it was made from are not there."""
     return copied_run(tiny_run, tmp_path, faces=False)
+
+
+def _page(run: Run) -> str:
+    return render(run, title=TITLE)[PAGE].decode()
+
+
+def _results(run: Run) -> str:
+    return render(run, title=TITLE)[RESULTS].decode()
+
+
+def _edit_json(path: Path, **fields: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
 def _edit_summary(run: Run, stage: str, **figures: Any) -> None:
@@ -50,7 +71,9 @@ def _sections(page: str) -> list[str]:
 
 
 def test_the_page_is_a_function_of_the_run_folder_alone(tiny_run: Any, copied: Run) -> None:
-    assert render(copied) == {name: (tiny_run.folder / "report" / name).read_bytes() for name in (PAGE, RESULTS)}
+    assert render(copied, title=TITLE) == {
+        name: (tiny_run.folder / "report" / name).read_bytes() for name in (PAGE, RESULTS)
+    }
 
 
 def test_the_figures_are_markdown_tables_too(tiny_run: Any) -> None:
@@ -71,7 +94,7 @@ def test_the_figures_are_markdown_tables_too(tiny_run: Any) -> None:
 
 
 def test_the_page_refers_to_nothing_outside_itself(copied: Run) -> None:
-    page = render(copied)[PAGE].decode()
+    page = _page(copied)
     assert re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page) == []
     assert re.findall(r"url\((?!#)", page) == []
     assert "http:" not in page
@@ -79,33 +102,35 @@ def test_the_page_refers_to_nothing_outside_itself(copied: Run) -> None:
     assert "<script" not in page
 
 
-def test_the_page_tells_no_folder_of_the_machine(tiny_run: Any, copied: Run) -> None:
-    edit_config(copied.folder.root, shard={**copied.section(ShardFaces).model_dump(), "faces": "/home/somebody/photos"})
-    page = render(load_run_folder(copied.folder.root))[PAGE].decode()
-    assert "/home/somebody" not in page
+def test_the_page_names_no_folder_of_the_machine(tiny_run: Any, copied: Run) -> None:
+    edit_config(
+        copied.folder.root, shard={**copied.section(ShardFaces).model_dump(mode="json"), "faces": "/home/user/photos"}
+    )
+    page = _page(load_run_folder(copied.folder.root))
+    assert "/home/user" not in page
     assert "photos" in page
     assert str(copied.root) not in page
     assert str(tiny_run.folder.parent) not in page
 
 
 def test_a_whole_run_shows_every_section_in_order(copied: Run) -> None:
-    page = render(copied)[PAGE].decode()
+    page = _page(copied)
     assert _sections(page) == SECTIONS
     assert "do not publish" in page
 
 
-def test_outcomes_add_up_in_every_stage_and_the_broken_photo_is_named(copied: Run) -> None:
+def test_outcomes_add_up_in_every_stage_and_the_broken_image_is_named(copied: Run) -> None:
     assert all(row["adds_up"] for row in chain(copied, Sets.of(copied))["chain"])
-    page = render(copied)[PAGE].decode()
+    page = _page(copied)
     assert "the outcomes add up" in page
     assert "person-0/empty.jpg" in page
-    assert "30 photos of 5 people" in page
+    assert "30 images of 5 people" in page
 
 
-def test_counts_that_do_not_add_up_are_said(copied: Run) -> None:
+def test_counts_that_do_not_add_up_are_marked(copied: Run) -> None:
     path = copied.stage_folder("generate").summary
-    path.write_text(json.dumps({**json.loads(path.read_text()), "images_in": 17}))
-    assert "does not add up" in render(copied)[PAGE].decode()
+    _edit_json(path, images_in=17)
+    assert "does not add up" in _page(copied)
 
 
 def test_stages_that_are_no_part_of_the_run_leave_no_trace(copied: Run) -> None:
@@ -121,7 +146,7 @@ def test_stages_that_are_no_part_of_the_run_leave_no_trace(copied: Run) -> None:
         "publish",
     ]
     edit_config(copied.folder.root, **dict.fromkeys(absent))
-    page = render(load_run_folder(copied.folder.root))[PAGE].decode()
+    page = _page(load_run_folder(copied.folder.root))
     assert _sections(page) == ["chain", "faces", "training", "costs", "rejected", "provenance"]
     assert not re.search(r">\s*None\b(?!:)", page)
 
@@ -129,24 +154,87 @@ def test_stages_that_are_no_part_of_the_run_leave_no_trace(copied: Run) -> None:
 def test_a_stage_without_summary_is_called_unfinished(copied: Run) -> None:
     for stage in ("evaluate", "publish"):
         copied.stage_folder(stage).summary.unlink()
-    page = render(copied)[PAGE].decode()
+    page = _page(copied)
     assert page.count("not finished when this page was made") == 2
     assert not {"verification", "scores", "published"} & set(_sections(page))
 
 
-def test_a_resumed_training_is_told_with_the_seconds_of_all_its_attempts(copied: Run) -> None:
+def test_a_resumed_training_shows_the_seconds_of_all_its_attempts(copied: Run) -> None:
     _edit_summary(copied, "train-diffusion", resumed_after_images=32)
-    path = copied.stage_folder("train-diffusion").summary
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"wall_seconds": 128.0}))
-    page = render(copied)[PAGE].decode()
+    _edit_json(copied.stage_folder("train-diffusion").summary, wall_seconds=128.0)
+    page = _page(copied)
     assert "64 training images in about 2.1\N{NO-BREAK SPACE}min" in page
     assert "resumed after 32" in page
+
+
+def _toy_run(run: Run) -> Run:
+    """The run as of a method that asks for shapes and colors, measures nothing and has no parts of its own."""
+    for path in run.ledger.outputs("generate", suffix=".tar"):
+        images = ShardSet([path])
+        samples = [(images.keys[row], images.jpeg(row), images.record(row)) for row in range(len(images))]
+        with publishing_tar(path, record=lambda output: None, replace=True) as tar:
+            for key, jpeg, old in samples:
+                asked = {"shape": SHAPES[old["index"] % 2], "color": COLORS[old["index"] // 2]}
+                kept = {name: old[name] for name in ("identity", "index", "seed", "origin")}
+                tar.add(key, jpg=jpeg, record={**kept, "asked": asked})
+    _edit_json(run.stage_folder("generate").summary, figures={})
+    rates = {"color": dict.fromkeys(COLORS, 0.25), "shape": dict.fromkeys(SHAPES, 0.25)}
+    path = run.stage_folder("audit").output("verdict.json")
+    figures = json.loads(path.read_text())["figures"]
+    by_rate = [{**row, "rate_by": rates} for row in figures["by_false_match_rate"]]
+    _edit_json(path, figures={**figures, "leak_rate_by": rates, "by_false_match_rate": by_rate})
+    run.method = replace(
+        run.method,
+        report_parts=f"{__name__}:NO_PARTS",
+        training_plots="",
+        identity_faces=lambda run: None,
+        lineage=lambda run: (DataSource(name="drawn shapes", license="CC0-1.0", sha256=None, held_against=False),),
+    )
+    return run
+
+
+def test_a_method_with_other_fields_has_a_complete_page(copied: Run) -> None:
+    run = _toy_run(copied)
+    page, results = _page(run), _results(run)
+    assert _sections(page) == [name for name in SECTIONS if name != "similarity"]
+    for color in COLORS:
+        assert f"color = {color}" in page
+        for shape in SHAPES:
+            assert f">color = {color}, shape = {shape}</th>" in page
+    measured = page[
+        page.index('<section id="faces"') : page.index('<section id="costs"')
+    ]  # no names of stages or fields
+    assert not re.search(r"\bm = |inquiry|measured cosine|first face", measured)
+    assert "| drawn shapes | CC0-1.0 |" in results
+    assert "similarity to center" in results
+    assert "## Requested" not in results
+
+
+def test_data_the_audit_does_not_cover_is_named_at_the_top_and_in_the_audit(copied: Run) -> None:
+    own = DataSource(name="faces", license=None, sha256="0" * 64, held_against=True)
+    other = DataSource(name="web <photos>", license="unclear", sha256=None, held_against=False)
+    sentence = "The nets have also learned from data that the audit does not compare the set with: web &lt;photos&gt;."
+    copied.method = replace(copied.method, lineage=lambda run: (own, other))
+    assert _page(copied).count(sentence) == 2
+    assert "| faces | unknown | 000000000000 | yes |\n| web <photos> | unclear |  | no |" in _results(copied)
+    copied.method = replace(copied.method, lineage=lambda run: (own,))
+    assert "does not compare" not in _page(copied) + _results(copied)
+
+
+def test_a_group_that_the_evaluation_net_did_not_see_has_an_empty_cell(copied: Run) -> None:
+    path = copied.stage_folder("evaluate").summary
+    figures = json.loads(path.read_text())["figures"]
+    figures["scores"]["synthetic"]["judge_cosine_to_inquiry"] = [{"m": 1.0, "mean": 0.4321, "std": 0.1, "images": 8}]
+    _edit_json(path, figures=figures)
+    assert "0.432" in _page(copied)
+    rows = [line for line in _results(copied).splitlines() if line.startswith(("| 0.0 |", "| 1.0 |"))]
+    assert [row.endswith(end) for row, end in zip(rows, ("|  |", "| 0.432 |"), strict=True)] == [True, True]
 
 
 def test_text_from_files_cannot_become_markup(copied: Run) -> None:
     line = {"source": "<script>alert(1)</script>.jpg", "outcome": "corrupt", "detail": '"><img src=x onerror=alert(1)>'}
     _edit_summary(copied, "shard", rejected=[line])
-    page = render(copied)[PAGE].decode()
+    page = _page(copied)
     assert "<script>" not in page
     assert "<img src=x" not in page
     assert "&lt;script&gt;" in page
@@ -170,7 +258,7 @@ def test_a_pair_shows_the_real_image_or_the_first_of_the_person(copied: Run) -> 
         assert shown.real.alt == f"real face {real.keys[expected]}"
 
 
-def test_a_runs_own_benchmarks_stand_beside_those_of_others() -> None:
+def test_the_runs_benchmarks_are_listed_in_the_order_of_the_published_ones() -> None:
     accuracies = {"lfw": 0.9903, "cfp_fp": 0.9106, "calfw": 0.9242, "cplfw": 0.8765}
     found = {name: {"synthetic": {"accuracy": value}} for name, value in accuracies.items()}
     assert own_accuracies(found) == [99.03, 91.06, None, 92.42, 87.65]
@@ -179,7 +267,7 @@ def test_a_runs_own_benchmarks_stand_beside_those_of_others() -> None:
     assert own_accuracies({"own-pairs": {"synthetic": {"accuracy": 0.9}}}) == []
 
 
-def test_numbers_are_for_people() -> None:
+def test_numbers_are_rounded_and_have_units() -> None:
     shown = [duration(seconds).replace("\N{NO-BREAK SPACE}", " ") for seconds in (0.163, 8.65, 53.9, 522, 10_000)]
     assert shown == ["0.16 s", "8.7 s", "54 s", "8.7 min", "2.8 h"]
     assert decimal(-0.25) == "\N{MINUS SIGN}0.25"
@@ -211,7 +299,7 @@ def test_a_browser_shows_all_of_the_page(page: Path, browser: webdriver.Chrome, 
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_is_for_everybody(page: Path, browser: webdriver.Chrome, scheme: str) -> None:
+def test_the_page_is_accessible(page: Path, browser: webdriver.Chrome, scheme: str) -> None:
     show(browser, page, scheme=scheme)
     assert violations(browser) == []
 
@@ -240,17 +328,28 @@ def test_the_page_prints_on_a4_with_nothing_cut_off(page: Path, browser: webdriv
     assert_prints(browser)
 
 
-BENCHMARK = """
+STUDY = RECIPE + "  seeds: 2\n  verification: {folds: 2}\n"
+MORE_STAGES = f"""
 convert-benchmarks:
   image_size: 16
   sources:
-    listed: {pairs: pairs.tsv, images: faces}
+    listed: {{pairs: pairs.tsv, images: faces}}
+study-groups:
+{STUDY}  groups: 2
+  min_images: 4
+study-m:
+{STUDY}study-sets:
+{STUDY}  compare:
+    real: {{sets: [real]}}
+    synthetic: {{sets: [synthetic]}}
+    easy: {{sets: [synthetic], m: [1.0]}}
+    both, in part: {{sets: [real, synthetic], images: 12}}
 """
 
 
 @pytest.fixture(scope="module")
 def whole_run(tiny_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The tiny run with a benchmark of its held-out people and both studies; its net is too untrained to calibrate."""
+    """The tiny run with a benchmark of its held-out people and all studies; its net is too untrained to calibrate."""
     project = Project.copy_of(tiny_run, tmp_path_factory.mktemp("whole") / "project")
     faces = held_out_set(load_run_folder(project.runs))
     assert faces is not None
@@ -259,7 +358,7 @@ def whole_run(tiny_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Projec
     lines = [f"{int(a[1] == b[1])}\t{a[0]}\t{b[0]}" for a, b in pairs]
     (project.root / "pairs.tsv").write_text("\n".join(["same\ta\tb", *lines]) + "\n")
     config = project.root / "configs" / "tiny.yaml"
-    config.write_text(config.read_text() + BENCHMARK + STUDIES)
+    config.write_text(config.read_text() + MORE_STAGES)
     done = project.run("all")
     assert done.returncode == 0, done.stderr[-3000:]
     return project
@@ -268,7 +367,7 @@ def whole_run(tiny_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Projec
 @pytest.mark.long
 def test_benchmarks_and_studies_of_a_run_are_on_the_page(whole_run: Project) -> None:
     page = (whole_run.runs / "report" / "index.html").read_text()
-    assert _sections(page) == [part.name for part in PARTS if part.name != "calibration"]
+    assert _sections(page) == [name for name in ALL_SECTIONS if name != "calibration"]
     for study in ("study-groups", "study-m"):
         rows = whole_run.summary(study)["figures"]["groups"]
         assert len(rows) == 2
