@@ -92,7 +92,7 @@ class ManyRanks:
     def submitted(self, *, ranks: int, job: str = "7") -> None:
         jobs = [{"job": job, "kind": "array", "first_rank": 0, "ranks": ranks, "ranks_per_task": 1}]
         record = {"submitted": time.time(), "comment": "", "code": "", "ranks": ranks, "jobs": jobs}
-        self.folder.submission.write_text(json.dumps(record))
+        self.folder.job_record.write_text(json.dumps(record))
 
     def look(self, observer: Observer | None = None) -> StageStatus:
         """How `generate` stands."""

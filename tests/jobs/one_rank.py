@@ -13,7 +13,7 @@ from jobs.frame.experiment import load_run_folder
 from jobs.frame.rank import Rank
 from jobs.frame.run import Run
 from jobs.frame.summary import finish_if_last
-from jobs.launch.submission import write_plan
+from jobs.launch.stage_work import write_plan
 from slurm.heartbeats import Beat, this_worker
 from slurm.stop import StopFlag
 

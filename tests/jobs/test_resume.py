@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from slurm.files import is_alive
+from slurm.processes import is_alive
 
 from .commands import Project, kill_group, wait_until
 

@@ -173,7 +173,7 @@ def test_the_schedulers_own_words_are_shown_of_a_rank_that_never_spoke(
     many.submitted(ranks=2)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     fake_tool(tmp_path / "bin", "squeue", answer=queued("7|1|FAILED|0|256|c3|NonZeroExitCode"))
-    logs = many.run.stage_folder("generate").submissions
+    logs = many.run.stage_folder("generate").submitit_logs
     logs.mkdir(parents=True)
     (logs / "7_1_0_log.err").write_text("python: \x1b[31mcannot\x1b[0m be found\n")
     (logs / "7_0_0_log.err").write_text("of another rank\n")

@@ -15,7 +15,7 @@ import pytest
 from jobs.methods.chain import STAGES
 
 from jobs.command.main import main
-from jobs.launch.submission import refuse_second_submission
+from jobs.launch.submit import refuse_second_submission
 from jobs.watch.observer import Observer
 from jobs.watch.progress import StageProgress
 from jobs.watch.throughput import images_expected
@@ -232,7 +232,7 @@ def test_damaged_heartbeats_and_records_do_not_hide_the_others(many: ManyRanks) 
     folder = many.run.stage_folder(STAGE)
     folder.beat(0).write_text('{"rank": 0')
     folder.beat(2).write_text("{}")
-    folder.submission.write_text("[]")
+    folder.job_record.write_text("[]")
     assert [rank.rank for rank in many.look().ranks] == [1]
 
 

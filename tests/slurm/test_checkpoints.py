@@ -14,7 +14,7 @@ import pytest
 
 from slurm.checkpoints import COMPLETE, Checkpoints
 from slurm.errors import RunError
-from slurm.files import sweep
+from slurm.partial_files import sweep
 
 KEY = {"learning_rate": 0.1}
 STATE = "state.safetensors"

@@ -18,7 +18,9 @@ from pathlib import Path
 import pytest
 
 from slurm.errors import RunError
-from slurm.files import is_alive, part_path, publish, publish_json, publishing, read_json, sweep
+from slurm.files import publish, publish_json, publishing, read_json
+from slurm.partial_files import partial_path, sweep
+from slurm.processes import is_alive
 
 DEAD = 2**22 + 1  # above every process id
 
@@ -113,8 +115,8 @@ def test_F45_parts_of_dead_owners_are_swept_at_any_depth(
     monkeypatch.setattr(os, "getpid", lambda: DEAD)
     for folder in (tmp_path, tmp_path / "done"):
         folder.mkdir(exist_ok=True)
-        part_path(folder / "a.b.json").write_bytes(b"half")
-    part_path(tmp_path / "step-1").mkdir()
+        partial_path(folder / "a.b.json").write_bytes(b"half")
+    partial_path(tmp_path / "step-1").mkdir()
     assert len(sweep(tmp_path)) == 3
     assert _names(tmp_path) == ["done"]
     assert _names(tmp_path / "done") == []
@@ -123,11 +125,11 @@ def test_F45_parts_of_dead_owners_are_swept_at_any_depth(
 def test_F45_parts_of_the_living_of_other_hosts_and_of_strangers_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = [part_path(tmp_path / "of_the_living"), tmp_path / ".download.part", tmp_path / ".a@x-12-0.part"]
+    kept = [partial_path(tmp_path / "of_the_living"), tmp_path / ".download.part", tmp_path / ".a@x-12-0.part"]
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(os, "getpid", lambda: DEAD)
         elsewhere.setattr(socket, "gethostname", lambda: "elsewhere")
-        kept.append(part_path(tmp_path / "of_another_host"))
+        kept.append(partial_path(tmp_path / "of_another_host"))
     for path in kept:
         path.touch()
     assert sweep(tmp_path) == []

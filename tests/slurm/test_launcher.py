@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from slurm.launcher import launcher_at_work
+from slurm.launcher import running_launcher
 
 HOLDS = """
 import fcntl, os, sys
@@ -28,15 +28,15 @@ def _holder(lock: Path, *told: str) -> subprocess.Popen[str]:
 
 def test_a_launcher_is_known_by_its_lock_and_gone_with_it(tmp_path: Path) -> None:
     lock = tmp_path / ".launch.lock"
-    assert launcher_at_work(lock) is None
+    assert running_launcher(lock) is None
     holder = _holder(lock)
-    found = launcher_at_work(lock)
+    found = running_launcher(lock)
     assert found is not None
     assert found.pid == holder.pid
     holder.kill()
     holder.communicate()
     assert lock.read_text() == str(holder.pid)
-    assert launcher_at_work(lock) is None
+    assert running_launcher(lock) is None
 
 
 def test_the_pid_of_another_machine_is_not_taken_for_one_of_this(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_the_pid_of_another_machine_is_not_taken_for_one_of_this(tmp_path: Path)
     stranger = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
     for told in (str(stranger.pid), "999999999", "x"):
         holder = _holder(lock, told)
-        found = launcher_at_work(lock)
+        found = running_launcher(lock)
         assert found is not None
         assert found.pid is None
         holder.communicate()

@@ -61,7 +61,7 @@ def test_the_queue_tells_of_waiting_running_and_ended_tasks(fake: Fake) -> None:
 
 def test_an_empty_queue_is_an_answer(fake: Fake) -> None:
     fake("squeue")
-    assert ask_queue().silence is None
+    assert ask_queue().no_answer is None
     assert ask_queue().tasks == {}
 
 
@@ -73,7 +73,12 @@ def test_lines_that_other_jobs_smuggle_in_are_passed_over(fake: Fake) -> None:
 @pytest.mark.parametrize(
     ("answer", "complaint", "code", "told"),
     [
-        ("welcome to the login node\n", "", 0, "squeue gave no answer that can be read: 'welcome to the login node'"),
+        (
+            "welcome to the login node\n",
+            "",
+            0,
+            "squeue gave an answer that cannot be read: 'welcome to the login node'",
+        ),
         ("", "slurm_load_jobs error: Unable to contact slurm controller", 1, "squeue refused: slurm_load_jobs error"),
         ("", "", 1, "squeue refused"),
         ("13|0|RUNNING|0|0|c1|None|x|", "half way", 1, "squeue refused: half way"),
@@ -83,29 +88,29 @@ def test_F25_a_queue_that_cannot_be_read_is_no_empty_queue(
     fake: Fake, answer: str, complaint: str, code: int, told: str
 ) -> None:
     fake("squeue", answer=answer, complaint=complaint, code=code)
-    silence = ask_queue().silence
-    assert silence is not None
-    assert told in silence
-    assert "\n" not in silence
+    no_answer = ask_queue().no_answer
+    assert no_answer is not None
+    assert told in no_answer
+    assert "\n" not in no_answer
 
 
 def test_F26_tools_that_are_not_there_are_told(fake: Fake) -> None:
-    assert ask_queue().silence == "there is no squeue here"
-    assert ask_accounting(["7"], since=time.time()).silence == "there is no sacct here"
-    assert scancel(["7"]) == "there is no scancel here"
+    assert ask_queue().no_answer == "there is no squeue on this machine"
+    assert ask_accounting(["7"], since=time.time()).no_answer == "there is no sacct on this machine"
+    assert scancel(["7"]) == "there is no scancel on this machine"
 
 
 def test_a_controller_that_does_not_answer_is_not_waited_for(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue, "SECONDS_TO_ANSWER", 0.2)
     fake("squeue", first="exec /bin/sleep 60")
-    assert "did not answer within" in str(ask_queue().silence)
+    assert "did not answer within" in str(ask_queue().no_answer)
 
 
 def test_what_a_user_set_for_squeue_does_not_change_the_answer(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SQUEUE_FORMAT", "%i")
     monkeypatch.setenv("SQUEUE_STATES", "RUNNING")
     fake("squeue", first='[ -z "$SQUEUE_FORMAT$SQUEUE_STATES" ] || exit 1')
-    assert ask_queue().silence is None
+    assert ask_queue().no_answer is None
 
 
 def test_the_accounting_tells_how_earlier_attempts_ended(fake: Fake) -> None:
@@ -125,7 +130,7 @@ def test_the_accounting_tells_how_earlier_attempts_ended(fake: Fake) -> None:
 def test_F26_accounting_that_is_switched_off_is_told(fake: Fake) -> None:
     fake("sacct", complaint="Slurm accounting storage is disabled", code=1)
     answer = ask_accounting(["7"], since=time.time())
-    assert answer.silence == "sacct refused: Slurm accounting storage is disabled"
+    assert answer.no_answer == "sacct refused: Slurm accounting storage is disabled"
 
 
 def test_jobs_are_canceled_by_id(fake: Fake) -> None:

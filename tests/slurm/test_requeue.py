@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from slurm.heartbeats import Beat, this_worker
+from slurm.heartbeat_writer import HeartbeatWriter
 from slurm.requeue import peer_is_lost, requeue_once_saved, requeue_this_job, requeue_without_peer
 from slurm.run_folder import StageFolder
 from slurm.stop import StopFlag
+from slurm.worker import this_worker
 
 SCONTROL = """#!/bin/sh
 echo "$@" >> {asked}
@@ -57,7 +58,7 @@ def test_a_job_that_was_canceled_stays_so(asked: Path, state: str) -> None:
 def test_F20_a_refused_requeue_says_what_to_do(asked: Path, caplog: pytest.LogCaptureFixture) -> None:  # noqa: N802
     _scontrol(asked, code=1, refusal="Requested operation is presently disabled")
     assert not requeue_this_job()
-    assert "presently disabled; run the same command again" in caplog.text
+    assert "presently disabled; rerun the same command" in caplog.text
 
 
 def test_of_an_array_only_this_task_is_requeued(asked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +82,7 @@ def test_F12_the_job_is_requeued_only_once_all_its_ranks_have_saved(  # noqa: N8
     _scontrol(asked)
     monkeypatch.setattr("slurm.requeue.SECONDS_TO_SAVE", 30.0)
     stage = StageFolder(tmp_path / "generate")
-    first, second = (Beat(stage, rank, worker=this_worker()) for rank in (4, 5))
+    first, second = (HeartbeatWriter(stage, worker=this_worker(rank)) for rank in (4, 5))
     first.update(state="stopped")
     second.update(state="running")
     waiting = threading.Thread(target=requeue_once_saved, args=(stage, range(4, 6)))
@@ -98,7 +99,7 @@ def test_F19_when_another_node_is_gone_the_job_asks_for_another_turn(  # noqa: N
     asked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _scontrol(asked)
-    monkeypatch.setattr("slurm.requeue.SECONDS_TO_JUDGE", 0.1)
+    monkeypatch.setattr("slurm.requeue.SECONDS_UNTIL_SLURM_ENDS_JOB", 0.1)
     assert requeue_without_peer(StopFlag())
     assert asked.read_text().splitlines() == ["show job 7", "requeue 7"]
 

@@ -41,7 +41,7 @@ def test_F43_a_symlink_is_refused(tmp_path: Path, target: str) -> None:
 
 def test_a_file_in_its_place_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "demo").touch()
-    with pytest.raises(RunError, match="demo: cannot be made: ") as error:
+    with pytest.raises(RunError, match="demo: cannot be created: ") as error:
         RunFolder(tmp_path / "demo").create()
     assert "\n" not in str(error.value)
 

@@ -18,9 +18,12 @@ import pytest
 from slurm.cluster import Cluster
 from slurm.environment import allowed, only_allowed
 from slurm.errors import RunError
+from slurm.job_script import script, slurm_parameters
+from slurm.payload import Payload, payloads
 from slurm.run_folder import StageFolder
+from slurm.slurm_job import SlurmJob, slurm_jobs
 from slurm.snapshot import code_digest, snapshot
-from slurm.submit import Payload, SlurmJob, jobs_in_queue, payloads, script, slurm_jobs, slurm_parameters, submit_slurm
+from slurm.submit import jobs_in_queue, submit_slurm
 
 STAGE = StageFolder(Path("/runs/demo/generate"))
 CODE = Path("/runs/demo/code/0123456789ab")
@@ -186,14 +189,14 @@ def test_F24_one_task_or_many_are_submitted_alike(site: Path, tasks: int) -> Non
     ],
 )
 def test_F25_a_job_whose_answer_is_lost_is_taken_back_not_submitted_twice(site: Path, answer: str) -> None:
-    with pytest.raises(RunError, match=r"generate: sbatch: .*job 7 was accepted nevertheless, and is canceled"):
+    with pytest.raises(RunError, match=r"generate: sbatch: .*job 7 was accepted nevertheless and is now canceled"):
         _submit(site, answer=answer)
     assert (site / "canceled").read_text().split() == ["7"]
 
 
 def test_F25_a_number_in_the_noise_of_sbatch_is_not_taken_for_the_job(site: Path) -> None:
     _command(site / "bin", "scontrol", SCONTROL.format(comment="other"))
-    with pytest.raises(RunError, match="it answered job 3, which is another one"):
+    with pytest.raises(RunError, match="it answered job 3, which is not ours"):
         _submit(site, answer="echo You have job 3 left this month; echo Submitted batch job 7")
 
 
@@ -206,7 +209,7 @@ def test_F10_without_an_answer_of_the_queue_nothing_is_submitted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(RunError, match="the queue cannot be read: there is no squeue here"):
+    with pytest.raises(RunError, match="the queue cannot be read: there is no squeue on this machine"):
         jobs_in_queue("cemiface:")
 
 
