@@ -27,16 +27,16 @@ class SiteSettings(_Values):
     account: Word | None = None
     qos: Word | None = None
     constraint: Word | None = None
-    exclude: Word | None = None  # nodes to keep off
-    setup: tuple[Line, ...] = ()  # shell lines to run before python, e.g. module load
-    environment: dict[Variable, Line] = {}  # exported to the ranks, besides those of `slurm.environment`
+    exclude: Word | None = None  # nodes that are known to be bad
+    setup: tuple[Line, ...] = ()  # shell lines of the site, run before python (module load ...)
+    environment: dict[Variable, Line] = {}  # exported to the ranks, beside the allow-list of `slurm.environment`
 
 
 class Resources(SiteSettings):
     """What one rank may use. With GPUs, each rank has one."""
 
     gpus: int = Field(0, ge=0, le=1)
-    cpus: int | None = Field(None, ge=1)  # also compute threads; None: all cores, divided among the node's ranks
+    cpus: int | None = Field(None, ge=1)  # also the rank's compute threads; None: all cores, shared by the node's ranks
     memory_gb: int | None = Field(None, ge=1)
     minutes: int = Field(240, ge=1)
 
@@ -46,8 +46,8 @@ class ArrayResources(Resources):
 
     ranks: int | None = Field(None, ge=1, le=1_000_000)  # None: one per core, at most 8
     parallel: int | None = Field(None, ge=1)  # ranks at once; None: all
-    ranks_per_task: int = Field(1, ge=1, le=64)  # of an array; for sites that allocate whole nodes
-    canary_from: int | None = Field(32, ge=2)  # with this many ranks or more, one unit runs first; None: never
+    ranks_per_task: int = Field(1, ge=1, le=64)  # ranks of one array task, on one node: sites that give whole nodes
+    canary_from: int | None = Field(32, ge=2)  # so many ranks start only after one unit went well; None: at once
     cpus: int | None = Field(1, ge=1)
 
     def world(self) -> int:
@@ -73,8 +73,8 @@ class Cluster(SiteSettings):
     executor: Literal["local", "slurm"] = "local"
     array: ArrayResources = ArrayResources()
     train: TrainResources = TrainResources()
-    stages: dict[str, dict[str, Any]] = {}  # by stage: fields of `array` or `train` to override
-    stop_signal_seconds: int = Field(180, ge=60)  # before the time limit; must be longer than two checkpoint saves
+    stages: dict[str, dict[str, Any]] = {}  # by stage: fields of `array` or `train` that differ there
+    stop_signal_seconds: int = Field(180, ge=60)  # lead before the time limit; must exceed two checkpoint saves
 
     def of_array(self, stage: str) -> ArrayResources:
         """The resources of a stage with independent units."""
