@@ -1,4 +1,4 @@
-"""Heartbeats: one small JSON file per rank that says what the rank is doing and how its earlier attempts ended."""
+"""Heartbeats: one small JSON file per rank, with what the rank is doing and how its earlier attempts ended."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ State = Literal["running", "done", "stopped", "failed"]
 
 ENDS: dict[State, str] = {"running": "lost", "stopped": "stopped", "failed": "failed"}
 
+# Keys of the file that differ from the names of the fields: older runs, and ranks that are running, use them.
 JSON_NAMES = {"last_saved": "landmark", "saved_at_start": "start_landmark", "without_progress": "fruitless"}
 
 WHERE_SET = {"ranks", "unit", "total", "note", "reason", "exit", "since"}  # not in the file while they are None

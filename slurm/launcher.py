@@ -23,7 +23,7 @@ def running_launcher(lock: Path) -> Launcher | None:
         return None
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return None  # it was free; closing the file releases it again
+        return None  # it was free; closing the file releases it
     except BlockingIOError:
         text = os.pread(handle, 32, 0).decode(errors="replace").strip()
         pid = int(text) if text.isdecimal() else None

@@ -20,7 +20,7 @@ class Marker:
     fingerprint: dict[str, Any]
     outputs: tuple[Output, ...]
     counts: dict[str, int]  # images by outcome
-    images: int  # images that came out
+    images: int  # that came out
     started: float  # seconds since the epoch by the worker's clock; shown to people, no code decides by it
     ended: float
     earlier_seconds: float = 0.0  # spent by stopped attempts that this one continued

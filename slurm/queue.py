@@ -122,10 +122,10 @@ def call(tool: str, *options: str, seconds: float | None = None) -> tuple[str, s
 
 
 def _queued(line: str) -> Task | None:
-    words = line.split("|", maxsplit=len(QUEUE_FIELDS) - 1)
-    if len(words) < len(QUEUE_FIELDS):
+    fields = line.split("|", maxsplit=len(QUEUE_FIELDS) - 1)
+    if len(fields) < len(QUEUE_FIELDS):
         return None
-    job, index, state, restarts, status, node, reason, comment = words
+    job, index, state, restarts, status, node, reason, comment = fields
     if not (job.isdecimal() and state and restarts.isdecimal() and status.isdecimal()):
         return None
     return Task(
@@ -143,16 +143,16 @@ def _queued(line: str) -> Task | None:
 
 def _accounted(line: str) -> Task | None:
     # Pending elements of an array share one line, 12_[3-7], which is skipped: squeue lists each of them.
-    words = line.split("|")
-    name = re.fullmatch(r"(\d+)(?:_(\d+))?", words[0])
-    status = re.fullmatch(r"(\d+):(\d+)", words[2]) if len(words) == len(ACCOUNT_FIELDS) else None
-    if name is None or status is None or not words[1]:
+    fields = line.split("|")
+    name = re.fullmatch(r"(\d+)(?:_(\d+))?", fields[0])
+    status = re.fullmatch(r"(\d+):(\d+)", fields[2]) if len(fields) == len(ACCOUNT_FIELDS) else None
+    if name is None or status is None or not fields[1]:
         return None
     return Task(
         job=name[1],
         index=int(name[2]) if name[2] else None,
-        state=words[1].split()[0],
-        node="" if words[3] == "None assigned" else words[3],
+        state=fields[1].split()[0],
+        node="" if fields[3] == "None assigned" else fields[3],
         exit=int(status[1]),
         signal=int(status[2]),
     )

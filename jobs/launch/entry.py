@@ -57,52 +57,74 @@ def main(payload: Payload) -> None:
     _log_to(folder.log(process.index))
     newest = newest_checkpoint(folder) if stage.distributed else None
     heartbeat = HeartbeatWriter(folder, worker=this_worker(process.index), last_saved=newest, stop=stop)
-    try:
-        heartbeat.update(state="running")
-        heartbeat.stop_if_no_progress()
-        with claim(folder, process.index, stop=None if stage.distributed else stop):
+    attempt = _Attempt(run=run, stage=stage, process=process, units=payload.units, stop=stop, heartbeat=heartbeat)
+    # Exit here, as the run folder holds the results. submitit would otherwise pickle a return value, and fail the job
+    # if a killed attempt left half of that pickle.
+    sys.exit(attempt.run_to_end())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Attempt:
+    """One attempt of a rank. Its heartbeat records how it ended."""
+
+    run: Run
+    stage: Stage
+    process: _Process
+    units: int | None  # how many at most; None: all of the rank
+    stop: StopFlag
+    heartbeat: HeartbeatWriter
+
+    def run_to_end(self) -> int:
+        """Do the rank's share; returns the exit code."""
+        try:
+            self._work()
+        except Stopped as request:
+            return self._stopped(request)
+        except USER_ERRORS as error:
+            log.error("%s", error)
+            return self._failed(str(error), code=DISK if isinstance(error, DiskError) else 1)
+        except Exception as error:
+            log.error("%s", traceback.format_exc())
+            if self.stage.distributed and peer_is_lost(error) and requeue_without_peer(self.stop):
+                self.heartbeat.update(state="stopped", reason="ranks on another node are gone", exit=STOPPED)
+                return STOPPED
+            return self._failed(f"{type(error).__name__}: {error}".splitlines()[0], code=1)
+        return 0
+
+    def _work(self) -> None:
+        run, stage, index = self.run, self.stage, self.process.index
+        self.heartbeat.update(state="running")
+        self.heartbeat.stop_if_no_progress()
+        folder = run.stage_folder(stage.name)
+        with claim(folder, index, stop=None if stage.distributed else self.stop):
             sweep(folder.root)
             rank = Rank(
                 run=run,
                 stage=stage,
-                index=process.index,
-                count=process.count,
-                stop=stop,
-                heartbeat=heartbeat,
-                units=payload.units,
+                index=index,
+                count=self.process.count,
+                stop=self.stop,
+                heartbeat=self.heartbeat,
+                units=self.units,
             )
-            _run(run, stage, rank)
-        heartbeat.update(state="done", exit=0)
-    except Stopped as request:
+            for name in stage.needs(run):
+                _wait_for_files(run, run.stages[name], rank)
+            stage.run_rank(run, rank)
+            if index == 0 or not stage.distributed:
+                finish_if_last(run, stage)
+        self.heartbeat.update(state="done", exit=0)
+
+    def _stopped(self, request: Stopped) -> int:
         log.info("stopped (%s); rerun the same command to resume", request)
-        heartbeat.update(state="stopped", reason=str(request), exit=STOPPED)
-        if not heartbeat.superseded:
-            requeue_once_saved(folder, process.together)
-        sys.exit(STOPPED)
-    except USER_ERRORS as error:
-        log.error("%s", error)
-        code = DISK if isinstance(error, DiskError) else 1
+        self.heartbeat.update(state="stopped", reason=str(request), exit=STOPPED)
+        if not self.heartbeat.superseded:
+            requeue_once_saved(self.run.stage_folder(self.stage.name), self.process.together)
+        return STOPPED
+
+    def _failed(self, reason: str, *, code: int) -> int:
         with suppress(DiskError):  # if even this cannot be written, the scheduler's log has the error
-            heartbeat.update(state="failed", reason=str(error), exit=code)
-        sys.exit(code)
-    except Exception as error:
-        log.error("%s", traceback.format_exc())
-        if stage.distributed and peer_is_lost(error) and requeue_without_peer(stop):
-            heartbeat.update(state="stopped", reason="ranks on another node are gone", exit=STOPPED)
-            sys.exit(STOPPED)
-        heartbeat.update(state="failed", reason=f"{type(error).__name__}: {error}".splitlines()[0], exit=1)
-        sys.exit(1)
-    # Exit here, as the run folder holds the results. submitit would otherwise pickle a return value, and fail the job
-    # if a killed attempt left half of that pickle.
-    sys.exit(0)
-
-
-def _run(run: Run, stage: Stage, rank: Rank) -> None:
-    for name in stage.needs(run):
-        _wait_for_files(run, run.stages[name], rank)
-    stage.run_rank(run, rank)
-    if rank.index == 0 or not stage.distributed:
-        finish_if_last(run, stage)
+            self.heartbeat.update(state="failed", reason=reason, exit=code)
+        return code
 
 
 def _wait_for_files(run: Run, needed: Stage, rank: Rank) -> None:
@@ -134,6 +156,7 @@ class _Process:
 
     @classmethod
     def of(cls, payload: Payload, *, distributed: bool) -> _Process:
+        """This process, by its payload and submitit's environment."""
         # Without submitit (`cemiface run-rank`) there is one process.
         environment = submitit.JobEnvironment() if "SUBMITIT_EXECUTOR" in os.environ else None
         here, processes = (environment.global_rank, environment.num_tasks) if environment else (0, 1)
