@@ -1,4 +1,4 @@
-"""Checkpoints: the newest whole one is resumed, damage is set aside and told, and a total loss is not hidden."""
+"""Checkpoints: the newest whole one is resumed, damaged ones are set aside, and a total loss is an error."""
 # ruff: noqa: N802
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from slurm.worker import Worker, this_worker
 
 SECONDS = 300.0  # for what another process has to do; a moment on a quiet machine
 
-# As a run of the first version left it, with one key that nobody knows any more.
+# As an older version wrote it, with one key that is unknown now.
 ON_DISK = """{"attempts": {"lost": 1}, "code": null, "exit": 75, "fruitless": {"lost": 1}, "host": "c1", "images": 9,
 "job": "13_7", "landmark": "unit 3", "nodes": ["c1"], "pid": 12, "rank": 7, "ranks": 8, "reason": "SIGTERM",
 "restarts": 1, "since": {"images": 2, "time": 20.0}, "start_landmark": "unit 2", "started": 10.0, "state": "stopped",

@@ -51,7 +51,7 @@ def test_F24_an_array_of_one_element_and_a_distributed_job_have_no_index(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("canary", "array", "told"),
+    ("canary", "array", "expected"),
     [
         ("RUNNING", "PENDING", "RUNNING"),
         ("FAILED", "CANCELLED", "FAILED"),
@@ -59,11 +59,11 @@ def test_F24_an_array_of_one_element_and_a_distributed_job_have_no_index(tmp_pat
         ("COMPLETED", "FAILED", "FAILED"),
     ],
 )
-def test_rank_0_is_the_canary_until_that_has_ended_well(tmp_path: Path, canary: str, array: str, told: str) -> None:
+def test_rank_0_is_the_canary_until_that_is_completed(tmp_path: Path, canary: str, array: str, expected: str) -> None:
     record = _record(tmp_path, _job("6", "canary"), _job("7", "array", ranks=2), ranks=2)
     tasks = [Task(job="7", index=n, state=array) for n in range(2)]
     found = record.tasks_by_rank(_known(Task(job="6", index=None, state=canary), *tasks))
-    assert (found[0].state, found[1].state) == (told, array)
+    assert (found[0].state, found[1].state) == (expected, array)
 
 
 def test_ranks_that_slurm_has_forgotten_have_no_task(tmp_path: Path) -> None:

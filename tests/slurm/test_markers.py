@@ -1,4 +1,4 @@
-"""Markers: what counts as done, and in which words anything else is told."""
+"""Markers: what counts as done, and the reason for everything that does not."""
 # ruff: noqa: N802
 
 from __future__ import annotations
