@@ -73,8 +73,9 @@ def shard_ours(faces: Path, work: Path) -> Callable[[], int]:
     from jobs.frame.rank import Rank
     from jobs.frame.summary import finish_if_last
     from slurm.files import publish
-    from slurm.heartbeats import Beat, this_worker
+    from slurm.heartbeat_writer import HeartbeatWriter
     from slurm.stop import StopFlag
+    from slurm.worker import this_worker
 
     config = work / "bench.yaml"
     config.write_text(f"name: bench\nshard: {{faces: {json.dumps(str(faces))}, shard_images: {PER_TAR}}}\n")
@@ -85,7 +86,8 @@ def shard_ours(faces: Path, work: Path) -> Callable[[], int]:
         folder = run.stage_folder("shard")
         for name, data in run.ledger.plan("shard").files.items():
             publish(folder.output(name), data)
-        rank = Rank(run=run, stage=stage, index=0, count=1, stop=StopFlag(), beat=Beat(folder, 0, worker=this_worker()))
+        heartbeat = HeartbeatWriter(folder, worker=this_worker(0))
+        rank = Rank(run=run, stage=stage, index=0, count=1, stop=StopFlag(), heartbeat=heartbeat)
         stage.run_rank(run, rank)
         assert finish_if_last(run, stage)
         return rank.images

@@ -27,8 +27,8 @@ from pathlib import Path
 from PIL import Image
 
 from slurm.files import read_json
+from slurm.job_script import python_of
 from slurm.run_folder import StageFolder
-from slurm.submit import python_of
 from tests.cluster.virtual_slurm import VirtualSlurm
 
 CONFIG = "name: many\nshard: {faces: faces, image_size: 16, shard_images: 1, held_out_identities: 1}\n"
@@ -71,9 +71,9 @@ def seconds(arguments: list[str], *, environment: dict[str, str]) -> tuple[float
 
 def cpu_of_ranks(folder: StageFolder, *, environment: dict[str, str], repeats: int) -> tuple[list[float], list[float]]:
     """CPU seconds of ranks of a submission that waits, and of bare pythons."""
-    submission = read_json(folder.submission)
+    submission = read_json(folder.job_record)
     code = folder.root.parent / "code" / submission["code"]
-    rank = [*shlex.split(python_of(code)), "-u", "-m", "submitit.core._submit", str(folder.submissions)]
+    rank = [*shlex.split(python_of(code)), "-u", "-m", "submitit.core._submit", str(folder.submitit_logs)]
     ours, bare = [], []
     for number in range(repeats):
         job = submission["jobs"][0]["job"]
@@ -119,7 +119,7 @@ def main() -> None:
         ours, bare = cpu_of_ranks(folder, environment=environment, repeats=options.pairs)
         ratios = [one / other for one, other in zip(ours, bare, strict=True)]
         print(f"CPU of a rank: {spread(ours)} s; of a bare python: {spread(bare)} s; ratio {spread(ratios)}")
-        for job in read_json(folder.submission)["jobs"]:
+        for job in read_json(folder.job_record)["jobs"]:
             slurm.call("scancel", job["job"])
         slurm.call("scontrol", "update", "PartitionName=normal", "State=UP")
 

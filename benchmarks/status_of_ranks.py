@@ -63,7 +63,7 @@ def main() -> None:
                 "-c",
                 FLOOR,
                 str(many.folder.done),
-                str(many.folder.beats),
+                str(many.folder.heartbeats),
                 str(many.folder.root),
             ],
         }

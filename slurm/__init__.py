@@ -1,1 +1,1 @@
-"""The cluster plane: run folder, whole files, markers, checkpoints, stop flag, submission. Knows no faces, no nets."""
+"""Everything about clusters: run folder, published files, markers, checkpoints, stop flag, Slurm jobs."""

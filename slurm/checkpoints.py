@@ -1,4 +1,4 @@
-"""Checkpoints: a folder that appears whole by one rename, with hashes; the newest that verifies is resumed."""
+"""Checkpoints: folders that appear whole by one rename, with hashes. The newest one that verifies is resumed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from slurm.errors import RunError
-from slurm.files import digest, part_path, publish, publish_json, read_json, sha256_of, sync_folder
+from slurm.files import digest, publish, publish_json, read_json, sha256_of, sync_folder
+from slurm.partial_files import partial_path
 from slurm.run_folder import StageFolder
 
 COMPLETE = "COMPLETE"
@@ -31,23 +32,24 @@ class Checkpoint:
     folder: Path
 
     def read(self, name: str) -> bytes:
+        """The content of one of its files."""
         return (self.folder / name).read_bytes()
 
 
 class Checkpoints:
-    """The checkpoints of one training, all made under one `key` (what the training's state depends on)."""
+    """The checkpoints of one training. `key` is everything that the training's state depends on."""
 
     def __init__(self, folder: Path, *, key: object, keep: int = 2) -> None:
         if keep < 2:
-            raise RunError(f"keep: got {keep}, allowed 2 or more (the last one may be cut off while it is written)")
+            raise RunError(f"keep: got {keep}, allowed 2 or more (the last one may be damaged by a crash)")
         self.folder, self.key, self.keep = folder, digest(key), keep
 
     def save(self, images: int, *, files: Mapping[str, bytes]) -> None:
-        """Commit `files` as the checkpoint after `images` images, then drop all but the newest `keep`."""
+        """Write `files` as the checkpoint after `images` images, then remove all but the newest `keep`."""
         final = self.folder / f"step-{images:012d}"
         if final.exists():
-            return  # the same step of the same training: bit-equal by construction
-        part = part_path(final)
+            return  # of the same step of the same training, so its bytes are equal
+        part = partial_path(final)
         part.mkdir(parents=True)
         try:
             hashes = {name: publish(part / name, data).sha256 for name, data in files.items()}
@@ -60,20 +62,21 @@ class Checkpoints:
             shutil.rmtree(old, ignore_errors=True)
 
     def newest(self, *, at_most: int | None = None) -> Checkpoint | None:
-        """The newest checkpoint of this training whose hashes verify; damaged ones are set aside with a warning.
+        """The newest checkpoint of this training whose hashes verify. Damaged ones are set aside with a warning.
 
-        So are those after more than `at_most` images: a training that was made shorter goes on from an earlier one.
+        Those after more than `at_most` images are set aside as well: a training that was shortened resumes from an
+        earlier one.
 
         Raises:
-            RunError: there are checkpoints of this training, and none is whole. Starting afresh would hide the loss.
+            RunError: this training has checkpoints and all are damaged. Restarting silently would hide the loss.
         """
         for stray in self.folder.glob(".step-*"):
             shutil.rmtree(stray, ignore_errors=True)
         lost = [path.name for path in self.folder.glob(f"damaged-{self.key[:8]}-*")]
         for folder in reversed(self._steps()):
             complete = read_json(folder / COMPLETE)
-            other = isinstance(complete, dict) and complete.get("key") != self.key
-            if other or (at_most is not None and _images(folder) > at_most):
+            superseded = isinstance(complete, dict) and complete.get("key") != self.key
+            if superseded or (at_most is not None and _images(folder) > at_most):
                 self._set_aside(folder, "superseded")
                 continue
             problem = _damage(folder, complete)
@@ -90,7 +93,7 @@ class Checkpoints:
         return None
 
     def at(self, images: int) -> Checkpoint:
-        """The checkpoint after `images` images, which somebody has verified already."""
+        """The checkpoint after `images` images, which the caller knows to be whole."""
         return Checkpoint(images=images, folder=self.folder / f"step-{images:012d}")
 
     def _steps(self) -> list[Path]:
@@ -103,7 +106,7 @@ class Checkpoints:
 
 
 def newest_checkpoint(stage: StageFolder) -> str:
-    """The name of the newest checkpoint of a stage, whole or not, "" where there is none."""
+    """The name of the newest checkpoint of a stage, whole or not; "" if there is none."""
     return max((path.name for path in stage.checkpoints.glob("step-*")), default="")
 
 
@@ -112,15 +115,15 @@ def _images(folder: Path) -> int:
 
 
 def _damage(folder: Path, complete: Any) -> str | None:
-    """What is wrong with a checkpoint, given the content of its COMPLETE file; None if nothing is."""
+    """What is wrong with a checkpoint, given the content of its COMPLETE file; None if it is whole."""
     try:
         if complete["images"] != _images(folder):
-            return f"{COMPLETE} is of another step"
+            return f"{COMPLETE} belongs to another step"
         for name, expected in complete["sha256"].items():
             if sha256_of(folder / name) != expected:
                 return f"{name}: sha256 differs"
     except (KeyError, TypeError, AttributeError):
-        return f"no whole {COMPLETE} file"
+        return f"{COMPLETE} is missing or damaged"
     except OSError as error:
         return f"{Path(str(error.filename)).name}: {error.strerror}"
     return None

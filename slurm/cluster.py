@@ -1,4 +1,4 @@
-"""The cluster file: where ranks run and what each may use. It never changes what comes out, only when."""
+"""The cluster file: where ranks run and what each may use. It never changes results."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-# What may stand in an sbatch directive. Blanks, quotes and control characters cannot be smuggled into a script.
+# The value of an sbatch directive. No blanks, quotes or control characters, so that it cannot change the script.
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:%/@,=+&|*\[\]-]+$", max_length=200)]
 
-# One line: a line feed would begin another line of the job script.
+# One line: a line feed would start another line of the job script.
 Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=1000)]
 
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
@@ -20,8 +20,8 @@ class _Values(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Place(_Values):
-    """Where jobs run and what is set up there. At the top of the file: for all stages."""
+class SiteSettings(_Values):
+    """Where jobs run and what is set up there. At the top of the file they hold for all stages."""
 
     partition: Word | None = None
     account: Word | None = None
@@ -32,8 +32,8 @@ class Place(_Values):
     environment: dict[Variable, Line] = {}  # exported to the ranks, beside the allow-list of `slurm.environment`
 
 
-class Resources(Place):
-    """What one rank may use. There is one rank per GPU where there are GPUs."""
+class Resources(SiteSettings):
+    """What one rank may use. With GPUs, each rank has one."""
 
     gpus: int = Field(0, ge=0, le=1)
     cpus: int | None = Field(None, ge=1)  # also the rank's compute threads; None: all cores, shared by the node's ranks
@@ -42,7 +42,7 @@ class Resources(Place):
 
 
 class ArrayResources(Resources):
-    """For stages whose units are independent: each rank takes its share of the units, one after the other."""
+    """For stages whose units are independent: each rank processes its share of the units one by one."""
 
     ranks: int | None = Field(None, ge=1, le=1_000_000)  # None: one per core, at most 8
     parallel: int | None = Field(None, ge=1)  # ranks at once; None: all
@@ -51,6 +51,7 @@ class ArrayResources(Resources):
     cpus: int | None = Field(1, ge=1)
 
     def world(self) -> int:
+        """How many ranks there are."""
         return self.ranks or min(cores(), 8)
 
 
@@ -62,11 +63,12 @@ class TrainResources(Resources):
     minutes: int = Field(1440, ge=1)
 
     def world(self) -> int:
+        """How many ranks there are."""
         return self.nodes * self.ranks_per_node
 
 
-class Cluster(Place):
-    """One site. What a stage asks for: its own section, else `array` or `train`, else the top of the file."""
+class Cluster(SiteSettings):
+    """One site. A stage's settings come from its own section, then `array` or `train`, then the top of the file."""
 
     executor: Literal["local", "slurm"] = "local"
     array: ArrayResources = ArrayResources()
@@ -75,14 +77,16 @@ class Cluster(Place):
     stop_signal_seconds: int = Field(180, ge=60)  # lead before the time limit; must exceed two checkpoint saves
 
     def of_array(self, stage: str) -> ArrayResources:
-        return ArrayResources.model_validate(self.asked(stage, self.array))
+        """The resources of a stage with independent units."""
+        return ArrayResources.model_validate(self.requested(stage, self.array))
 
     def of_train(self, stage: str) -> TrainResources:
-        return TrainResources.model_validate(self.asked(stage, self.train))
+        """The resources of a distributed stage."""
+        return TrainResources.model_validate(self.requested(stage, self.train))
 
-    def asked(self, stage: str, section: Resources) -> dict[str, Any]:
-        """The fields of a stage's resources that somebody set, the closest one winning."""
-        everywhere = {name: getattr(self, name) for name in Place.model_fields if name in self.model_fields_set}
+    def requested(self, stage: str, section: Resources) -> dict[str, Any]:
+        """The fields of a stage's resources that the file sets; the most specific section wins."""
+        everywhere = {name: getattr(self, name) for name in SiteSettings.model_fields if name in self.model_fields_set}
         return {**everywhere, **section.model_dump(exclude_unset=True), **self.stages.get(stage, {})}
 
     def threads(self, resources: Resources) -> int:
@@ -92,4 +96,5 @@ class Cluster(Place):
 
 
 def cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0))

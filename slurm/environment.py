@@ -1,4 +1,4 @@
-"""What a job inherits of the environment it was submitted from: an allow-list, so that tokens stay at home."""
+"""Environment variables that a job inherits from the shell it was submitted from: an allow-list without secrets."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# The submitter's shell otherwise goes to the scheduler whole, and into every job: secrets, and stray RANK,
-# CUDA_VISIBLE_DEVICES or SLURM_* of an interactive job, which would be wrong there.
+# By default sbatch passes the whole environment to every job: secrets, and variables of an interactive job (RANK,
+# CUDA_VISIBLE_DEVICES, SLURM_*) that would be wrong there.
 NAMES = {
     *("HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG", "TZ", "TMPDIR", "SLURM_CONF"),
     *("LD_LIBRARY_PATH", "CUDA_HOME", "SSL_CERT_FILE"),
@@ -17,12 +17,13 @@ PREFIXES = ("LC_",)
 
 
 def allowed(environment: dict[str, str]) -> dict[str, str]:
+    """The variables of the allow-list."""
     return {name: value for name, value in environment.items() if name in NAMES or name.startswith(PREFIXES)}
 
 
 @contextmanager
 def only_allowed() -> Iterator[None]:
-    """Within the block this process, and so the commands it starts, see the allow-listed variables only."""
+    """Within the block, this process and the commands it starts see only the allowed variables."""
     whole = dict(os.environ)
     os.environ.clear()
     os.environ.update(allowed(whole))

@@ -1,11 +1,11 @@
-"""Errors of the cluster plane."""
+"""Errors of this package."""
 
 from __future__ import annotations
 
 
 class RunError(ValueError):
-    """Something about a run, its files or its cluster that the user can mend; the message is one line."""
+    """An error in a run, its files or its cluster that the user can fix; the message is one line."""
 
 
 class DiskError(RunError):
-    """A file could not be written: no space, no quota, no permission."""
+    """A file could not be written: no space, quota exceeded, no permission."""

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: a temporary name beside the target, hash, fsync, link into place."""
+"""Files that appear whole or not at all: written under a temporary name, hashed, synced, then linked into place."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import errno
 import hashlib
 import json
 import os
-import re
-import secrets
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -17,8 +14,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from slurm.errors import DiskError, RunError
+from slurm.partial_files import partial_path
 
-NO_LINKS = {errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS}  # of file systems without hard links
+NO_LINKS = {errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS}  # from file systems without hard links
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +28,12 @@ class Output:
     sha256: str
 
     def as_json(self) -> dict[str, Any]:
+        """The output as markers and summaries store it."""
         return asdict(self)
 
 
-class Part:
-    """The binary file a producer writes into before the final name exists; hashes what passes through."""
+class PartialFile:
+    """A binary file that is being written under a temporary name; hashes and counts the bytes on the way."""
 
     def __init__(self, file: BinaryIO, *, path: Path) -> None:
         self._file, self._path = file, path
@@ -42,60 +41,64 @@ class Part:
         self._bytes = 0
 
     def write(self, data: bytes) -> int:
+        """Append `data`."""
         self._hash.update(data)
         self._bytes += len(data)
-        with _disk_of(self._path):
+        with _write_errors(self._path):
             return self._file.write(data)
 
     def tell(self) -> int:
+        """Bytes written so far."""
         return self._bytes
 
     def flush(self) -> None:
-        with _disk_of(self._path):
+        """Hand buffered bytes to the operating system."""
+        with _write_errors(self._path):
             self._file.flush()
 
     def sync(self) -> None:
-        """Flush down to the disk."""
+        """Flush to the disk."""
         self.flush()
-        with _disk_of(self._path):
+        with _write_errors(self._path):
             os.fsync(self._file.fileno())
 
     def link(self, path: Path) -> None:
-        """Give what was written so far a second name, which outlives this part; an older file there is replaced."""
+        """Give the bytes written so far a second name that stays when this file is removed; replaces an older file."""
         self.sync()
-        with _disk_of(path):
+        with _write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)
             link(Path(self._file.name), path)
 
     def output(self, name: str) -> Output:
+        """Size and hash of the bytes written so far, under `name`."""
         return Output(name=name, bytes=self._bytes, sha256=self._hash.hexdigest())
 
 
 @contextmanager
-def publishing(path: Path, *, replace: bool = False) -> Iterator[Part]:
-    """Yield a file to write; on leaving without an exception it is durable under `path`, else nothing is.
+def publishing(path: Path, *, replace: bool = False) -> Iterator[PartialFile]:
+    """Yield a file to write. Leaving the block without an exception makes it durable as `path`; otherwise it vanishes.
 
-    Two writers of one path may race: the loser's content must be equal. `replace` is for files that change by nature
-    (summaries, heartbeats): there the last writer wins.
+    Two writers of one path may race: both must write equal content. With `replace` the last writer wins; this is for
+    files that change while a run is at work (summaries, heartbeats).
 
     Raises:
-        RunError: `path` exists with other content, or the disk refused the bytes (the message names the path).
+        RunError: `path` exists with other content, or the file could not be written (the message names the path).
     """
-    temporary = part_path(path)
+    temporary = partial_path(path)
     try:
-        with _disk_of(path):
+        with _write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = open(temporary, "xb")  # noqa: SIM115 (closed below, its errors being the disk's)
+            file = open(temporary, "xb")  # noqa: SIM115 (closed below, where its errors are suppressed)
         try:
-            part = Part(file, path=path)
+            part = PartialFile(file, path=path)
             yield part
             part.sync()
         finally:
-            with suppress(OSError):  # after a failed write, closing tries and fails to write once more
+            with suppress(OSError):  # after a failed write, close() tries to write again and fails again
                 file.close()
-        with _disk_of(path):
-            _into_place(temporary, path, sha256=part.output(path.name).sha256, replace=replace)
+        with _write_errors(path):
+            _move_into_place(temporary, path, sha256=part.output(path.name).sha256, replace=replace)
             sync_folder(path.parent)
     finally:
         with suppress(OSError):
@@ -103,32 +106,28 @@ def publishing(path: Path, *, replace: bool = False) -> Iterator[Part]:
 
 
 @contextmanager
-def _disk_of(path: Path) -> Iterator[None]:
-    """Name the file in the errors of its disk; errors of whatever else a producer does stay what they are."""
+def _write_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError into a DiskError that names `path`. Wraps only our own writes, not the producer's code."""
     try:
         yield
     except OSError as error:
         raise DiskError(f"{path}: could not be written: {error.strerror or error}; free space and run again") from error
 
 
-def part_path(path: Path) -> Path:
-    """A temporary name beside `path` that tells whose it is, so that a later start can sweep it."""
-    return path.parent / f".{path.name}@{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}.part"
-
-
 def publish(path: Path, data: bytes, *, replace: bool = False) -> Output:
-    """Write `data` under `path` whole or not at all, see `publishing`."""
+    """Write `data` as `path`, whole or not at all; see `publishing`."""
     with publishing(path, replace=replace) as part:
         part.write(data)
     return part.output(path.name)
 
 
 def publish_json(path: Path, value: Any, *, replace: bool = False) -> Output:
+    """Write a JSON value as `path`, whole or not at all; see `publishing`."""
     text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
     return publish(path, (text + "\n").encode(), replace=replace)
 
 
-def _into_place(temporary: Path, path: Path, *, sha256: str, replace: bool) -> None:
+def _move_into_place(temporary: Path, path: Path, *, sha256: str, replace: bool) -> None:
     if replace:
         os.replace(temporary, path)
         return
@@ -141,19 +140,19 @@ def _into_place(temporary: Path, path: Path, *, sha256: str, replace: bool) -> N
         if error.errno not in NO_LINKS:
             raise
         if not path.exists():
-            os.replace(temporary, path)  # of two writers at the same moment the last one wins
+            os.replace(temporary, path)  # if two writers get here at the same moment, the last one wins
             return
-    # Another rank published the same work first. Deterministic work has equal bytes; anything else is a defect.
+    # Another rank published the same work first. Work is deterministic, so different bytes mean a bug.
     found = sha256_of(path)
     if found != sha256:
         raise RunError(
-            f"{path}: exists with other content ({found[:12]}) than the file just made ({sha256[:12]}); "
-            "remove it if it is not wanted and run again"
+            f"{path}: exists with other content ({found[:12]}) than the new file ({sha256[:12]}); "
+            "remove it if you do not need it and run again"
         )
 
 
 def link(path: Path, name: Path) -> None:
-    """Give a whole file a second name; where the file system has no links, a copy."""
+    """Give a whole file a second name; copies it where the file system has no hard links."""
     try:
         os.link(path, name)
     except OSError as error:
@@ -163,25 +162,25 @@ def link(path: Path, name: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
+    """The sha256 of a file's content, in hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest(value: Any) -> str:
-    """The sha256 of a JSON value in canonical form."""
+    """The sha256 of a JSON value in canonical form, in hex."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_json(path: Path) -> Any:
-    """The JSON value in `path`; None where there is no such file or it is not JSON (a foreign or damaged file)."""
+    """The JSON value in `path`; None if there is no such file or it is not JSON (foreign or damaged)."""
     for _ in range(2):
         try:
             return json.loads(path.read_bytes())
         except OSError as error:
-            if (
-                error.errno != errno.ESTALE
-            ):  # of a network file system: another node replaced it, opened anew it is fresh
+            # ESTALE: on a network file system another node replaced the file; opening it again finds the new one.
+            if error.errno != errno.ESTALE:
                 return None
         except ValueError:
             return None
@@ -189,51 +188,9 @@ def read_json(path: Path) -> Any:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make names in `folder` durable."""
+    """Make the names in `folder` durable."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def sweep(folder: Path, *, everyone: bool = False) -> list[str]:
-    """Remove what dead processes left unfinished anywhere below `folder`; returns the names.
-
-    Of this host only, as nothing is known of processes elsewhere; with `everyone` the caller knows that none is left.
-    """
-    owner = re.compile(r"\..+@(.+)-([0-9]+)-[0-9a-f]{8}\.part")
-    swept = []
-    for path in sorted(folder.rglob(".*.part")):
-        found = owner.fullmatch(path.name)
-        if found is None:
-            continue
-        here = found[1] == socket.gethostname()
-        if is_alive(int(found[2])) if here else not everyone:
-            continue
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-        swept.append(path.name)
-    return swept
-
-
-def is_alive(pid: int) -> bool:
-    """Whether process `pid` of this host exists and is not a zombie."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in {"Z", "X"}
-
-
-def started_at(pid: int) -> float | None:
-    """When process `pid` of this host began, in seconds since the epoch to about a second; None if it is gone."""
-    try:
-        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-        lines = Path("/proc/stat").read_text().splitlines()
-    except OSError:
-        return None
-    boot = next(int(line.split()[1]) for line in lines if line.startswith("btime "))
-    return boot + ticks / os.sysconf("SC_CLK_TCK")

@@ -1,184 +1,114 @@
-"""Heartbeats: what each rank is doing, in one small JSON file per rank, and how its earlier attempts ended."""
+"""Heartbeats: one small JSON file per rank, with what the rank is doing and how its earlier attempts ended."""
 
 from __future__ import annotations
 
-import fcntl
 import os
-import socket
-import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from slurm.errors import RunError
-from slurm.files import publish_json, read_json
+from pydantic import TypeAdapter, ValidationError
+
+from slurm.files import read_json
 from slurm.run_folder import StageFolder
-from slurm.stop import StopFlag
+from slurm.worker import Worker
 
-SECONDS_BETWEEN_BEATS = 1.0
+State = Literal["running", "done", "stopped", "failed"]
 
-# So many attempts in a row may end this way without progress: preempted is nobody's fault, lost is suspicious.
-MOST_FRUITLESS = {"stopped": 20, "lost": 3}
+ENDS: dict[State, str] = {"running": "lost", "stopped": "stopped", "failed": "failed"}
 
-NODES_KEPT = 5
+# Keys of the file that differ from the names of the fields: older runs, and ranks that are running, use them.
+JSON_NAMES = {"last_saved": "landmark", "saved_at_start": "start_landmark", "without_progress": "fruitless"}
 
-SECONDS_BETWEEN_TRIES = 0.1  # to get a lock that another process still holds
+WHERE_SET = {"ranks", "unit", "total", "note", "reason", "exit", "since"}  # not in the file while they are None
 
 
-class Beat:
-    """One rank's heartbeat. States: running, done, stopped, failed.
+@dataclass(frozen=True, kw_only=True)
+class Since:
+    """From when the throughput of an attempt counts: start-up and the work of earlier attempts are left out."""
 
-    It goes on from the last attempt's file: `attempts` counts all of them by how they ended, `fruitless` those in a
-    row that got nothing durable done. `landmark` names the last durable thing, a finished unit or a checkpoint.
+    images: int
+    time: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heartbeat:
+    """What a rank reported last. All times are by the rank's own clock, in seconds since the epoch.
+
+    Attributes:
+        images: handled by this attempt; ranks of a distributed stage all count the images of the whole stage.
+        ranks: how many ranks share the stage.
+        total: images this rank expects to handle, where it knows.
+        attempts: earlier attempts by how they ended.
+        without_progress: of these, the ones in a row in which nothing durable was saved.
+        nodes: where those ran.
+        last_saved: the last finished unit or checkpoint.
+        saved_at_start: the same, when this attempt started.
     """
 
-    def __init__(
-        self,
-        stage: StageFolder,
-        rank: int,
-        *,
-        worker: dict[str, Any],
-        landmark: str | None = None,
-        stop: StopFlag | None = None,
-    ) -> None:
-        self._path, self._stop = stage.beat(rank), stop
-        self._next = 0.0
-        self.superseded = False
-        earlier = read_json(self._path)
-        history = _history(earlier if isinstance(earlier, dict) else {}, landmark=landmark)
-        self._value: dict[str, Any] = {"rank": rank, "started": time.time(), "images": 0, **worker, **history}
+    worker: Worker
+    state: State
+    time: float
+    started: float = 0.0
+    images: int = 0
+    ranks: int | None = None
+    unit: int | None = None
+    total: int | None = None
+    note: str | None = None  # e.g. the loss
+    reason: str | None = None  # why the rank stopped or failed
+    exit: int | None = None
+    since: Since | None = None
+    attempts: dict[str, int] = field(default_factory=dict)
+    without_progress: dict[str, int] = field(default_factory=dict)
+    nodes: tuple[str, ...] = ()
+    last_saved: str | None = None
+    saved_at_start: str | None = None
 
-    def update(self, *, state: str = "running", **values: Any) -> None:
-        """Merge `values` in and write at most once a second; a change of state is always written.
+    @property
+    def rank(self) -> int:
+        """The number of the rank."""
+        return self.worker.rank
 
-        A newer attempt of this rank ends this one: its node was given up while it still runs.
-        """
-        now = time.monotonic()
-        self._value.update(values)
-        if values.get("images") and "since" not in self._value:
-            # Where the rate counts from: start-up, and what an earlier attempt did, are left out.
-            self._value["since"] = {"images": values["images"], "time": time.time()}
-        if now < self._next and state == self._value.get("state"):
-            return
-        self._next = now + SECONDS_BETWEEN_BEATS
-        self._value.update(state=state, time=time.time())
-        self.superseded = self.superseded or _is_newer(read_json(self._path), self._value)
-        if not self.superseded:
-            publish_json(self._path, self._value, replace=True)
-        elif self._stop is not None:
-            self._stop.ask("a newer attempt of this rank is at work")
+    @property
+    def ended(self) -> str | None:
+        """How the attempt ended if this is its last heartbeat: lost, stopped or failed; None if it is done."""
+        return ENDS.get(self.state)
 
-    def refuse_to_spin(self) -> None:
-        """Give up a rank that is started again and again and never gets anything done.
+    def as_json(self) -> dict[str, Any]:
+        """The content of the file. The worker's fields stand beside the others."""
+        fields = {JSON_NAMES.get(name, name): value for name, value in asdict(self).items() if name != "worker"}
+        present = {name: value for name, value in fields.items() if value is not None or name not in WHERE_SET}
+        return {**asdict(self.worker), **present}
 
-        Raises:
-            RunError: too many attempts in a row ended the same way.
-        """
-        for cause, at_most in MOST_FRUITLESS.items():
-            fruitless = self._value["fruitless"].get(cause, 0)
-            if fruitless >= at_most:
-                nodes = ", ".join(self._value["nodes"])
-                raise RunError(
-                    f"{fruitless} attempts in a row were {cause} before they got anything done (on {nodes}); see "
-                    "`cemiface why`; `exclude:` in the cluster file keeps jobs off a bad node; then run again"
-                )
+    @staticmethod
+    def from_json(value: Any) -> Heartbeat | None:
+        """The heartbeat in a JSON value; None if fields are missing or wrong. Unknown fields are ignored."""
+        if not isinstance(value, dict):
+            return None
+        renamed = {name: value[key] for name, key in JSON_NAMES.items() if key in value}
+        try:
+            return _HEARTBEAT.validate_python({**value, **renamed, "worker": value})
+        except ValidationError:
+            return None
 
 
-def _history(earlier: dict[str, Any], *, landmark: str | None) -> dict[str, Any]:
-    """What a new attempt takes over from the heartbeat of the last one."""
-    attempts: dict[str, int] = dict(earlier.get("attempts") or {})
-    fruitless: dict[str, int] = dict(earlier.get("fruitless") or {})
-    nodes: list[str] = list(earlier.get("nodes") or [])
-    reached = earlier.get("landmark") if landmark is None else landmark
-    if reached != earlier.get("start_landmark"):
-        fruitless, nodes = {}, []
-    cause = {"running": "lost", "stopped": "stopped", "failed": "failed"}.get(str(earlier.get("state")))
-    if cause:
-        attempts[cause] = attempts.get(cause, 0) + 1
-        if reached == earlier.get("start_landmark"):
-            fruitless[cause] = fruitless.get(cause, 0) + 1
-            nodes = [*nodes, str(earlier.get("host"))][-NODES_KEPT:]
-    return {
-        "attempts": attempts,
-        "fruitless": fruitless,
-        "nodes": nodes,
-        "landmark": reached,
-        "start_landmark": reached,
-    }
+_HEARTBEAT = TypeAdapter(Heartbeat)
 
 
-def _is_newer(there: Any, ours: dict[str, Any]) -> bool:
-    """Whether a heartbeat on disk is of a later attempt of the same job."""
-    if not isinstance(there, dict) or there.get("job") != ours.get("job"):
-        return False
-    return bool(there.get("restarts", 0) > ours.get("restarts", 0))
-
-
-def read_beats(stage: StageFolder) -> list[dict[str, Any]]:
-    """All heartbeats of a stage, by rank; files that do not parse are left out."""
+def read_heartbeats(stage: StageFolder) -> list[Heartbeat]:
+    """All heartbeats of a stage, by rank. Damaged and foreign files are left out."""
     try:
-        names = sorted(name for name in os.listdir(stage.beats) if name.endswith(".json") and not name.startswith("."))
+        names = sorted(os.listdir(stage.heartbeats))
     except OSError:
         return []
-    values = [read_json(stage.beats / name) for name in names]
-    return [value for value in values if isinstance(value, dict)]
+    paths = [stage.heartbeats / name for name in names if name.endswith(".json") and not name.startswith(".")]
+    return [heartbeat for heartbeat in map(_read, paths) if heartbeat is not None]
 
 
-def read_beat(stage: StageFolder, rank: int) -> dict[str, Any] | None:
-    """The heartbeat of one rank, None where there is none or it does not parse."""
-    value = read_json(stage.beat(rank))
-    return value if isinstance(value, dict) else None
+def read_heartbeat(stage: StageFolder, rank: int) -> Heartbeat | None:
+    """The heartbeat of one rank; None where there is none or it cannot be read."""
+    return _read(stage.heartbeat(rank))
 
 
-def this_worker() -> dict[str, Any]:
-    """Where this process runs, and in which attempt of which job."""
-    return {
-        "host": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
-        "pid": os.getpid(),
-        "job": slurm_job() or os.environ.get("SUBMITIT_LOCAL_JOB_ID"),
-        "restarts": int(os.environ.get("SLURM_RESTART_COUNT") or 0),
-        "code": os.environ.get("CEMIFACE_CODE"),
-    }
-
-
-def slurm_job() -> str | None:
-    """This job's id as Slurm's commands want it; the plain id of an array's last task means the whole array."""
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
-
-
-def claim(stage: StageFolder, rank: int, *, stop: StopFlag | None) -> AbstractContextManager[None]:
-    """Hold the rank; waits while an older attempt of the same rank is still saving its work."""
-    return locked(stage.claim(rank), stop=stop)
-
-
-@contextmanager
-def locked(path: Path, *, stop: StopFlag | None) -> Iterator[None]:
-    """Hold the lock file `path` among the processes of a run.
-
-    Advisory: correctness rests on whole files with equal bytes. File systems without locks lose only the waiting.
-
-    Raises:
-        Stopped: this process was asked to leave while it waited.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        while not _locked(handle):
-            if stop is not None:
-                stop.check()
-            time.sleep(SECONDS_BETWEEN_TRIES)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _locked(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True  # no locks here
-    return True
+def _read(path: Path) -> Heartbeat | None:
+    return Heartbeat.from_json(read_json(path))

@@ -1,50 +1,52 @@
-"""Markers: a small JSON file that says what was done, with which settings, and which bytes came of it."""
+"""Markers: a small JSON file per finished unit with its settings, its outputs and their hashes."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from slurm.files import Output, publish_json, read_json
 from slurm.run_folder import StageFolder
+from slurm.worker import Worker
 
 
 @dataclass(frozen=True, kw_only=True)
 class Marker:
-    """One finished unit of work. `fingerprint` holds every setting and input its outputs depend on."""
+    """One finished unit of work. `fingerprint` holds every setting and input that its outputs depend on."""
 
     unit: int
     fingerprint: dict[str, Any]
     outputs: tuple[Output, ...]
     counts: dict[str, int]  # images by outcome
-    images: int  # images that came out
-    started: float  # seconds since the epoch, on the worker's clock: for people, never for decisions
+    images: int  # that came out
+    started: float  # seconds since the epoch by the worker's clock; shown to people, no code decides by it
     ended: float
-    earlier_seconds: float = 0.0  # spent by stopped attempts whose work this one went on from
-    worker: dict[str, Any] = field(default_factory=dict)  # rank, host, pid, job id, restarts
+    earlier_seconds: float = 0.0  # spent by stopped attempts that this one continued
+    worker: Worker | None = None  # None: not recorded
     figures: dict[str, Any] = field(default_factory=dict)  # what the stage measured
-
-    def as_json(self) -> dict[str, Any]:
-        return {**vars(self), "outputs": [output.as_json() for output in self.outputs]}
 
 
 def write_marker(stage: StageFolder, marker: Marker) -> None:
-    publish_json(stage.marker(marker.unit), marker.as_json(), replace=True)
+    """Write the marker of a unit; an older one is replaced."""
+    outputs = [output.as_json() for output in marker.outputs]
+    worker = asdict(marker.worker) if marker.worker is not None else {}
+    publish_json(stage.marker(marker.unit), {**vars(marker), "outputs": outputs, "worker": worker}, replace=True)
 
 
 def read_marker(stage: StageFolder, unit: int) -> Marker | None:
-    """The marker of a unit, or None where there is none or it does not parse."""
+    """The marker of a unit; None where there is none, it is damaged, or it has fields of another version."""
     value = read_json(stage.marker(unit))
     try:
-        return Marker(**{**value, "outputs": tuple(Output(**output) for output in value["outputs"])})
-    except (KeyError, TypeError):
+        outputs = tuple(Output(**output) for output in value["outputs"])
+        return Marker(**{**value, "outputs": outputs, "worker": Worker.from_json(value.get("worker"))})
+    except (AttributeError, KeyError, TypeError):
         return None
 
 
 def marked_units(stage: StageFolder) -> list[int]:
-    """The numbers of all units that have a marker, also of those that the present plan does not know."""
+    """The numbers of all units that have a marker, including units that are not in the current plan."""
     try:
         names = os.listdir(stage.done)
     except OSError:
@@ -54,7 +56,7 @@ def marked_units(stage: StageFolder) -> list[int]:
 
 
 class Sizes:
-    """Sizes of a stage's outputs. With `listed`, each folder is listed once instead of asking for every file."""
+    """Sizes of a stage's outputs. With `listed`, each folder is listed once instead of one stat per file."""
 
     def __init__(self, stage: StageFolder, *, listed: bool = False) -> None:
         self._stage, self._listed = stage, listed
@@ -67,7 +69,7 @@ class Sizes:
             known = self._folder(parent).get(base)
             if known is not None:
                 return known
-        try:  # a listing may be older than the file; it is not trusted for absence
+        try:  # the listing may be older than the file, so a name it does not hold is looked up
             return self._stage.output(name).stat().st_size
         except OSError:
             return None
@@ -83,12 +85,12 @@ class Sizes:
 
 
 def why_not_done(stage: StageFolder, unit: int, *, fingerprint: Mapping[str, Any]) -> str | None:
-    """None if the unit's marker certifies `fingerprint` and its outputs are there; else the reason in a few words."""
+    """None if the unit's marker certifies `fingerprint` and its outputs exist; else the reason in a few words."""
     return why_not_certified(read_marker(stage, unit), fingerprint=fingerprint, sizes=Sizes(stage))
 
 
 def why_not_certified(marker: Marker | None, *, fingerprint: Mapping[str, Any], sizes: Sizes) -> str | None:
-    """As `why_not_done`, of a marker that was read already."""
+    """As `why_not_done`, for a marker that was already read."""
     if marker is None:
         return "not done"
     changed = first_difference(marker.fingerprint, fingerprint)
@@ -98,7 +100,7 @@ def why_not_certified(marker: Marker | None, *, fingerprint: Mapping[str, Any], 
 
 
 def missing_output(outputs: tuple[Output, ...], *, sizes: Sizes) -> str | None:
-    """The first output that is not there in its full size, in words, or None."""
+    """What is wrong with the first output that is missing or has another size; None if all are whole."""
     for output in outputs:
         size = sizes.of(output.name)
         if size is None:
@@ -109,7 +111,7 @@ def missing_output(outputs: tuple[Output, ...], *, sizes: Sizes) -> str | None:
 
 
 def first_difference(old: Mapping[str, Any], new: Mapping[str, Any], *, path: str = "") -> str | None:
-    """The first field in which two fingerprints differ, as `field old -> new`, or None."""
+    """The first field in which two fingerprints differ, as `field old -> new`; None if they are equal."""
     if old == new:
         return None
     for key in sorted({*old, *new}):

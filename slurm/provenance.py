@@ -1,4 +1,4 @@
-"""What a run was made with: an allow-list of facts, never the whole environment."""
+"""The versions, commit and host a run was launched with; nothing else of the environment is recorded."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _version(package: str) -> str:
 def _git(folder: Path, *arguments: str) -> str:
     try:
         done = subprocess.run(
-            ["git", "-C", str(folder), *arguments],  # noqa: S607 (git from PATH is what people have)
+            ["git", "-C", str(folder), *arguments],  # noqa: S607 (git is found on PATH)
             capture_output=True,
             text=True,
             timeout=10,

@@ -1,4 +1,4 @@
-"""What Slurm knows of our jobs: squeue, sacct and scancel, each of which may be missing, late or garbled."""
+"""What Slurm knows about our jobs, through squeue, sacct and scancel; each may be missing, slow or unreadable."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 
 SECONDS_TO_ANSWER = 20.0
 
-SLACK = 3600.0  # seconds by which the clocks of this machine and of the accounting may differ
+CLOCK_DIFFERENCE = 3600.0  # seconds by which the clocks of this machine and of the accounting may differ
 
 PENDING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT", "CONFIGURING"}
 
 RUNNING = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
 
-# The comment may hold anything, so it comes last; the other fields are Slurm's own words.
+# The comment may hold any text, so it comes last; the other fields are Slurm's own.
 QUEUE_FIELDS = ("ArrayJobID", "ArrayTaskID", "State", "RestartCnt", "exit_code", "NodeList", "Reason", "Comment")
 
 ACCOUNT_FIELDS = ("JobID", "State", "ExitCode", "NodeList")
@@ -29,74 +29,77 @@ class Task:
 
     job: str  # of an array: the id that sbatch gave
     index: int | None  # in the array; None for a job that is no array
-    state: str  # Slurm's word, without what may follow it ("CANCELLED by 1000" is CANCELLED)
+    state: str  # as Slurm names it, first word only ("CANCELLED by 1000" is CANCELLED)
     reason: str = ""
     node: str = ""
     restarts: int = 0
-    exit: int = 0  # of the batch script
-    signal: int = 0  # that ended it
+    exit: int = 0  # exit code of the batch script
+    signal: int = 0  # that ended the job; 0: none
     comment: str = ""
-    earlier: tuple[str, ...] = ()  # how earlier attempts ended, oldest first; only the accounting knows
+    earlier: tuple[str, ...] = ()  # how earlier attempts ended, oldest first; from the accounting only
 
     @property
     def name(self) -> str:
+        """The id as Slurm's commands take it."""
         return self.job if self.index is None else f"{self.job}_{self.index}"
 
     @property
     def pending(self) -> bool:
+        """Whether it waits in the queue."""
         return self.state in PENDING
 
     @property
     def running(self) -> bool:
+        """Whether it has nodes."""
         return self.state in RUNNING
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """Tasks by job and index; `silence` is why there is no answer."""
+    """Tasks by job and index; `no_answer` is the reason if Slurm gave no answer."""
 
     tasks: dict[tuple[str, int | None], Task] = field(default_factory=dict)
-    silence: str | None = None
+    no_answer: str | None = None
 
 
 def ask_queue() -> Answer:
-    """All jobs of this user that Slurm still remembers: queued, running, and for some minutes ended ones."""
+    """All jobs of this user that Slurm remembers: queued, running, and for some minutes ended ones."""
     fields = ",".join(f"{name}:|" for name in QUEUE_FIELDS)
     return _ask("squeue", "--noheader", "--me", "--array", "--states=all", f"--Format={fields}", parse=_queued)
 
 
 def ask_accounting(jobs: Sequence[str], *, since: float) -> Answer:
-    """What became of `jobs`, submitted not before `since` (seconds since the epoch), and of their earlier attempts."""
-    day = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - SLACK))
+    """How `jobs` and their earlier attempts ended. `since`: when they were submitted, in seconds since the epoch."""
+    day = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - CLOCK_DIFFERENCE))
     options = ("--allocations", "--duplicates", "--noheader", "--parsable2", f"--starttime={day}")
     return _ask("sacct", *options, f"--jobs={','.join(jobs)}", f"--format={','.join(ACCOUNT_FIELDS)}", parse=_accounted)
 
 
 def scancel(jobs: Sequence[str]) -> str | None:
-    """Ask Slurm to end `jobs`; returns why that failed, None if it did not."""
+    """Ask Slurm to end `jobs`; returns why that failed, None if it succeeded."""
     return call("scancel", *jobs)[1]
 
 
 def _ask(tool: str, *options: str, parse: Callable[[str], Task | None]) -> Answer:
     output, problem = call(tool, *options)
     if problem is not None:
-        return Answer(silence=problem)
+        return Answer(no_answer=problem)
     lines = [line for line in output.splitlines() if line.strip()]
     tasks: dict[tuple[str, int | None], Task] = {}
     for task in map(parse, lines):
         if task is None:
             continue
         before = tasks.get((task.job, task.index))
-        if before is not None:  # one more attempt of the same job
+        if before is not None:  # a later attempt of the same job
             task = replace(task, earlier=(*before.earlier, before.state))
         tasks[task.job, task.index] = task
     if lines and not tasks:
-        return Answer(silence=f"{tool} gave no answer that can be read: {lines[0][:60]!r}")
+        return Answer(no_answer=f"{tool} gave an answer that cannot be read: {lines[0][:60]!r}")
     return Answer(tasks=tasks)
 
 
 def call(tool: str, *options: str, seconds: float | None = None) -> tuple[str, str | None]:
-    """What one of Slurm's commands printed, and in one line what went wrong, if anything did."""
+    """What one of Slurm's commands printed, and what went wrong in one line, None if nothing did."""
     seconds = seconds or SECONDS_TO_ANSWER
     # A user's SQUEUE_FORMAT or SACCT_FORMAT would change the answer.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SACCT_"))}
@@ -111,18 +114,18 @@ def call(tool: str, *options: str, seconds: float | None = None) -> tuple[str, s
     except subprocess.TimeoutExpired:
         return "", f"{tool} did not answer within {seconds:.0f} s"
     except OSError:
-        return "", f"there is no {tool} here"
+        return "", f"there is no {tool} on this machine"
     if done.returncode != 0:
-        told = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        return "", f"{tool} refused: {told[0]}"
+        reason = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        return "", f"{tool} refused: {reason[0]}"
     return done.stdout.decode(errors="replace"), None
 
 
 def _queued(line: str) -> Task | None:
-    words = line.split("|", maxsplit=len(QUEUE_FIELDS) - 1)
-    if len(words) < len(QUEUE_FIELDS):
+    fields = line.split("|", maxsplit=len(QUEUE_FIELDS) - 1)
+    if len(fields) < len(QUEUE_FIELDS):
         return None
-    job, index, state, restarts, status, node, reason, comment = words
+    job, index, state, restarts, status, node, reason, comment = fields
     if not (job.isdecimal() and state and restarts.isdecimal() and status.isdecimal()):
         return None
     return Task(
@@ -132,24 +135,24 @@ def _queued(line: str) -> Task | None:
         reason="" if reason == "None" else reason,
         node=node,
         restarts=int(restarts),
-        exit=int(status) >> 8,  # as wait() gives it
+        exit=int(status) >> 8,  # encoded as by wait(2)
         signal=int(status) & 0x7F,
         comment=comment.rstrip("|"),
     )
 
 
 def _accounted(line: str) -> Task | None:
-    # Waiting elements of an array stand in one line, 12_[3-7]; squeue has them one by one.
-    words = line.split("|")
-    name = re.fullmatch(r"(\d+)(?:_(\d+))?", words[0])
-    status = re.fullmatch(r"(\d+):(\d+)", words[2]) if len(words) == len(ACCOUNT_FIELDS) else None
-    if name is None or status is None or not words[1]:
+    # Pending elements of an array share one line, 12_[3-7], which is skipped: squeue lists each of them.
+    fields = line.split("|")
+    name = re.fullmatch(r"(\d+)(?:_(\d+))?", fields[0])
+    status = re.fullmatch(r"(\d+):(\d+)", fields[2]) if len(fields) == len(ACCOUNT_FIELDS) else None
+    if name is None or status is None or not fields[1]:
         return None
     return Task(
         job=name[1],
         index=int(name[2]) if name[2] else None,
-        state=words[1].split()[0],
-        node="" if words[3] == "None assigned" else words[3],
+        state=fields[1].split()[0],
+        node="" if fields[3] == "None assigned" else fields[3],
         exit=int(status[1]),
         signal=int(status[2]),
     )

@@ -1,4 +1,4 @@
-"""A Slurm job that was asked to stop asks for another turn, once the work of all its ranks is saved."""
+"""A stopped Slurm job requeues itself once all of its ranks have saved their work."""
 
 from __future__ import annotations
 
@@ -7,33 +7,34 @@ import os
 import signal
 import time
 
-from slurm.heartbeats import read_beat, slurm_job, this_worker
+from slurm.heartbeats import read_heartbeat
 from slurm.queue import call
 from slurm.run_folder import StageFolder
 from slurm.stop import SIGNALS, StopFlag
+from slurm.worker import slurm_job, this_worker
 
-SECONDS_TO_SAVE = 120.0  # the other ranks of the job get this long
+SECONDS_TO_SAVE = 120.0  # for the other ranks of the job
 
-SECONDS_TO_JUDGE = 20.0  # from the loss of a rank to the end of the job, if Slurm knows of the loss
+SECONDS_UNTIL_SLURM_ENDS_JOB = 20.0  # from the loss of a rank to the end of the job, if Slurm noticed the loss
 
-SECONDS_FOR_SLURM = 60.0  # nobody asks again: better late than never
+SECONDS_FOR_SLURM = 60.0  # long, because the request is not repeated
 
-SECONDS_TO_BE_ENDED = 60.0  # between the controller's yes and the end of the job's processes
+SECONDS_TO_BE_ENDED = 60.0  # from an accepted requeue to the end of the job's processes
 
 log = logging.getLogger(__name__)
 
 
 def requeue_once_saved(stage: StageFolder, ranks: range) -> None:
-    """Put this job back into the queue once none of its `ranks` is at work any more; its first process asks for all.
+    """Requeue this job once none of its `ranks` is running any more; the job's first process does it for all.
 
-    The others wait to be ended by it: one that left with an exit code of its own could end the job before. Nothing
-    happens outside of Slurm. Returns where there will be no other turn: canceled, refused, or this attempt is an old
-    one that was given up while it still ran.
+    The other processes wait until Slurm ends them: a process that exits by itself could end the job before it is
+    requeued. Outside of Slurm this does nothing. It returns if the job is not requeued: because it was canceled, Slurm
+    refused, or this is an old attempt of a job that was already restarted.
     """
     if "SLURM_JOB_ID" not in os.environ:
         return
     deadline = time.monotonic() + SECONDS_TO_SAVE
-    while any(_is_at_work(stage, rank) for rank in ranks) and time.monotonic() < deadline:
+    while any(_may_be_running(stage, rank) for rank in ranks) and time.monotonic() < deadline:
         time.sleep(0.2)
     if os.environ.get("SLURM_PROCID", "0") == "0":
         requeue_this_job()
@@ -43,14 +44,14 @@ def requeue_once_saved(stage: StageFolder, ranks: range) -> None:
 
 
 def requeue_without_peer(stop: StopFlag) -> bool:
-    """Ask for another turn after ranks of another node fell silent; returns whether there will be one.
+    """Requeue this job after ranks on another node were lost; returns whether it will run again.
 
-    A rank that died while its node lives makes Slurm end the whole job at once, and so it shall: the same would happen
-    again. Only where that does not come, the node itself is gone.
+    If a rank exits while its node is up, Slurm ends the whole job at once, and it must not be requeued: the same error
+    would happen again. Only if Slurm does not end the job has the node itself failed.
     """
     if "SLURM_JOB_ID" not in os.environ:
         return False
-    deadline = time.monotonic() + SECONDS_TO_JUDGE
+    deadline = time.monotonic() + SECONDS_UNTIL_SLURM_ENDS_JOB
     while time.monotonic() < deadline:
         if stop.due():
             return False
@@ -59,16 +60,16 @@ def requeue_without_peer(stop: StopFlag) -> bool:
 
 
 def peer_is_lost(error: Exception) -> bool:
-    """Whether an error of a process group (gloo, NCCL) says that another rank is gone."""
+    """Whether an error of a process group (gloo, NCCL) means that another rank is gone."""
     return type(error).__name__ in {"DistBackendError", "DistNetworkError"} or "gloo" in str(error)
 
 
-def _is_at_work(stage: StageFolder, rank: int) -> bool:
-    """Whether a rank of this attempt still works, or has not even told yet that it does."""
-    beat, here = read_beat(stage, rank), this_worker()
-    if beat is None or (beat.get("job"), beat.get("restarts")) != (here["job"], here["restarts"]):
+def _may_be_running(stage: StageFolder, rank: int) -> bool:
+    """Whether a rank of this attempt is running, or has not written its first heartbeat yet."""
+    heartbeat, here = read_heartbeat(stage, rank), this_worker(rank)
+    if heartbeat is None or (heartbeat.worker.job, heartbeat.worker.restarts) != (here.job, here.restarts):
         return True
-    return bool(beat.get("state") == "running")
+    return heartbeat.state == "running"
 
 
 def requeue_this_job() -> bool:
@@ -77,14 +78,14 @@ def requeue_this_job() -> bool:
     if job is None:
         return False
     shown = call("scontrol", "show", "job", job, seconds=SECONDS_FOR_SLURM)[0].split()
-    if "JobState=RUNNING" not in shown:  # canceled: it must stay so
+    if "JobState=RUNNING" not in shown:  # a canceled job must stay canceled
         return False
     if f"Restarts={restarts}" not in shown:
-        log.warning("job %s runs again already; this attempt, after %s restarts, is an old one", job, restarts)
+        log.warning("job %s was already restarted; this attempt, after %s restarts, is an old one", job, restarts)
         return False
     _, problem = call("scontrol", "requeue", job, seconds=SECONDS_FOR_SLURM)
     if problem is not None:
-        log.error("job %s: requeue refused: %s; run the same command again to go on", job, problem)
+        log.error("job %s: requeue refused: %s; rerun the same command to resume", job, problem)
         return False
     log.info("requeued")
     return True

@@ -1,4 +1,4 @@
-"""The run folder: the only record of a run. This class owns every name in it; all tools read nothing else."""
+"""The run folder, the only record of a run. All names in it are defined here, and all tools read nothing else."""
 
 from __future__ import annotations
 
@@ -20,29 +20,34 @@ class StageFolder:
         self.metrics = root / "metrics.jsonl"
         self.done = root / "done"
         self.logs = root / "logs"
-        self.submissions = root / "logs" / "submitit"
-        self.beats = root / "beats"
+        self.submitit_logs = root / "logs" / "submitit"
+        self.heartbeats = root / "beats"
         self.checkpoints = root / "checkpoints"
         self.superseded = root / "superseded"
         self.kept = root / "kept"
         self.superseding = root / "beats" / "superseding.lock"
         self.superseded_for = root / "beats" / "superseded-for"
         self.rendezvous = root / "beats" / "rendezvous"
-        self.submission = root / "submission.json"
+        self.job_record = root / "submission.json"
 
     def marker(self, unit: int) -> Path:
+        """The marker of a finished unit."""
         return self.done / f"{unit:05d}.json"
 
     def log(self, rank: int) -> Path:
+        """The log of a rank."""
         return self.logs / f"{rank:05d}.log"
 
-    def beat(self, rank: int) -> Path:
-        return self.beats / f"{rank:05d}.json"
+    def heartbeat(self, rank: int) -> Path:
+        """The heartbeat of a rank."""
+        return self.heartbeats / f"{rank:05d}.json"
 
-    def claim(self, rank: int) -> Path:
-        return self.beats / f"{rank:05d}.lock"
+    def rank_lock(self, rank: int) -> Path:
+        """The lock that the running attempt of a rank holds."""
+        return self.heartbeats / f"{rank:05d}.lock"
 
     def output(self, name: str) -> Path:
+        """A published file."""
         return self.root / name
 
 
@@ -58,19 +63,22 @@ class RunFolder:
         self.code = root / "code"
 
     def stage(self, name: str) -> StageFolder:
+        """The folder of one stage."""
         return StageFolder(self.root / name)
 
     def create(self) -> None:
-        """Make the folder for its owner only: runs hold private faces.
+        """Create the folder with access for its owner only: runs hold private faces.
 
         Raises:
-            RunError: it is a symlink, belongs to another user, or anybody may write to it.
+            RunError: it cannot be created, is not a plain folder, or belongs to another user.
         """
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             found = os.lstat(self.root)
         except OSError as error:
-            raise RunError(f"{self.root}: cannot be made: {error.strerror}; set `runs` to a folder of yours") from error
+            raise RunError(
+                f"{self.root}: cannot be created: {error.strerror}; set `runs` to a folder you can write to"
+            ) from error
         if not stat.S_ISDIR(found.st_mode):
             raise RunError(f"{self.root}: is not a plain folder (a symlink?); move it away or choose another name")
         if found.st_uid != os.getuid():

@@ -1,4 +1,4 @@
-"""The code a queued job runs is the code it was submitted with: a copy of it in the run folder, named by its hash."""
+"""A copy of the code in the run folder, named by its hash: a queued job runs the code it was submitted with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import os
 import shutil
 from pathlib import Path
 
-from slurm.files import part_path, sync_folder
+from slurm.files import sync_folder
+from slurm.partial_files import partial_path
 
 PACKAGES = ("cemiface", "jobs", "shards", "slurm")
 
@@ -15,13 +16,13 @@ SUFFIXES = {".py", ".j2", ".css", ".js"}
 
 
 def code_files(root: Path) -> list[Path]:
-    """The files of our packages below `root`, relative to it, in byte order."""
+    """The source files of our packages, relative to `root`, in byte order."""
     found = (path.relative_to(root) for package in PACKAGES for path in (root / package).rglob("*"))
     return sorted((path for path in found if path.suffix in SUFFIXES), key=lambda path: os.fsencode(path))
 
 
 def code_digest(root: Path) -> str:
-    """The first 12 hex digits of a sha256 over names and contents."""
+    """The first 12 hex digits of a sha256 over the names and contents of `code_files`."""
     whole = hashlib.sha256()
     for path in code_files(root):
         whole.update(f"{path.as_posix()}\0{hashlib.sha256((root / path).read_bytes()).hexdigest()}\n".encode())
@@ -29,11 +30,11 @@ def code_digest(root: Path) -> str:
 
 
 def snapshot(root: Path, *, folder: Path) -> Path:
-    """Copy the code below `root` to `folder`/<digest>, which appears whole; returns that folder."""
+    """Copy the code below `root` to `folder`/<digest>, which appears whole; returns that path."""
     final = folder / code_digest(root)
     if final.is_dir():
         return final
-    part = part_path(final)
+    part = partial_path(final)
     try:
         for path in code_files(root):
             (part / path).parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +42,7 @@ def snapshot(root: Path, *, folder: Path) -> Path:
         try:
             os.rename(part, final)
         except OSError:
-            if not final.is_dir():  # not just another launcher with the same code
+            if not final.is_dir():  # else another launcher made the same snapshot first
                 raise
         sync_folder(folder)
     finally:

@@ -1,8 +1,8 @@
-"""The first thing a Slurm task runs: hold signals back until our handlers are there, use the code snapshot, go on.
+"""The first program of a Slurm task: block signals until our handlers are installed, then run the snapshot's code.
 
-Started as `python -S -E .../slurm/start.py ARGUMENTS`, it becomes `python ARGUMENTS`. A signal that comes while the
-interpreter is still loading packages from a busy file system would kill the task by default: blocked, it waits until
-`StopFlag.listen` lets it in. This file imports nothing but what is there at once.
+Started as `python -S -E .../slurm/start.py ARGUMENTS`, it becomes `python ARGUMENTS`. A signal that arrives while
+python is still importing packages from a slow file system would kill the task. Blocked, it is delivered as soon as
+`StopFlag.listen` unblocks it. This file imports only what is available at once.
 """
 
 from __future__ import annotations
@@ -16,5 +16,5 @@ if __name__ == "__main__":
     code = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     os.environ["PYTHONPATH"] = code
     os.environ["CEMIFACE_CODE"] = os.path.basename(code)
-    os.environ["PYTHONSAFEPATH"] = "1"  # the folder a job was submitted from holds the code of today
-    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])  # noqa: S606 (no shell wanted)
+    os.environ["PYTHONSAFEPATH"] = "1"  # do not import from the working folder: its code may have changed
+    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])  # noqa: S606 (no shell involved)

@@ -1,4 +1,4 @@
-"""One stop flag for every way a cluster asks a job to end; inner loops look at it, nothing happens in a handler."""
+"""The stop flag: set by every signal that asks a job to end. Loops check it; handlers do no work."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from slurm.files import is_alive
+from slurm.processes import is_alive
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Hold back Ctrl-C and SIGTERM until the end of the block, in processes started there until they listen.
+    """Delay Ctrl-C and SIGTERM until the end of the block.
 
-    The scheduler library's local controller never listens: it would kill its ranks on Ctrl-C, while they save.
+    Processes started inside the block inherit blocked signals until they call `StopFlag.listen`. submitit's local
+    controller never does: otherwise it would kill its ranks on Ctrl-C while they save.
     """
-    came: list[int] = []
+    received: list[int] = []
     held = (signal.SIGINT, signal.SIGTERM)
-    handlers = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in held}
+    handlers = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in held}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -29,29 +30,29 @@ def interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    for signal_number in came:
+    for signal_number in received:
         signal.raise_signal(signal_number)
 
 
 class Stopped(Exception):  # noqa: N818 (an outcome, not an error)
-    """The rank was asked to stop and has left its unfinished unit for the next attempt."""
+    """The rank was asked to stop and left its unfinished unit to the next attempt."""
 
 
 class StopFlag:
-    """Set by SIGTERM, SIGUSR1, SIGUSR2 and SIGINT in any order, or by the death of the launcher."""
+    """Set by SIGTERM, SIGUSR1, SIGUSR2 or SIGINT, or when the launcher is gone."""
 
     def __init__(self) -> None:
         self.reason: str | None = None
 
     def listen(self) -> StopFlag:
-        """Install the handlers (main thread only); replaces the scheduler library's own."""
+        """Install the handlers (main thread only); they replace submitit's."""
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # what was held back for this process comes now
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # signals that were blocked until now are delivered here
         return self
 
     def follow(self, launcher: int) -> None:
-        """Also stop when process `launcher` of this host is gone: a killed launcher leaves no orphans at work."""
+        """Also stop when process `launcher` of this host is gone, so that a killed launcher leaves no ranks behind."""
 
         def watch() -> None:
             while self.reason is None:
@@ -63,15 +64,16 @@ class StopFlag:
         threading.Thread(target=watch, name="follow-launcher", daemon=True).start()
 
     def ask(self, reason: str) -> None:
-        """Stop as if a signal had come; the first reason stays."""
+        """Request a stop as a signal does; the first reason is kept."""
         if self.reason is None:
             self.reason = reason
 
     def due(self) -> bool:
+        """Whether a stop was requested."""
         return self.reason is not None
 
     def check(self) -> None:
-        """Raise `Stopped` if a stop is due."""
+        """Raise `Stopped` if a stop was requested."""
         if self.reason is not None:
             raise Stopped(self.reason)
 

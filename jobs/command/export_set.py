@@ -15,7 +15,8 @@ from shards.errors import DataError
 from shards.exports.check import check
 from shards.exports.formats import FORMATS
 from shards.tars.shard_set import ShardSet
-from slurm.files import Part, part_path, sync_folder
+from slurm.files import PartialFile, sync_folder
+from slurm.partial_files import partial_path
 
 SUMS = "SHA256SUMS"  # check with `sha256sum -c SHA256SUMS`
 
@@ -35,7 +36,7 @@ def export_set(source: str, *, form: str, target: Path, sets: Path, console: Con
         raise DataError(f"{target}: exists; give --to a folder that does not")
     target.parent.mkdir(parents=True, exist_ok=True)
     shards = ShardSet([folder / shard.name for shard in manifest.shards])
-    build = _Build(part_path(target))
+    build = _Build(partial_path(target))
     try:
         FORMATS[form](shards, opener=build.file, name=folder.resolve().name)
         build.finish()
@@ -55,11 +56,11 @@ class _Build:
         root.mkdir()
 
     @contextmanager
-    def file(self, name: str) -> Iterator[Part]:
+    def file(self, name: str) -> Iterator[PartialFile]:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "xb") as file:
-            part = Part(file, path=path)
+            part = PartialFile(file, path=path)
             yield part
         self._sums.append(f"{part.output(name).sha256}  {name}\n")
 

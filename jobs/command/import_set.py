@@ -15,7 +15,8 @@ from shards.errors import DataError
 from shards.exports.check import check
 from shards.tars.manifest import NAME as MANIFEST
 from shards.tars.manifest import File, read_manifest
-from slurm.files import publishing, sha256_of, sweep, sync_folder
+from slurm.files import publishing, sha256_of, sync_folder
+from slurm.partial_files import sweep
 
 CHUNK = 2**20
 

@@ -1,4 +1,4 @@
-"""The command line this process was started with, to tell people what to type next."""
+"""The command line of this process, to print further commands for the same run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobs.frame.yaml_file import read_yaml
 
 @dataclass(frozen=True, kw_only=True)
 class Invocation:
-    """The config, the cluster file and the overrides, as they have to be typed."""
+    """The config, the cluster file and the overrides, as the user typed them."""
 
     config: Path
     cluster: Path | None = None
@@ -23,7 +23,7 @@ class Invocation:
 
     @staticmethod
     def of(run: Run, *, config: Path, cluster: Path | None, overrides: tuple[str, ...]) -> Invocation:
-        """As the user typed it. A run that was last launched on Slurm goes on there, also if the file was not told."""
+        """The invocation; if no cluster file was given and the run was last launched on Slurm, its recorded one."""
         recorded = run.folder.root / "cluster.yaml"
         try:
             if cluster is None and read_yaml(recorded).get("executor") == "slurm":
@@ -32,12 +32,12 @@ class Invocation:
             pass  # never launched
         return Invocation(config=config, cluster=cluster, overrides=overrides)
 
-    def command(self, name: str, *words: object, cluster: bool = False) -> str:
-        """A command for the same run, fit to be pasted into a shell; `cluster`: with the cluster file."""
+    def command(self, name: str, *arguments: object, cluster: bool = False) -> str:
+        """A command for the same run, quoted for a shell; with the cluster file if `cluster`."""
         site = ["--cluster", str(self.cluster)] if cluster and self.cluster is not None else []
-        return shlex.join([*_program(), name, str(self.config), *map(str, words), *site, *self.overrides])
+        return shlex.join([*_program(), name, str(self.config), *map(str, arguments), *site, *self.overrides])
 
 
 def _program() -> list[str]:
-    called = Path(sys.argv[0])
-    return [sys.executable, "-m", "jobs"] if called.name == "__main__.py" else [sys.argv[0]]
+    as_module = Path(sys.argv[0]).name == "__main__.py"
+    return [sys.executable, "-m", "jobs"] if as_module else [sys.argv[0]]

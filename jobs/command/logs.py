@@ -1,4 +1,4 @@
-"""The logs of a stage: one per rank, and what the scheduler wrote of a rank that never got as far as its own."""
+"""`cemiface logs`: the logs of a stage, one per rank, or the output of a rank that ended before it had a log."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from rich.console import Console
 
 from jobs.frame.run import Run
 from slurm.errors import RunError
-from slurm.heartbeats import read_beats
+from slurm.heartbeats import read_heartbeats
+from slurm.job_record import read_job_record
 from slurm.run_folder import StageFolder
-from slurm.submission import read_submission
 
-TAIL_BYTES = 256 * 1024  # of a log; its end is what people ask for
+TAIL_BYTES = 256 * 1024  # how much of a log is read, from its end
 
 
 def show_log(run: Run, *, stage: str, rank: int | None, lines: int, console: Console) -> None:
-    """The last lines of one rank's log, or of all ranks of a stage.
+    """Print the last lines of one rank's log, or of all logs of a stage.
 
     Raises:
         RunError: there is no such log.
@@ -39,26 +39,26 @@ def _logs(folder: StageFolder, rank: int) -> list[Path]:
 
 
 def scheduler_logs(folder: StageFolder, rank: int) -> list[Path]:
-    """What the scheduler, or whatever started the rank, caught of its output; the newest attempt first."""
+    """Files with the output of the rank's process, as submitit names them; the newest attempt first."""
     names = []
-    submission = read_submission(folder)
-    for job in submission.jobs if submission else ():
+    record = read_job_record(folder)
+    for job in record.jobs if record else ():
         number = rank - job.first_rank
         if not 0 <= number < job.ranks:
             continue
         index, process = (None, number) if job.kind == "distributed" else divmod(number, job.ranks_per_task)
-        for local in {process, 0}:  # Slurm writes its own last words where process 0 writes
+        for local in {process, 0}:  # Slurm's own messages are in the file of process 0
             names += [f"{job.job}_{index}_{local}", f"{job.job}_{local}"]
-    for beat in read_beats(folder):
-        if beat.get("rank") == rank and beat.get("job"):
-            names += [f"{beat['job']}_{rank}", f"{beat['job']}_0"]
-    paths = [folder.submissions / f"{name}_log.{kind}" for name in names for kind in ("out", "err")]
+    for heartbeat in read_heartbeats(folder):
+        if heartbeat.rank == rank and heartbeat.worker.job:
+            names += [f"{heartbeat.worker.job}_{rank}", f"{heartbeat.worker.job}_0"]
+    paths = [folder.submitit_logs / f"{name}_log.{kind}" for name in names for kind in ("out", "err")]
     found = {path: path.stat().st_mtime for path in paths if path.exists()}
     return sorted(found, key=lambda path: found[path], reverse=True)
 
 
 def tail(path: Path, *, lines: int) -> Sequence[str]:
-    """The last lines of a text file, without what could move the cursor; none where it cannot be read."""
+    """The last lines of a text file, without control characters; none if it cannot be read."""
     try:
         with open(path, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))

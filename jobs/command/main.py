@@ -28,7 +28,7 @@ from jobs.frame.experiment import load_run
 from jobs.frame.methods import BUILT_IN, find_method
 from jobs.frame.run import Run
 from jobs.launch.entry import LOG_FORMAT
-from jobs.launch.local import launch
+from jobs.launch.launch import launch
 
 EXAMPLES = """examples:
   cemiface all configs/demo.yaml                       the whole chain on this machine; again: resumes

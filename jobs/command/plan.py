@@ -1,4 +1,4 @@
-"""The dry run: every job script and the plan of a launch, without starting anything and without Slurm."""
+"""`cemiface plan`, the dry run: every job script and the plan of a launch. Starts nothing and needs no Slurm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from rich.table import Table
 
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
-from jobs.launch.submission import StageWork, chain, scripts
+from jobs.launch.stage_work import StageWork, chain
+from jobs.launch.submit import scripts
 from slurm.cluster import TrainResources
 
 COLUMNS = ("stage", "reads", "units", "to do", "ranks", "jobs", "images", "GPU hours", "disk", "turn")
@@ -19,7 +20,7 @@ WIDTH = 140
 
 LEGEND = (
     "GPU hours: images over the throughput the config gives; disk: outputs that stay; "
-    "turn: node hours if every job ran to its time limit once"
+    "turn: node hours if every job runs once, to its time limit"
 )
 
 
@@ -31,7 +32,7 @@ def show_plan(run: Run, stages: Sequence[Stage], console: Console) -> None:
             console.print(text, markup=False, highlight=False, soft_wrap=True)
         console.rule(align="left")
     if not console.is_terminal:
-        console.width = max(console.width, WIDTH)  # a file has room
+        console.width = max(console.width, WIDTH)  # files have no screen width
     table = Table(title=f"{run.folder.root} ({run.cluster.executor})", title_justify="left", box=None, pad_edge=False)
     for column in COLUMNS:
         left = column in COLUMNS[:2]
@@ -46,27 +47,28 @@ def show_plan(run: Run, stages: Sequence[Stage], console: Console) -> None:
         table.add_row("together", *[""] * (len(COLUMNS) - 4), *total, style="bold")
     console.print(table)
     for work in planned.values():
-        said = work.stage.forecast(run)
-        if said is not None:
-            console.print(said, markup=False, highlight=False, soft_wrap=True)
+        forecast = work.stage.forecast(run)
+        if forecast is not None:
+            console.print(forecast, markup=False, highlight=False, soft_wrap=True)
     console.print(LEGEND, style="dim", highlight=False, soft_wrap=True)
 
 
 def _row(run: Run, stage: Stage, work: StageWork | None) -> tuple[str, ...]:
     images, cost = stage.expected_images(run), stage.cost(run)
+    units = str(len(run.ledger.plan(stage.name).units))
     reads = ", ".join(_nearest(run, stage)) or "files"
-    made = "-" if images is None else str(images)
+    expected = "-" if images is None else str(images)
     if work is None:
-        return reads, str(len(run.ledger.plan(stage.name).units)), "0", "-", "done", made, "-", "-", "-"
+        return reads, units, "0", "-", "done", expected, "-", "-", "-"
     jobs = [f"{job.kind} of {job.tasks}" if job.tasks > 1 else job.kind for job in work.jobs]
     slurm = run.cluster.executor == "slurm"
     return (
         reads,
-        str(len(run.ledger.plan(stage.name).units)),
+        units,
         str(len(work.undone)),
         str(work.ranks),
         " + ".join(jobs) if slurm else "local",
-        made,
+        expected,
         "-" if cost is None or cost.gpu_hours is None else f"{cost.gpu_hours:.1f}",
         "-" if cost is None else filesize.decimal(cost.disk_bytes),
         f"{_turn(run, work):.1f}" if slurm else "-",
@@ -74,7 +76,7 @@ def _row(run: Run, stage: Stage, work: StageWork | None) -> tuple[str, ...]:
 
 
 def _nearest(run: Run, stage: Stage) -> tuple[str, ...]:
-    """The stages it reads, without those that others of them read as well and so wait for anyway."""
+    """The stages it reads, without those that are implied because another of them reads them."""
     needs = stage.needs(run)
     implied = {far for name in needs for far in run.stages[name].needs(run)}
     return tuple(name for name in needs if name not in implied)
@@ -82,6 +84,6 @@ def _nearest(run: Run, stage: Stage) -> tuple[str, ...]:
 
 def _turn(run: Run, work: StageWork) -> float:
     """Node hours of all jobs of a stage, each up to its time limit."""
-    asked = (run.cluster.of_train if work.stage.distributed else run.cluster.of_array)(work.stage.name)
-    nodes = asked.nodes if isinstance(asked, TrainResources) else 1
-    return sum(job.tasks for job in work.jobs) * nodes * asked.minutes / 60
+    resources = (run.cluster.of_train if work.stage.distributed else run.cluster.of_array)(work.stage.name)
+    nodes = resources.nodes if isinstance(resources, TrainResources) else 1
+    return sum(job.tasks for job in work.jobs) * nodes * resources.minutes / 60

@@ -1,4 +1,4 @@
-"""Running one rank of a stage in the foreground, to see with one's own eyes how it fails."""
+"""`cemiface run-rank`: run one rank of a stage in the foreground, to see how it fails."""
 
 from __future__ import annotations
 
@@ -6,42 +6,41 @@ from jobs.frame.experiment import load_run_folder
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.launch import entry
+from jobs.launch.code import ENTRY
 from slurm.errors import RunError
-from slurm.heartbeats import read_beats
-from slurm.submission import read_submission
-from slurm.submit import Payload
+from slurm.heartbeats import read_heartbeats
+from slurm.job_record import read_job_record
+from slurm.payload import Payload
 
 
 def ranks_of(run: Run, stage: Stage) -> int:
-    """How many ranks shared the stage's units when it was last launched, 0 if it never was."""
+    """How many ranks shared the stage in its last launch; 0 if it was never launched."""
     folder = run.stage_folder(stage.name)
-    submission = read_submission(folder)
-    told = [int(beat["ranks"]) for beat in read_beats(folder) if beat.get("ranks")]
-    return max([*told, submission.ranks if submission else 0])
+    record = read_job_record(folder)
+    reported = [heartbeat.ranks or 0 for heartbeat in read_heartbeats(folder)]
+    return max([*reported, record.ranks if record else 0])
 
 
 def can_rerun(run: Run, stage: Stage) -> bool:
-    """Whether one rank alone can do anything: those of a distributed stage need each other."""
+    """Whether one rank can run alone: the ranks of a distributed stage need each other."""
     return not stage.distributed or ranks_of(run, stage) <= 1
 
 
 def run_rank(run: Run, stage: Stage, *, rank: int) -> None:
-    """Do what is left of one rank's share in this process, as it was last launched. Exits as a job does: 0, 1 or 75.
+    """Do the rest of one rank's share in this process, with the config of the last launch. Exits as a job does.
 
     Raises:
-        RunError: the stage was never launched, has no such rank, or its ranks work together only.
+        RunError: the stage was never launched, has no such rank, or its ranks can only run together.
     """
     ranks = ranks_of(run, stage)
     if not ranks or not run.folder.config.exists():
         raise RunError(f"{stage.name}: has not been launched yet, so it has no ranks; run the stage first")
     launched = load_run_folder(run.folder.root).folder.root
     if launched != run.folder.root:
-        raise RunError(f"{run.folder.root}: was launched as {launched}, and is a copy of it; launch it here first")
+        raise RunError(f"{run.folder.root}: is a copy of {launched}; launch it here first")
     if not can_rerun(run, stage):
-        raise RunError(f"{stage.name}: its {ranks} ranks work together only; run the stage itself")
+        raise RunError(f"{stage.name}: its {ranks} ranks can only run together; run the stage itself")
     if rank >= ranks:
-        raise RunError(f"rank: got {rank}, allowed: 0 to {ranks - 1}, as {stage.name} was launched last")
-    # The stage was launched with the config of the run folder, and no launcher has to be followed.
-    entry.main(
-        Payload(entry="jobs.launch.entry:main", run=str(run.folder.root), stage=stage.name, rank=rank, ranks=ranks)
-    )
+        raise RunError(f"rank: got {rank}, allowed: 0 to {ranks - 1} in the last launch of {stage.name}")
+    # No `launcher`: there is no launching process to follow.
+    entry.main(Payload(entry=ENTRY, run=str(run.folder.root), stage=stage.name, rank=rank, ranks=ranks))

@@ -13,9 +13,11 @@ from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.unit import Unit, UnitT, UnitT_co, read_plan
 from slurm.files import Output, digest, publish, publish_json, read_json
-from slurm.heartbeats import Beat, locked, this_worker
+from slurm.heartbeat_writer import HeartbeatWriter
+from slurm.locks import locked
 from slurm.markers import Marker, marked_units, read_marker, why_not_done, write_marker
 from slurm.stop import StopFlag
+from slurm.worker import this_worker
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +42,14 @@ class Work(Generic[UnitT_co]):
         """Certify a file that was put into the stage folder in another way."""
         self._outputs.append(output)
 
-    def progress(self, images: int = 1, **values: Any) -> None:
+    def progress(self, images: int = 1) -> None:
         """Count `images` more and notice a stop request.
 
         Raises:
             Stopped: the rank was asked to leave; the unit is left for the next attempt.
         """
         self.rank.images += images
-        self.rank.beat.update(images=self.rank.images, unit=self.number, **values)
+        self.rank.heartbeat.update(images=self.rank.images, unit=self.number)
         self.rank.stop.check()
 
     def done(
@@ -68,11 +70,11 @@ class Work(Generic[UnitT_co]):
             started=self._started,
             ended=time.time(),
             earlier_seconds=earlier_seconds,
-            worker={"rank": self.rank.index, **this_worker()},
+            worker=this_worker(self.rank.index),
             figures=figures or {},
         )
         write_marker(self.rank.folder, marker)
-        self.rank.beat.update(landmark=f"unit {self.number}")
+        self.rank.heartbeat.update(last_saved=f"unit {self.number}")
         seconds = marker.ended - marker.started
         log.info("%s unit %d: done, %d images in %.1f s", self.rank.stage.name, self.number, images, seconds)
 
@@ -81,13 +83,22 @@ class Rank:
     """One process of a stage. In an array it owns every `count`-th unit; distributed ranks share the one unit."""
 
     def __init__(
-        self, *, run: Run, stage: Stage, index: int, count: int, stop: StopFlag, beat: Beat, units: int | None = None
+        self,
+        *,
+        run: Run,
+        stage: Stage,
+        index: int,
+        count: int,
+        stop: StopFlag,
+        heartbeat: HeartbeatWriter,
+        units: int | None = None,
     ) -> None:
-        self.run, self.stage, self.index, self.count, self.stop, self.beat = run, stage, index, count, stop, beat
+        self.run, self.stage, self.index, self.count = run, stage, index, count
+        self.stop, self.heartbeat = stop, heartbeat
         self.units = units  # at most so many, None: all that are its
         self.folder = run.stage_folder(stage.name)
         self.images = 0
-        self.beat.update(ranks=count)  # whoever reruns one rank needs to know how many share the units
+        self.heartbeat.update(ranks=count)  # whoever reruns one rank needs to know how many share the units
         self._common = run.ledger.fingerprint(stage, {})
 
     def fingerprint(self, unit: Unit) -> dict[str, Any]:

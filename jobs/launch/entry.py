@@ -1,4 +1,4 @@
-"""Where every submitted job starts: read the run folder, claim the rank, do its share, say how it ended."""
+"""Where every job starts: read the run folder, hold the rank's lock, do its share, record how it ended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import submitit
 
@@ -22,17 +21,19 @@ from jobs.frame.stage import Stage
 from jobs.frame.summary import finish_if_last
 from slurm.checkpoints import newest_checkpoint
 from slurm.errors import DiskError, RunError
-from slurm.files import sweep
-from slurm.heartbeats import Beat, claim, this_worker
+from slurm.heartbeat_writer import HeartbeatWriter
+from slurm.locks import claim
+from slurm.partial_files import sweep
+from slurm.payload import Payload
 from slurm.requeue import peer_is_lost, requeue_once_saved, requeue_without_peer
 from slurm.stop import StopFlag, Stopped
-from slurm.submit import Payload
+from slurm.worker import this_worker
 
-STOPPED = 75  # EX_TEMPFAIL: saved, to be run again
+STOPPED = 75  # EX_TEMPFAIL: the work is saved, run it again
 
 DISK = 74  # EX_IOERR: a file could not be written
 
-SECONDS_TO_SEE = 60.0  # what another node has written: longer than file systems keep what they know of a folder
+SECONDS_TO_SEE_FILES = 60.0  # of another node: longer than network file systems cache the content of a folder
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 def main(payload: Payload) -> None:
-    """Entry point of every submitted job. Exits 0 (its share is done), 1 (an error), 74 (disk full), 75 (to go on)."""
+    """Entry point of every job. Exits 0 (its share is done), 1 (an error), 74 (disk full) or 75 (stopped, rerun it)."""
     os.umask(0o077)
     stop = StopFlag().listen()
     if payload.launcher is not None:
@@ -50,76 +51,104 @@ def main(payload: Payload) -> None:
     stage = run.stages[payload.stage]
     process = _Process.of(payload, distributed=stage.distributed)
     if process.index >= process.count:
-        sys.exit(0)  # the last task of an array has room for more ranks than are left
+        sys.exit(0)  # the last task of an array may have more processes than ranks
     folder = run.stage_folder(stage.name)
     folder.root.mkdir(parents=True, exist_ok=True)
     _log_to(folder.log(process.index))
     newest = newest_checkpoint(folder) if stage.distributed else None
-    beat = Beat(folder, process.index, worker=this_worker(), landmark=newest, stop=stop)
-    try:
-        beat.update(state="running")
-        beat.refuse_to_spin()
-        with claim(folder, process.index, stop=None if stage.distributed else stop):
+    heartbeat = HeartbeatWriter(folder, worker=this_worker(process.index), last_saved=newest, stop=stop)
+    attempt = _Attempt(run=run, stage=stage, process=process, units=payload.units, stop=stop, heartbeat=heartbeat)
+    # Exit here, as the run folder holds the results. submitit would otherwise pickle a return value, and fail the job
+    # if a killed attempt left half of that pickle.
+    sys.exit(attempt.run_to_end())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Attempt:
+    """One attempt of a rank. Its heartbeat records how it ended."""
+
+    run: Run
+    stage: Stage
+    process: _Process
+    units: int | None  # how many at most; None: all of the rank
+    stop: StopFlag
+    heartbeat: HeartbeatWriter
+
+    def run_to_end(self) -> int:
+        """Do the rank's share; returns the exit code."""
+        try:
+            self._work()
+        except Stopped as request:
+            return self._stopped(request)
+        except USER_ERRORS as error:
+            log.error("%s", error)
+            return self._failed(str(error), code=DISK if isinstance(error, DiskError) else 1)
+        except Exception as error:
+            log.error("%s", traceback.format_exc())
+            if self.stage.distributed and peer_is_lost(error) and requeue_without_peer(self.stop):
+                self.heartbeat.update(state="stopped", reason="ranks on another node are gone", exit=STOPPED)
+                return STOPPED
+            return self._failed(f"{type(error).__name__}: {error}".splitlines()[0], code=1)
+        return 0
+
+    def _work(self) -> None:
+        run, stage, index = self.run, self.stage, self.process.index
+        self.heartbeat.update(state="running")
+        self.heartbeat.stop_if_no_progress()
+        folder = run.stage_folder(stage.name)
+        with claim(folder, index, stop=None if stage.distributed else self.stop):
             sweep(folder.root)
-            share: dict[str, Any] = {"index": process.index, "count": process.count, "units": payload.units}
-            _run(run, stage, Rank(run=run, stage=stage, stop=stop, beat=beat, **share))
-        beat.update(state="done", exit=0)
-    except Stopped as request:
-        log.info("stopped (%s); run the same command again to go on", request)
-        beat.update(state="stopped", reason=str(request), exit=STOPPED)
-        if not beat.superseded:
-            requeue_once_saved(folder, process.together)
-        sys.exit(STOPPED)
-    except USER_ERRORS as error:
-        log.error("%s", error)
-        code = DISK if isinstance(error, DiskError) else 1
-        with suppress(DiskError):  # where nothing can be written any more, the log on the scheduler's side tells
-            beat.update(state="failed", reason=str(error), exit=code)
-        sys.exit(code)
-    except Exception as error:
-        log.error("%s", traceback.format_exc())
-        if stage.distributed and peer_is_lost(error) and requeue_without_peer(stop):
-            beat.update(state="stopped", reason="ranks of another node are gone", exit=STOPPED)
-            sys.exit(STOPPED)
-        beat.update(state="failed", reason=f"{type(error).__name__}: {error}".splitlines()[0], exit=1)
-        sys.exit(1)
-    # The run folder holds all there is to say. submitit would write a pickle of it, and fail the job if a killed
-    # attempt left half of one behind.
-    sys.exit(0)
+            rank = Rank(
+                run=run,
+                stage=stage,
+                index=index,
+                count=self.process.count,
+                stop=self.stop,
+                heartbeat=self.heartbeat,
+                units=self.units,
+            )
+            for name in stage.needs(run):
+                _wait_for_files(run, run.stages[name], rank)
+            stage.run_rank(run, rank)
+            if index == 0 or not stage.distributed:
+                finish_if_last(run, stage)
+        self.heartbeat.update(state="done", exit=0)
+
+    def _stopped(self, request: Stopped) -> int:
+        log.info("stopped (%s); rerun the same command to resume", request)
+        self.heartbeat.update(state="stopped", reason=str(request), exit=STOPPED)
+        if not self.heartbeat.superseded:
+            requeue_once_saved(self.run.stage_folder(self.stage.name), self.process.together)
+        return STOPPED
+
+    def _failed(self, reason: str, *, code: int) -> int:
+        with suppress(DiskError):  # if even this cannot be written, the scheduler's log has the error
+            self.heartbeat.update(state="failed", reason=reason, exit=code)
+        return code
 
 
-def _run(run: Run, stage: Stage, rank: Rank) -> None:
-    for name in stage.needs(run):
-        _await(run, run.stages[name], rank)
-    stage.run_rank(run, rank)
-    if rank.index == 0 or not stage.distributed:
-        finish_if_last(run, stage)
-
-
-def _await(run: Run, needed: Stage, rank: Rank) -> None:
-    """Wait until what is read is there to see: on a shared file system another node's last files may come late.
+def _wait_for_files(run: Run, needed: Stage, rank: Rank) -> None:
+    """Wait until a needed stage is finished: on a shared file system, files of another node may appear late.
 
     Raises:
         RunError: it is not finished.
-        Stopped: asked to leave meanwhile.
+        Stopped: a stop was requested meanwhile.
     """
-    deadline = time.monotonic() + (SECONDS_TO_SEE if "SLURM_JOB_ID" in os.environ else 0.0)
+    deadline = time.monotonic() + (SECONDS_TO_SEE_FILES if "SLURM_JOB_ID" in os.environ else 0.0)
     while not run.ledger.outcome(needed.name):
-        finish_if_last(run, needed)  # its last ranks may not have seen each other's markers
+        finish_if_last(run, needed)  # its last ranks may not have seen each other's markers in time
         if run.ledger.outcome(needed.name):
             return
         if time.monotonic() >= deadline:
-            name = needed.name
-            raise RunError(
-                f"{rank.stage.name}: needs the stage {name}, which is not finished; run `cemiface {name}` first"
-            )
+            reason = f"needs the stage {needed.name}, which is not finished; run `cemiface {needed.name}` first"
+            raise RunError(f"{rank.stage.name}: {reason}")
         rank.stop.check()
         time.sleep(1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Process:
-    """This process: rank `index` of `count`; `together`: the ranks that one job runs, and that leave together."""
+    """This process is rank `index` of `count`; `together` are the ranks of its job, which is requeued as a whole."""
 
     index: int
     count: int
@@ -127,7 +156,8 @@ class _Process:
 
     @classmethod
     def of(cls, payload: Payload, *, distributed: bool) -> _Process:
-        # Run by hand, there is no job environment: one process.
+        """This process, by its payload and submitit's environment."""
+        # Without submitit (`cemiface run-rank`) there is one process.
         environment = submitit.JobEnvironment() if "SUBMITIT_EXECUTOR" in os.environ else None
         here, processes = (environment.global_rank, environment.num_tasks) if environment else (0, 1)
         if distributed:

@@ -48,7 +48,7 @@ def costs(run: Run, sets: Sets) -> Section:
                 "name": stage.name,
                 "wall": done.wall_seconds,
                 "ranks": sum(marker.ended - marker.started + marker.earlier_seconds for marker in markers) * world,
-                "hosts": len({marker.worker.get("host") for marker in markers}),
+                "hosts": len({marker.worker.host for marker in markers if marker.worker}),
                 "images": done.images_out,
                 "rate": done.images_per_second,
                 "bytes": sum(output.bytes for output in done.outputs),

@@ -45,7 +45,7 @@ class Watch:
                 "lower the learning rate; the last checkpoint is whole"
             )
         self.rank.images = self.earlier + images
-        self.rank.beat.update(images=self.rank.images, total=self.total, note=f"loss {value:.4f}")
+        self.rank.heartbeat.update(images=self.rank.images, total=self.total, note=f"loss {value:.4f}")
         return value
 
 

@@ -21,7 +21,7 @@ from jobs.frame.rank import Rank
 from jobs.frame.stage_config import Precision
 from jobs.training.device import autocast, rank_device
 from slurm.files import publish_json, read_json
-from slurm.heartbeats import this_worker
+from slurm.worker import this_worker
 
 MEETING = timedelta(minutes=10)  # from the start of the first rank to the start of the last
 
@@ -96,8 +96,8 @@ def meet(rank: Rank, *, address: str) -> dist.TCPStore:
     Raises:
         ModelError: rank 0 did not come.
     """
-    here = this_worker()
-    attempt = f"{here['job']}/{here['restarts']}"
+    here = this_worker(rank.index)
+    attempt = f"{here.job}/{here.restarts}"
     path = rank.folder.rendezvous
     if rank.index == 0:
         store = dist.TCPStore(address, 0, rank.count, is_master=True, wait_for_workers=False, timeout=MEETING)

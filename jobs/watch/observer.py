@@ -1,57 +1,55 @@
-"""Looks at a run, once or again and again: reads its folder, asks Slurm, and judges every rank."""
+"""Looks at a run, once or repeatedly: reads its folder, asks Slurm, and finds the state of every rank."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from jobs.frame.errors import USER_ERRORS
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
-from jobs.watch.rank_states import Evidence, RankState, judge
+from jobs.watch.rank_states import RankFacts, RankState, state_of
 from jobs.watch.status import RunStatus, StageStatus, finished_stage, unfinished_stage
 from jobs.watch.units import read_units
-from slurm.files import is_alive, read_json, started_at
-from slurm.heartbeats import read_beats, this_worker
-from slurm.launcher import launcher_at_work
+from slurm.heartbeats import Heartbeat, read_heartbeats
+from slurm.job_record import JobRecord, read_job_record
+from slurm.launcher import running_launcher
+from slurm.processes import is_alive, started_at
 from slurm.queue import Answer, Task, ask_accounting, ask_queue
-from slurm.submission import Submission, read_submission
+from slurm.worker import this_host
 
-NEEDED = {"rank", "state", "time", "host", "pid"}  # of a heartbeat
-
-SECONDS_OF_ROUNDING = 2.0  # of the time at which a process began
+CLOCK_TOLERANCE = 2.0  # seconds; the start time of a process is rounded
 
 
 class Observer:
-    """Keeps between two looks when each heartbeat was seen to change, by its own clock, and Slurm's last answer."""
+    """Remembers between two looks when each heartbeat changed, by its own clock, and Slurm's last answer."""
 
     def __init__(self, run: Run, *, seconds_between_questions: float = 0.0) -> None:
         self.run, self._pause = run, seconds_between_questions
         self._queue = Answer()
         self._accounts: dict[str, Answer] = {}
         self._asked = float("-inf")
-        self._heard: dict[tuple[str, int], tuple[float, float]] = {}  # what a beat said, and when that was new
-        self._host = this_worker()["host"]
+        # By stage and rank: the time in the last heartbeat, and when it was first seen.
+        self._changes: dict[tuple[str, int], tuple[float, float]] = {}
+        self._host = this_host()
 
     def look(self) -> RunStatus:
-        """The present state. Asks squeue, where there is a submission, and sacct where squeue has forgotten a job."""
+        """The current status. Asks squeue if stages were submitted, and sacct for jobs that squeue has forgotten."""
         self.run.ledger.forget_plans()
-        submissions = {stage.name: read_submission(self.run.stage_folder(stage.name)) for stage in self.run.chain}
-        submitted = any(submissions.values())
+        records = {stage.name: read_job_record(self.run.stage_folder(stage.name)) for stage in self.run.chain}
+        submitted = any(records.values())
         if submitted and time.monotonic() - self._asked >= self._pause:
             self._queue, self._asked = ask_queue(), time.monotonic()
             self._accounts.clear()
-        launcher = launcher_at_work(self.run.folder.lock)
+        launcher = running_launcher(self.run.folder.lock)
         stages: dict[str, StageStatus] = {}
         for stage in self.run.chain:
             before = [stages[name] for name in stage.needs(self.run) if name in stages]
-            stages[stage.name] = self._stage(stage, submissions[stage.name], before=before)
-        return RunStatus(
-            stages=tuple(stages.values()), launcher=launcher, silence=self._queue.silence if submitted else None
-        )
+            stages[stage.name] = self._stage(stage, records[stage.name], before=before)
+        no_answer = self._queue.no_answer if submitted else None
+        return RunStatus(stages=tuple(stages.values()), launcher=launcher, no_answer=no_answer)
 
-    def _stage(self, stage: Stage, submission: Submission | None, *, before: list[StageStatus]) -> StageStatus:
+    def _stage(self, stage: Stage, record: JobRecord | None, *, before: list[StageStatus]) -> StageStatus:
         folder = self.run.stage_folder(stage.name)
         waits = [earlier.name for earlier in before if earlier.state != "done"]
         blocked = ", ".join(f"{earlier.name}, which is {earlier.state}" for earlier in before if earlier.troubled)
@@ -59,60 +57,61 @@ class Observer:
             return StageStatus(name=stage.name, state="not started", reason=f"needs {blocked}" if blocked else "")
         try:
             units = read_units(self.run, stage)
-        except USER_ERRORS as error:  # what a launch would refuse
+        except USER_ERRORS as error:  # a launch would report the same
             return StageStatus(name=stage.name, state="unknown", reason=str(error))
-        ranks = self._ranks(stage, submission, settled=units.left is None)
-        if units.left is None:
-            return finished_stage(stage, units, ranks, summary=read_json(folder.summary), waits=waits)
+        ranks = self._ranks(stage, record, finished=units.left is None)
+        summary = self.run.ledger.summary(stage.name) if units.left is None else None
+        if summary is not None:
+            return finished_stage(stage, units, ranks, summary=summary, waits=waits)
         return unfinished_stage(self.run, stage, units, ranks, waits=waits)
 
-    def _ranks(self, stage: Stage, submission: Submission | None, *, settled: bool) -> tuple[RankState, ...]:
-        beats = {beat["rank"]: beat for beat in read_beats(self.run.stage_folder(stage.name)) if beat.keys() >= NEEDED}
-        submitted = submission.ranks if submission else 0
-        tasks = self._tasks(stage, submission, beats, settled=settled) if submission else {}
+    def _ranks(self, stage: Stage, record: JobRecord | None, *, finished: bool) -> tuple[RankState, ...]:
+        heartbeats = {found.rank: found for found in read_heartbeats(self.run.stage_folder(stage.name))}
+        submitted = record.ranks if record else 0
+        tasks = self._tasks(stage, record, heartbeats.values(), finished=finished) if record else {}
         states = []
-        for rank in sorted({*beats, *range(submitted)}):
-            beat = beats.get(rank)
-            evidence = Evidence(
-                beat=beat,
+        for rank in sorted({*heartbeats, *range(submitted)}):
+            heartbeat = heartbeats.get(rank)
+            facts = RankFacts(
+                heartbeat=heartbeat,
                 task=tasks.get(rank),
                 submitted=rank < submitted,
-                silence=self._queue.silence,
-                alive=_lives(beat) if beat and beat["host"] == self._host else None,
-                silent=self._silent(stage.name, beat) if beat else 0.0,
+                no_answer=self._queue.no_answer,
+                alive=_is_running(heartbeat) if heartbeat and heartbeat.worker.host == self._host else None,
+                silent=self._seconds_since_change(stage.name, heartbeat) if heartbeat else 0.0,
                 distributed=stage.distributed,
             )
-            states.append(judge(rank, evidence))
+            states.append(state_of(rank, facts))
         return tuple(states)
 
     def _tasks(
-        self, stage: Stage, submission: Submission, beats: Mapping[int, Any], *, settled: bool
+        self, stage: Stage, record: JobRecord, heartbeats: Iterable[Heartbeat], *, finished: bool
     ) -> dict[int, Task]:
-        """Slurm's word on the ranks. It forgets jobs some minutes after their end; the accounting does not."""
-        tasks = submission.tasks(self._queue.tasks)
-        told = {rank for rank, beat in beats.items() if beat["state"] == "done"}
-        if settled or not set(range(submission.ranks)) - tasks.keys() - told:
+        """The task of each rank. squeue forgets jobs some minutes after their end; the accounting does not."""
+        tasks = record.tasks_by_rank(self._queue.tasks)
+        done = {heartbeat.rank for heartbeat in heartbeats if heartbeat.state == "done"}
+        if finished or not set(range(record.ranks)) - tasks.keys() - done:
             return tasks
         if stage.name not in self._accounts:
-            jobs = [job.job for job in submission.jobs]
-            self._accounts[stage.name] = ask_accounting(jobs, since=submission.submitted)
+            jobs = [job.job for job in record.jobs]
+            self._accounts[stage.name] = ask_accounting(jobs, since=record.submitted)
         known = self._accounts[stage.name].tasks
-        if self._queue.silence is None:  # what squeue does not know is over, whatever the accounting missed
+        if self._queue.no_answer is None:  # jobs that squeue does not list have ended, even if the accounting lags
             known = {key: task for key, task in known.items() if not (task.pending or task.running)}
-        return submission.tasks(known) | tasks
+        return record.tasks_by_rank(known) | tasks
 
-    def _silent(self, stage: str, beat: Mapping[str, Any]) -> float:
-        """Seconds since the rank was heard: by its own clock at the first look, by ours once it was seen to change."""
-        key, said, now = (stage, int(beat["rank"])), float(beat["time"]), time.monotonic()
-        if key not in self._heard:
-            self._heard[key] = (said, now - max(0.0, time.time() - said))
-        elif self._heard[key][0] != said:
-            self._heard[key] = (said, now)
-        return now - self._heard[key][1]
+    def _seconds_since_change(self, stage: str, heartbeat: Heartbeat) -> float:
+        """Seconds since the last heartbeat: by its own clock at the first look, by ours once it was seen to change."""
+        key, now = (stage, heartbeat.rank), time.monotonic()
+        if key not in self._changes:
+            self._changes[key] = (heartbeat.time, now - max(0.0, time.time() - heartbeat.time))
+        elif self._changes[key][0] != heartbeat.time:
+            self._changes[key] = (heartbeat.time, now)
+        return now - self._changes[key][1]
 
 
-def _lives(beat: Mapping[str, Any]) -> bool:
-    """Whether the rank's process, of this machine, exists; one that began after its last word only has its pid."""
-    pid = int(beat["pid"])
+def _is_running(heartbeat: Heartbeat) -> bool:
+    """Whether the rank's process, on this host, exists. A process that began later only got the same process id."""
+    pid = heartbeat.worker.pid
     began = started_at(pid) if is_alive(pid) else None
-    return began is not None and began <= float(beat["time"]) + SECONDS_OF_ROUNDING
+    return began is not None and began <= heartbeat.time + CLOCK_TOLERANCE

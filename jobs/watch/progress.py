@@ -1,11 +1,10 @@
-"""Progress of a stage while it runs: a bar with an ETA on terminals, a line now and then elsewhere."""
+"""Progress of a running stage: a bar with the time left on terminals, a line every half minute elsewhere."""
 
 from __future__ import annotations
 
 import logging
 import time
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -14,6 +13,7 @@ from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.watch.throughput import images_expected, images_of_attempt
 from jobs.watch.units import read_units
+from slurm.heartbeats import Heartbeat
 from slurm.markers import marked_units
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -22,11 +22,11 @@ log = logging.getLogger(__name__)
 
 
 class StageProgress:
-    """Shows the images of the done units and of the ranks at work against what the whole stage will handle."""
+    """Shows the images of done units and running ranks, of all images that the stage will handle."""
 
     def __init__(self, run: Run, stage: Stage) -> None:
         self.run, self.stage = run, stage
-        self.before = read_units(run, stage)  # as this launch found it
+        self.before = read_units(run, stage)  # at the start of this launch
         self._now, self._marked = self.before, -1
         console = Console(stderr=True)
         self.terminal = console.is_terminal
@@ -53,18 +53,19 @@ class StageProgress:
     ) -> None:
         self._bar.stop()
 
-    def update(self, beats: list[dict[str, Any]]) -> None:
-        images = images_of_attempt(self.stage, beats) + (0 if self.stage.distributed else self.before.images)
-        note = next((beat["note"] for beat in beats if beat.get("note")), "")
-        total = self._expected(beats)
+    def update(self, heartbeats: list[Heartbeat]) -> None:
+        """Show what the ranks have reported."""
+        images = images_of_attempt(self.stage, heartbeats) + (0 if self.stage.distributed else self.before.images)
+        note = next((heartbeat.note for heartbeat in heartbeats if heartbeat.note), "")
+        total = self._expected(heartbeats)
         self._bar.update(self._task, completed=images, total=total, note=note)
         if not self.terminal and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
             log.info("%s: %d of %s images %s", self.stage.name, images, total or "?", note)
 
-    def _expected(self, beats: list[dict[str, Any]]) -> int | None:
-        """Where units are trainings of their own, those that ended since the launch tell how long the others take."""
-        trainings = not self.stage.distributed and any(beat.get("total") for beat in beats)
+    def _expected(self, heartbeats: list[Heartbeat]) -> int | None:
+        """Images of the whole stage. If each unit is a training, units that end meanwhile change the estimate."""
+        trainings = not self.stage.distributed and any(heartbeat.total for heartbeat in heartbeats)
         if trainings and (marked := len(marked_units(self.run.stage_folder(self.stage.name)))) != self._marked:
             self._marked, self._now = marked, read_units(self.run, self.stage)
-        return images_expected(self.run, self.stage, self._now, beats)
+        return images_expected(self.run, self.stage, self._now, heartbeats)

@@ -1,190 +1,147 @@
-"""What became of a rank: its heartbeat, Slurm's word on it, and whether its process lives, made one state."""
+"""The state of a rank, from its heartbeat, from Slurm and from the process table."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
+from jobs.watch.task_reasons import State, duration, why_ended, why_queued
+from slurm.heartbeats import Heartbeat
 from slurm.queue import Task
 
-State = Literal["done", "running", "queued", "stopped", "failed", "lost", "unknown"]
+SECONDS_SILENT = 300.0  # after this time without a heartbeat, `status` mentions it
 
-SECONDS_SILENT = 300.0  # a rank that said nothing for so long is told to be silent
-
-SECONDS_LOST = 1800.0  # and is given up after that, if nobody but its own clock can be asked
-
-LEFT = {"running": "lost", "stopped": "stopped", "failed": "failed"}  # how an attempt ended that last said so
-
-WAITS = {
-    "Priority": "waits its turn",
-    "Resources": "waits for free nodes",
-    "Dependency": "waits for an earlier job",
-    "DependencyNeverSatisfied": "never starts: a job before it failed; run the same command again",
-    "BeginTime": "may start again shortly",
-    "JobArrayTaskLimit": "waits: as many ranks run as array.parallel allows",
-    "JobHeldUser": "held; `scontrol release {job}`",
-    "JobHeldAdmin": "held by an administrator",
-    "JobHoldMaxRequeue": "held after too many restarts; `scontrol release {job}`",
-}
-
-ENDS: dict[str, tuple[State, str]] = {
-    "COMPLETED": ("done", ""),
-    "OUT_OF_MEMORY": ("failed", "out of memory; raise {resources}.memory_gb in the cluster file"),
-    "TIMEOUT": ("failed", "out of time before its work was saved; raise {resources}.minutes in the cluster file"),
-    "CANCELLED": ("stopped", "canceled"),
-    "NODE_FAIL": ("lost", "its node {node} failed"),
-    "BOOT_FAIL": ("lost", "its node {node} did not start"),
-    "PREEMPTED": ("lost", "preempted and not put back into the queue"),
-    "DEADLINE": ("lost", "its deadline passed"),
-}
+SECONDS_LOST = 1800.0  # and after this, a rank counts as lost if there is no other source than its clock
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class RankFacts:
     """Everything known about one rank."""
 
-    beat: Mapping[str, Any] | None  # its last heartbeat
-    task: Task | None = None  # what Slurm says of it
-    submitted: bool = False  # by Slurm it runs, or ran
-    silence: str | None = None  # why Slurm says nothing at all
+    heartbeat: Heartbeat | None  # its last one
+    task: Task | None = None  # its task, as Slurm sees it
+    submitted: bool = False  # whether it was submitted to Slurm
+    no_answer: str | None = None  # why Slurm gave no answer
     alive: bool | None = None  # whether its process exists; None: on another host
-    silent: float = 0.0  # seconds since its last heartbeat, as far as that can be told
+    silent: float = 0.0  # seconds since its last heartbeat, as well as can be known
     distributed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class RankState:
-    """The verdict on one rank, with a reason in a few words where there is one."""
+    """The state of one rank, with a short reason where there is one."""
 
     rank: int
     state: State
     reason: str = ""
-    evidence: Evidence
+    facts: RankFacts
 
     @property
     def restarts(self) -> Counter[str]:
-        """Attempts before the present one, by how they ended: as the rank told it, or the accounting, or nobody."""
-        beat, task = self.evidence.beat or {}, self.evidence.task
-        told = beat.get("attempts")
+        """Attempts before the current one, by how they ended.
+
+        From the rank's heartbeat, or else from the accounting. Those that neither knows count as "restarted".
+        """
+        heartbeat, task = self.facts.heartbeat, self.facts.task
+        own = heartbeat.worker.restarts if heartbeat else 0
+        counted = task.restarts if task else 0
         ends: Counter[str] = Counter()
-        if isinstance(told, dict):
-            ends.update({str(end): int(count) for end, count in told.items() if count})
-        own, counted = int(beat.get("restarts") or 0), task.restarts if task else 0
+        if heartbeat is not None:
+            ends.update({end: count for end, count in heartbeat.attempts.items() if count})
         if task is not None and not ends:
             ends.update(end.lower() for end in task.earlier)
-        if ends.total() < counted and own < counted and beat.get("state") in LEFT:
-            ends[LEFT[beat["state"]]] += 1  # the heartbeat is the last attempt's; the next one has not spoken yet
+        if heartbeat is not None and heartbeat.ended and ends.total() < counted and own < counted:
+            ends[heartbeat.ended] += 1  # the heartbeat is of the last attempt; the current one has not written yet
         unknown = max(own, counted) - ends.total()
         return ends + Counter({"restarted": unknown}) if unknown > 0 else ends
 
     @property
     def exit(self) -> int | None:
-        """The exit code, as the rank told it, or else Slurm."""
-        beat, task = self.evidence.beat or {}, self.evidence.task
-        if isinstance(beat.get("exit"), int):
-            return int(beat["exit"])
+        """The exit code that the rank recorded, or else Slurm's."""
+        heartbeat, task = self.facts.heartbeat, self.facts.task
+        if heartbeat is not None and heartbeat.exit is not None:
+            return heartbeat.exit
         if task is None or task.pending or task.running:
             return None
-        if task.state == "OUT_OF_MEMORY":  # which the accounting gives a signal of its own invention
+        if task.state == "OUT_OF_MEMORY":  # its signal in the accounting (125) is not the one that killed it
             return 128 + 9
         return 128 + task.signal if task.signal else task.exit
 
     @property
     def node(self) -> str:
-        beat, task = self.evidence.beat or {}, self.evidence.task
-        return str(beat.get("host") or (task.node if task else ""))
+        """Where it runs, or ran last; "" if that is unknown."""
+        heartbeat, task = self.facts.heartbeat, self.facts.task
+        return (heartbeat.worker.host if heartbeat else "") or (task.node if task else "")
 
 
-def judge(rank: int, evidence: Evidence) -> RankState:
-    """The state of one rank. Slurm's word on a job that waits or runs stands above what the last attempt said."""
-    state, reason = _judge(evidence)
-    return RankState(rank=rank, state=state, reason=reason, evidence=evidence)
+def state_of(rank: int, facts: RankFacts) -> RankState:
+    """The state of one rank. If Slurm says that its job waits or runs, the last attempt's heartbeat does not count."""
+    state, reason = _state(facts)
+    return RankState(rank=rank, state=state, reason=reason, facts=facts)
 
 
 def by_cause(ranks: Sequence[RankState]) -> list[RankState]:
-    """The ranks that failed or are lost, the cause before those that it took along.
+    """The failed and lost ranks, the first cause first.
 
-    A rank that died says nothing, and its partners in a collective then fail; of those that failed, the first.
+    A killed rank records no end, and then the other ranks of its process group fail: so lost ranks come first, then
+    failed ones in the order of their last heartbeats.
     """
     troubled = [rank for rank in ranks if rank.state in {"failed", "lost"}]
-    return sorted(troubled, key=lambda rank: (rank.state != "lost", float((rank.evidence.beat or {}).get("time", 0.0))))
+    return sorted(troubled, key=lambda rank: (rank.state != "lost", _last_heard(rank)))
 
 
-def _judge(evidence: Evidence) -> tuple[State, str]:
-    beat, task = evidence.beat, evidence.task
-    told = str(beat.get("state")) if beat else None
+def _last_heard(rank: RankState) -> float:
+    return rank.facts.heartbeat.time if rank.facts.heartbeat else 0.0
+
+
+def _state(facts: RankFacts) -> tuple[State, str]:
+    heartbeat, task = facts.heartbeat, facts.task
     if task is not None and task.pending:
-        return "queued", _why_queued(task)
-    if task is not None and not _is_of(beat, task):
-        return ("running", "starting") if task.running else _why_ended(task, distributed=evidence.distributed)
-    if beat is not None and told in {"done", "failed", "stopped"}:
-        return _told(beat, task)
+        return "queued", why_queued(task)
+    if task is not None and not _is_of_attempt(heartbeat, task):
+        return ("running", "starting") if task.running else why_ended(task, distributed=facts.distributed)
+    if heartbeat is not None and heartbeat.state != "running":
+        return _recorded_end(heartbeat, task)
     if task is not None and task.running:
-        return "running", _heard(evidence) if task.state in {"RUNNING", "COMPLETING"} else task.state.lower()
+        return "running", _silence(facts) if task.state in {"RUNNING", "COMPLETING"} else task.state.lower()
     if task is not None:
-        return _why_ended(task, distributed=evidence.distributed)
-    if evidence.alive:
-        return "running", _heard(evidence)
-    return _judge_without_slurm(evidence)
+        return why_ended(task, distributed=facts.distributed)
+    if facts.alive:
+        return "running", _silence(facts)
+    return _state_without_slurm(facts)
 
 
-def _told(beat: Mapping[str, Any], task: Task | None) -> tuple[State, str]:
-    """The end that the rank itself has told."""
-    reason = str(beat.get("reason") or "")
-    if beat["state"] == "done":
+def _recorded_end(heartbeat: Heartbeat, task: Task | None) -> tuple[State, str]:
+    """The end that the rank itself recorded."""
+    if heartbeat.state == "done":
         return "done", ""
-    if beat["state"] == "failed":
+    reason = heartbeat.reason or ""
+    if heartbeat.state == "failed":
         return "failed", reason
     canceled = task is not None and task.state == "CANCELLED"
     return "stopped", "canceled, its work is saved" if canceled else f"was asked to stop ({reason}), its work is saved"
 
 
-def _is_of(beat: Mapping[str, Any] | None, task: Task) -> bool:
-    """Whether the heartbeat is of the present attempt, not of an earlier one, an earlier job, or the canary."""
-    if beat is None or int(beat.get("restarts") or 0) < task.restarts:
+def _is_of_attempt(heartbeat: Heartbeat | None, task: Task) -> bool:
+    """Whether the heartbeat is of the task's current attempt, not of an earlier one, an earlier job, or the canary."""
+    if heartbeat is None or heartbeat.worker.restarts < task.restarts:
         return False
-    return beat.get("job") in {None, task.name}
+    return heartbeat.worker.job in {None, task.name}
 
 
-def _judge_without_slurm(evidence: Evidence) -> tuple[State, str]:
-    """Of a rank that has not told of its end, that Slurm says nothing about, and whose process is not here."""
-    if evidence.beat is None:
-        return "unknown", f"never heard of, and {evidence.silence or 'unknown to Slurm'}"
-    if evidence.submitted and evidence.silence is None:
-        return "lost", "unknown to Slurm, and it did not tell of its end"
-    if evidence.alive is False:
-        return "lost", "its process is gone without a word (killed, or out of memory?)"
-    if evidence.silent < SECONDS_LOST:
-        return "running", _heard(evidence)
-    return "lost", f"not heard of for {minutes(evidence.silent)}"
+def _state_without_slurm(facts: RankFacts) -> tuple[State, str]:
+    """The state of a rank that recorded no end, that Slurm has no task for, and whose process is not on this host."""
+    if facts.heartbeat is None:
+        return "unknown", f"no heartbeat, and {facts.no_answer or 'unknown to Slurm'}"
+    if facts.submitted and facts.no_answer is None:
+        return "lost", "unknown to Slurm, and it recorded no end"
+    if facts.alive is False:
+        return "lost", "its process is gone and recorded no reason (killed, or out of memory?)"
+    if facts.silent < SECONDS_LOST:
+        return "running", _silence(facts)
+    return "lost", f"no heartbeat for {duration(facts.silent)}"
 
 
-def _why_queued(task: Task) -> str:
-    words = WAITS.get(task.reason, "").format(job=task.name)
-    reason = task.reason or task.state
-    text = f"{reason}: {words}" if words else reason
-    return f"restarted {task.restarts} x, {text}" if task.restarts else text
-
-
-def _why_ended(task: Task, *, distributed: bool) -> tuple[State, str]:
-    resources = "train" if distributed else "array"
-    if task.state in ENDS:
-        state, words = ENDS[task.state]
-        return state, words.format(resources=resources, node=task.node)
-    if task.signal == 9 or task.exit == 137:  # as a signal, and as shells tell it
-        return "lost", f"killed (out of memory? then raise {resources}.memory_gb in the cluster file)"
-    return "lost", f"ended without a word (Slurm: {task.state}, exit {task.exit}, signal {task.signal})"
-
-
-def _heard(evidence: Evidence) -> str:
-    return f"silent for {minutes(evidence.silent)}" if evidence.silent >= SECONDS_SILENT else ""
-
-
-def minutes(seconds: float) -> str:
-    """A length of time for people."""
-    for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
+def _silence(facts: RankFacts) -> str:
+    return f"no heartbeat for {duration(facts.silent)}" if facts.silent >= SECONDS_SILENT else ""

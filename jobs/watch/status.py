@@ -1,24 +1,26 @@
-"""How a run stands: markers, heartbeats, squeue and, where there is one, sacct, merged into one value per stage."""
+"""The status of a run: markers, heartbeats, squeue and sacct, merged into one value per stage."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
+from jobs.frame.summary import Summary
 from jobs.watch.rank_states import RankState, by_cause
-from jobs.watch.throughput import Beat, images_expected, images_per_second, images_so_far, seconds_left
+from jobs.watch.throughput import images_expected, images_per_second, images_so_far, seconds_left
 from jobs.watch.units import Units
+from slurm.heartbeats import Heartbeat
 from slurm.launcher import Launcher
 
 StageState = Literal[
     "done", "running", "queued", "failed", "lost", "stopped", "stale", "partial", "unknown", "not started"
 ]
 
-# Of a stage whose ranks are in several states, the first of these is told.
+# The state of a stage whose ranks are in several states: the first of these.
 ORDER: tuple[StageState, ...] = ("running", "queued", "failed", "lost", "stopped", "unknown")
 
 
@@ -31,7 +33,7 @@ class StageStatus:
     reason: str = ""
     units: int | None = None  # None: not planned yet
     units_done: int = 0
-    images: int | None = None  # handled so far; of a finished stage, images that came out
+    images: int | None = None  # handled so far; once the stage is done: images that came out
     images_expected: int | None = None
     images_per_second: float | None = None
     seconds: float | None = None
@@ -39,11 +41,12 @@ class StageStatus:
     ranks: tuple[RankState, ...] = ()
 
     def in_state(self, *states: str) -> list[RankState]:
+        """The ranks in one of these states."""
         return [rank for rank in self.ranks if rank.state in states]
 
     @property
     def restarts(self) -> Counter[str]:
-        """Of all ranks, by how the attempts before ended."""
+        """Earlier attempts of all ranks, by how they ended."""
         total: Counter[str] = Counter()
         for rank in self.ranks:
             total.update(rank.restarts)
@@ -51,7 +54,7 @@ class StageStatus:
 
     @property
     def troubled(self) -> list[RankState]:
-        """Ranks that failed or are lost, the cause first."""
+        """Ranks that failed or are lost, the first cause first."""
         return by_cause(self.ranks) if self.state != "done" else []
 
 
@@ -60,37 +63,39 @@ class RunStatus:
     """The stages of a run, in order."""
 
     stages: tuple[StageStatus, ...]
-    launcher: Launcher | None  # at work on the run, from this machine
-    silence: str | None  # why squeue did not answer, where it was asked
+    launcher: Launcher | None  # the process that is working on the run, if any
+    no_answer: str | None  # why squeue gave no answer, if it was asked
 
     @property
     def done(self) -> bool:
+        """Whether every stage is done."""
         return all(stage.state == "done" for stage in self.stages)
 
     @property
     def at_work(self) -> bool:
-        """Whether there is something to wait for; ranks that only a silent Slurm could know of count as such."""
-        waited_for = ("running", "queued", "unknown") if self.silence else ("running", "queued")
+        """Whether there is something to wait for, including ranks that only Slurm, which gave no answer, could know."""
+        waited_for = ("running", "queued", "unknown") if self.no_answer else ("running", "queued")
         return self.launcher is not None or any(stage.in_state(*waited_for) for stage in self.stages)
 
     @property
     def in_trouble(self) -> bool:
+        """Whether ranks failed or are lost."""
         return any(stage.troubled for stage in self.stages)
 
 
 def finished_stage(
-    stage: Stage, units: Units, ranks: tuple[RankState, ...], *, summary: Mapping[str, Any], waits: Sequence[str]
+    stage: Stage, units: Units, ranks: tuple[RankState, ...], *, summary: Summary, waits: Sequence[str]
 ) -> StageStatus:
-    """A stage whose units are all done; stale if those before it (`waits`) are not."""
+    """A stage whose units are all done. It is stale if a stage it needs (`waits`) is not done."""
     return StageStatus(
         name=stage.name,
         state="stale" if waits else "done",
-        reason=f"made from an earlier {', '.join(waits)}" if waits else "",
+        reason=f"made from an earlier version of {', '.join(waits)}" if waits else "",
         units=units.total,
         units_done=units.done,
-        images=summary["images_out"],
-        images_per_second=summary["images_per_second"],
-        seconds=summary["wall_seconds"],
+        images=summary.images_out,
+        images_per_second=summary.images_per_second,
+        seconds=summary.wall_seconds,
         ranks=ranks,
     )
 
@@ -98,16 +103,17 @@ def finished_stage(
 def unfinished_stage(
     run: Run, stage: Stage, units: Units, ranks: tuple[RankState, ...], *, waits: Sequence[str]
 ) -> StageStatus:
-    """A stage of which something is left to do."""
-    if waits and not any(rank.evidence.beat or rank.state not in {"stopped", "unknown"} for rank in ranks):
-        ranks = ()  # Slurm took their jobs out of the queue before they began
-    running: list[Beat] = [rank.evidence.beat for rank in ranks if rank.state == "running" and rank.evidence.beat]
+    """A stage with unfinished units."""
+    if waits and not any(rank.facts.heartbeat or rank.state not in {"stopped", "unknown"} for rank in ranks):
+        ranks = ()  # Slurm removed their jobs from the queue before they started
+    heartbeats = [rank.facts.heartbeat for rank in ranks if rank.facts.heartbeat]
+    running = _of_running(ranks)
     found: Counter[str] = Counter(rank.state for rank in ranks)
     state: StageState = next((state for state in ORDER if found[state]), _state_by_units(run, stage, units))
-    # Ranks of a distributed stage count what was done in all, also after their end.
-    counting = [rank.evidence.beat for rank in ranks if rank.evidence.beat] if stage.distributed else running
+    # Each rank of a distributed stage counts the whole stage's images, so ended ranks count, too.
+    counting = heartbeats if stage.distributed else running
     so_far, expected = images_so_far(stage, units, counting), images_expected(run, stage, units, counting)
-    pace = images_per_second(stage, running)
+    throughput = images_per_second(stage, running)
     return StageStatus(
         name=stage.name,
         state=state,
@@ -116,8 +122,8 @@ def unfinished_stage(
         units_done=units.done,
         images=so_far,
         images_expected=expected,
-        images_per_second=pace,
-        seconds_left=seconds_left(so_far=so_far, expected=expected, pace=pace),
+        images_per_second=throughput,
+        seconds_left=seconds_left(so_far=so_far, expected=expected, throughput=throughput),
         ranks=ranks,
     )
 
@@ -135,7 +141,7 @@ def _reason_by_units(state: StageState, units: Units, *, waits: Sequence[str]) -
 
 
 def _reason(ranks: Sequence[RankState]) -> str:
-    """What there is to say of the ranks: trouble first, then how many are in which state, then what they tell."""
+    """The ranks in words: trouble first, then how many are in which state, then the most frequent reasons."""
     parts = []
     trouble = by_cause(ranks)
     if trouble:
@@ -145,11 +151,14 @@ def _reason(ranks: Sequence[RankState]) -> str:
     if len(ranks) > 1 and set(found) != {"done"}:
         parts.append(", ".join(f"{count} {state}" for state, count in found.most_common()))
     for state in ("queued", "stopped", "unknown", "running"):
-        said = Counter(rank.reason for rank in ranks if rank.state == state and rank.reason)
-        if said:
-            reason, count = said.most_common(1)[0]
+        reasons = Counter(rank.reason for rank in ranks if rank.state == state and rank.reason)
+        if reasons:
+            reason, count = reasons.most_common(1)[0]
             first = next(rank.rank for rank in ranks if rank.state == state and rank.reason == reason)
             parts.append(f"{reason} (rank {first}{f' and {count - 1} more' if count > 1 else ''})")
-    beats = [rank.evidence.beat for rank in ranks if rank.state == "running" and rank.evidence.beat]
-    parts.extend(str(beat["note"]) for beat in beats[:1] if beat.get("note"))
+    parts.extend(heartbeat.note for heartbeat in _of_running(ranks)[:1] if heartbeat.note)
     return "; ".join(parts)
+
+
+def _of_running(ranks: Sequence[RankState]) -> list[Heartbeat]:
+    return [rank.facts.heartbeat for rank in ranks if rank.state == "running" and rank.facts.heartbeat]

@@ -1,70 +1,68 @@
-"""How fast a stage goes and how much of it is left, by the heartbeats of its ranks and the markers of its units."""
+"""How fast a stage is and how much of it is left, by the heartbeats of its ranks and the markers of its units."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from jobs.frame.errors import USER_ERRORS
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.watch.units import Units
+from slurm.heartbeats import Heartbeat
 
-Beat = Mapping[str, Any]
 
-
-def images_of_attempt(stage: Stage, beats: Sequence[Beat]) -> int:
-    """Images the present attempts tell of: ranks of a distributed stage all count the same ones, others their own."""
-    counts = [int(beat.get("images", 0)) for beat in beats]
+def images_of_attempt(stage: Stage, heartbeats: Sequence[Heartbeat]) -> int:
+    """Images handled by the current attempts. Each rank of a distributed stage counts the images of the whole stage."""
+    counts = [heartbeat.images for heartbeat in heartbeats]
     return max(counts, default=0) if stage.distributed else sum(counts)
 
 
-def images_so_far(stage: Stage, units: Units, beats: Sequence[Beat]) -> int:
-    """Images of the done units, and of the unit each running rank is in the middle of."""
+def images_so_far(stage: Stage, units: Units, heartbeats: Sequence[Heartbeat]) -> int:
+    """Images of the done units, and of the unfinished unit of each running rank."""
     if stage.distributed:
-        return images_of_attempt(stage, beats) or units.images
-    in_hand = 0
-    for beat in beats:
-        maker = (int(beat["rank"]), str(beat.get("host")), int(beat.get("pid", -1)))
-        in_hand += max(0, int(beat.get("images", 0)) - units.by_maker[maker])
-    return units.images + in_hand
+        return images_of_attempt(stage, heartbeats) or units.images
+    unfinished = 0
+    for heartbeat in heartbeats:
+        unfinished += max(0, heartbeat.images - units.images_by_process[heartbeat.worker.process])
+    return units.images + unfinished
 
 
-def images_expected(run: Run, stage: Stage, units: Units, beats: Sequence[Beat]) -> int | None:
-    """Images the whole stage will have handled; None where nobody can tell.
+def images_expected(run: Run, stage: Stage, units: Units, heartbeats: Sequence[Heartbeat]) -> int | None:
+    """Images the whole stage will have handled; None if that is unknown.
 
-    Where every unit is a training of its own, as in the studies, the units not begun count as the mean of the others.
+    If each unit is a training of its own, as in the studies, units that have not started count as the mean of the
+    others.
     """
-    told = [int(beat["total"]) for beat in beats if beat.get("total")]
-    if told and not stage.distributed:
-        # The last unit of a rank that has ended is among the done ones.
-        told = [int(beat["total"]) for beat in beats if beat.get("total") and beat.get("state") != "done"]
-        return round((units.images + sum(told)) * units.total / max(1, units.done + len(told)))
+    reported = [heartbeat for heartbeat in heartbeats if heartbeat.total]
+    if reported and not stage.distributed:
+        # The last unit of a rank that is done is among the done units.
+        totals = [heartbeat.total or 0 for heartbeat in reported if heartbeat.state != "done"]
+        return round((units.images + sum(totals)) * units.total / max(1, units.done + len(totals)))
     try:
-        return told[0] if told else stage.expected_images(run)
+        return reported[0].total if reported else stage.expected_images(run)
     except USER_ERRORS:
         return None
 
 
-def images_per_second(stage: Stage, beats: Sequence[Beat]) -> float | None:
-    """The pace of the running ranks, each since its first heartbeat with images in it; None before there are two."""
-    paces = [pace for pace in map(_pace, beats) if pace is not None]
-    if not paces:
+def images_per_second(stage: Stage, heartbeats: Sequence[Heartbeat]) -> float | None:
+    """The throughput of the running ranks; None before any has reported images twice."""
+    found = [throughput for throughput in map(_throughput, heartbeats) if throughput is not None]
+    if not found:
         return None
-    return max(paces) if stage.distributed else sum(paces)
+    return max(found) if stage.distributed else sum(found)
 
 
-def _pace(beat: Beat) -> float | None:
-    """Both times are of the rank's own clock, so it does not matter how wrong that is."""
-    since = beat.get("since")
-    if not isinstance(since, dict):
+def _throughput(heartbeat: Heartbeat) -> float | None:
+    """Images per second since `since`. Both times are by the rank's clock, so an error of that clock cancels out."""
+    since = heartbeat.since
+    if since is None:
         return None
-    seconds = float(beat["time"]) - float(since["time"])
-    images = int(beat.get("images", 0)) - int(since["images"])
+    seconds, images = heartbeat.time - since.time, heartbeat.images - since.images
     return images / seconds if seconds > 0 and images > 0 else None
 
 
-def seconds_left(*, so_far: int, expected: int | None, pace: float | None) -> float | None:
-    if expected is None or not pace:
+def seconds_left(*, so_far: int, expected: int | None, throughput: float | None) -> float | None:
+    """Seconds until all expected images are handled; None if that cannot be estimated."""
+    if expected is None or not throughput:
         return None
-    return max(0, expected - so_far) / pace
+    return max(0, expected - so_far) / throughput

@@ -1,4 +1,4 @@
-"""How far a stage is, by its markers: each folder is listed once, so that 20,000 units take about a second."""
+"""How far a stage is, by its markers. Each folder is listed once, so that 20,000 units take about a second."""
 
 from __future__ import annotations
 
@@ -7,26 +7,24 @@ from dataclasses import dataclass, field
 
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
-from slurm.markers import Marker, Sizes, marked_units, read_marker, why_not_certified
-
-Maker = tuple[int, str, int]  # the rank, host and process that made a unit
+from slurm.markers import Sizes, marked_units, read_marker, why_not_certified
 
 
 @dataclass(frozen=True, kw_only=True)
 class Units:
-    """The units of a stage as `status` shows them."""
+    """The units of a stage, as `status` shows them."""
 
     total: int
     done: int
     left: str | None  # the first reason why the stage is not finished, None if it is
-    images: int = 0  # that the done units have handled, whatever became of them
-    by_maker: Counter[Maker] = field(default_factory=Counter)  # those images, by who handled them
+    images: int = 0  # handled by the done units, whatever their outcome
+    images_by_process: Counter[tuple[int, str, int]] = field(default_factory=Counter)  # the same, see Worker.process
 
 
 def read_units(run: Run, stage: Stage) -> Units:
-    """Compare the stage's markers with what the present config and inputs ask for.
+    """Compare the stage's markers with the current config and inputs.
 
-    A finished stage is known by its summary, which certifies all of its outputs; single markers are then not read.
+    The summary of a finished stage certifies all of its outputs, so its markers are not read.
     """
     folder = run.stage_folder(stage.name)
     plan = run.ledger.plan(stage.name).units
@@ -38,7 +36,7 @@ def read_units(run: Run, stage: Stage) -> Units:
         return Units(total=len(plan), done=len(plan), left=None, images=summary.images_in)
     common = run.ledger.fingerprint(stage, {})
     done, images, first = 0, 0, None
-    makers: Counter[Maker] = Counter()
+    by_process: Counter[tuple[int, str, int]] = Counter()
     for number, unit in enumerate(plan):
         marker = read_marker(folder, number) if number in marked else None
         reason = why_not_certified(marker, fingerprint={**common, "unit": unit.as_json()}, sizes=sizes)
@@ -46,11 +44,7 @@ def read_units(run: Run, stage: Stage) -> Units:
             done += 1
             handled = sum(marker.counts.values())
             images += handled
-            makers[_maker(marker)] += handled
+            if marker.worker is not None:
+                by_process[marker.worker.process] += handled
         first = first or reason
-    return Units(total=len(plan), done=done, left=first or left, images=images, by_maker=makers)
-
-
-def _maker(marker: Marker) -> Maker:
-    worker = marker.worker
-    return int(worker.get("rank", -1)), str(worker.get("host")), int(worker.get("pid", -1))
+    return Units(total=len(plan), done=done, left=first or left, images=images, images_by_process=by_process)

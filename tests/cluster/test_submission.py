@@ -13,8 +13,10 @@ from collections.abc import Iterator
 import pytest
 
 from slurm.cluster import ArrayResources, Cluster
+from slurm.payload import Payload, payloads
 from slurm.run_folder import StageFolder
-from slurm.submit import Payload, SlurmJob, payloads, run_comment, slurm_jobs, submit_slurm
+from slurm.slurm_job import SlurmJob, slurm_jobs
+from slurm.submit import run_comment, submit_slurm
 from tests.jobs.commands import PROJECT, wait_until
 
 from .commands import ONE_BY_ONE, SECONDS, SITE, ClusterProject
@@ -172,7 +174,7 @@ def test_F25_a_submission_that_failed_or_only_seems_so_leaves_nothing_in_the_que
     assert failed.returncode == 1
     assert words in failed.stderr
     assert "Traceback" not in failed.stderr
-    assert ("was accepted nevertheless, and is canceled" in failed.stderr) == (mood == "forgets")
+    assert ("was accepted nevertheless and is now canceled" in failed.stderr) == (mood == "forgets")
     assert not closed.queue()
     closed.submit("shard")
     assert closed.queue() == {"PENDING": 2}

@@ -131,7 +131,7 @@ def test_F18_a_rank_that_dies_again_and_again_before_it_gets_anything_done_gives
     assert "JobState=FAILED" in project.shown(job)
     stage = project.status()["train-diffusion"]
     assert stage["state"] == "failed"
-    assert "attempts in a row were lost before they got anything done" in stage["reason"]
+    assert "attempts in a row were lost before they saved anything" in stage["reason"]
 
 
 def test_F20_where_scontrol_is_forbidden_the_work_is_saved_and_the_same_command_goes_on(
@@ -158,7 +158,7 @@ def test_F20_where_scontrol_is_forbidden_the_work_is_saved_and_the_same_command_
     told = project.logs("train-diffusion")
     assert "requeue refused" in told
     assert "permission denied" in told
-    assert "run the same command again to go on" in told
+    assert "rerun the same command to resume" in told
     project.submit("train-diffusion", longer, cluster=FIVE_MINUTES)
     project.wait()
     assert project.summary("train-diffusion")["figures"]["resumed_after_images"] >= 16

@@ -45,7 +45,7 @@ class ManyRanks:
         run.folder.create()
         save_run(run)
         folder = run.stage_folder(STAGE)
-        for path in (folder.done, folder.beats):
+        for path in (folder.done, folder.heartbeats):
             path.mkdir(parents=True)
         plan = [{"first": number, "last": number, "tar": f"synthetic-{number:05d}.tar"} for number in range(units)]
         folder.plan.write_text(json.dumps({"stage": STAGE, "units": plan, "undone": list(range(units))}))
@@ -87,12 +87,12 @@ class ManyRanks:
     def beat(self, rank: int, state: str, **more: Any) -> None:
         beat = {"rank": rank, "state": state, "host": ELSEWHERE, "pid": 12, "job": f"7_{rank}", "restarts": 0}
         value = {**beat, "time": time.time(), "started": time.time(), "images": 0, **more}
-        self.folder.beat(rank).write_text(json.dumps(value))
+        self.folder.heartbeat(rank).write_text(json.dumps(value))
 
     def submitted(self, *, ranks: int, job: str = "7") -> None:
         jobs = [{"job": job, "kind": "array", "first_rank": 0, "ranks": ranks, "ranks_per_task": 1}]
         record = {"submitted": time.time(), "comment": "", "code": "", "ranks": ranks, "jobs": jobs}
-        self.folder.submission.write_text(json.dumps(record))
+        self.folder.job_record.write_text(json.dumps(record))
 
     def look(self, observer: Observer | None = None) -> StageStatus:
         """How `generate` stands."""

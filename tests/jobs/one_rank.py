@@ -13,9 +13,10 @@ from jobs.frame.experiment import load_run_folder
 from jobs.frame.rank import Rank
 from jobs.frame.run import Run
 from jobs.frame.summary import finish_if_last
-from jobs.launch.submission import write_plan
-from slurm.heartbeats import Beat, this_worker
+from jobs.launch.stage_work import write_plan
+from slurm.heartbeat_writer import HeartbeatWriter
 from slurm.stop import StopFlag
+from slurm.worker import this_worker
 
 
 def copied_run(tiny_run: Any, root: Path, *, faces: bool) -> Run:
@@ -37,15 +38,15 @@ def edit_config(folder: Path, **fields: Any) -> None:
 
 def plan_stage(run: Run, name: str) -> None:
     """Store the stage's plan, with all units to do."""
-    run.stage_folder(name).beats.mkdir(parents=True, exist_ok=True)
+    run.stage_folder(name).heartbeats.mkdir(parents=True, exist_ok=True)
     write_plan(run, run.stages[name], undone=range(len(run.ledger.plan(name).units)))
 
 
 def work_alone(run: Run, name: str) -> dict[str, Any]:
     """Do all units of a planned stage in one rank; returns the summary."""
     stage, folder = run.stages[name], run.stage_folder(name)
-    beat = Beat(folder, 0, worker=this_worker())
-    rank = Rank(run=run, stage=stage, index=0, count=1, stop=StopFlag(), beat=beat)
+    heartbeat = HeartbeatWriter(folder, worker=this_worker(0))
+    rank = Rank(run=run, stage=stage, index=0, count=1, stop=StopFlag(), heartbeat=heartbeat)
     stage.run_rank(run, rank)
     assert finish_if_last(run, stage)
     summary: dict[str, Any] = json.loads(folder.summary.read_text())

@@ -89,7 +89,7 @@ def test_a_finished_run_does_without_the_real_faces(project: Project) -> None:
     before = project.hashes("**/*")
     done = project.run("all")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("done already") == len(CHAIN)
+    assert done.stderr.count("already done") == len(CHAIN)
     assert project.hashes("**/*") == before
 
 
@@ -100,7 +100,7 @@ def test_F32_times_of_files_from_other_clocks_decide_nothing(project: Project) -
         os.utime(path, (path.stat().st_atime + year, path.stat().st_mtime + year))
     done = project.run("all")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("done already") == len(CHAIN)
+    assert done.stderr.count("already done") == len(CHAIN)
     assert project.hashes("**/*") == before
 
 
@@ -173,7 +173,7 @@ def test_a_second_launch_redoes_nothing(project: Project) -> None:
     before = project.files()
     done = project.run("all")
     assert done.returncode == 0, done.stderr
-    assert [f"{stage}: done already" in done.stderr for stage in CHAIN] == [True] * len(CHAIN)
+    assert [f"{stage}: already done" in done.stderr for stage in CHAIN] == [True] * len(CHAIN)
     assert project.files() == before
 
 

@@ -1,4 +1,4 @@
-"""The verdict on a rank, for what heartbeat, Slurm and process table can say together."""
+"""The state of a rank, for every combination of heartbeat, Slurm and process table."""
 # ruff: noqa: N802
 
 from __future__ import annotations
@@ -7,28 +7,33 @@ from typing import Any
 
 import pytest
 
-from jobs.watch.rank_states import SECONDS_LOST, SECONDS_SILENT, Evidence, RankState, by_cause, judge, minutes
+from jobs.watch.rank_states import SECONDS_LOST, SECONDS_SILENT, RankFacts, RankState, by_cause, state_of
+from jobs.watch.task_reasons import duration
+from slurm.heartbeats import Heartbeat
 from slurm.queue import Task
 
 
-def _beat(state: str = "running", **more: Any) -> dict[str, Any]:
-    return {"rank": 7, "state": state, "host": "c1", "pid": 12, "job": "13_7", "restarts": 0, "time": 100.0, **more}
+def _beat(state: str = "running", **more: Any) -> Heartbeat:
+    fields = {"rank": 7, "state": state, "host": "c1", "pid": 12, "job": "13_7", "restarts": 0, "time": 100.0, **more}
+    heartbeat = Heartbeat.from_json(fields)
+    assert heartbeat is not None
+    return heartbeat
 
 
 def _task(state: str, **more: Any) -> Task:
     return Task(**{"job": "13", "index": 7, "state": state, **more})
 
 
-def _rank(**evidence: Any) -> RankState:
-    return judge(7, Evidence(**{"beat": None, "submitted": "task" in evidence, **evidence}))
+def _rank(**facts: Any) -> RankState:
+    return state_of(7, RankFacts(**{"heartbeat": None, "submitted": "task" in facts, **facts}))
 
 
 @pytest.mark.parametrize(
-    ("beat", "task", "state", "reason"),
+    ("heartbeat", "task", "state", "reason"),
     [
-        (None, _task("PENDING", reason="Priority"), "queued", "Priority: waits its turn"),
+        (None, _task("PENDING", reason="Priority"), "queued", "Priority: jobs of higher priority come first"),
         (None, _task("PENDING", reason="QOSMaxCpuPerUserLimit"), "queued", "QOSMaxCpuPerUserLimit"),
-        (None, _task("PENDING", reason="DependencyNeverSatisfied"), "queued", "never starts: a job before it failed"),
+        (None, _task("PENDING", reason="DependencyNeverSatisfied"), "queued", "never starts: an earlier job failed"),
         (None, _task("PENDING", reason="JobHeldUser"), "queued", "`scontrol release 13_7`"),
         (_beat("stopped"), _task("PENDING", reason="BeginTime", restarts=2), "queued", "restarted 2 x, BeginTime"),
         (_beat("failed"), _task("PENDING"), "queued", "PENDING"),
@@ -46,20 +51,20 @@ def _rank(**evidence: Any) -> RankState:
         (None, _task("CANCELLED"), "stopped", "canceled"),
         (_beat(), _task("TIMEOUT"), "failed", "out of time before its work was saved; raise array.minutes"),
         (_beat(), _task("NODE_FAIL", node="c3"), "lost", "its node c3 failed"),
-        (_beat(), _task("PREEMPTED"), "lost", "preempted and not put back into the queue"),
-        (_beat(), _task("FAILED", exit=3), "lost", "ended without a word (Slurm: FAILED, exit 3, signal 0)"),
+        (_beat(), _task("PREEMPTED"), "lost", "preempted and not requeued"),
+        (_beat(), _task("FAILED", exit=3), "lost", "ended and recorded no reason (Slurm: FAILED, exit 3, signal 0)"),
         (_beat(restarts=1), _task("NODE_FAIL", node="c3", restarts=1), "lost", "its node c3 failed"),
         (_beat("failed", job="5_7"), _task("NODE_FAIL", node="c3"), "lost", "its node c3 failed"),  # of a job before
         (_beat(), _task("A_STATE_OF_TOMORROW"), "lost", "A_STATE_OF_TOMORROW"),
     ],
 )
-def test_slurms_word_and_the_heartbeat_give_one_state(
-    beat: dict[str, Any] | None, task: Task, state: str, reason: str
+def test_slurm_and_the_heartbeat_give_one_state(
+    heartbeat: Heartbeat | None, task: Task, state: str, reason: str
 ) -> None:
-    verdict = _rank(beat=beat, task=task)
-    assert verdict.state == state
-    assert reason in verdict.reason
-    assert bool(verdict.reason) == bool(reason)
+    found = _rank(heartbeat=heartbeat, task=task)
+    assert found.state == state
+    assert reason in found.reason
+    assert bool(found.reason) == bool(reason)
 
 
 @pytest.mark.parametrize(
@@ -71,69 +76,69 @@ def test_slurms_word_and_the_heartbeat_give_one_state(
     ],
 )
 def test_F38_out_of_memory_is_named_with_a_remedy(task: Task, state: str, reason: str) -> None:
-    verdict = _rank(beat=_beat(), task=task)
-    assert (verdict.state, verdict.reason, verdict.exit) == (state, reason, 137)
-    assert "train.memory_gb" in _rank(beat=_beat(), task=task, distributed=True).reason
+    found = _rank(heartbeat=_beat(), task=task)
+    assert (found.state, found.reason, found.exit) == (state, reason, 137)
+    assert "train.memory_gb" in _rank(heartbeat=_beat(), task=task, distributed=True).reason
 
 
 @pytest.mark.parametrize(
-    ("evidence", "state", "reason"),
+    ("facts", "state", "reason"),
     [
-        ({"beat": _beat(), "submitted": True}, "lost", "unknown to Slurm, and it did not tell of its end"),
-        ({"beat": None, "submitted": True}, "unknown", "never heard of, and unknown to Slurm"),
-        ({"beat": None, "submitted": True, "silence": "there is no squeue here"}, "unknown", "there is no squeue here"),
-        ({"beat": _beat(), "submitted": True, "silence": "there is no squeue here"}, "running", ""),
-        ({"beat": _beat("done"), "submitted": True}, "done", ""),
-        ({"beat": _beat("failed", reason="bad tar"), "submitted": True}, "failed", "bad tar"),
-        ({"beat": _beat(), "alive": True}, "running", ""),
-        ({"beat": _beat(), "alive": True, "submitted": True}, "running", ""),
-        ({"beat": _beat(), "alive": False}, "lost", "its process is gone without a word (killed, or out of memory?)"),
-        ({"beat": _beat(), "silent": 10.0}, "running", ""),
+        ({"heartbeat": _beat(), "submitted": True}, "lost", "unknown to Slurm, and it recorded no end"),
+        ({"heartbeat": None, "submitted": True}, "unknown", "no heartbeat, and unknown to Slurm"),
+        ({"heartbeat": None, "submitted": True, "no_answer": "there is no squeue"}, "unknown", "there is no squeue"),
+        ({"heartbeat": _beat(), "submitted": True, "no_answer": "there is no squeue"}, "running", ""),
+        ({"heartbeat": _beat("done"), "submitted": True}, "done", ""),
+        ({"heartbeat": _beat("failed", reason="bad tar"), "submitted": True}, "failed", "bad tar"),
+        ({"heartbeat": _beat(), "alive": True}, "running", ""),
+        ({"heartbeat": _beat(), "alive": True, "submitted": True}, "running", ""),
+        ({"heartbeat": _beat(), "alive": False}, "lost", "its process is gone and recorded no reason"),
+        ({"heartbeat": _beat(), "silent": 10.0}, "running", ""),
     ],
 )
-def test_F26_without_slurms_word_heartbeat_and_process_decide(
-    evidence: dict[str, Any], state: str, reason: str
+def test_F26_without_an_answer_of_slurm_heartbeat_and_process_decide(
+    facts: dict[str, Any], state: str, reason: str
 ) -> None:
-    verdict = _rank(**evidence)
-    assert verdict.state == state
-    assert reason in verdict.reason
-    assert bool(verdict.reason) == bool(reason)
+    found = _rank(**facts)
+    assert found.state == state
+    assert reason in found.reason
+    assert bool(found.reason) == bool(reason)
 
 
 def test_F32_a_silent_rank_is_given_up_only_where_nobody_else_can_be_asked() -> None:
     long = SECONDS_LOST + 1
-    assert _rank(beat=_beat(), silent=SECONDS_SILENT + 1).reason == "silent for 5 min"
-    assert _rank(beat=_beat(), silent=long).state == "lost"
+    assert _rank(heartbeat=_beat(), silent=SECONDS_SILENT + 1).reason == "no heartbeat for 5 min"
+    assert _rank(heartbeat=_beat(), silent=long).state == "lost"
     for known in ({"alive": True}, {"task": _task("RUNNING")}):
-        verdict = _rank(beat=_beat(), silent=long, **known)
-        assert (verdict.state, verdict.reason) == ("running", "silent for 30 min")
+        found = _rank(heartbeat=_beat(), silent=long, **known)
+        assert (found.state, found.reason) == ("running", "no heartbeat for 30 min")
 
 
 def test_restarts_are_counted_by_how_the_attempts_ended() -> None:
-    told = _beat(attempts={"stopped": 2, "lost": 1, "failed": 0}, restarts=3)
-    assert _rank(beat=told).restarts == {"stopped": 2, "lost": 1}
+    heartbeat = _beat(attempts={"stopped": 2, "lost": 1, "failed": 0}, restarts=3)
+    assert _rank(heartbeat=heartbeat).restarts == {"stopped": 2, "lost": 1}
     assert _rank(task=_task("RUNNING", restarts=2)).restarts == {"restarted": 2}
     accounted = _task("RUNNING", earlier=("PREEMPTED", "NODE_FAIL", "PREEMPTED"))
     assert _rank(task=accounted).restarts == {"preempted": 2, "node_fail": 1}
-    assert _rank(beat=_beat()).restarts == {}
+    assert _rank(heartbeat=_beat()).restarts == {}
     before = _beat("stopped", attempts={"lost": 1}, restarts=1)  # of the attempt before the one that waits
-    assert _rank(beat=before, task=_task("PENDING", restarts=2)).restarts == {"lost": 1, "stopped": 1}
+    assert _rank(heartbeat=before, task=_task("PENDING", restarts=2)).restarts == {"lost": 1, "stopped": 1}
 
 
 def test_the_exit_code_is_the_ranks_own_or_slurms() -> None:
-    assert _rank(beat=_beat("stopped", exit=75), task=_task("FAILED", exit=1)).exit == 75
+    assert _rank(heartbeat=_beat("stopped", exit=75), task=_task("FAILED", exit=1)).exit == 75
     assert _rank(task=_task("FAILED", exit=3)).exit == 3
     assert _rank(task=_task("RUNNING")).exit is None
-    assert _rank(beat=_beat()).exit is None
+    assert _rank(heartbeat=_beat()).exit is None
 
 
 def test_F39_the_cause_stands_before_the_ranks_it_took_along() -> None:
     """One rank dies without a word; its partners then fail in a collective, one after the other."""
     ranks = [
-        judge(0, Evidence(beat=_beat("failed", time=30.0))),
-        judge(1, Evidence(beat=_beat("failed", time=20.0))),
-        judge(2, Evidence(beat=_beat(time=10.0), alive=False)),
-        judge(3, Evidence(beat=_beat("done"))),
+        state_of(0, RankFacts(heartbeat=_beat("failed", time=30.0))),
+        state_of(1, RankFacts(heartbeat=_beat("failed", time=20.0))),
+        state_of(2, RankFacts(heartbeat=_beat(time=10.0), alive=False)),
+        state_of(3, RankFacts(heartbeat=_beat("done"))),
     ]
     assert [rank.rank for rank in by_cause(ranks)] == [2, 1, 0]
 
@@ -141,5 +146,5 @@ def test_F39_the_cause_stands_before_the_ranks_it_took_along() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0 s"), (119.0, "119 s"), (300.0, "5 min"), (9000.0, "2 h"), (3e5, "3 days")]
 )
-def test_lengths_of_time_are_told_in_fitting_units(seconds: float, text: str) -> None:
-    assert minutes(seconds) == text
+def test_durations_are_shown_in_fitting_units(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

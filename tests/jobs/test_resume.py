@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from slurm.files import is_alive
+from slurm.processes import is_alive
 
 from .commands import Project, kill_group, wait_until
 
@@ -56,7 +56,7 @@ def _kill_launcher(project: Project, stage: str, launcher: subprocess.Popen[str]
 def _kill_rank(project: Project, stage: str, launcher: subprocess.Popen[str]) -> tuple[int, str]:
     """F38: as the kernel does when memory is out."""
     os.kill(_last_rank(project, stage), signal.SIGKILL)
-    return 1, "died without a word"
+    return 1, "exited without a reason"
 
 
 def _kill_everything(project: Project, stage: str, launcher: subprocess.Popen[str]) -> tuple[int, str]:
@@ -134,11 +134,11 @@ def test_F10_a_second_launch_waits_and_leaves_the_first_ones_config_alone(projec
     assert first.returncode == 0, told
     _, told = second.communicate(timeout=120)
     assert second.returncode == 0, told
-    assert f"process {first.pid} is at work on this run; waiting" in told
+    assert f"process {first.pid} is working on this run; waiting" in told
     kept = project.hashes("generate/superseded/*/*.tar")
     assert sorted(kept.values()) == sorted(before.values())  # the first made what it was told to make
     third = project.run("generate", "generate.steps=3")
-    assert "generate: done already" in third.stderr
+    assert "generate: already done" in third.stderr
 
 
 def test_F13_ctrl_c_while_a_rank_is_only_just_starting_leaves_at_once(project: Project) -> None:
@@ -205,7 +205,7 @@ def test_F39_ranks_do_not_wait_for_one_that_never_came(project: Project, number:
         kill_group(launcher, number)
     _, told = launcher.communicate(timeout=60)
     assert launcher.returncode == (1 if number == signal.SIGKILL else 130), told
-    assert (f"{stage} rank 1: died without a word" in told) == (number == signal.SIGKILL)
+    assert (f"{stage} rank 1: exited without a reason" in told) == (number == signal.SIGKILL)
     wait_until(lambda: project.processes() == [], what="no process left", seconds=30)
     done = project.run(stage, cluster=TWO_RANKS)
     assert done.returncode == 0, done.stderr

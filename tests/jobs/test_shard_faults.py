@@ -19,8 +19,9 @@ from shards.exports.check import check
 from shards.tars.manifest import read_manifest
 from shards.tars.reader import read_tar
 from slurm.errors import RunError
-from slurm.files import sha256_of, sweep
+from slurm.files import sha256_of
 from slurm.markers import read_marker
+from slurm.partial_files import sweep
 from slurm.run_folder import RunFolder
 
 from ..shards.pictures import encoded, jpeg, picture

@@ -15,15 +15,16 @@ import pytest
 
 from jobs.command.main import main
 from jobs.frame.methods import find_method
-from jobs.launch.submission import refuse_second_submission
+from jobs.launch.submit import refuse_second_submission
 from jobs.watch.observer import Observer
 from jobs.watch.progress import StageProgress
 from jobs.watch.throughput import images_expected
 from jobs.watch.units import Units
 from slurm.errors import RunError
-from slurm.heartbeats import this_worker
+from slurm.heartbeats import Heartbeat
+from slurm.worker import Worker, this_host
 
-from .many_ranks import STAGE, ManyRanks, fake_tool, queued
+from .many_ranks import ELSEWHERE, STAGE, ManyRanks, fake_tool, queued
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_ranks_that_are_done_run_wait_and_failed_are_told_apart(many: ManyRanks,
     assert [rank.state for rank in stage.ranks] == ["done", "running", "queued", "failed", "lost"]
     assert (stage.state, stage.units_done, stage.units) == ("running", 4, 12)
     assert stage.reason.startswith("rank 4 lost (and 1 more): its node c4 failed; ")
-    assert "Priority: waits its turn (rank 2)" in stage.reason
+    assert "Priority: jobs of higher priority come first (rank 2)" in stage.reason
     assert (stage.images, stage.images_expected) == (45, 120)
 
 
@@ -86,7 +87,7 @@ def _patient(many: ManyRanks) -> Observer:
     """An observer that has just heard all of them."""
     observer = Observer(many.run)
     folder = many.run.stage_folder(STAGE)
-    texts = {path: path.read_text() for path in folder.beats.glob("*.json")}
+    texts = {path: path.read_text() for path in folder.heartbeats.glob("*.json")}
     for path, text in texts.items():
         path.write_text(json.dumps({**json.loads(text), "time": 0.0}))
     observer.look()
@@ -104,7 +105,7 @@ def test_F32_whoever_is_heard_lives_however_wrong_its_clock_is(many: ManyRanks) 
     assert [rank.state for rank in many.look(observer).ranks] == ["running"]
     many.beat(0, "running", time=time.time() + 86400)  # and a clock that is ahead keeps nobody alive for a day
     many.look(observer)
-    assert many.look(observer).ranks[0].evidence.silent < 60
+    assert many.look(observer).ranks[0].facts.silent < 60
 
 
 def test_F26_without_sacct_and_with_a_squeue_that_forgot_the_run_folder_tells(many: ManyRanks, tools: Path) -> None:
@@ -128,7 +129,7 @@ def test_F26_without_any_slurm_here_nobody_is_called_lost(
     assert [rank.state for rank in many.look().ranks] == ["done", "running", "unknown"]
     code, shown = _status(many, capsys)
     assert code == 3
-    assert "Slurm tells nothing (there is no squeue here)" in shown
+    assert "Slurm gave no answer (there is no squeue on this machine)" in shown
 
 
 def test_the_accounting_tells_what_squeue_has_forgotten(many: ManyRanks, tools: Path) -> None:
@@ -178,7 +179,7 @@ def test_jobs_that_slurm_took_out_because_a_stage_before_failed_are_no_failures(
     [
         (["failed", "running"], 1, "rank 0 of generate failed on another-host, exit 1: bad tar"),
         (["stopped", "running"], 3, "watch it: "),
-        (["stopped", "done"], 4, "go on with: "),
+        (["stopped", "done"], 4, "resume with: "),
     ],
 )
 def test_the_exit_code_and_the_last_line_say_what_to_do(
@@ -221,7 +222,7 @@ def test_long_commands_are_not_folded(
 
 def test_another_process_with_the_pid_of_a_dead_rank_does_not_keep_it_alive(many: ManyRanks) -> None:
     """As after a reboot: this process began long after the rank's last word."""
-    here = {"host": this_worker()["host"], "pid": os.getpid()}
+    here = {"host": this_host(), "pid": os.getpid()}
     many.beat(0, "running", **here)
     many.beat(1, "running", **here, time=time.time() - 86400)
     assert [rank.state for rank in many.look().ranks] == ["running", "lost"]
@@ -230,9 +231,9 @@ def test_another_process_with_the_pid_of_a_dead_rank_does_not_keep_it_alive(many
 def test_damaged_heartbeats_and_records_do_not_hide_the_others(many: ManyRanks) -> None:
     many.beat(1, "running")
     folder = many.run.stage_folder(STAGE)
-    folder.beat(0).write_text('{"rank": 0')
-    folder.beat(2).write_text("{}")
-    folder.submission.write_text("[]")
+    folder.heartbeat(0).write_text('{"rank": 0')
+    folder.heartbeat(2).write_text("{}")
+    folder.job_record.write_text("[]")
     assert [rank.rank for rank in many.look().ranks] == [1]
 
 
@@ -246,7 +247,7 @@ def test_F46_each_folder_is_listed_once_and_each_file_opened_once(many: ManyRank
         stage = many.look(observer)
     assert stage.units_done == 11
     folder = many.run.stage_folder(STAGE)
-    for listed in (folder.done, folder.beats, folder.root):
+    for listed in (folder.done, folder.heartbeats, folder.root):
         assert calls["os.listdir", str(listed)] + calls["os.scandir", str(listed)] == 1
     opened = [path for event, path in calls.elements() if event == "open" and path.startswith(str(folder.done))]
     assert sorted(opened) == [str(folder.marker(number)) for number in range(11)]
@@ -275,16 +276,21 @@ class _calls:  # noqa: N801 (reads as a verb)
             _calls._counters[-1][event, str(arguments[0])] += 1
 
 
+def _heartbeat(**fields: Any) -> Heartbeat:
+    worker = Worker(rank=0, host=ELSEWHERE, pid=12)
+    return Heartbeat(**{"worker": worker, "state": "running", "time": time.time(), **fields})
+
+
 def test_of_units_that_are_trainings_those_not_begun_count_as_the_mean_of_the_others(many: ManyRanks) -> None:
     study, units = (
         find_method("cemiface").chain["study-sets"],
-        Units(total=6, done=2, left="unit 2", images=300, by_maker=Counter()),
+        Units(total=6, done=2, left="unit 2", images=300, images_by_process=Counter()),
     )
-    beats = [{"images": 50, "total": 100}, {"images": 20, "total": 400}, {"images": 0}]
+    beats = [_heartbeat(images=50, total=100), _heartbeat(images=20, total=400), _heartbeat(images=0)]
     assert images_expected(many.run, study, units, beats) == (300 + 100 + 400) * 6 // 4
-    ended = {"images": 150, "total": 150, "state": "done"}  # its unit is one of the two that are done
+    ended = _heartbeat(images=150, total=150, state="done")  # its unit is one of the two that are done
     assert images_expected(many.run, study, units, [*beats, ended]) == (300 + 100 + 400) * 6 // 4
-    assert images_expected(many.run, study, units, [{"images": 0}]) is None
+    assert images_expected(many.run, study, units, [_heartbeat(images=0)]) is None
 
 
 def test_the_bar_of_such_a_stage_learns_from_the_units_that_end_while_it_runs(
@@ -292,7 +298,7 @@ def test_the_bar_of_such_a_stage_learns_from_the_units_that_end_while_it_runs(
 ) -> None:
     monkeypatch.setattr("jobs.watch.progress.SECONDS_BETWEEN_LINES", 0.0)
     caplog.set_level("INFO")
-    beats = [{"images": 15, "total": 50}]  # 10 of the unit that has ended, 5 of the present one
+    beats = [_heartbeat(images=15, total=50)]  # 10 of the unit that has ended, 5 of the present one
     with StageProgress(many.run, find_method("cemiface").chain[STAGE]) as progress:
         progress.update(beats)
         many.done(range(1))

@@ -1,4 +1,4 @@
-"""Checkpoints: the newest whole one is resumed, damage is set aside and told, and a total loss is not hidden."""
+"""Checkpoints: the newest whole one is resumed, damaged ones are set aside, and a total loss is an error."""
 # ruff: noqa: N802
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 
 from slurm.checkpoints import COMPLETE, Checkpoints
 from slurm.errors import RunError
-from slurm.files import sweep
+from slurm.partial_files import sweep
 
 KEY = {"learning_rate": 0.1}
 STATE = "state.safetensors"

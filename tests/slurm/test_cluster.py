@@ -1,4 +1,4 @@
-"""The cluster file: what it may say, and what each stage gets of it."""
+"""The cluster file: what it accepts, and which resources each stage gets."""
 # ruff: noqa: N802
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ EVIL = ["a\ntouch /tmp/x #", "a\r", "gpu\n", "\tgpu", "\0"]
 
 @pytest.mark.parametrize("field", ["partition", "account", "qos", "constraint", "exclude"])
 @pytest.mark.parametrize("text", [*EVIL, "a b", "$(id)", "`id`", "a;b", "'", '"', "\\", "", "g\u00fcl"])
-def test_B50_a_word_that_could_leave_its_line_is_refused(field: str, text: str) -> None:
+def test_B50_a_value_that_could_change_the_script_is_refused(field: str, text: str) -> None:
     with pytest.raises(ValidationError):
         Cluster.model_validate({field: text})
     with pytest.raises(ValidationError):
@@ -30,7 +30,7 @@ def test_B50_shell_lines_and_variables_of_the_site_stay_on_their_line(text: str)
 
 
 @pytest.mark.parametrize("name", ["A B", "A=1;", "1A", "", "A-B", "$A"])
-def test_B50_a_variable_has_a_name_that_the_shell_takes_as_one(name: str) -> None:
+def test_B50_a_variable_needs_a_name_that_the_shell_accepts(name: str) -> None:
     with pytest.raises(ValidationError):
         Cluster.model_validate({"environment": {name: "1"}})
 
@@ -38,7 +38,7 @@ def test_B50_a_variable_has_a_name_that_the_shell_takes_as_one(name: str) -> Non
 @pytest.mark.parametrize(
     "text", ["gpu", "gpu_a100,gpu_h100", "a100&nvlink", "a100|h100", "project-12.x", "*", "n[1-3]"]
 )
-def test_words_of_real_sites_are_taken(text: str) -> None:
+def test_values_of_real_sites_are_accepted(text: str) -> None:
     assert Cluster(constraint=text).constraint == text
 
 
@@ -67,7 +67,7 @@ def test_B51_impossible_resources_are_refused(fields: dict[str, Any]) -> None:
         Cluster.model_validate(fields, strict=True)
 
 
-def test_without_numbers_the_machine_decides() -> None:
+def test_without_numbers_the_cores_of_the_machine_count() -> None:
     cluster = Cluster(train=TrainResources(ranks_per_node=2 * cores()))
     assert cluster.of_array("generate").world() == min(cores(), 8)
     assert cluster.threads(cluster.of_array("generate")) == 1
@@ -75,7 +75,7 @@ def test_without_numbers_the_machine_decides() -> None:
     assert TrainResources(nodes=3, ranks_per_node=4).world() == 12
 
 
-def test_the_closest_word_about_a_stage_wins() -> None:
+def test_the_most_specific_section_wins() -> None:
     cluster = Cluster.model_validate(
         {
             "partition": "gpu",

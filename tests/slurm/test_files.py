@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, whoever dies and whatever the disk says."""
+"""Files appear whole or not at all, even if a writer is killed or the disk fails."""
 # ruff: noqa: N802
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from pathlib import Path
 import pytest
 
 from slurm.errors import RunError
-from slurm.files import is_alive, part_path, publish, publish_json, publishing, read_json, sweep
+from slurm.files import publish, publish_json, publishing, read_json
+from slurm.partial_files import partial_path, sweep
+from slurm.processes import is_alive
 
-DEAD = 2**22 + 1  # above every process id
+NO_PROCESS = 2**22 + 1  # above every process id
 
 
 def _names(folder: Path) -> list[str]:
@@ -65,7 +67,7 @@ def test_an_error_of_the_producers_inputs_is_not_taken_for_the_disks(tmp_path: P
     assert _names(tmp_path) == []
 
 
-def test_F08_a_second_writer_of_equal_bytes_is_welcome(tmp_path: Path) -> None:
+def test_F08_a_second_writer_of_equal_bytes_succeeds(tmp_path: Path) -> None:
     path = tmp_path / "data.tar"
     first = publish(path, b"equal")
     inode = path.stat().st_ino
@@ -96,7 +98,7 @@ def test_files_that_change_by_nature_are_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bytes_written", [0, 1, 100_000])
 def test_F01_a_killed_writer_leaves_no_file_and_the_next_start_sweeps(tmp_path: Path, bytes_written: int) -> None:
     writer = _stuck_writer(tmp_path / "data.tar", bytes_written=bytes_written)
-    assert sweep(tmp_path) == []  # its owner is alive
+    assert sweep(tmp_path) == []  # its writer is running
     writer.kill()
     writer.wait()
     (part,) = _names(tmp_path)
@@ -106,28 +108,28 @@ def test_F01_a_killed_writer_leaves_no_file_and_the_next_start_sweeps(tmp_path: 
 
 
 @pytest.mark.parametrize("host", ["node", "node-7", "node7.cluster.example.org"])
-def test_F45_parts_of_dead_owners_are_swept_at_any_depth(
+def test_F45_partial_files_of_ended_processes_are_swept_at_any_depth(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: host)
-    monkeypatch.setattr(os, "getpid", lambda: DEAD)
+    monkeypatch.setattr(os, "getpid", lambda: NO_PROCESS)
     for folder in (tmp_path, tmp_path / "done"):
         folder.mkdir(exist_ok=True)
-        part_path(folder / "a.b.json").write_bytes(b"half")
-    part_path(tmp_path / "step-1").mkdir()
+        partial_path(folder / "a.b.json").write_bytes(b"half")
+    partial_path(tmp_path / "step-1").mkdir()
     assert len(sweep(tmp_path)) == 3
     assert _names(tmp_path) == ["done"]
     assert _names(tmp_path / "done") == []
 
 
-def test_F45_parts_of_the_living_of_other_hosts_and_of_strangers_stay(
+def test_F45_partial_files_of_running_processes_of_other_hosts_and_foreign_files_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = [part_path(tmp_path / "of_the_living"), tmp_path / ".download.part", tmp_path / ".a@x-12-0.part"]
+    kept = [partial_path(tmp_path / "of_a_running_process"), tmp_path / ".download.part", tmp_path / ".a@x-12-0.part"]
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(os, "getpid", lambda: DEAD)
+        elsewhere.setattr(os, "getpid", lambda: NO_PROCESS)
         elsewhere.setattr(socket, "gethostname", lambda: "elsewhere")
-        kept.append(part_path(tmp_path / "of_another_host"))
+        kept.append(partial_path(tmp_path / "of_another_host"))
     for path in kept:
         path.touch()
     assert sweep(tmp_path) == []
@@ -144,17 +146,17 @@ def _files_up_to(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_F27_a_full_disk_names_the_file_and_spares_the_earlier_ones(tmp_path: Path) -> None:
+def test_F27_a_full_disk_names_the_file_and_keeps_the_earlier_ones(tmp_path: Path) -> None:
     publish(tmp_path / "earlier.tar", b"whole")
     with _files_up_to(4096), pytest.raises(RunError, match=r"later\.tar: could not be written: .*free space"):
         publish(tmp_path / "later.tar", b"x" * 100_000)
     assert _names(tmp_path) == ["earlier.tar"]
-    publish(tmp_path / "later.tar", b"x" * 100_000)  # after space was made the same command does it
+    publish(tmp_path / "later.tar", b"x" * 100_000)  # with space again, the same call succeeds
     assert _names(tmp_path) == ["earlier.tar", "later.tar"]
 
 
 @pytest.mark.parametrize("call", ["fsync", "link"])
-def test_F28_a_quota_that_strikes_late_is_a_failed_write(
+def test_F28_a_quota_exceeded_at_the_end_is_a_failed_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     def over_quota(*arguments: object) -> None:
@@ -198,7 +200,7 @@ def test_damaged_json_reads_as_nothing(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize(("times", "found"), [(1, {"a": 1}), (9, None)])
-def test_F30_a_stale_handle_is_opened_anew_but_not_for_ever(
+def test_F30_a_stale_handle_is_opened_again_but_not_forever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, found: object
 ) -> None:
     (tmp_path / "value.json").write_text('{"a": 1}')
@@ -223,7 +225,7 @@ def test_a_zombie_is_not_alive() -> None:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     assert is_alive(process.pid)
     process.send_signal(signal.SIGKILL)
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet asked for its exit code
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # ended, and its exit code is not collected yet
     assert not is_alive(process.pid)
     process.wait()
     assert not is_alive(process.pid)

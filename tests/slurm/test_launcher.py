@@ -1,4 +1,4 @@
-"""Who holds the lock of a run: a process of this machine, somebody who cannot be seen from here, or nobody."""
+"""Which process holds the lock of a run: one of this machine, one that cannot be seen from here, or none."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from slurm.launcher import launcher_at_work
+from slurm.launcher import running_launcher
 
 HOLDS = """
 import fcntl, os, sys
@@ -18,8 +18,8 @@ sys.stdin.read()
 """
 
 
-def _holder(lock: Path, *told: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", HOLDS, str(lock), *told]
+def _holder(lock: Path, *content: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", HOLDS, str(lock), *content]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout
     assert process.stdout.readline() == "held\n"
@@ -28,26 +28,26 @@ def _holder(lock: Path, *told: str) -> subprocess.Popen[str]:
 
 def test_a_launcher_is_known_by_its_lock_and_gone_with_it(tmp_path: Path) -> None:
     lock = tmp_path / ".launch.lock"
-    assert launcher_at_work(lock) is None
+    assert running_launcher(lock) is None
     holder = _holder(lock)
-    found = launcher_at_work(lock)
+    found = running_launcher(lock)
     assert found is not None
     assert found.pid == holder.pid
     holder.kill()
     holder.communicate()
     assert lock.read_text() == str(holder.pid)
-    assert launcher_at_work(lock) is None
+    assert running_launcher(lock) is None
 
 
 def test_the_pid_of_another_machine_is_not_taken_for_one_of_this(tmp_path: Path) -> None:
-    """The lock says process 1, or another living one, and that has nothing to do with the file."""
+    """The lock file names a process that runs here but has nothing to do with the file."""
     lock = tmp_path / ".launch.lock"
-    stranger = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
-    for told in (str(stranger.pid), "999999999", "x"):
-        holder = _holder(lock, told)
-        found = launcher_at_work(lock)
+    unrelated = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+    for content in (str(unrelated.pid), "999999999", "x"):
+        holder = _holder(lock, content)
+        found = running_launcher(lock)
         assert found is not None
         assert found.pid is None
         holder.communicate()
         lock.unlink()
-    stranger.communicate()
+    unrelated.communicate()

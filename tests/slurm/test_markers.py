@@ -1,4 +1,4 @@
-"""Markers: what counts as done, and in which words anything else is told."""
+"""Markers: what counts as done, and the reason for everything that does not."""
 # ruff: noqa: N802
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import pytest
 from slurm.files import Output, publish
 from slurm.markers import Marker, first_difference, marked_units, read_marker, why_not_done, write_marker
 from slurm.run_folder import StageFolder
+from slurm.worker import Worker
 
 FINGERPRINT = {"seed": 1, "generate": {"steps": 20, "similarity": [0.0, 1.0]}, "inputs": {"identities": "abc"}}
 
@@ -32,9 +33,16 @@ def _marker(*, outputs: tuple[Output, ...] = (), **values: Any) -> Marker:
 
 def test_a_marker_reads_back_as_it_was_written(stage: StageFolder) -> None:
     output = Output(name="a.tar", bytes=1, sha256="f" * 64)
-    marker = _marker(outputs=(output,), worker={"rank": 1}, figures={"loss": 0.5}, earlier_seconds=3.0)
+    marker = _marker(
+        outputs=(output,),
+        worker=Worker(rank=1, host="c1", pid=12, job="7_1"),
+        figures={"loss": 0.5},
+        earlier_seconds=3.0,
+    )
     write_marker(stage, marker)
     assert read_marker(stage, 3) == marker
+    worker = {"rank": 1, "host": "c1", "pid": 12, "job": "7_1", "restarts": 0, "code": None}
+    assert json.loads(stage.marker(3).read_text())["worker"] == worker
     assert marked_units(stage) == [3]
 
 
@@ -61,6 +69,13 @@ def test_a_marker_of_another_format_counts_as_none(stage: StageFolder) -> None:
 def test_F04_a_missing_output_is_named(stage: StageFolder) -> None:
     stage.output("synthetic-00003.tar").unlink()
     assert why_not_done(stage, 3, fingerprint=FINGERPRINT) == "missing output: synthetic-00003.tar"
+
+
+def test_a_unit_whose_worker_was_not_recorded_is_done(stage: StageFolder) -> None:
+    value = json.loads(stage.marker(3).read_text())
+    for worker in ({}, None, {"rank": 1}, "c1"):
+        stage.marker(3).write_text(json.dumps({**value, "worker": worker}))
+        assert why_not_done(stage, 3, fingerprint=FINGERPRINT) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"face", b"faces!"])

@@ -1,4 +1,4 @@
-"""What is made of the answers of squeue, sacct and scancel, which are scripts here: good, odd, late and none at all."""
+"""Answers of squeue, sacct and scancel, which are scripts here: good ones, unreadable ones, late ones and none."""
 # ruff: noqa: N802
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Fake = Callable[..., Path]
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
-    """Put a tool of Slurm on a PATH that holds nothing else of it: what it answers, what it complains of, its code."""
+    """Put a Slurm tool, alone, on PATH: its output, its error output and its exit code."""
     monkeypatch.setenv("PATH", str(tmp_path))
 
     def put(tool: str, *, answer: str = "", complaint: str = "", code: int = 0, first: str = "") -> Path:
@@ -33,7 +33,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     return put
 
 
-def test_the_queue_tells_of_waiting_running_and_ended_tasks(fake: Fake) -> None:
+def test_the_queue_lists_waiting_running_and_ended_tasks(fake: Fake) -> None:
     asked = fake(
         "squeue",
         answer="13|0|RUNNING|2|0|c1|None|cemiface:0123456789ab:generate|\n"
@@ -61,54 +61,59 @@ def test_the_queue_tells_of_waiting_running_and_ended_tasks(fake: Fake) -> None:
 
 def test_an_empty_queue_is_an_answer(fake: Fake) -> None:
     fake("squeue")
-    assert ask_queue().silence is None
+    assert ask_queue().no_answer is None
     assert ask_queue().tasks == {}
 
 
-def test_lines_that_other_jobs_smuggle_in_are_passed_over(fake: Fake) -> None:
+def test_lines_in_the_comments_of_other_jobs_are_skipped(fake: Fake) -> None:
     fake("squeue", answer="13|0|RUNNING|0|0|c1|None|first line\nand | a | second|\n14|x\n\n")
     assert list(ask_queue().tasks) == [("13", 0)]
 
 
 @pytest.mark.parametrize(
-    ("answer", "complaint", "code", "told"),
+    ("answer", "complaint", "code", "reason"),
     [
-        ("welcome to the login node\n", "", 0, "squeue gave no answer that can be read: 'welcome to the login node'"),
+        (
+            "welcome to the login node\n",
+            "",
+            0,
+            "squeue gave an answer that cannot be read: 'welcome to the login node'",
+        ),
         ("", "slurm_load_jobs error: Unable to contact slurm controller", 1, "squeue refused: slurm_load_jobs error"),
         ("", "", 1, "squeue refused"),
         ("13|0|RUNNING|0|0|c1|None|x|", "half way", 1, "squeue refused: half way"),
     ],
 )
 def test_F25_a_queue_that_cannot_be_read_is_no_empty_queue(
-    fake: Fake, answer: str, complaint: str, code: int, told: str
+    fake: Fake, answer: str, complaint: str, code: int, reason: str
 ) -> None:
     fake("squeue", answer=answer, complaint=complaint, code=code)
-    silence = ask_queue().silence
-    assert silence is not None
-    assert told in silence
-    assert "\n" not in silence
+    no_answer = ask_queue().no_answer
+    assert no_answer is not None
+    assert reason in no_answer
+    assert "\n" not in no_answer
 
 
-def test_F26_tools_that_are_not_there_are_told(fake: Fake) -> None:
-    assert ask_queue().silence == "there is no squeue here"
-    assert ask_accounting(["7"], since=time.time()).silence == "there is no sacct here"
-    assert scancel(["7"]) == "there is no scancel here"
+def test_F26_missing_tools_are_named(fake: Fake) -> None:
+    assert ask_queue().no_answer == "there is no squeue on this machine"
+    assert ask_accounting(["7"], since=time.time()).no_answer == "there is no sacct on this machine"
+    assert scancel(["7"]) == "there is no scancel on this machine"
 
 
 def test_a_controller_that_does_not_answer_is_not_waited_for(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue, "SECONDS_TO_ANSWER", 0.2)
     fake("squeue", first="exec /bin/sleep 60")
-    assert "did not answer within" in str(ask_queue().silence)
+    assert "did not answer within" in str(ask_queue().no_answer)
 
 
 def test_what_a_user_set_for_squeue_does_not_change_the_answer(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SQUEUE_FORMAT", "%i")
     monkeypatch.setenv("SQUEUE_STATES", "RUNNING")
     fake("squeue", first='[ -z "$SQUEUE_FORMAT$SQUEUE_STATES" ] || exit 1')
-    assert ask_queue().silence is None
+    assert ask_queue().no_answer is None
 
 
-def test_the_accounting_tells_how_earlier_attempts_ended(fake: Fake) -> None:
+def test_the_accounting_lists_how_earlier_attempts_ended(fake: Fake) -> None:
     asked = fake(
         "sacct",
         answer="13_0|PREEMPTED|0:15|c1\n13_0|NODE_FAIL|1:0|c2\n13_0|CANCELLED by 1000|0:9|c3\n"
@@ -122,10 +127,10 @@ def test_the_accounting_tells_how_earlier_attempts_ended(fake: Fake) -> None:
     assert len(tasks) == 3
 
 
-def test_F26_accounting_that_is_switched_off_is_told(fake: Fake) -> None:
+def test_F26_accounting_that_is_disabled_is_a_reason(fake: Fake) -> None:
     fake("sacct", complaint="Slurm accounting storage is disabled", code=1)
     answer = ask_accounting(["7"], since=time.time())
-    assert answer.silence == "sacct refused: Slurm accounting storage is disabled"
+    assert answer.no_answer == "sacct refused: Slurm accounting storage is disabled"
 
 
 def test_jobs_are_canceled_by_id(fake: Fake) -> None:

@@ -1,4 +1,4 @@
-"""A stopped Slurm job asks for another turn, and only where that is right. The scheduler's binary is a script here."""
+"""A stopped Slurm job is requeued, and only where that is right. scontrol is a script here."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from slurm.heartbeats import Beat, this_worker
+from slurm.heartbeat_writer import HeartbeatWriter
 from slurm.requeue import peer_is_lost, requeue_once_saved, requeue_this_job, requeue_without_peer
 from slurm.run_folder import StageFolder
 from slurm.stop import StopFlag
+from slurm.worker import this_worker
 
 SCONTROL = """#!/bin/sh
 echo "$@" >> {asked}
@@ -57,11 +58,11 @@ def test_a_job_that_was_canceled_stays_so(asked: Path, state: str) -> None:
 def test_F20_a_refused_requeue_says_what_to_do(asked: Path, caplog: pytest.LogCaptureFixture) -> None:  # noqa: N802
     _scontrol(asked, code=1, refusal="Requested operation is presently disabled")
     assert not requeue_this_job()
-    assert "presently disabled; run the same command again" in caplog.text
+    assert "presently disabled; rerun the same command" in caplog.text
 
 
 def test_of_an_array_only_this_task_is_requeued(asked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its last task bears the number of the whole array."""
+    """The id of its last task is that of the whole array."""
     _scontrol(asked)
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
@@ -69,7 +70,7 @@ def test_of_an_array_only_this_task_is_requeued(asked: Path, monkeypatch: pytest
     assert asked.read_text().splitlines() == ["show job 7_3", "requeue 7_3"]
 
 
-def test_F09_an_attempt_that_was_given_up_does_not_requeue_its_successor(asked: Path) -> None:  # noqa: N802
+def test_F09_a_superseded_attempt_does_not_requeue_its_successor(asked: Path) -> None:  # noqa: N802
     _scontrol(asked, restarts=1)
     assert not requeue_this_job()
     assert "requeue 7" not in asked.read_text()
@@ -81,7 +82,7 @@ def test_F12_the_job_is_requeued_only_once_all_its_ranks_have_saved(  # noqa: N8
     _scontrol(asked)
     monkeypatch.setattr("slurm.requeue.SECONDS_TO_SAVE", 30.0)
     stage = StageFolder(tmp_path / "generate")
-    first, second = (Beat(stage, rank, worker=this_worker()) for rank in (4, 5))
+    first, second = (HeartbeatWriter(stage, worker=this_worker(rank)) for rank in (4, 5))
     first.update(state="stopped")
     second.update(state="running")
     waiting = threading.Thread(target=requeue_once_saved, args=(stage, range(4, 6)))
@@ -94,16 +95,16 @@ def test_F12_the_job_is_requeued_only_once_all_its_ranks_have_saved(  # noqa: N8
     assert asked.read_text().splitlines() == ["show job 7", "requeue 7"]
 
 
-def test_F19_when_another_node_is_gone_the_job_asks_for_another_turn(  # noqa: N802
+def test_F19_when_another_node_is_gone_the_job_is_requeued(  # noqa: N802
     asked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _scontrol(asked)
-    monkeypatch.setattr("slurm.requeue.SECONDS_TO_JUDGE", 0.1)
+    monkeypatch.setattr("slurm.requeue.SECONDS_UNTIL_SLURM_ENDS_JOB", 0.1)
     assert requeue_without_peer(StopFlag())
     assert asked.read_text().splitlines() == ["show job 7", "requeue 7"]
 
 
-def test_F38_a_rank_that_died_on_a_living_node_ends_the_job_for_good(asked: Path) -> None:  # noqa: N802
+def test_F38_a_rank_that_is_killed_on_a_running_node_ends_the_job(asked: Path) -> None:  # noqa: N802
     """Slurm then ends the others at once."""
     _scontrol(asked)
     stop = StopFlag()
@@ -119,7 +120,7 @@ def test_F38_a_rank_that_died_on_a_living_node_ends_the_job_for_good(asked: Path
         (RuntimeError("shape mismatch"), False),
     ],
 )
-def test_the_words_of_a_lost_peer_are_known(error: Exception, lost: bool) -> None:
+def test_errors_of_a_lost_peer_are_recognized(error: Exception, lost: bool) -> None:
     assert peer_is_lost(error) == lost
 
 

@@ -1,4 +1,4 @@
-"""The run folder is its owner's alone."""
+"""Only its owner has access to a run folder."""
 # ruff: noqa: N802
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def test_F43_a_symlink_is_refused(tmp_path: Path, target: str) -> None:
 
 def test_a_file_in_its_place_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "demo").touch()
-    with pytest.raises(RunError, match="demo: cannot be made: ") as error:
+    with pytest.raises(RunError, match="demo: cannot be created: ") as error:
         RunFolder(tmp_path / "demo").create()
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to somebody else")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to another user")
 def test_F47_a_folder_of_another_user_is_refused_naming_the_owner(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     folder.mkdir()

@@ -72,10 +72,10 @@ def test_F15_a_signal_in_the_middle_of_a_save_waits_for_its_end(tmp_path: Path) 
     assert path.read_bytes() == b"first second"
 
 
-def test_the_death_of_the_launcher_sets_the_flag() -> None:
+def test_the_end_of_the_launcher_sets_the_flag() -> None:
     launcher = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     process = _listener(str(launcher.pid))
-    launcher.kill()  # and not waited for: a zombie launcher is dead too
+    launcher.kill()  # and not waited for: a zombie counts as gone
     output, _ = process.communicate(timeout=30)
     launcher.wait()
     assert output.startswith("the launcher is gone\n")

@@ -1,4 +1,4 @@
-"""What Slurm is told: which jobs, their scripts, and what they inherit. The scheduler's binaries are scripts here."""
+"""What Slurm gets: jobs, their scripts and their environment. Slurm's commands are scripts here."""
 # ruff: noqa: N802
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ import pytest
 from slurm.cluster import Cluster
 from slurm.environment import allowed, only_allowed
 from slurm.errors import RunError
+from slurm.job_script import script, slurm_parameters
+from slurm.payload import Payload, payloads
 from slurm.run_folder import StageFolder
+from slurm.slurm_job import SlurmJob, slurm_jobs
 from slurm.snapshot import code_digest, snapshot
-from slurm.submit import Payload, SlurmJob, jobs_in_queue, payloads, script, slurm_jobs, slurm_parameters, submit_slurm
+from slurm.submit import jobs_in_queue, submit_slurm
 
 STAGE = StageFolder(Path("/runs/demo/generate"))
 CODE = Path("/runs/demo/code/0123456789ab")
@@ -107,7 +110,7 @@ def test_a_payload_calls_the_entry_it_names_with_itself(capsys: pytest.CaptureFi
     assert "this one" in capsys.readouterr().out
 
 
-def test_secrets_and_strays_of_the_shell_do_not_reach_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_and_other_variables_of_the_shell_do_not_reach_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (
         "WANDB_API_KEY",
         "AWS_SECRET_ACCESS_KEY",
@@ -185,15 +188,15 @@ def test_F24_one_task_or_many_are_submitted_alike(site: Path, tasks: int) -> Non
         "exit 0",
     ],
 )
-def test_F25_a_job_whose_answer_is_lost_is_taken_back_not_submitted_twice(site: Path, answer: str) -> None:
-    with pytest.raises(RunError, match=r"generate: sbatch: .*job 7 was accepted nevertheless, and is canceled"):
+def test_F25_a_job_whose_answer_is_lost_is_canceled_not_submitted_twice(site: Path, answer: str) -> None:
+    with pytest.raises(RunError, match=r"generate: sbatch: .*job 7 was accepted nevertheless and is now canceled"):
         _submit(site, answer=answer)
     assert (site / "canceled").read_text().split() == ["7"]
 
 
-def test_F25_a_number_in_the_noise_of_sbatch_is_not_taken_for_the_job(site: Path) -> None:
+def test_F25_another_number_in_the_output_of_sbatch_is_not_taken_for_the_job(site: Path) -> None:
     _command(site / "bin", "scontrol", SCONTROL.format(comment="other"))
-    with pytest.raises(RunError, match="it answered job 3, which is another one"):
+    with pytest.raises(RunError, match="it answered job 3, which is not ours"):
         _submit(site, answer="echo You have job 3 left this month; echo Submitted batch job 7")
 
 
@@ -206,7 +209,7 @@ def test_F10_without_an_answer_of_the_queue_nothing_is_submitted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(RunError, match="the queue cannot be read: there is no squeue here"):
+    with pytest.raises(RunError, match="the queue cannot be read: there is no squeue on this machine"):
         jobs_in_queue("cemiface:")
 
 
@@ -233,19 +236,19 @@ print(json.dumps({"slurm": slurm.__file__, "blocked": sorted(pending), "code": o
 """
 
 
-def test_F13_F42_a_task_starts_from_its_snapshot_with_signals_held_back(tmp_path: Path) -> None:
+def test_F13_F42_a_task_starts_from_its_snapshot_with_signals_blocked(tmp_path: Path) -> None:
     code = snapshot(PROJECT, folder=tmp_path)
     command = [sys.executable, "-S", "-E", str(code / "slurm" / "start.py"), "-c", SAYS]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True, env=environment)
-    told = json.loads(done.stdout)
-    assert Path(told["slurm"]).is_relative_to(code)
-    assert told["code"] == code.name
-    assert {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2} <= set(told["blocked"])
+    found = json.loads(done.stdout)
+    assert Path(found["slurm"]).is_relative_to(code)
+    assert found["code"] == code.name
+    assert {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2} <= set(found["blocked"])
 
 
-def test_no_line_of_a_script_comes_from_a_value(site: Path) -> None:
-    """Whatever passes the checks of the cluster file stays in its own line."""
+def test_no_value_adds_a_line_to_a_script(site: Path) -> None:
+    """Every value that the cluster file accepts stays on its own line."""
     text = _script(Cluster.model_validate(EVERYTHING), SlurmJob(kind="array", first_rank=0, ranks=2, ranks_per_task=1))
     lines = text.splitlines()
     assert sum(line.startswith("#SBATCH") for line in lines) == len(

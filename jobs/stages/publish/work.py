@@ -30,7 +30,8 @@ from shards.tars.manifest import File, Manifest, Shard, describe_file, describe_
 from shards.tars.records import asked_of, sort_key
 from shards.tars.shard_set import ShardSet
 from slurm.errors import RunError
-from slurm.files import Output, link, part_path, publish, sha256_of, sync_folder
+from slurm.files import Output, link, publish, sha256_of, sync_folder
+from slurm.partial_files import partial_path
 
 SHARD_LIST = "shards.txt"  # one tar per line, as WebDataset tools take it
 
@@ -46,7 +47,7 @@ PRIVATE_SETTINGS = {"faces", "judge"}  # fields that tell where on the cluster p
 def run_rank(run: Run, rank: Rank) -> None:
     verdict = passed_verdict(run)
     for work in rank.remaining(PublishUnit):
-        folder = part_path(rank.folder.output(work.unit.set))
+        folder = partial_path(rank.folder.output(work.unit.set))
         folder.mkdir(mode=0o700)
         try:
             images = _build(run, folder, verdict=verdict, work=work)

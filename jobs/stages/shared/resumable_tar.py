@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from jobs.stages.shared.tars import publishing_tar
 from shards.tars.shard_set import ShardSet
 from shards.tars.writer import TarWriter
-from slurm.files import Part, digest, publish_json, read_json, sha256_of
+from slurm.files import PartialFile, digest, publish_json, read_json, sha256_of
 
 if TYPE_CHECKING:
     from jobs.frame.rank import Work
@@ -29,12 +29,12 @@ def resumable_tar(work: Work, name: str) -> Iterator[TarWriter]:
     kept = work.rank.folder.kept / name
     key = digest(work.rank.fingerprint(work.unit))
 
-    def keep(tar: TarWriter, file: Part) -> None:
+    def keep(tar: TarWriter, file: PartialFile) -> None:
         if tar.samples:
             tar.close()
             file.link(kept)
             publish_json(_certificate(kept), {"key": key, "sha256": file.output(name).sha256}, replace=True)
-            work.rank.beat.update(landmark=f"unit {work.number}, {tar.samples} images")
+            work.rank.heartbeat.update(last_saved=f"unit {work.number}, {tar.samples} images")
 
     with publishing_tar(work.path(name), record=work.record, on_stop=keep) as tar:
         _copy(kept, tar, key=key)

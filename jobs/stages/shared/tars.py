@@ -8,7 +8,7 @@ from pathlib import Path
 
 from shards.tars.index import index_path
 from shards.tars.writer import TarWriter
-from slurm.files import Output, Part, publish, publishing
+from slurm.files import Output, PartialFile, publish, publishing
 from slurm.stop import Stopped
 
 
@@ -18,7 +18,7 @@ def publishing_tar(
     *,
     record: Callable[[Output], None],
     replace: bool = False,
-    on_stop: Callable[[TarWriter, Part], None] | None = None,
+    on_stop: Callable[[TarWriter, PartialFile], None] | None = None,
 ) -> Iterator[TarWriter]:
     """A tar to write; when the block ends well it is closed and published, and so is its index.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jobs.frame.tars import publishing_tar
 from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 
@@ -17,7 +18,6 @@ from jobs.frame.experiment import load_run_folder
 from jobs.frame.method import DataSource
 from jobs.frame.methods import find_method
 from jobs.frame.run import Run
-from jobs.frame.tars import publishing_tar
 from jobs.report.chain import chain
 from jobs.report.faces import pair
 from jobs.report.numbers import decimal, duration, percent, points, size

@@ -1,0 +1,106 @@
+"""The status of a run as text: a table of its stages, the ranks in trouble, and which command to run next."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from jobs.command.invocation import Invocation
+from jobs.frame.run import Run
+from jobs.watch.rank_states import RankState
+from jobs.watch.status import RunStatus, StageStatus
+from jobs.watch.task_reasons import duration
+
+WIDE = 120  # columns from which the table has room for reasons
+
+RANKS_SHOWN = 3  # in trouble, per stage
+
+COLUMNS = ("stage", "state", "units", "images", "images/s", "time")
+
+RIGHT = {"units", "images", "images/s", "time"}
+
+STYLES = {"done": "green", "running": "cyan", "queued": "blue", "failed": "bold red", "lost": "bold red"}
+
+
+def status_table(status: RunStatus, *, width: int) -> Table:
+    """One row per stage; restarts where there were any, reasons on wide terminals."""
+    table = Table(box=None, pad_edge=False)
+    restarts = any(stage.restarts for stage in status.stages)
+    for column in [*COLUMNS, *(["restarts"] if restarts else []), *(["reason"] if width >= WIDE else [])]:
+        right = column in RIGHT
+        table.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=right)
+    for stage in status.stages:
+        state = Text(stage.state, style=STYLES.get(stage.state, ""))
+        cells: list[RenderableType] = [stage.name, state, *_figures(stage)]
+        cells += [_restarts(stage.restarts) or "-"] if restarts else []
+        table.add_row(*cells, *([Text(stage.reason)] if width >= WIDE else []))
+    return table
+
+
+def _figures(stage: StageStatus) -> tuple[str, str, str, str]:
+    """Units, images, images per second, and the time it took or will still take."""
+    if stage.units is None:
+        return "-", "-", "-", "-"
+    images = "-" if stage.images is None else str(stage.images)
+    if stage.state not in {"done", "stale"} and stage.images_expected is not None:
+        images = f"{stage.images}/{stage.images_expected}"
+    throughput = "-" if stage.images_per_second is None else f"{stage.images_per_second:.4g}"
+    left = "-" if stage.seconds_left is None else f"{duration(stage.seconds_left)} left"
+    took = "-" if stage.seconds is None else duration(stage.seconds)
+    return f"{stage.units_done}/{stage.units}", images, throughput, left if stage.state == "running" else took
+
+
+def _restarts(ends: Counter[str]) -> str:
+    return ", ".join(f"{count} {end}" for end, count in ends.most_common())
+
+
+def stage_line(stage: StageStatus) -> str:
+    """The status of one stage in one line."""
+    units, images, throughput, seconds = _figures(stage)
+    figures = f"{units} units, {images} images, {throughput} images/s, {seconds}"
+    parts = [f"{stage.name}: {stage.state}, {figures}", _restarts(stage.restarts), stage.reason]
+    return "; ".join(filter(None, parts))
+
+
+def advice(run: Run, status: RunStatus, *, invocation: Invocation, width: int) -> list[str]:
+    """The lines below the table: reasons that have no room in it, ranks in trouble, and which command to run next."""
+    lines = [""]
+    if width < WIDE:
+        lines += [f"{stage.name}: {stage.reason}" for stage in status.stages if stage.reason and not stage.troubled]
+    for stage in status.stages:
+        lines += _trouble(stage, invocation=invocation)
+    if status.no_answer:
+        lines.append(f"Slurm gave no answer ({status.no_answer}); the status is from markers and heartbeats only")
+    lines.append(_next_command(run, status, invocation=invocation))
+    return lines
+
+
+def _trouble(stage: StageStatus, *, invocation: Invocation) -> Iterator[str]:
+    for rank in stage.troubled[:RANKS_SHOWN]:
+        yield f"rank {rank.rank} of {stage.name} {describe(rank)}"
+        yield f"    {invocation.command('why', stage.name, rank.rank)}"
+    if len(stage.troubled) > RANKS_SHOWN:
+        yield f"and {len(stage.troubled) - RANKS_SHOWN} more ranks of {stage.name}"
+
+
+def _next_command(run: Run, status: RunStatus, *, invocation: Invocation) -> str:
+    resume = invocation.command("all", cluster=True)
+    if status.done:
+        return f"all done, see {run.folder.root}"
+    if status.at_work:
+        return f"watch it: {invocation.command('status', '--watch')}"
+    if status.in_trouble:
+        return f"once the cause is fixed, resume with: {resume}"
+    return f"resume with: {resume}"
+
+
+def describe(rank: RankState) -> str:
+    """State, node, exit code, restarts and reason of one rank, as one sentence."""
+    parts = [rank.state + (f" on {rank.node}" if rank.node else "")]
+    parts += [f"exit {rank.exit}"] if rank.exit is not None else []
+    parts += [f"after {_restarts(rank.restarts)}"] if rank.restarts else []
+    return ", ".join(parts) + (f": {rank.reason}" if rank.reason else "")

@@ -1,0 +1,9 @@
+"""The code that jobs run: where it is and where a job starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2]
+
+ENTRY = "jobs.launch.entry:main"

@@ -1,0 +1,59 @@
+"""Launching: run stages on this machine, or submit them to Slurm. Rerunning the same command resumes."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from jobs.frame.experiment import save_run
+from jobs.frame.run import Run
+from jobs.frame.stage import Stage
+from jobs.launch.code import PROJECT
+from jobs.launch.local import run_local
+from jobs.launch.submit import refuse_second_submission, submit
+from slurm.files import publish_json
+from slurm.partial_files import sweep
+from slurm.provenance import provenance
+
+log = logging.getLogger(__name__)
+
+
+def launch(run: Run, stages: Sequence[Stage]) -> None:
+    """Run the stages on this machine, or submit them, as the cluster file says.
+
+    Ranks read the config from the run folder, so nothing is written there while ranks of another launch may start.
+    """
+    run.folder.create()
+    with _launch_lock(run):
+        refuse_second_submission(run)
+        sweep(run.folder.root)
+        save_run(run)
+        publish_json(run.folder.provenance, provenance(PROJECT), replace=True)
+        if run.cluster.executor == "slurm":
+            submit(run, stages)
+        else:
+            run_local(run, stages)
+
+
+@contextmanager
+def _launch_lock(run: Run) -> Iterator[None]:
+    """Hold the run's lock; waits for another launch of the same run to end."""
+    handle = os.open(run.folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
+            log.info("%s: process %s is working on this run; waiting for it to end", run.folder.root, holder)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            root, reason = run.folder.root, error.strerror
+            log.warning("%s: this file system has no locks (%s); do not launch this run twice at once", root, reason)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)

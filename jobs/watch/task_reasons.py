@@ -1,0 +1,59 @@
+"""What the states and reasons of Slurm mean for a rank, in words."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from slurm.queue import Task
+
+State = Literal["done", "running", "queued", "stopped", "failed", "lost", "unknown"]
+
+QUEUE_REASONS = {
+    "Priority": "jobs of higher priority come first",
+    "Resources": "waits for free nodes",
+    "Dependency": "waits for an earlier job",
+    "DependencyNeverSatisfied": "never starts: an earlier job failed; rerun the same command",
+    "BeginTime": "may start again shortly",
+    "JobArrayTaskLimit": "as many ranks are running as array.parallel allows",
+    "JobHeldUser": "held; `scontrol release {job}`",
+    "JobHeldAdmin": "held by an administrator",
+    "JobHoldMaxRequeue": "held after too many restarts; `scontrol release {job}`",
+}
+
+ENDS: dict[str, tuple[State, str]] = {
+    "COMPLETED": ("done", ""),
+    "OUT_OF_MEMORY": ("failed", "out of memory; raise {resources}.memory_gb in the cluster file"),
+    "TIMEOUT": ("failed", "out of time before its work was saved; raise {resources}.minutes in the cluster file"),
+    "CANCELLED": ("stopped", "canceled"),
+    "NODE_FAIL": ("lost", "its node {node} failed"),
+    "BOOT_FAIL": ("lost", "its node {node} did not start"),
+    "PREEMPTED": ("lost", "preempted and not requeued"),
+    "DEADLINE": ("lost", "its deadline passed"),
+}
+
+
+def why_queued(task: Task) -> str:
+    """Why a task waits, and how often it was restarted."""
+    hint = QUEUE_REASONS.get(task.reason, "").format(job=task.name)
+    reason = task.reason or task.state
+    text = f"{reason}: {hint}" if hint else reason
+    return f"restarted {task.restarts} x, {text}" if task.restarts else text
+
+
+def why_ended(task: Task, *, distributed: bool) -> tuple[State, str]:
+    """State and reason of a rank that recorded no end, by how its task ended."""
+    resources = "train" if distributed else "array"
+    if task.state in ENDS:
+        state, reason = ENDS[task.state]
+        return state, reason.format(resources=resources, node=task.node)
+    if task.signal == 9 or task.exit == 137:  # SIGKILL, directly or as a shell's exit code
+        return "lost", f"killed (out of memory? then raise {resources}.memory_gb in the cluster file)"
+    return "lost", f"ended and recorded no reason (Slurm: {task.state}, exit {task.exit}, signal {task.signal})"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in the unit that suits it, e.g. "5 min"."""
+    for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
