@@ -90,7 +90,9 @@ class ArrayResources(Resources):
         1,
         ge=1,
         le=64,
-        description="Ranks in one task of the job array, all on one node, 1 to 64. For sites that give out whole nodes.",
+        description=(
+            "Ranks in one task of the job array, all on one node, 1 to 64. For sites that give out whole nodes."
+        ),
     )
     canary_from: int | None = Field(
         32,
@@ -150,7 +152,9 @@ class Cluster(Place):
     )
     stages: dict[str, dict[str, Any]] = Field(
         {},
-        description="Fields of `array` or `train` that differ for a stage, by the stage's name, e.g. {shard: {gpus: 0}}.",
+        description=(
+            "Fields of `array` or `train` that differ for a stage, by the stage's name, e.g. {shard: {gpus: 0}}."
+        ),
     )
     stop_signal_seconds: int = Field(
         180,

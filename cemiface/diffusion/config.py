@@ -196,7 +196,9 @@ class DiffusionConfig(FrozenModel):
     )
     beta_end: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.02,
-        description="Noise variance of the last step, at least beta_start. CemiFace does not state it; the default is DCFace's.",
+        description=(
+            "Noise variance of the last step, at least beta_start. CemiFace does not state it; the default is DCFace's."
+        ),
     )
     prediction: Literal["noise", "velocity"] = Field(
         "noise",

@@ -25,7 +25,9 @@ class FoldedConfig(FrozenModel):
     bgr: bool = Field(False, description="Whether the net takes the channels in the order BGR instead of RGB.")
     crop: tuple[int, int] | None = Field(
         None,
-        description="First column kept and the column after the last, for nets that take 112x96 images. null: the whole width.",
+        description=(
+            "First column kept and the column after the last, for nets that take 112x96 images. null: the whole width."
+        ),
     )
     scale: tuple[float, float, float] = Field(
         (1.0, 1.0, 1.0), description="Factor per channel, applied to the [-1, 1] RGB image before `bgr` and `crop`."
@@ -166,7 +168,9 @@ class AugmentConfig(FrozenModel):
     )
     brightness: Fraction = Field(
         0.1,
-        description="Largest change of brightness, as a fraction, up or down. The default is the paper's (section 4.1).",
+        description=(
+            "Largest change of brightness, as a fraction, up or down. The default is the paper's (section 4.1)."
+        ),
     )
     contrast: Fraction = Field(
         0.1,
@@ -174,7 +178,9 @@ class AugmentConfig(FrozenModel):
     )
     saturation: Fraction = Field(
         0.1,
-        description="Largest change of color saturation, as a fraction, up or down. The default is the paper's (section 4.1).",
+        description=(
+            "Largest change of color saturation, as a fraction, up or down. The default is the paper's (section 4.1)."
+        ),
     )
     hue: Annotated[float, Field(ge=0, le=0.5)] = Field(
         0.1,

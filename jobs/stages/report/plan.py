@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import Field
+
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.stage_config import StageConfig
@@ -11,7 +13,9 @@ from jobs.frame.unit import Unit
 
 
 class WriteReport(StageConfig):
-    title: str = "CemiFace batch suite"
+    """The report page."""
+
+    title: str = Field("CemiFace batch suite", description="Title of the report page.")
 
 
 @dataclass(frozen=True, kw_only=True)

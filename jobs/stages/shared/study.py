@@ -15,8 +15,17 @@ from jobs.training.recipe import Recipe
 
 
 class Study(Recipe):
-    seeds: int = Field(3, ge=1)  # nets per group, of other weights and another order
-    verification: Verification = Verification()
+    """The recipe that all nets of a study share, their seeds and their verification."""
+
+    seeds: int = Field(
+        3,
+        ge=1,
+        description=(
+            "Nets per group, with different initial weights and order of images. Each costs one training per "
+            "group; three show the spread."
+        ),
+    )
+    verification: Verification = Field(Verification(), description="How the study's nets are verified.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,22 +23,45 @@ NAME = "study-sets"
 class Contender(StageConfig):
     """What one net is trained on: sets, or a part of them."""
 
-    sets: Sets = Field(min_length=1)  # "real", "synthetic", or names of imported sets
-    images: int | None = Field(None, ge=1)  # so many of them, drawn from the run's seed; None: all
-    # Only generated images that were asked for one of these values, by key, e.g. {m: [0.5, 0.7]}; none given: any.
-    asked: dict[str, tuple[float | str, ...]] = Field({}, json_schema_extra=as_before({}))
-    m: tuple[float, ...] = ()  # the same for the key m alone, as configs had it before `asked`
+    sets: Sets = Field(
+        min_length=1,
+        description="What the net is trained on: real, synthetic, or names of imported sets; several are joined.",
+    )
+    images: int | None = Field(
+        None, ge=1, description="Number of images to train on, drawn from the run's seed. null: all."
+    )
+    asked: dict[str, tuple[float | str, ...]] = Field(
+        {},
+        description=(
+            "Only generated images whose request had one of these values, by key, e.g. {m: [0.5, 0.7]}. "
+            "Empty: any image."
+        ),
+        json_schema_extra=as_before({}),
+    )
+    m: tuple[float, ...] = Field(
+        (), description="The same as `asked` for the key m alone, as older configs have it. Empty: any m."
+    )
 
     @property
     def wanted(self) -> dict[str, tuple[float | str, ...]]:
         """The allowed values by key, however they were given."""
         return {**self.asked, **({OLD_KEY: self.m} if self.m else {})}
 
-    augment: AugmentConfig | None = None  # None: as the study's
+    augment: AugmentConfig | None = Field(
+        None, description="Augmentation of this net's training. null: that of the study."
+    )
 
 
 class StudySets(Study):
-    compare: dict[str, Contender] = Field(min_length=2)  # by a name of one's own; gaps are told to the first
+    """Which sets are compared, by nets of one recipe."""
+
+    compare: dict[str, Contender] = Field(
+        min_length=2,
+        description=(
+            "What to compare, each under a name of your own; the gap of each is measured to the first. Each "
+            "costs `seeds` trainings."
+        ),
+    )
 
 
 def plan(run: Run) -> list[StudyUnit]:
