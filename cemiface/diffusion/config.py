@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, PositiveInt, model_validator
 
 from cemiface.values import FrozenModel, require
 
@@ -49,12 +49,27 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+def _with_preset(schema: dict[str, Any]) -> None:
+    """Add to the JSON schema what stands for fields in a config file and is no field."""
+    schema["properties"]["preset"] = {
+        "enum": list(PRESETS),
+        "default": None,
+        "description": (
+            "Named set of these fields; fields given beside it win. paper112, the default of every field, is for GPUs; "
+            "small64 and small32 train in hours on a CPU, tiny32 is for demos of minutes."
+        ),
+        "title": "Preset",
+    }
+
+
 class DenoiserConfig(FrozenModel):
     """The U-Net (method of ADM, Dhariwal and Nichol 2021) and its condition adapter; the defaults are the paper's.
 
     `preset: tiny32` among the fields stands for that preset's fields; fields given beside it win. What is kept and
     dumped are the resulting fields, so a stored config does not depend on later presets.
     """
+
+    model_config = ConfigDict(json_schema_extra=_with_preset)
 
     image_size: PositiveInt = Field(
         112,

@@ -108,10 +108,15 @@ def experiment_of(method: str) -> type[ExperimentBase]:
         ConfigError: there is no such method.
     """
     sections = {
-        name.replace("-", "_"): (stage.config | None, Field(None, alias=name))
+        name.replace("-", "_"): (stage.config | None, Field(None, alias=name, description=_sentence(stage.title)))
         for name, stage in find_method(method).chain.items()
     }
     return create_model("Experiment", __base__=ExperimentBase, **sections)  # type: ignore[call-overload]
+
+
+def _sentence(title: str) -> str:
+    """A stage's title as the description of its section."""
+    return f"{title[0].upper()}{title[1:]}{'' if title.endswith('?') else '.'}"
 
 
 def load_run(config: Path, *, overrides: Sequence[str] = (), cluster: Path | None = None) -> Run:

@@ -11,7 +11,8 @@ from pydantic_core import to_jsonable_python
 Precision = Literal["auto", "fp32", "bf16"]  # auto: bf16 on GPUs, fp32 on CPUs, where bf16 is slower
 
 # A path that a user writes. Control characters would end up in scripts and logs.
-PathText = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=1000)]
+PATH_PATTERN = r"^[^\x00-\x1f\x7f]+$"
+PathText = Annotated[str, StringConstraints(pattern=PATH_PATTERN, max_length=1000)]
 
 OPERATIONAL, FINAL, AS_BEFORE = "operational", "final", "as_before"
 
