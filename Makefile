@@ -7,6 +7,8 @@ SET     ?=
 # STAGE, RANK: for why, logs and cancel
 STAGE   ?=
 RANK    ?=
+# FIELD: for explain
+FIELD   ?=
 # KILLS: for crash-test
 KILLS   ?= 220
 PYTHON  ?= python3
@@ -25,7 +27,7 @@ STAGES := shard train-embedder embed train-diffusion identities calibrate genera
   convert-benchmarks study-groups study-m study-sets evaluate fingerprint audit refill settle publish report
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo all $(STAGES) plan dry-run status watch why logs cancel verify test test-long cluster-test crash-test lint types check clean
+.PHONY: help setup demo all $(STAGES) plan dry-run status watch why logs cancel explain config-reference verify test test-long cluster-test crash-test lint types check clean
 
 help: ## this list
 	@echo "make TARGET [CONFIG=file] [CLUSTER=file] [SET=\"key=value ...\"]"; echo
@@ -71,6 +73,13 @@ logs: setup ## the end of the logs of STAGE (RANK=n: of one rank)
 
 cancel: setup ## stop what is at work on the run (STAGE=name: on one stage); it saves its work
 	@$(CEMIFACE) cancel $(CONFIG) $(STAGE) $(SET)
+
+explain: setup ## what a config field or section means: FIELD=generate.eta; without FIELD: the sections
+	@$(CEMIFACE) explain $(FIELD)
+
+config-reference: setup ## write docs/config.md and configs/schema.json from the descriptions of the fields
+	$(CEMIFACE) explain --markdown > docs/config.md
+	$(CEMIFACE) explain --schema > configs/schema.json
 
 verify: setup ## rehash every file the run has made
 	@$(CEMIFACE) verify $(CONFIG) $(SET)

@@ -23,32 +23,93 @@ class _Values(BaseModel):
 class SiteSettings(_Values):
     """Where jobs run and what is set up there. At the top of the file they hold for all stages."""
 
-    partition: Word | None = None
-    account: Word | None = None
-    qos: Word | None = None
-    constraint: Word | None = None
-    exclude: Word | None = None  # nodes that are known to be bad
-    setup: tuple[Line, ...] = ()  # shell lines of the site, run before python (module load ...)
-    environment: dict[Variable, Line] = {}  # exported to the ranks, beside the allow-list of `slurm.environment`
+    partition: Word | None = Field(None, description="Slurm partition to submit to. null: the site's default.")
+    account: Word | None = Field(
+        None, description="Slurm account that the time is charged to. null: your default account."
+    )
+    qos: Word | None = Field(None, description="Slurm quality of service. null: the site's default.")
+    constraint: Word | None = Field(
+        None,
+        description="Features that nodes must have, as sbatch's --constraint takes them, e.g. a100. null: any node.",
+    )
+    exclude: Word | None = Field(
+        None,
+        description="Nodes that must not be used, as sbatch's --exclude takes them, e.g. node[017-018]. null: none.",
+    )
+    setup: tuple[Line, ...] = Field(
+        (), description="Shell lines that run in the job before python, e.g. module load cuda/12.6."
+    )
+    environment: dict[Variable, Line] = Field(
+        {},
+        description=(
+            "Variables exported to the ranks, beside the allow-list that jobs inherit from your shell (PATH, "
+            "HOME, LANG and the like)."
+        ),
+    )
 
 
 class Resources(SiteSettings):
     """What one rank may use. With GPUs, each rank has one."""
 
-    gpus: int = Field(0, ge=0, le=1)
-    cpus: int | None = Field(None, ge=1)  # also the rank's compute threads; None: all cores, shared by the node's ranks
-    memory_gb: int | None = Field(None, ge=1)
-    minutes: int = Field(240, ge=1)
+    gpus: int = Field(
+        0, ge=0, le=1, description="GPUs of one rank, 0 or 1. There is one rank per GPU where there are GPUs."
+    )
+    cpus: int | None = Field(
+        None,
+        ge=1,
+        description=(
+            "CPU cores of one rank, which are also its compute threads. null: all cores of the node, shared "
+            "by its ranks."
+        ),
+    )
+    memory_gb: int | None = Field(None, ge=1, description="Memory of one rank, in GB. null: the site's default.")
+    minutes: int = Field(
+        240,
+        ge=1,
+        description=(
+            "Time limit of a job in minutes. A job that reaches it saves its work and is queued again. Short "
+            "limits start sooner on busy sites."
+        ),
+    )
 
 
 class ArrayResources(Resources):
     """For stages whose units are independent: each rank processes its share of the units one by one."""
 
-    ranks: int | None = Field(None, ge=1, le=1_000_000)  # None: one per core, at most 8
-    parallel: int | None = Field(None, ge=1)  # ranks at once; None: all
-    ranks_per_task: int = Field(1, ge=1, le=64)  # ranks of one array task, on one node: sites that give whole nodes
-    canary_from: int | None = Field(32, ge=2)  # so many ranks start only after one unit went well; None: at once
-    cpus: int | None = Field(1, ge=1)
+    ranks: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description=(
+            "Ranks that share the stage's units. null: one per core of this machine, at most 8. More ranks "
+            "finish sooner and cost the same GPU hours."
+        ),
+    )
+    parallel: int | None = Field(None, ge=1, description="Ranks that run at the same time, at most. null: all.")
+    ranks_per_task: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description=(
+            "Ranks in one task of the job array, all on one node, 1 to 64. For sites that give out whole nodes."
+        ),
+    )
+    canary_from: int | None = Field(
+        32,
+        ge=2,
+        description=(
+            "From this number of ranks on, one unit is finished first, by a job of its own; the other ranks "
+            "start only if it succeeds. null: all ranks start at once."
+        ),
+    )
+    cpus: int | None = Field(
+        1,
+        ge=1,
+        description=(
+            "CPU cores of one rank, which are also its compute threads. null: all cores of the node, shared "
+            "by its ranks."
+        ),
+    )
 
     def world(self) -> int:
         """How many ranks there are."""
@@ -58,9 +119,16 @@ class ArrayResources(Resources):
 class TrainResources(Resources):
     """For stages that are one distributed job of nodes x ranks_per_node ranks."""
 
-    nodes: int = Field(1, ge=1)
-    ranks_per_node: int = Field(1, ge=1)
-    minutes: int = Field(1440, ge=1)
+    nodes: int = Field(1, ge=1, description="Nodes of the distributed job.")
+    ranks_per_node: int = Field(1, ge=1, description="Ranks on each node; one per GPU where there are GPUs.")
+    minutes: int = Field(
+        1440,
+        ge=1,
+        description=(
+            "Time limit of the job in minutes; the default is a day. A training that reaches it saves its "
+            "state and is queued again."
+        ),
+    )
 
     def world(self) -> int:
         """How many ranks there are."""
@@ -70,11 +138,34 @@ class TrainResources(Resources):
 class Cluster(SiteSettings):
     """One site. A stage's settings come from its own section, then `array` or `train`, then the top of the file."""
 
-    executor: Literal["local", "slurm"] = "local"
-    array: ArrayResources = ArrayResources()
-    train: TrainResources = TrainResources()
-    stages: dict[str, dict[str, Any]] = {}  # by stage: fields of `array` or `train` that differ there
-    stop_signal_seconds: int = Field(180, ge=60)  # lead before the time limit; must exceed two checkpoint saves
+    executor: Literal["local", "slurm"] = Field(
+        "local", description="local: ranks are processes on this machine; slurm: ranks are jobs."
+    )
+    array: ArrayResources = Field(
+        ArrayResources(),
+        description=(
+            "What ranks of stages with independent units may use: shard, embed, identities, generate, "
+            "evaluate, audit and the like."
+        ),
+    )
+    train: TrainResources = Field(
+        TrainResources(),
+        description="What the distributed trainings may use: train-embedder, train-diffusion, train-recognition.",
+    )
+    stages: dict[str, dict[str, Any]] = Field(
+        {},
+        description=(
+            "Fields of `array` or `train` that differ for a stage, by the stage's name, e.g. {shard: {gpus: 0}}."
+        ),
+    )
+    stop_signal_seconds: int = Field(
+        180,
+        ge=60,
+        description=(
+            "Seconds before the time limit at which ranks are asked to save and stop. It must be longer than "
+            "saving two checkpoints takes."
+        ),
+    )
 
     def of_array(self, stage: str) -> ArrayResources:
         """The resources of a stage with independent units."""

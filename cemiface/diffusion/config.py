@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, PositiveInt, model_validator
 
 from cemiface.values import FrozenModel, require
 
@@ -49,6 +49,19 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+def _with_preset(schema: dict[str, Any]) -> None:
+    """Add to the JSON schema what stands for fields in a config file and is no field."""
+    schema["properties"]["preset"] = {
+        "enum": list(PRESETS),
+        "default": None,
+        "description": (
+            "Named set of these fields; fields given beside it win. paper112, the default of every field, is for GPUs; "
+            "small64 and small32 train in hours on a CPU, tiny32 is for demos of minutes."
+        ),
+        "title": "Preset",
+    }
+
+
 class DenoiserConfig(FrozenModel):
     """The U-Net (method of ADM, Dhariwal and Nichol 2021) and its condition adapter; the defaults are the paper's.
 
@@ -56,20 +69,81 @@ class DenoiserConfig(FrozenModel):
     dumped are the resulting fields, so a stored config does not depend on later presets.
     """
 
-    image_size: PositiveInt = 112
-    channels: PositiveInt = 128
-    multipliers: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 1, 2, 2, 4, 4)
-    blocks: PositiveInt = 1
-    attention_levels: tuple[int, ...] = (4,)
-    head_channels: PositiveInt = 64
-    # The down block after this level (counted from 0) stays in place but does not downsample, nor its mirror upsample.
-    skip_downsample_level: int | None = 4
-    embedding: PositiveInt = 512
-    similarity_width: PositiveInt = 512
-    condition_tokens: PositiveInt = 1  # key/value tokens made of identity and similarity, per attention block
-    # "unit": the identity is scaled to length sqrt(embedding), unit variance per entry. The paper does not say; raw
-    # embeddings of different nets differ in length by 20 times, which "unit" takes out.
-    identity_scale: Literal["unit", "raw"] = "unit"
+    model_config = ConfigDict(json_schema_extra=_with_preset)
+
+    image_size: PositiveInt = Field(
+        112,
+        description=(
+            "Side of the square images in pixels; the default is the paper's. It must equal shard.image_size. "
+            "Cost grows with its square: 38.4 GMAC per image at 112."
+        ),
+    )
+    channels: PositiveInt = Field(
+        128,
+        description=(
+            "Channels of the first level, a multiple of 32. The default 128 is DCFace's U-Net, which CemiFace "
+            "takes over (appendix A.1). Parameters grow with its square."
+        ),
+    )
+    multipliers: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = Field(
+        (1, 1, 2, 2, 4, 4),
+        description=(
+            "Channels of each level as multiples of `channels`; one entry per level. The default is DCFace's "
+            "U-Net at 112 px, 93.6 million parameters in all."
+        ),
+    )
+    blocks: PositiveInt = Field(
+        1, description="Residual blocks per level of the encoder; the decoder has one more. The default is DCFace's."
+    )
+    attention_levels: tuple[int, ...] = Field(
+        (4,),
+        description=(
+            "Levels, counted from 0, that have attention blocks; the middle block always has one. The default "
+            "is DCFace's: 7x7 features at 112 px."
+        ),
+    )
+    head_channels: PositiveInt = Field(
+        64,
+        description=(
+            "Channels of one attention head; must divide the channels of every level with attention. The "
+            "default is DCFace's, 8 heads at 512 channels."
+        ),
+    )
+    skip_downsample_level: int | None = Field(
+        4,
+        description=(
+            "The down block after this level (counted from 0) stays in place but does not downsample, nor "
+            "does its mirror upsample. null: all do. The default is DCFace's at 112 px."
+        ),
+    )
+    embedding: PositiveInt = Field(
+        512,
+        description=(
+            "Width of the identity embedding that the denoiser is conditioned on; that of E_id. The default "
+            "is the usual 512 (paper, equation 5)."
+        ),
+    )
+    similarity_width: PositiveInt = Field(
+        512,
+        description=(
+            "Width of the linear layer that takes the scalar m (F1 in the paper, equation 6). The paper does "
+            "not give it; 512 is the width of the embedding."
+        ),
+    )
+    condition_tokens: PositiveInt = Field(
+        1,
+        description=(
+            "Key and value tokens made of identity and similarity, per attention block (paper, equations 7 "
+            "and 8). The paper does not give their number; small nets do better with 8."
+        ),
+    )
+    identity_scale: Literal["unit", "raw"] = Field(
+        "unit",
+        description=(
+            "unit: the identity is scaled to length sqrt(embedding), unit variance per entry; raw: as E_id "
+            "gives it. The paper does not say; raw embeddings of different nets differ in length by 20 times."
+        ),
+    )
 
     @classmethod
     def named(cls, preset: str, **fields: Any) -> Self:
@@ -120,13 +194,35 @@ class DiffusionConfig(FrozenModel):
     the net predicts under it.
     """
 
-    timesteps: Annotated[int, Field(ge=2)] = 1000
-    schedule: Literal["linear"] = "linear"
-    beta_start: Annotated[float, Field(gt=0, lt=1)] = 1e-4
-    beta_end: Annotated[float, Field(gt=0, lt=1)] = 0.02
-    # "noise" is the paper's (eq. 9). Where next to nothing is left of the image, an error of 1 % in it is one of 100 %
-    # in the image; "velocity" (Salimans and Ho 2022, arXiv 2202.00512) has no such place, which small nets need.
-    prediction: Literal["noise", "velocity"] = "noise"
+    timesteps: Annotated[int, Field(ge=2)] = Field(
+        1000,
+        description="Steps of the noise schedule, T in the paper (appendix A.1). Sampling takes a subset of them.",
+    )
+    schedule: Literal["linear"] = Field(
+        "linear",
+        description="Shape of the noise schedule. CemiFace does not state it; linear is DCFace's, which it builds on.",
+    )
+    beta_start: Annotated[float, Field(gt=0, lt=1)] = Field(
+        1e-4,
+        description=(
+            "Noise variance of the first step, above 0 and below 1. CemiFace does not state it; the default "
+            "is DCFace's."
+        ),
+    )
+    beta_end: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.02,
+        description=(
+            "Noise variance of the last step, at least beta_start. CemiFace does not state it; the default is DCFace's."
+        ),
+    )
+    prediction: Literal["noise", "velocity"] = Field(
+        "noise",
+        description=(
+            "What the net predicts: noise, as in the paper (equation 9), or velocity (Salimans and Ho 2022, "
+            "arXiv 2202.00512). With noise, errors in the image grow without bound where little of the image "
+            "is left, so small nets need velocity."
+        ),
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

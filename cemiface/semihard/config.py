@@ -13,16 +13,37 @@ from cemiface.values import Cosine, FrozenModel, require
 class LossConfig(FrozenModel):
     """Equation 14: MSE + weight * similarity matching."""
 
-    weight: Annotated[float, Field(ge=0)] = 0.05  # lambda in the paper (table 14)
-    clip_x0: bool = True  # before the recognition net; a clipped pixel takes no identity gradient
+    weight: Annotated[float, Field(ge=0)] = Field(
+        0.05,
+        description=(
+            "Weight of the similarity loss against the mean squared error, lambda in equation 14. The default "
+            "is the paper's (table 14)."
+        ),
+    )
+    clip_x0: bool = Field(
+        True,
+        description=(
+            "Whether the predicted image is clipped to [-1, 1] before the recognition net. A clipped pixel "
+            "takes no identity gradient. The paper does not say; DCFace clips."
+        ),
+    )
 
 
 class SimilarityGrid(FrozenModel):
     """The values of m drawn in training; `interval: null` draws from the whole range."""
 
-    low: Cosine = -1.0
-    high: Cosine = 1.0
-    interval: Annotated[float, Field(gt=0)] | None = 0.02
+    low: Cosine = Field(-1.0, description="Lowest m, -1 to 1. The default is the paper's (section 4.1).")
+    high: Cosine = Field(
+        1.0, description="Highest m, -1 to 1, at least `low`. The default is the paper's (section 4.1)."
+    )
+    interval: Annotated[float, Field(gt=0)] | None = Field(
+        0.02,
+        description=(
+            "Distance of neighboring values of m. The default is that of section 4.1; the headline run has "
+            "0.04 (section 4.3.1, table 2). null draws m from the whole range, which the paper found the net "
+            "to ignore (section 4.2.1)."
+        ),
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -40,7 +61,9 @@ class SimilarityGrid(FrozenModel):
 class MixturePart(SimilarityGrid):
     """A share of the generated images, its m spread evenly over a grid; `low` = `high` is one value."""
 
-    weight: Annotated[float, Field(gt=0)] = 1.0
+    weight: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="Share of the images that this part gets, relative to the weights of the other parts."
+    )
 
     @model_validator(mode="after")
     def _check_interval(self) -> Self:

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from jobs.command.cancel import cancel
+from jobs.command.explain import NAME as EXPLAIN
+from jobs.command.explain import add_explain_command, run_explain
 from jobs.command.info import show_info
 from jobs.command.invocation import Invocation
 from jobs.command.logs import show_log
@@ -36,6 +38,7 @@ EXAMPLES = """examples:
   cemiface all configs/casia_0.5m.yaml --cluster configs/cluster/a100.yaml
   cemiface plan configs/demo.yaml                      what would run, without running it
   cemiface info configs/casia_0.5m.yaml --json         what the config means, in numbers
+  cemiface explain generate.eta                        what a config field means; also: a section, or nothing
   cemiface status configs/demo.yaml --watch            what is done, running, queued, stale, failed or lost, live
   cemiface why configs/demo.yaml                       the first cause of trouble, and what to type
   cemiface logs configs/demo.yaml generate 0           the end of a rank's log
@@ -60,6 +63,9 @@ TOOLS = {
     "verify": ("", "rehash every file the run has made"),
 }
 
+# Commands that need no config, and their exit code when the user's input is wrong.
+WITHOUT_CONFIG = {**dict.fromkeys(COMMANDS, (run_set_command, 1)), EXPLAIN: (run_explain, 2)}
+
 STATUS_CODES = """
 exit code: 0 all is done; 1 a rank failed or is lost; 2 wrong usage; 3 at work (running or queued);
            4 something is left to do and nobody is at work on it"""
@@ -72,15 +78,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if any(text.startswith("-") for text in more):
         parser.error(f"unknown option: {' '.join(more)}")
     options.overrides += more
-    if options.command not in COMMANDS:
+    if options.command not in WITHOUT_CONFIG:
         _take_stage_and_rank(options, parser)
     os.umask(0o077)  # runs hold private faces
     _set_up_logging()
-    if options.command in COMMANDS:
+    if options.command in WITHOUT_CONFIG:
+        execute, code = WITHOUT_CONFIG[options.command]
         try:
-            sys.exit(run_set_command(options))
+            sys.exit(execute(options))
         except USER_ERRORS as error:
-            _fail(str(error), code=1)
+            _fail(str(error), code=code)
     try:
         run = load_run(options.config, overrides=options.overrides, cluster=options.cluster)
     except USER_ERRORS as error:
@@ -191,6 +198,7 @@ def _parser() -> argparse.ArgumentParser:
         told += "config fields, e.g. generate.steps=10"
         command.add_argument("overrides", nargs="*", metavar=words, help=told)
     add_set_commands(commands, formatter=raw)
+    add_explain_command(commands, formatter=raw)
     return parser
 
 

@@ -35,8 +35,20 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
 class EmbedderConfig(StageConfig):
     """A recognition net: E_id, or one that judges."""
 
-    weights: PathText | None = None  # a recognition net to take as E_id; None: the stage train-embedder makes it
-    color: Literal["RGB", "BGR"] | None = None  # of the net's images, for weights files that do not say it
+    weights: PathText | None = Field(
+        None,
+        description=(
+            "Weights file of a recognition net to take, safetensors or a plain state dict. null: for E_id, "
+            "the net that the stage train-embedder makes; for a judge, E_id."
+        ),
+    )
+    color: Literal["RGB", "BGR"] | None = Field(
+        None,
+        description=(
+            "Channel order that the net was trained on, for weights files that do not record it: RGB for "
+            "insightface's, BGR for AdaFace's."
+        ),
+    )
 
 
 class ExperimentBase(BaseModel):
@@ -44,12 +56,43 @@ class ExperimentBase(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
 
-    name: Name  # the run folder is `runs`/`name`
-    method: str = DEFAULT
-    seed: int = Field(1, ge=0, lt=2**63)
-    runs: PathText = "runs"
-    root: PathText | None = None  # where relative paths start; None: the folder that holds `configs/`
-    embedder: EmbedderConfig = EmbedderConfig()
+    name: Name = Field(
+        description="Name of the run, whose folder is `runs`/`name`. Letters, digits, dots, dashes and underscores."
+    )
+    method: str = Field(
+        DEFAULT,
+        description="Method that makes the faces; an installed package may bring others than the built-in one.",
+    )
+    seed: int = Field(
+        1,
+        ge=0,
+        lt=2**63,
+        description=(
+            "Seed of everything random in the run: splits, noise, initial weights, orders. Another seed makes "
+            "everything stale."
+        ),
+    )
+    runs: PathText = Field(
+        "runs",
+        description=(
+            "Folder of all runs; relative paths start at `root`. The run folder holds private faces: only its "
+            "owner can read it."
+        ),
+    )
+    root: PathText | None = Field(
+        None,
+        description=(
+            "Folder where relative paths start. null: the folder that holds the folder `configs` that the "
+            "file lies in, else the file's own folder."
+        ),
+    )
+    embedder: EmbedderConfig = Field(
+        EmbedderConfig(),
+        description=(
+            "E_id, the recognition net that guides the generator and measures similarity. Without weights, "
+            "the stage train-embedder trains it on the real faces."
+        ),
+    )
 
     def section(self, stage: str) -> StageConfig | None:
         """The section of a stage, None where the file has none."""
@@ -65,10 +108,15 @@ def experiment_of(method: str) -> type[ExperimentBase]:
         ConfigError: there is no such method.
     """
     sections = {
-        name.replace("-", "_"): (stage.config | None, Field(None, alias=name))
+        name.replace("-", "_"): (stage.config | None, Field(None, alias=name, description=_sentence(stage.title)))
         for name, stage in find_method(method).chain.items()
     }
     return create_model("Experiment", __base__=ExperimentBase, **sections)  # type: ignore[call-overload]
+
+
+def _sentence(title: str) -> str:
+    """A stage's title as the description of its section."""
+    return f"{title[0].upper()}{title[1:]}{'' if title.endswith('?') else '.'}"
 
 
 def load_run(config: Path, *, overrides: Sequence[str] = (), cluster: Path | None = None) -> Run:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic_core import to_jsonable_python
 
 Precision = Literal["auto", "fp32", "bf16"]  # auto: bf16 on GPUs, fp32 on CPUs, where bf16 is slower
 
 # A path that a user writes. Control characters would end up in scripts and logs.
-PathText = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=1000)]
+PATH_PATTERN = r"^[^\x00-\x1f\x7f]+$"
+PathText = Annotated[str, StringConstraints(pattern=PATH_PATTERN, max_length=1000)]
 
 OPERATIONAL, FINAL, AS_BEFORE = "operational", "final", "as_before"
 
@@ -27,9 +30,10 @@ def final() -> dict[str, Any]:
 def as_before(value: Any) -> dict[str, Any]:
     """Of a field that was added later: at this value the stage does what it did before there was the field.
 
-    A fingerprint leaves the field out at this value, so that older finished stages stay valid.
+    A fingerprint leaves the field out at this value, so that older finished stages stay valid. Fields of models inside
+    a config may be declared so too; a tuple is compared as the list that JSON makes of it.
     """
-    return {AS_BEFORE: value}
+    return {AS_BEFORE: to_jsonable_python(value)}
 
 
 class StageConfig(BaseModel):
@@ -39,11 +43,10 @@ class StageConfig(BaseModel):
 
     def fingerprint(self, *, of_unit: bool = False) -> dict[str, Any]:
         """The fields that outputs depend on, as JSON. `of_unit`: that the outputs of units depend on."""
-        left_out = {OPERATIONAL, FINAL} if of_unit else {OPERATIONAL}
-        return _fields_of(self, left_out=left_out)
+        return _fields_of(self, left_out={OPERATIONAL, FINAL} if of_unit else {OPERATIONAL})
 
 
-def _fields_of(model: BaseModel, *, left_out: set[str]) -> dict[str, Any]:
+def _fields_of(model: BaseModel, *, left_out: Set[str]) -> dict[str, Any]:
     dumped = model.model_dump(mode="json")
     for name, info in type(model).model_fields.items():
         marks = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
@@ -51,16 +54,19 @@ def _fields_of(model: BaseModel, *, left_out: set[str]) -> dict[str, Any]:
         if added_later or left_out & marks.keys():
             del dumped[name]
         else:
-            dumped[name] = _value_of(getattr(model, name), dumped[name], left_out=left_out)
+            dumped[name] = _value_of(getattr(model, name), dumped[name])
     return dumped
 
 
-def _value_of(value: Any, dumped: Any, *, left_out: set[str]) -> Any:
-    """The dumped value; models inside it leave out their own fields too."""
+def _value_of(value: Any, dumped: Any) -> Any:
+    """The dumped value, without fields that were added later to models inside it.
+
+    Operational fields of such models stay: fingerprints of finished studies hold `verification.batch`.
+    """
     if isinstance(value, BaseModel):
-        return _fields_of(value, left_out=left_out)
+        return _fields_of(value, left_out=frozenset())
     if isinstance(value, dict):
-        return {key: _value_of(value[key], inner, left_out=left_out) for key, inner in dumped.items()}
+        return {key: _value_of(value[key], inner) for key, inner in dumped.items()}
     if isinstance(value, tuple):
-        return [_value_of(one, inner, left_out=left_out) for one, inner in zip(value, dumped, strict=True)]
+        return [_value_of(one, inner) for one, inner in zip(value, dumped, strict=True)]
     return dumped

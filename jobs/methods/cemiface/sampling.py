@@ -17,19 +17,83 @@ BYTES_PER_PIXEL = 0.9  # of a JPEG of a face at quality 95, 4:4:4, with its reco
 class SamplingConfig(StageConfig):
     """How faces are sampled; every field may change single bits of them and is part of what identifies a set."""
 
-    solver: Literal["ddim", "adams"] = "ddim"  # adams: nearer to the exact path in half the steps
-    steps: int = Field(20, ge=1, le=1000)
-    eta: float = Field(0.0, ge=0, le=1)  # fresh noise per step: 0 is DDIM, 1 is DDPM
-    spacing: Literal["leading", "trailing", "mixed"] | None = None  # None: leading for ddim, mixed for adams
-    rederive_noise: bool = True  # ddim: after clipping the predicted image, as adams does by nature; DCFace does not
-    quality: int = Field(95, ge=1, le=100)  # JPEG
-    batch: int = Field(64, ge=1)  # images at once; another batch size may round differently
-    precision: Precision = "auto"
-    channels_last: bool = True
+    solver: Literal["ddim", "adams"] = Field(
+        "ddim",
+        description=(
+            "How the diffusion path is followed: ddim, as in the paper (appendix A.1), or adams, a multistep "
+            "method that is nearer to the exact path in half the steps."
+        ),
+    )
+    steps: int = Field(
+        20,
+        ge=1,
+        le=1000,
+        description=(
+            "Steps of the solver, 1 to 1000; time grows in proportion. The default is the paper's (appendix "
+            "A.1); adams needs about 10."
+        ),
+    )
+    eta: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description=(
+            "Fresh noise per step, 0 to 1: 0 is DDIM, 1 is DDPM. The paper does not state it; DCFace's code "
+            "has 1. adams allows 0 only."
+        ),
+    )
+    spacing: Literal["leading", "trailing", "mixed"] | None = Field(
+        None,
+        description=(
+            "Which time steps are taken of T = 1000: leading (DCFace, 950 to 0 with 20 steps) leaves out the "
+            "noisiest; trailing starts there (999 to 49); mixed goes from the noisiest to the least noisy. "
+            "null: leading for ddim, mixed for adams."
+        ),
+    )
+    rederive_noise: bool = Field(
+        True,
+        description=(
+            "For ddim: whether the noise is computed again after the predicted image was clipped, as adams "
+            "always does. DCFace does not."
+        ),
+    )
+    quality: int = Field(
+        95,
+        ge=1,
+        le=100,
+        description="JPEG quality of the stored faces, 1 to 100. At 95 a face of 112 px takes about 11 kB.",
+    )
+    batch: int = Field(
+        64,
+        ge=1,
+        description=(
+            "Images sampled at once by each rank. More needs more memory and is faster on GPUs; another batch "
+            "size may round differently."
+        ),
+    )
+    precision: Precision = Field(
+        "auto", description="Arithmetic of the sampling: auto is bf16 on GPUs and fp32 on CPUs, where bf16 is slower."
+    )
+    channels_last: bool = Field(
+        True,
+        description="Whether tensors have the channels-last memory layout, which is faster and may round differently.",
+    )
     images_per_second: float | None = Field(
-        None, gt=0, json_schema_extra=operational()
-    )  # of one GPU, for the dry run's GPU hours
-    compile: bool = False  # torch.compile, with CUDA graphs on GPUs; minutes at start, for long jobs
+        None,
+        gt=0,
+        description=(
+            "Throughput of one GPU, which `cemiface plan` estimates GPU hours from; the stage's summary.json "
+            "has the measured one. null: no estimate."
+        ),
+        json_schema_extra=operational(),
+    )
+    compile: bool = Field(
+        False,
+        description=(
+            "Whether torch.compile is used, with CUDA graphs on GPUs. It costs minutes at the start of each "
+            "rank, pays off in long jobs, and may round differently."
+        ),
+    )
 
     @model_validator(mode="after")
     def _check(self) -> SamplingConfig:

@@ -30,11 +30,40 @@ CONTROL_IMAGES = 20_000  # of training people; a hundred of them then stand abov
 
 
 class AuditFaces(StageConfig):
-    false_alarms: float = Field(0.005, gt=0, lt=1)  # of the control group's faces, which the audit may take for leaks
-    # Of the real non-mated pairs; the leak rate is told at each.
-    fmr: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field((1e-3, 1e-4, 1e-5, 1e-6), min_length=1)
-    max_dropped_fraction: float = Field(0.5, ge=0, le=1)  # of the set; more dropped images fail the verdict
-    batch: int = Field(256, ge=1, json_schema_extra=operational())
+    """How close to a real face counts as a leak."""
+
+    false_alarms: float = Field(
+        0.005,
+        gt=0,
+        lt=1,
+        description=(
+            "Fraction of the control group's faces, above 0 and below 1, that the audit may take for leaks; "
+            "it sets the thresholds. Lower needs a larger control group."
+        ),
+    )
+    fmr: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (1e-3, 1e-4, 1e-5, 1e-6),
+        min_length=1,
+        description=(
+            "False match rates, of non-mated pairs of real faces, at which the leak rate is reported. The "
+            "defaults are the usual ones of face verification."
+        ),
+    )
+    max_dropped_fraction: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description=(
+            "Fraction of the set, 0 to 1, that may be dropped as leaks; more fails the verdict, and the set "
+            "cannot be published."
+        ),
+    )
+    batch: int = Field(
+        256,
+        ge=1,
+        description="Images embedded at once by each rank. More needs more memory and is faster on GPUs.",
+        json_schema_extra=operational(),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

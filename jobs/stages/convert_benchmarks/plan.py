@@ -30,11 +30,21 @@ class BenchmarkSource(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    bin: PathText | None = None
-    pairs: PathText | None = None
-    images: PathText | None = None
-    prefix: str = ""  # before every path of the list, e.g. "lfw/"
-    extension: str = ".jpg"  # for LFW's own lists, which name people and numbers
+    bin: PathText | None = Field(
+        None,
+        description=(
+            "Benchmark file of insightface (.bin), which holds images and pairs. Give it, or `pairs` and `images`."
+        ),
+    )
+    pairs: PathText | None = Field(
+        None,
+        description="List of pairs: columns a, b, same and perhaps fold, or one of LFW's own lists. Needs `images`.",
+    )
+    images: PathText | None = Field(None, description="Folder or tar with the images that `pairs` names.")
+    prefix: str = Field("", description="Text put before every path of the list, e.g. lfw/.")
+    extension: str = Field(
+        ".jpg", description="File extension of the images, for LFW's own lists, which give people and numbers only."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> BenchmarkSource:
@@ -45,9 +55,25 @@ class BenchmarkSource(BaseModel):
 
 
 class ConvertBenchmarks(StageConfig):
-    sources: dict[BenchmarkName, BenchmarkSource] = Field(min_length=1)
-    image_size: int = Field(112, ge=16, le=1024)  # side of the square images, pixels
-    resize: Literal["never", "center", "pad"] = "never"  # "never" refuses images of another size
+    """Which verification benchmarks there are, and their image size."""
+
+    sources: dict[BenchmarkName, BenchmarkSource] = Field(
+        min_length=1,
+        description=(
+            "Benchmarks by name (lower-case letters, digits and underscores), each a .bin file or a list of "
+            "pairs with its images. A missing file is an error."
+        ),
+    )
+    image_size: int = Field(
+        112, ge=16, le=1024, description="Side of the square images in pixels. 112 is that of insightface's files."
+    )
+    resize: Literal["never", "center", "pad"] = Field(
+        "never",
+        description=(
+            "What to do with images of another size: never refuses them, center crops the middle square and "
+            "resizes, pad adds borders and resizes."
+        ),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,9 +20,28 @@ from slurm.files import sha256_of
 
 
 class EmbedFaces(StageConfig):
-    batch: int = Field(256, ge=1, json_schema_extra=operational())
-    centers: Literal["mean", "classifier"] = "mean"  # of identities: mean direction, or weight row of a classifier
-    classifier: PathText | None = None  # safetensors with `weight` (C, E) and `classes`; None: of train-embedder
+    """How real faces are embedded, and what an identity's center is."""
+
+    batch: int = Field(
+        256,
+        ge=1,
+        description="Images embedded at once by each rank. More needs more memory and is faster on GPUs.",
+        json_schema_extra=operational(),
+    )
+    centers: Literal["mean", "classifier"] = Field(
+        "mean",
+        description=(
+            "What the center of an identity is: the mean direction of its embeddings, or its weight row in a "
+            "classifier, as in section 3.1 of the paper."
+        ),
+    )
+    classifier: PathText | None = Field(
+        None,
+        description=(
+            "Safetensors file with `weight` (classes x embedding) and `classes`, for centers: classifier. "
+            "null: the classifier that train-embedder trained."
+        ),
+    )
 
     @model_validator(mode="after")
     def _check(self) -> EmbedFaces:

@@ -24,8 +24,21 @@ from slurm.files import sha256_of
 
 
 class FingerprintFaces(StageConfig):
-    judge: EmbedderConfig = EmbedderConfig()  # another net to audit with; without weights it is E_id
-    batch: int = Field(256, ge=1, json_schema_extra=operational())
+    """What the audit compares faces with."""
+
+    judge: EmbedderConfig = Field(
+        EmbedderConfig(),
+        description=(
+            "Recognition net that the audit compares faces with. Without weights it is E_id; another net than "
+            "the generator's guide finds leaks that E_id does not see."
+        ),
+    )
+    batch: int = Field(
+        256,
+        ge=1,
+        description="Images embedded at once by each rank. More needs more memory and is faster on GPUs.",
+        json_schema_extra=operational(),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

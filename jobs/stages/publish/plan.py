@@ -14,11 +14,24 @@ from jobs.frame.unit import Unit
 
 
 class PublishSet(StageConfig):
-    set_name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)  # the folder's name
-    version: str = Field("1.0.0", pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")
-    creator: str = Field(min_length=1)
-    license: str = Field(min_length=1)  # SPDX identifier or URL
-    consent: str = Field(min_length=1)  # whose faces were trained on, and on what ground
+    """The set's name, version and card."""
+
+    set_name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9._-]*$",
+        max_length=80,
+        description=(
+            "Name of the published folder, at most 80 characters: lower-case letters, digits, dots, dashes "
+            "and underscores."
+        ),
+    )
+    version: str = Field(
+        "1.0.0", pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$", description="Version of the set, as three numbers, e.g. 1.0.0."
+    )
+    creator: str = Field(min_length=1, description="Who made the set, as its card names them.")
+    license: str = Field(min_length=1, description="License of the set: an SPDX identifier or a URL.")
+    consent: str = Field(
+        min_length=1, description="Whose faces were trained on and on what ground, as the set's card states it."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

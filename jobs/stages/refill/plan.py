@@ -19,7 +19,16 @@ from jobs.frame.unit import SetUnit
 
 
 class RefillFaces(StageConfig):
-    attempts: int = Field(5, ge=1)  # per dropped image; what leaks every time is left out
+    """How often a dropped image is generated again."""
+
+    attempts: int = Field(
+        5,
+        ge=1,
+        description=(
+            "Times that a dropped image is generated again with other noise, at most, until one is no leak. "
+            "What leaks every time is left out. Each attempt costs as much as generating the image."
+        ),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import Field
+
 from jobs import SUITE
 from jobs.frame.products import PUBLISH, REPORT
 from jobs.frame.run import Run
@@ -13,9 +15,9 @@ from jobs.frame.unit import Unit
 
 
 class WriteReport(StageConfig):
-    """How the page is headed."""
+    """The report page."""
 
-    title: str = SUITE
+    title: str = Field(SUITE, description="Title of the report page.")
 
 
 @dataclass(frozen=True, kw_only=True)

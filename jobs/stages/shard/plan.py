@@ -34,20 +34,92 @@ MANIFEST = "manifest.json"
 
 
 class ShardFaces(StageConfig):
-    faces: PathText  # identity folders of images, or zip, tar, RecordIO or WebDataset files
-    only: PathText | None = None  # a list of the images to take, as lines or a column `path`: .../person/file
-    image_size: int = Field(112, ge=16, le=1024)  # side of the square images, pixels
-    resize: Literal["never", "center", "pad"] = "never"  # "never" refuses images of another size
-    quality: int = Field(95, ge=1, le=100)  # JPEG, for images that need converting
-    shard_images: int = Field(10_000, ge=1)
-    shard_bytes: int = Field(2_000_000_000, ge=1_000_000)  # of listed files; a tar ends at whichever comes first
-    held_out_identities: int = Field(0, ge=0)  # these people are never trained on
-    kept_back_fraction: float = Field(0, ge=0, le=0.5)  # of each training person's photos, for the membership signal
-    max_bad_fraction: float = Field(0.01, ge=0, le=1)  # of a shard; more is an error, not a statistic
-    # "sha256" and "pixels" read all files at each launch, to notice changes of equal size and to count equal images:
-    # those of the same bytes or, decoding them too, of the same pixels.
-    hash: Literal["none", "sha256", "pixels"] = "none"
-    duplicates: Literal["keep", "first"] = "keep"  # "first" drops images equal to an earlier one; needs hash
+    """Which real faces are taken, and how they become tars."""
+
+    faces: PathText = Field(
+        description=(
+            "Real faces, aligned: a folder with one folder of images per identity, or zip, tar, RecordIO or "
+            "WebDataset files of such."
+        )
+    )
+    only: PathText | None = Field(
+        None,
+        description=(
+            "List of the images to take, as lines or a column `path`, each person/file; the rest is passed "
+            "over. null: all."
+        ),
+    )
+    image_size: int = Field(
+        112,
+        ge=16,
+        le=1024,
+        description=(
+            "Side of the square images in pixels. 112 is the field's and the paper's; smaller sizes are for CPUs."
+        ),
+    )
+    resize: Literal["never", "center", "pad"] = Field(
+        "never",
+        description=(
+            "What to do with images of another size: never refuses them, center crops the middle square and "
+            "resizes, pad adds borders and resizes."
+        ),
+    )
+    quality: int = Field(
+        95,
+        ge=1,
+        le=100,
+        description=(
+            "JPEG quality, 1 to 100, of images that need converting; a JPEG of the right size is stored as it is."
+        ),
+    )
+    shard_images: int = Field(
+        10_000,
+        ge=1,
+        description="Images per tar, at most. A tar is one unit of work, here and in the stages that read it.",
+    )
+    shard_bytes: int = Field(
+        2_000_000_000,
+        ge=1_000_000,
+        description=(
+            "Bytes per tar, at most, counted as the source lists them; a tar ends at whichever limit comes first."
+        ),
+    )
+    held_out_identities: int = Field(
+        0,
+        ge=0,
+        description=(
+            "Identities that no net is trained on; which ones follows from the seed. They serve as control "
+            "group of the audit and as a verification benchmark."
+        ),
+    )
+    kept_back_fraction: float = Field(
+        0,
+        ge=0,
+        le=0.5,
+        description=(
+            "Fraction of each training identity's images, 0 to 0.5, that no net is trained on. The audit's "
+            "membership test compares them with the images trained on."
+        ),
+    )
+    max_bad_fraction: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Fraction of a tar's images that may be unusable and left out, 0 to 1; more is an error.",
+    )
+    hash: Literal["none", "sha256", "pixels"] = Field(
+        "none",
+        description=(
+            "Whether images are hashed, to find equal ones and changes that keep a file's size: of their "
+            "bytes (sha256) or of their pixels. Both read all files at each launch; pixels decodes them too."
+        ),
+    )
+    duplicates: Literal["keep", "first"] = Field(
+        "keep",
+        description=(
+            "What to do with images equal to an earlier one: keep them, or keep only the first. first needs `hash`."
+        ),
+    )
 
     @model_validator(mode="after")
     def _check(self) -> ShardFaces:

@@ -15,10 +15,17 @@ from jobs.training.recipe import Recipe
 
 
 class Study(Recipe):
-    """The recipe of a study's nets, and how they are verified."""
+    """The recipe that all nets of a study share, their seeds and their verification."""
 
-    seeds: int = Field(3, ge=1)  # nets per group; each seed has its own first weights and order
-    verification: Verification = Verification()
+    seeds: int = Field(
+        3,
+        ge=1,
+        description=(
+            "Nets per group, with different initial weights and order of images. Each costs one training per "
+            "group; three show the spread."
+        ),
+    )
+    verification: Verification = Field(Verification(), description="How the study's nets are verified.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,35 @@ from jobs.stages.shard.plan import ShardFaces
 class Verification(StageConfig):
     """How nets are verified; part of every stage that does it."""
 
-    pairs: int = Field(3000, ge=10)  # of held-out people, of each kind, at most; equally many mated and non-mated
-    folds: int = Field(10, ge=2)  # consecutive, never shuffled; lists that name their folds keep those
-    flip_test: bool = True  # embedding of the image plus that of its mirror image
-    batch: int = Field(256, ge=1, json_schema_extra=operational())
+    pairs: int = Field(
+        3000,
+        ge=10,
+        description=(
+            "Pairs of held-out identities, of each kind, at most; as many mated as non-mated. The default is "
+            "LFW's number."
+        ),
+    )
+    folds: int = Field(
+        10,
+        ge=2,
+        description=(
+            "Consecutive folds, never shuffled: the threshold is chosen on all but one and accuracy measured "
+            "on that one. The default is LFW's; lists that name their folds keep those."
+        ),
+    )
+    flip_test: bool = Field(
+        True,
+        description=(
+            "Whether the embedding of an image is added to that of its mirror image, as the released log "
+            "does. It doubles the time of embedding."
+        ),
+    )
+    batch: int = Field(
+        256,
+        ge=1,
+        description="Images embedded at once by each rank. More needs more memory and is faster on GPUs.",
+        json_schema_extra=operational(),
+    )
 
 
 def benchmark_names(run: Run) -> list[str]:

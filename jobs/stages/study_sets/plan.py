@@ -23,13 +23,28 @@ NAME = "study-sets"
 class Contender(StageConfig):
     """What a net is trained on: sets, or a part of them."""
 
-    sets: Sets = Field(min_length=1)  # "real", "synthetic", or names of imported sets
-    images: int | None = Field(None, ge=1)  # how many of them, drawn with the run's seed; None: all
-    # Allowed values of what was asked for, by key, e.g. {pose: [left, right]}; {}: all images.
-    asked: dict[str, tuple[float | str, ...]] = Field({}, json_schema_extra=as_before({}))
-    m: tuple[float, ...] = ()  # `asked` of configs that were written before there was that field
+    sets: Sets = Field(
+        min_length=1,
+        description="What the net is trained on: real, synthetic, or names of imported sets; several are joined.",
+    )
+    images: int | None = Field(
+        None, ge=1, description="Number of images to train on, drawn from the run's seed. null: all."
+    )
+    asked: dict[str, tuple[float | str, ...]] = Field(
+        {},
+        description=(
+            "Only generated images whose request had one of these values, by key, e.g. {m: [0.5, 0.7]}. "
+            "Empty: any image."
+        ),
+        json_schema_extra=as_before({}),
+    )
+    m: tuple[float, ...] = Field(
+        (), description="The same as `asked` for the key m alone, as older configs have it. Empty: any m."
+    )
 
-    augment: AugmentConfig | None = None  # None: as the study's
+    augment: AugmentConfig | None = Field(
+        None, description="Augmentation of this net's training. null: that of the study."
+    )
 
     @property
     def wanted(self) -> dict[str, tuple[float | str, ...]]:
@@ -38,9 +53,15 @@ class Contender(StageConfig):
 
 
 class StudySets(Study):
-    """The recipe, and the sets that are compared."""
+    """Which sets are compared, by nets of one recipe."""
 
-    compare: dict[str, Contender] = Field(min_length=2)  # by name; gaps are to the first
+    compare: dict[str, Contender] = Field(
+        min_length=2,
+        description=(
+            "What to compare, each under a name of your own; the gap of each is measured to the first. Each "
+            "costs `seeds` trainings."
+        ),
+    )
 
 
 def plan(run: Run) -> list[StudyUnit]:

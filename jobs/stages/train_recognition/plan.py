@@ -21,11 +21,24 @@ NAME = "train-recognition"
 
 
 class TrainRecognition(Recipe):
-    sets: Sets = Field(("synthetic",), min_length=1)  # what it is trained on
+    """The recipe, and the sets that it is followed on."""
+
+    sets: Sets = Field(
+        ("synthetic",),
+        min_length=1,
+        description="What the net is trained on: real, synthetic, or names of imported sets; several are joined.",
+    )
 
 
 class TrainEmbedder(TrainRecognition):
-    sets: Sets = Field(("real",), min_length=1, max_length=1)
+    """The recipe of E_id, and the real faces that it is followed on."""
+
+    sets: Sets = Field(
+        ("real",),
+        min_length=1,
+        max_length=1,
+        description="What E_id is trained on: real, or the name of an imported set.",
+    )
 
 
 def needs(run: Run, *, name: str) -> tuple[str, ...]:

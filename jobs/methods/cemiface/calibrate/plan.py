@@ -24,9 +24,19 @@ NAME = "calibrate"
 
 
 class CalibrateFaces(StageConfig):
-    identities: int = Field(200, ge=1)  # the first of the inquiry faces; all where there are fewer
-    images_per_identity: int = Field(2, ge=1)  # at every m
-    grid: SimilarityGrid = SimilarityGrid(interval=0.1)  # the m that are tried
+    """The pilot that relates m to the cosine to the inquiry face."""
+
+    identities: int = Field(
+        200, ge=1, description="Inquiry faces that the pilot uses, the first ones; all where there are fewer."
+    )
+    images_per_identity: int = Field(
+        2,
+        ge=1,
+        description=(
+            "Images per identity at every m. The pilot costs identities x images_per_identity x values of m samples."
+        ),
+    )
+    grid: SimilarityGrid = Field(SimilarityGrid(interval=0.1), description="Values of m that are tried; two or more.")
 
     @model_validator(mode="after")
     def _check(self) -> CalibrateFaces:

@@ -50,20 +50,73 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class MakeIdentities(SamplingConfig):
-    source: Literal["denoiser", "real", "files"] = "denoiser"
-    faces: PathText | None = None  # of `files`: identity folders of images, or a zip, tar or RecordIO of such
-    faces_are: Literal["real", "synthetic"] = "real"  # of `files`: whether the people in them exist
-    count: int = Field(10_000, ge=1, json_schema_extra=final())  # identities wanted
-    candidates: int = Field(40_000, ge=1)  # faces to choose from; "real" has one per person at most
-    block: int = Field(1000, ge=1)  # candidates per unit of work
+    """Where inquiry faces come from, and how they are chosen."""
+
+    source: Literal["denoiser", "real", "files"] = Field(
+        "denoiser",
+        description=(
+            "Where inquiry faces come from: denoiser samples people who do not exist; real takes one image of "
+            "each training identity, as the paper does, for study only; files takes those of `faces`."
+        ),
+    )
+    faces: PathText | None = Field(
+        None,
+        description="For source: files: folders of identities with images, or a zip, tar or RecordIO file of such.",
+    )
+    faces_are: Literal["real", "synthetic"] = Field(
+        "real",
+        description=(
+            "For source: files: whether the people in `faces` exist. A set made from real people is for study only."
+        ),
+    )
+    count: int = Field(
+        10_000,
+        ge=1,
+        description="Identities of the synthetic set. The default is that of the paper's 0.5M set (section 4.1).",
+        json_schema_extra=final(),
+    )
+    candidates: int = Field(
+        40_000,
+        ge=1,
+        description=(
+            "Faces to choose the inquiry faces from, at most. Those of the denoiser are sampled first, each "
+            "at the cost of one image; real has one per identity at most."
+        ),
+    )
+    block: int = Field(1000, ge=1, description="Candidates per unit of work.")
     max_cosine: float = Field(
-        0.3, gt=-1, le=1, json_schema_extra=final()
-    )  # between any two inquiry faces (paper, section 3.2)
-    # A balanced set: a file that says of candidates what group they are in (lines "candidate-0000012<TAB>group"), and
-    # the share of each group. The candidates lie in the stage folder once this stage has made them.
-    attributes: PathText | None = Field(None, json_schema_extra=final())
-    quotas: dict[str, Share] = Field({}, json_schema_extra=final())
-    batch: int = Field(32, ge=1)
+        0.3,
+        gt=-1,
+        le=1,
+        description=(
+            "Largest cosine between any two inquiry faces under E_id, above -1 to 1. The default is the "
+            "paper's (section 3.2). Lower needs more candidates."
+        ),
+        json_schema_extra=final(),
+    )
+    attributes: PathText | None = Field(
+        None,
+        description=(
+            'File that gives the group of each candidate, in lines "candidate-0000012<TAB>group", for a '
+            "balanced set. The candidates lie in the stage folder once this stage has made them."
+        ),
+        json_schema_extra=final(),
+    )
+    quotas: dict[str, Share] = Field(
+        {},
+        description=(
+            "Share of each group of `attributes` among the identities, above 0 to 1, adding up to 1. Empty: no balance."
+        ),
+        json_schema_extra=final(),
+    )
+    batch: int = Field(
+        32,
+        ge=1,
+        description=(
+            "Images sampled or embedded at once by each rank. More needs more memory; another batch size may "
+            "round differently."
+        ),
+    )
 
     @property
     def synthetic(self) -> bool:

@@ -20,8 +20,23 @@ NAME = "study-groups"
 
 
 class StudyGroups(Study):
-    groups: int = Field(5, ge=2)
-    min_images: int = Field(10, ge=2)  # identities with fewer are left out; every group gets images of all others
+    """How real faces are grouped, and the recipe of the nets."""
+
+    groups: int = Field(
+        5,
+        ge=2,
+        description=(
+            "Equal groups that each identity's images are cut into by similarity to its center. The default "
+            "is the paper's (section 3.1). Each costs `seeds` trainings."
+        ),
+    )
+    min_images: int = Field(
+        10,
+        ge=2,
+        description=(
+            "Images that an identity must have to take part, at least `groups`; identities with fewer are left out."
+        ),
+    )
 
     @property
     def group_names(self) -> list[str]:

@@ -21,37 +21,133 @@ DENOISER = "denoiser.safetensors"  # the EMA weights, with their config in the m
 
 
 class TrainDiffusion(StageConfig):
-    denoiser: DenoiserConfig = DenoiserConfig()
-    diffusion: DiffusionConfig = DiffusionConfig()
-    loss: LossConfig = LossConfig()
-    similarity: SimilarityGrid = SimilarityGrid()
-    initial_weights: PathText | None = None  # of the same E_id and any image size, to go on from; None: random
-    other_embedder: bool = False  # initial_weights were trained with another E_id: this one has to be learned anew
-    images: int = Field(5_000_000, ge=1)  # training images seen in all, over all ranks
-    batch: int = Field(160, ge=1)  # global
-    learning_rate: float = Field(1e-4, gt=0)
-    warmup_images: int = Field(0, ge=0)
-    weight_decay: float = Field(0.01, ge=0)
-    gradient_clipping: float = Field(1.0, gt=0)
-    ema_decay: float = Field(0.9999, ge=0, lt=1)
-    null_fraction: float = Field(0.1, ge=0, lt=1)  # of samples trained without condition, for new identities
-    precision: Precision = "auto"
-    # How it is computed, which changes rounding only.
+    """The denoiser, its loss and its training."""
+
+    denoiser: DenoiserConfig = Field(
+        DenoiserConfig(),
+        description=(
+            "The U-Net and its condition adapter. `preset: NAME` stands for the fields of a preset (paper112, "
+            "small64, small32, tiny32); fields beside it win."
+        ),
+    )
+    diffusion: DiffusionConfig = Field(DiffusionConfig(), description="Noise schedule, and what the denoiser predicts.")
+    loss: LossConfig = Field(LossConfig(), description="Similarity loss (paper, equation 14).")
+    similarity: SimilarityGrid = Field(
+        SimilarityGrid(), description="Values of m that are drawn in training (paper, sections 4.1 and 4.3.1)."
+    )
+    initial_weights: PathText | None = Field(
+        None, description="Denoiser to continue from, of the same E_id and any image size. null: random weights."
+    )
+    other_embedder: bool = Field(
+        False,
+        description=(
+            "Set it to true where `initial_weights` was trained with another E_id; the denoiser has to learn "
+            "the new embeddings."
+        ),
+    )
+    images: int = Field(
+        5_000_000,
+        ge=1,
+        description=(
+            "Training images in all, over all ranks. The default is about 10 epochs of CASIA, as in the paper "
+            "(appendix A.1): 16 hours of an A100 at 112 px."
+        ),
+    )
+    batch: int = Field(
+        160,
+        ge=1,
+        description="Images per step over all ranks. The default is the paper's (appendix A.1), on two A100.",
+    )
+    learning_rate: float = Field(
+        1e-4,
+        gt=0,
+        description=(
+            "Learning rate of AdamW. The paper does not state it; the default is that of DCFace's training script."
+        ),
+    )
+    warmup_images: int = Field(
+        0, ge=0, description="Images over which the learning rate rises from 0. The paper has no warm-up."
+    )
+    weight_decay: float = Field(
+        0.01,
+        ge=0,
+        description="Weight decay of AdamW. The paper does not state it; the default is PyTorch's, as in DCFace.",
+    )
+    gradient_clipping: float = Field(
+        1.0,
+        gt=0,
+        description="Largest norm of the gradient. The paper does not state it; 1 is usual for diffusion models.",
+    )
+    ema_decay: float = Field(
+        0.9999,
+        ge=0,
+        lt=1,
+        description=(
+            "Decay per step of the moving average of the weights, which samples are made with, 0 to below 1. "
+            "The paper does not state it; the default is DCFace's. Short trainings need less."
+        ),
+    )
+    null_fraction: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description=(
+            "Fraction of samples, 0 to below 1, that are trained without a condition, so that "
+            "identities.source: denoiser can sample people who do not exist. Not in the paper."
+        ),
+    )
+    precision: Precision = Field(
+        "auto", description="Arithmetic of the training: auto is bf16 on GPUs and fp32 on CPUs, where bf16 is slower."
+    )
     micro_batch: int | None = Field(
-        None, ge=1, json_schema_extra=operational()
-    )  # images per rank in one pass; None: its whole share
-    channels_last: bool = Field(True, json_schema_extra=operational())
+        None,
+        ge=1,
+        description=(
+            "Images that a rank computes in one pass; its share of the batch is cut into such pieces. null: "
+            "the whole share. Smaller needs less memory and changes rounding only."
+        ),
+        json_schema_extra=operational(),
+    )
+    channels_last: bool = Field(
+        True,
+        description="Whether tensors have the channels-last memory layout, which is faster and changes rounding only.",
+        json_schema_extra=operational(),
+    )
     compile: bool = Field(
-        False, json_schema_extra=operational()
-    )  # torch.compile: minutes at start, for long trainings on GPUs
-    checkpoint_images: int = Field(200_000, ge=1, json_schema_extra=operational())
-    log_images: int = Field(10_000, ge=1, json_schema_extra=operational())
+        False,
+        description=(
+            "Whether torch.compile is used, which changes rounding only. It costs minutes at the start, and "
+            "pays off in long trainings on GPUs."
+        ),
+        json_schema_extra=operational(),
+    )
+    checkpoint_images: int = Field(
+        200_000,
+        ge=1,
+        description=(
+            "Images between two checkpoints, which a resumed training starts from. A checkpoint holds four "
+            "times the weights: 1.5 GB for the paper's net."
+        ),
+        json_schema_extra=operational(),
+    )
+    log_images: int = Field(
+        10_000, ge=1, description="Images between two lines of the metrics file.", json_schema_extra=operational()
+    )
     images_per_second: float | None = Field(
-        None, gt=0, json_schema_extra=operational()
-    )  # of one GPU, for the dry run's GPU hours
+        None,
+        gt=0,
+        description=(
+            "Throughput of one GPU, which `cemiface plan` estimates GPU hours from; the stage's summary.json "
+            "has the measured one. null: no estimate."
+        ),
+        json_schema_extra=operational(),
+    )
     sample_images: int = Field(
-        500_000, ge=1, json_schema_extra=operational()
-    )  # a grid of sampled faces every so many images
+        500_000,
+        ge=1,
+        description="Images between two grids of sampled faces, which show how the training goes.",
+        json_schema_extra=operational(),
+    )
 
 
 def plan(run: Run) -> list[TrainingUnit]:
