@@ -1,26 +1,26 @@
-# Every target is a thin call of the `cemiface` command; `make help` is made from the ## comments.
+# Each target calls the `cemiface` command. `make help` prints the ## comments.
 
 CONFIG  ?= configs/demo.yaml
 CLUSTER ?= configs/cluster/local.yaml
-# SET: overrides, e.g. SET="generate.steps=10 name=steps10"
+# SET: config fields to override, e.g. SET="generate.steps=10 name=steps10"
 SET     ?=
-# STAGE, RANK: for why, logs and cancel
+# STAGE, RANK: for `why`, `logs` and `cancel`
 STAGE   ?=
 RANK    ?=
-# FIELD: for explain
+# FIELD: for `explain`
 FIELD   ?=
-# KILLS: for crash-test
+# KILLS: number of random kills in `crash-test`
 KILLS   ?= 220
 PYTHON  ?= python3
 
 VENV := .venv
 BIN  := $(VENV)/bin
 CEMIFACE := $(BIN)/cemiface
-# Tests of one file stay on one worker, as they share what was made for them.
+# Tests of one file stay on one worker, because they share fixtures.
 TESTS := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
-# DeepSpeed's own operators are not needed, and building them needs a compiler for GPUs.
+# DeepSpeed's own operators are not needed, and building them would need a GPU compiler.
 PIP := DS_BUILD_OPS=0 $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
-# On a machine without an NVIDIA driver the CPU build of torch is pinned: a CUDA build is gigabytes nobody could use.
+# Without an NVIDIA driver, the CPU build of torch is installed: a CUDA build takes gigabytes and could not be used.
 TORCH := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo "torch>=2.6" || echo "torch==2.13.0+cpu")
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 STAGES := shard train-embedder embed train-diffusion identities calibrate generate train-recognition \
@@ -29,12 +29,12 @@ STAGES := shard train-embedder embed train-diffusion identities calibrate genera
 .DEFAULT_GOAL := help
 .PHONY: help setup demo all $(STAGES) plan dry-run status watch why logs cancel explain config-reference verify test test-long cluster-test crash-test lint types check clean
 
-help: ## this list
+help: ## print this list
 	@echo "make TARGET [CONFIG=file] [CLUSTER=file] [SET=\"key=value ...\"]"; echo
 	@sed -n 's/^\([a-z][a-z -]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  %-18s %s\n", $$1, $$2}'
 	@echo; echo "Stages, each also a target: $(STAGES)"
 
-setup: $(VENV)/.ready ## a virtual environment with everything needed (done by the other targets when missing)
+setup: $(VENV)/.ready ## create a virtual environment with everything needed (other targets do this if it is missing)
 
 $(VENV)/.ready: setup.py constraints.txt
 	@echo "Setting up $(VENV): about 1 GB, one to five minutes"
@@ -44,34 +44,34 @@ $(VENV)/.ready: setup.py constraints.txt
 	@touch $@
 
 data/orl: | $(VENV)/.ready
-	$(BIN)/python -m jobs.fetch_demo_faces $@
+	$(BIN)/python -m jobs.command.fetch_demo_faces $@
 
-demo: setup data/orl ## the whole chain on 400 real faces, on this machine; again: resumes; result: runs/demo/report/index.html
+demo: setup data/orl ## run the whole chain on 400 real faces on this machine; rerun to resume; result: runs/demo/report/index.html
 	$(CEMIFACE) all configs/demo.yaml $(SET)
 
-all: setup ## the whole chain of CONFIG on CLUSTER
+all: setup ## run the whole chain of CONFIG on CLUSTER; rerun to resume
 	$(CEMIFACE) all $(CONFIG) --cluster $(CLUSTER) $(SET)
 
 $(STAGES): setup
 	$(CEMIFACE) $@ $(CONFIG) --cluster $(CLUSTER) $(SET)
 
-plan dry-run: setup ## what would run: units, ranks, images; nothing is started
+plan dry-run: setup ## print what would run: job scripts, ranks, images, GPU hours; starts nothing
 	$(CEMIFACE) plan $(CONFIG) --cluster $(CLUSTER) $(SET)
 
-# Their exit codes say how the run stands; for make only a wrong usage (2) is an error.
-status: setup ## what is done, running, queued, stale, failed or lost, and what to type next
+# The exit code of `status` gives the state of the run. Only wrong usage (2) is an error for make.
+status: setup ## print what is done, running, queued, stale, failed or lost, and the command to run next
 	@$(CEMIFACE) status $(CONFIG) $(SET) || [ $$? -ne 2 ]
 
-watch: setup ## the same, live, until nobody is at work any more
+watch: setup ## show the status live until nothing runs any more
 	@$(CEMIFACE) status $(CONFIG) --watch $(SET) || [ $$? -ne 2 ]
 
-why: setup ## the first cause of trouble (STAGE=name, RANK=n: of one stage or rank), and how to run it here
+why: setup ## print the first cause of a failure and how to rerun it here (STAGE=name, RANK=n: for one stage or rank)
 	@$(CEMIFACE) why $(CONFIG) $(STAGE) $(RANK) $(SET)
 
-logs: setup ## the end of the logs of STAGE (RANK=n: of one rank)
+logs: setup ## print the end of the logs of STAGE (RANK=n: of one rank)
 	@$(CEMIFACE) logs $(CONFIG) $(or $(STAGE),generate) $(RANK) $(SET)
 
-cancel: setup ## stop what is at work on the run (STAGE=name: on one stage); it saves its work
+cancel: setup ## stop the run (STAGE=name: one stage) after saving its work
 	@$(CEMIFACE) cancel $(CONFIG) $(STAGE) $(SET)
 
 explain: setup ## what a config field or section means: FIELD=generate.eta; without FIELD: the sections
@@ -81,30 +81,30 @@ config-reference: setup ## write docs/config.md and configs/schema.json from the
 	$(CEMIFACE) explain --markdown > docs/config.md
 	$(CEMIFACE) explain --schema > configs/schema.json
 
-verify: setup ## rehash every file the run has made
+verify: setup ## rehash every file of the run
 	@$(CEMIFACE) verify $(CONFIG) $(SET)
 
-test: setup data/orl ## the tests: no network, no GPU
+test: setup data/orl ## run the tests; needs no network and no GPU
 	$(TESTS)
 
-test-long: setup data/orl ## the tests that take minutes: killed demos, resumed trainings, compiled nets, calibrated faces
+test-long: setup data/orl ## run the tests that take minutes: killed demos, resumed trainings, compiled nets, calibrated faces
 	$(TESTS) -m long --timeout 1800
 
-cluster-test: setup data/orl ## tests on a real Slurm of virtual nodes; installs Slurm where it is missing (as root)
+cluster-test: setup data/orl ## run tests on a real Slurm of virtual nodes; installs Slurm if it is missing (as root)
 	$(BIN)/python -m tests.cluster.virtual_slurm --install
 	$(BIN)/python -m pytest -m cluster --timeout 1800 tests/cluster
 
-crash-test: setup ## KILLS random kills over all stages, some minutes per hundred; the bytes stay the same
+crash-test: setup ## kill stages at random KILLS times and check that the bytes stay the same; a few minutes per hundred
 	KILLS=$(KILLS) $(BIN)/python -m pytest -m crash tests/jobs
 
-lint: setup ## ruff: lint and format
+lint: setup ## check lint and format with ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: setup ## mypy
+types: setup ## check types with mypy
 	$(BIN)/mypy
 
-check: lint types test ## lint, types, tests
+check: lint types test ## run lint, types and tests, as CI does before its longer tests
 
-clean: ## remove the virtual environment and caches; runs/ and data/ stay
+clean: ## remove the virtual environment and caches; keeps runs/ and data/
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache *.egg-info
