@@ -42,10 +42,10 @@ $(VENV)/.ready: setup.py constraints.txt
 	@touch $@
 
 data/orl: | $(VENV)/.ready
-	$(BIN)/python -m jobs.fetch_demo_faces $@
+	$(BIN)/python -m jobs.command.fetch_demo_faces $@
 
-demo: setup data/orl ## the whole chain on 400 real faces, on this machine; again: resumes; result: runs/demo/report/index.html
-	$(CEMIFACE) all configs/demo.yaml $(SET)
+demo: setup ## the whole chain on 400 real faces, on this machine; again: resumes; result: runs/demo/report/index.html
+	$(CEMIFACE) demo $(SET)
 
 all: setup ## the whole chain of CONFIG on CLUSTER
 	$(CEMIFACE) all $(CONFIG) --cluster $(CLUSTER) $(SET)
