@@ -79,11 +79,11 @@ test: setup data/orl ## the tests: no network, no GPU
 	$(TESTS)
 
 test-long: setup data/orl ## the tests that take minutes: killed demos, resumed trainings, compiled nets, calibrated faces
-	$(TESTS) -m long --timeout 1800
+	$(TESTS) -m long --timeout 3600
 
 cluster-test: setup data/orl ## tests on a real Slurm of virtual nodes; installs Slurm where it is missing (as root)
 	$(BIN)/python -m tests.cluster.virtual_slurm --install
-	$(BIN)/python -m pytest -m cluster --timeout 1800 tests/cluster
+	$(BIN)/python -m pytest -m cluster --timeout 3600 tests/cluster
 
 crash-test: setup ## KILLS random kills over all stages, some minutes per hundred; the bytes stay the same
 	KILLS=$(KILLS) $(BIN)/python -m pytest -m crash tests/jobs
