@@ -46,8 +46,8 @@ $(VENV)/.ready: setup.py constraints.txt
 data/orl: | $(VENV)/.ready
 	$(BIN)/python -m jobs.command.fetch_demo_faces $@
 
-demo: setup data/orl ## run the whole chain on 400 real faces on this machine; rerun to resume; result: runs/demo/report/index.html
-	$(CEMIFACE) all configs/demo.yaml $(SET)
+demo: setup ## run the whole chain on 400 real faces on this machine; rerun to resume; result: runs/demo/report/index.html
+	$(CEMIFACE) demo $(SET)
 
 all: setup ## run the whole chain of CONFIG on CLUSTER; rerun to resume
 	$(CEMIFACE) all $(CONFIG) --cluster $(CLUSTER) $(SET)
@@ -88,11 +88,11 @@ test: setup data/orl ## run the tests; needs no network and no GPU
 	$(TESTS)
 
 test-long: setup data/orl ## run the tests that take minutes: killed demos, resumed trainings, compiled nets, calibrated faces
-	$(TESTS) -m long --timeout 1800
+	$(TESTS) -m long --timeout 3600
 
 cluster-test: setup data/orl ## run tests on a real Slurm of virtual nodes; installs Slurm if it is missing (as root)
 	$(BIN)/python -m tests.cluster.virtual_slurm --install
-	$(BIN)/python -m pytest -m cluster --timeout 1800 tests/cluster
+	$(BIN)/python -m pytest -m cluster --timeout 3600 tests/cluster
 
 crash-test: setup ## kill stages at random KILLS times and check that the bytes stay the same; a few minutes per hundred
 	KILLS=$(KILLS) $(BIN)/python -m pytest -m crash tests/jobs

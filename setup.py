@@ -8,6 +8,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+PACKAGES = ("jobs", "cemiface", "shards", "slurm")
+
 setup(
     name="cemiface-batch",
     version="0.1.0",
@@ -16,8 +18,8 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
-    packages=find_packages(include=["jobs*", "cemiface*", "slurm*", "shards*"]),
-    package_data={"jobs": ["**/templates/*.j2"]},
+    packages=find_packages(include=[name + more for name in PACKAGES for more in ("", ".*")]),
+    package_data={"jobs": ["**/templates/*.j2", "command/demo_files/**/*"]},
     entry_points={"console_scripts": ["cemiface = jobs.command.main:main"]},
     install_requires=[
         "torch>=2.6",

@@ -23,8 +23,15 @@ def provenance(code: Path) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "git": {"commit": _git(code, "rev-parse", "HEAD"), "dirty": bool(_git(code, "status", "--porcelain"))},
+        "git": _commit(code),
     }
+
+
+def _commit(code: Path) -> dict[str, Any]:
+    """The commit of a checkout. An installed package has none: a repository around it is somebody else's."""
+    if Path(_git(code, "rev-parse", "--show-toplevel")).resolve() != code.resolve():
+        return {"commit": "", "dirty": False}
+    return {"commit": _git(code, "rev-parse", "HEAD"), "dirty": bool(_git(code, "status", "--porcelain"))}
 
 
 def _version(package: str) -> str:
@@ -43,6 +50,6 @@ def _git(folder: Path, *arguments: str) -> str:
             timeout=10,
             check=False,
         )
-    except OSError:
+    except (OSError, subprocess.TimeoutExpired):  # a checkout on a slow file system
         return ""
     return done.stdout.strip()

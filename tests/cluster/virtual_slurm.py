@@ -139,7 +139,7 @@ class VirtualSlurm:
 
     def call(self, *command: str, check: bool = True) -> str:
         """What one of Slurm's commands says on this cluster."""
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False, timeout=300)
         assert not check or done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout.strip()
 
@@ -216,7 +216,7 @@ class VirtualSlurm:
             daemon.kill()
             daemon.wait()
 
-    def _wait(self, condition: Callable[[], bool], *, what: str, seconds: float = 90.0) -> None:
+    def _wait(self, condition: Callable[[], bool], *, what: str, seconds: float = 450.0) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             dead = [name for name, daemon in self._daemons.items() if daemon.poll() is not None]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).parent.parent.parent
+SECONDS = 300.0  # for what a launch has to come to; a moment on a quiet machine
 REWRITTEN = {"config.yaml", "cluster.yaml", "provenance.json", ".launch.lock"}  # by every launch
 
 
@@ -54,6 +55,7 @@ class Project:
             text=True,
             env=_environment(environment),
             check=False,
+            timeout=1800,
         )
 
     def start(self, command: str, *more: str, cluster: str | None = None) -> subprocess.Popen[str]:
@@ -132,7 +134,7 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(data)
 
 
-def wait_until(condition: Callable[[], object], *, what: str, seconds: float = 60.0) -> None:
+def wait_until(condition: Callable[[], object], *, what: str, seconds: float = SECONDS) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"

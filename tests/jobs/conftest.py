@@ -80,6 +80,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=False,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return TinyRun(config=config, folder=root / "runs" / "tiny")

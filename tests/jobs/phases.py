@@ -61,7 +61,7 @@ def run_struck(run: Path, phase: Phase, *, signals: Sequence[signal.Signals], co
     report.unlink(missing_ok=True)
     process = server.Process(target=_rank, args=(run, phase, tuple(signals), counted, report))
     process.start()
-    process.join(timeout=150)
+    process.join(timeout=300)
     if process.is_alive():
         process.kill()
         process.join()

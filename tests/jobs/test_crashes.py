@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import pytest
 
-from .commands import Project, wait_until
+from .commands import SECONDS, Project, wait_until
 from .conftest import CHAIN, set_up
 
 KILLS = int(os.environ.get("KILLS", "22"))
@@ -102,10 +102,10 @@ class _Crashes:
         """Wait until the launch is over and has left nobody behind."""
         if self.launcher is None:
             return
-        _, told = self.launcher.communicate(timeout=240)
+        _, told = self.launcher.communicate(timeout=SECONDS)
         early = told.rstrip().endswith("KeyboardInterrupt")  # Ctrl-C while python was still importing
         assert early or "Traceback" not in told, told
-        wait_until(lambda: self.project.processes() == [], what="no process left", seconds=60)
+        wait_until(lambda: self.project.processes() == [], what="no process left")
         if self.launcher.returncode == 0 and (self.project.runs / self.stage / "summary.json").exists():
             self.project.forget(self.stage)
         self.launcher = None

@@ -14,7 +14,7 @@ import pytest
 
 from jobs.frame.experiment import load_run, save_run
 
-from .commands import PROJECT, Project, wait_until
+from .commands import PROJECT, SECONDS, Project, wait_until
 
 RANK = """
 import sys
@@ -79,6 +79,6 @@ def test_F30_a_rank_waits_for_what_another_node_wrote_and_this_one_does_not_see_
     wait_until(lambda: project.beats("publish"), what="the rank at work")
     for path in late:
         path.with_suffix(".unseen").rename(path)
-    _, told = rank.communicate(timeout=150)
+    _, told = rank.communicate(timeout=SECONDS)
     assert rank.returncode == 0, told
     assert project.hashes("publish/tiny-set/*.tar") == before

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs.commands import Project, kill_group, wait_until
+from tests.jobs.commands import SECONDS, Project, kill_group, wait_until
 from tests.jobs.conftest import TinyRun
 
 STAGE = "train-recognition"
@@ -48,7 +48,7 @@ def test_F35_a_training_stopped_on_2_ranks_goes_on_with_the_same_losses_on_1_and
     launcher = project.start(STAGE, *more, cluster=_cluster(2))
     wait_until(lambda: project.trained(STAGE) >= 60, what="60 images on two ranks")
     kill_group(launcher, signal.SIGINT)
-    _, told = launcher.communicate(timeout=120)
+    _, told = launcher.communicate(timeout=SECONDS)
     assert launcher.returncode == 130, told
     stopped = tmp_path / "stopped"
     shutil.copytree(project.runs / STAGE, stopped)

@@ -17,7 +17,7 @@ import pytest
 
 from slurm.processes import is_alive
 
-from .commands import Project, kill_group, wait_until
+from .commands import SECONDS, Project, kill_group, wait_until
 
 WEIGHTS = {
     "train-diffusion": "train-diffusion/denoiser.safetensors",
@@ -92,11 +92,11 @@ def _train(
             wait_until(lambda: _at_work(project, stage), what="a rank at work")
             wait_until(lambda images=images: project.trained(stage) >= images, what=f"{images} images")  # type: ignore[misc]
         code, words = fault(project, stage, launcher)
-        _, told = launcher.communicate(timeout=120)
+        _, told = launcher.communicate(timeout=SECONDS)
         assert launcher.returncode == code, told
         assert words in told
         assert "Traceback" not in told
-        wait_until(lambda: project.processes() == [], what="no process left", seconds=30)
+        wait_until(lambda: project.processes() == [], what="no process left")
     done = project.run(stage, *more, cluster=cluster)
     assert done.returncode == 0, done.stderr
 
@@ -130,9 +130,9 @@ def test_F10_a_second_launch_waits_and_leaves_the_first_ones_config_alone(projec
     first = project.start("generate")
     wait_until((project.runs / "generate" / "plan.json").exists, what="the first launch is at work")
     second = project.start("generate", "generate.steps=3")
-    _, told = first.communicate(timeout=120)
+    _, told = first.communicate(timeout=SECONDS)
     assert first.returncode == 0, told
-    _, told = second.communicate(timeout=120)
+    _, told = second.communicate(timeout=SECONDS)
     assert second.returncode == 0, told
     assert f"process {first.pid} is working on this run; waiting" in told
     kept = project.hashes("generate/superseded/*/*.tar")
@@ -146,7 +146,7 @@ def test_F13_ctrl_c_while_a_rank_is_only_just_starting_leaves_at_once(project: P
     launcher = project.start("generate")
     wait_until((project.runs / "generate" / "logs").exists, what="a rank was started")
     kill_group(launcher, signal.SIGINT)
-    _, told = launcher.communicate(timeout=60)
+    _, told = launcher.communicate(timeout=SECONDS)
     assert launcher.returncode == 130, told
     assert "interrupted; run the same command again to go on" in told
     assert project.processes() == []
@@ -203,10 +203,10 @@ def test_F39_ranks_do_not_wait_for_one_that_never_came(project: Project, number:
         os.kill(_last_rank(project, stage), number)
     else:
         kill_group(launcher, number)
-    _, told = launcher.communicate(timeout=60)
+    _, told = launcher.communicate(timeout=SECONDS)
     assert launcher.returncode == (1 if number == signal.SIGKILL else 130), told
     assert (f"{stage} rank 1: exited without a reason" in told) == (number == signal.SIGKILL)
-    wait_until(lambda: project.processes() == [], what="no process left", seconds=30)
+    wait_until(lambda: project.processes() == [], what="no process left")
     done = project.run(stage, cluster=TWO_RANKS)
     assert done.returncode == 0, done.stderr
 
@@ -228,7 +228,7 @@ def test_F48_a_set_killed_while_it_is_published_leaves_no_half_folder(project: P
     launcher = project.start("publish")
     wait_until(lambda: list(project.runs.glob("publish/.tiny-set*")), what="a folder that is being filled")
     kill_group(launcher, signal.SIGKILL)
-    launcher.communicate(timeout=60)
+    launcher.communicate(timeout=SECONDS)
     assert not (project.runs / "publish" / "tiny-set").exists()
     assert project.run("publish").returncode == 0
     assert project.hashes("publish/tiny-set/*") == before
@@ -243,7 +243,7 @@ def test_F35_a_training_goes_on_with_another_number_of_ranks_nearly_as_before(pr
     launcher = project.start(stage)
     wait_until(lambda: project.trained(stage) >= 32, what="half of the training")
     kill_group(launcher, signal.SIGINT)
-    launcher.communicate(timeout=60)
+    launcher.communicate(timeout=SECONDS)
     done = project.run(stage, cluster=TWO_RANKS)
     assert done.returncode == 0, done.stderr
     figures = project.summary(stage)["figures"]
@@ -273,8 +273,8 @@ def test_F01_F03_F19_F48_a_chain_killed_again_and_again_ends_with_the_same_bytes
             launcher.wait(timeout=moments.uniform(1.0, 9.0))
         except subprocess.TimeoutExpired:
             kill_group(launcher, signal.SIGKILL)
-        launcher.communicate(timeout=60)
-        wait_until(lambda: project.processes() == [], what="no process left", seconds=30)
+        launcher.communicate(timeout=SECONDS)
+        wait_until(lambda: project.processes() == [], what="no process left")
     done = project.run("all")
     assert done.returncode == 0, done.stderr
     assert [project.hashes(kind) for kind in kinds] == undisturbed

@@ -17,7 +17,7 @@ import pytest
 from jobs.command.main import main
 from slurm.submit import run_comment
 
-from .commands import PROJECT, Project, wait_until
+from .commands import PROJECT, SECONDS, Project, wait_until
 from .many_ranks import ManyRanks, fake_tool, queued
 
 LONG = "train-diffusion.images=100000"  # longer than any test waits
@@ -72,7 +72,7 @@ def test_from_status_and_why_alone_a_stranger_finds_the_rank_the_cause_and_what_
 def test_F38_a_killed_rank_is_lost_and_its_last_heartbeat_is_told(project: Project) -> None:
     launcher = _training(project)
     os.kill(project.beats("train-diffusion")[0]["pid"], signal.SIGKILL)
-    launcher.communicate(timeout=60)
+    launcher.communicate(timeout=SECONDS)
     status = project.run("status", LONG)
     assert status.returncode == 1
     row = next(line for line in status.stdout.splitlines() if line.startswith("train-diffusion"))
@@ -95,7 +95,7 @@ def test_cancel_stops_a_launch_on_this_machine_which_saves_its_work(project: Pro
     canceled = project.run("cancel", LONG, "train-diffusion")
     assert canceled.returncode == 0, canceled.stderr
     assert f"asked to stop: the launch, process {launcher.pid}" in canceled.stdout
-    _, told = launcher.communicate(timeout=60)
+    _, told = launcher.communicate(timeout=SECONDS)
     assert launcher.returncode == 130, told
     after = project.run("status", LONG)
     assert after.returncode == 4
@@ -110,7 +110,7 @@ def test_a_watch_in_a_pipe_tells_each_change_and_ends_with_the_run(project: Proj
     launcher = project.start("generate")
     wait_until((project.runs / "generate" / "plan.json").exists, what="the launch is at work")
     watched = project.run("status", "--watch")
-    launcher.communicate(timeout=60)
+    launcher.communicate(timeout=SECONDS)
     assert launcher.returncode == 0
     assert watched.returncode == 0, watched.stdout
     changes = [line for line in watched.stdout.splitlines() if line[2:3] == ":" and " generate: " in line]

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from shards.images.jpeg import decode_rgb
 
-from .commands import Project, kill_group, wait_until
+from .commands import SECONDS, Project, kill_group, wait_until
 
 STAGE = "train-diffusion"
 INTERRUPTIONS = int(os.environ.get("CEMIFACE_INTERRUPTIONS", "6"))  # of the long test; 20 takes some minutes
@@ -123,10 +123,10 @@ def test_F13_F35_a_training_interrupted_at_random_moments_on_1_2_and_3_ranks_fol
         ranks, kind = draw.choice((1, 2, 3)), kinds[number % 3]
         before = _resumable(project)
         launcher = project.start(STAGE, *fields, cluster=_cluster(ranks))
-        wait_until(lambda images=images: project.trained(STAGE) >= images, what=f"{images} images", seconds=120)  # type: ignore[misc]
+        wait_until(lambda images=images: project.trained(STAGE) >= images, what=f"{images} images")  # type: ignore[misc]
         kill_group(launcher, kind)
-        launcher.communicate(timeout=120)
-        wait_until(lambda: project.processes() == [], what="no process left", seconds=60)
+        launcher.communicate(timeout=SECONDS)
+        wait_until(lambda: project.processes() == [], what="no process left")
         lost = project.trained(STAGE) - _resumable(project)
         assert lost < 60 if kind == signal.SIGKILL else lost <= 12  # a checkpoint interval; a step
         assert _resumable(project) >= before
@@ -164,13 +164,13 @@ def test_F07_F19_tars_are_the_same_for_1_3_and_7_tasks_killed_or_not(project: Pr
         project.forget("generate")
         for _ in range(kills):
             launcher = project.start("generate", *fields, cluster=f"array: {{ranks: {ranks}}}")
-            wait_until(lambda: project.beats("generate"), what="ranks at work", seconds=120)
+            wait_until(lambda: project.beats("generate"), what="ranks at work")
             try:
                 launcher.wait(timeout=draw.uniform(0.5, 6.0))
             except subprocess.TimeoutExpired:
                 kill_group(launcher, signal.SIGKILL)
-            launcher.communicate(timeout=60)
-            wait_until(lambda: project.processes() == [], what="no process left", seconds=60)
+            launcher.communicate(timeout=SECONDS)
+            wait_until(lambda: project.processes() == [], what="no process left")
         done = project.run("generate", *fields, cluster=f"array: {{ranks: {ranks}}}")
         assert done.returncode == 0, done.stderr
         found.append(project.hashes("generate/synthetic-*.tar"))
