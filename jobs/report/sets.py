@@ -63,5 +63,5 @@ def worth(run: Run, sets: Sets) -> Section:
         "rows": rows,
         "benchmarks": list(rows[0]["accuracy"]),
         "seeds": rows[0]["seeds"],
-        "plot": accuracy_plot(points),
+        "chart": accuracy_plot(points),
     }
