@@ -187,12 +187,19 @@ class Verdict:
 
 
 def _upgraded(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Figures by key of what was asked; verdicts written before that had rates by m alone."""
+    """Leak rates by every key of `asked`; older verdicts have rates by m only, under other names."""
     found = dict(figures)
     if "leak_rate_by_m" in found:
         found["leak_rate_by"] = {"m": found.pop("leak_rate_by_m")}
-        rows = [dict(row) for row in found["by_false_match_rate"]]
-        found["by_false_match_rate"] = [{**row, "rate_by": {"m": row.pop("rate_by_m")}} for row in rows]
+    if "by_false_match_rate" in found:
+        found["by_false_match_rate"] = [_upgraded_row(row) for row in found["by_false_match_rate"]]
+    return found
+
+
+def _upgraded_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(row)
+    if "rate_by_m" in found:
+        found["rate_by"] = {"m": found.pop("rate_by_m")}
     return found
 
 

@@ -19,9 +19,9 @@ from shards.privacy.fingerprints import References, Vectors, hashes_of
 from shards.privacy.search import Findings, Suspects, search
 from shards.sources.sources import open_source
 
-from .pictures import unit_features
+from ..pictures import unit_features
 
-FACES = Path(__file__).parent.parent.parent / "data" / "orl"
+FACES = Path(__file__).parents[3] / "data" / "orl"
 SIZE = 64
 Faces = dict[str, tuple[str, np.ndarray]]
 

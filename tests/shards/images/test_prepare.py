@@ -15,8 +15,8 @@ from PIL import Image, ImageEnhance
 from shards.images.jpeg import decode_rgb, encode_jpeg
 from shards.images.prepare import ImageRules, Outcome, Prepared, perceptual_hash, pixel_hash, prepare
 
-from . import bad_images
-from .pictures import encoded, jpeg, picture, pixels, png_with_size, with_exif
+from .. import bad_images
+from ..pictures import encoded, jpeg, picture, pixels, png_with_size, with_exif
 
 # pytest undoes the filter that the module sets for Pillow's remarks on damaged files.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")

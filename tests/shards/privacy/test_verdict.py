@@ -105,7 +105,7 @@ def verdict() -> Verdict:
         thresholds=THRESHOLDS,
         judged={"x.tar": "00"},
         leaks=LEAKS,
-        figures={"leak_rate_by_m": {"0": 0.1}, "closest": [{"key": "d", "real": "000000019", "cosine": 0.4}]},
+        figures={"leak_rate_by": {"m": {"0": 0.1}}, "closest": [{"key": "d", "real": "000000019", "cosine": 0.4}]},
     )
 
 
@@ -121,12 +121,21 @@ def test_a_verdict_lists_what_to_drop_and_survives_json():
     assert Verdict.from_record(record) == verdict()
 
 
-def test_images_made_anew_are_leaked_but_not_dropped():
+def test_replaced_images_are_leaked_but_not_dropped():
     settled = replace(verdict(), refilled=("b",))
     assert (sorted(settled.leaked), settled.dropped) == (["a", "b", "c"], ["a", "c"])
     record = json.loads(json.dumps(settled.public_record()))
     assert (record["dropped"], record["refilled"]) == (["a", "c"], ["b"])
     assert Verdict.from_record(json.loads(json.dumps(settled.record()))) == settled
+
+
+def test_an_old_verdict_with_rates_by_m_is_read():
+    old = verdict().record()
+    old["figures"] = {"leak_rate_by_m": {"0": 0.1}, "by_false_match_rate": [{"fmr": 0.1, "rate_by_m": {"0": 0.2}}]}
+    assert Verdict.from_record(old).figures == {
+        "leak_rate_by": {"m": {"0": 0.1}},
+        "by_false_match_rate": [{"fmr": 0.1, "rate_by": {"m": {"0": 0.2}}}],
+    }
 
 
 def test_what_is_published_of_a_verdict_names_no_real_face_or_person():

@@ -25,7 +25,7 @@ from shards.sources.sources import (
     with_hashes,
 )
 
-from .pictures import encoded, picture
+from ..pictures import encoded, picture
 from .test_folder_source import NAMES, put
 
 

@@ -14,7 +14,7 @@ from shards.images.jpeg import decode_rgb, encode_jpeg
 from shards.privacy.fingerprints import References, Vectors, centers_of, hashes_of
 from shards.privacy.search import Findings, Reason, Suspects, joined, search, search_people, search_strangers
 
-from .pictures import encoded, picture, pixels, unit_features
+from ..pictures import encoded, picture, pixels, unit_features
 
 REAL = 20
 

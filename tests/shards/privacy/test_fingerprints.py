@@ -21,7 +21,7 @@ from shards.privacy.fingerprints import (
     vectors_bytes,
 )
 
-from .pictures import pixels, random_features, unit_features
+from ..pictures import pixels, random_features, unit_features
 
 
 def references(count: int = 6, *, seed: int = 0) -> References:

@@ -9,7 +9,7 @@ import pytest
 
 from shards.embeddings.nearest import Nearest, pairs_per_second
 
-from .pictures import unit_features
+from ..pictures import unit_features
 
 
 @pytest.mark.parametrize("block", [1, 7, 64, 4096])
