@@ -25,7 +25,8 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from cemiface.recognition.nets import Embedder, load_recognition
 from shards.images.jpeg import decode_rgb, encode_jpeg
-from shards.images.prepare import ImageRules, prepare
+from shards.images.prepare import prepare
+from shards.images.rules import ImageRules
 from shards.privacy.fingerprints import References, centers_of, hashes_of, mirror_invariant
 from shards.privacy.search import Findings, Suspects, search, search_strangers
 from shards.privacy.verdict import Thresholds, leaks_of

@@ -14,7 +14,7 @@ import numpy as np
 from shards.embeddings import hdf5
 from shards.embeddings.centers import directions, normalized
 from shards.errors import DataError
-from shards.images.prepare import perceptual_hash, pixel_hash
+from shards.images.hashes import perceptual_hash, pixel_hash
 
 HASH_BYTES = 32  # SHA-256 of the pixels, and as many bytes of perceptual hash
 

@@ -9,7 +9,7 @@ import pytest
 
 from shards.embeddings.centers import identity_centers
 from shards.errors import DataError
-from shards.images.prepare import pixel_hash
+from shards.images.hashes import pixel_hash
 from shards.privacy.fingerprints import (
     References,
     Vectors,

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
 from shards.images.jpeg import decode_rgb, encode_jpeg
-from shards.images.prepare import ImageRules, prepare
+from shards.images.prepare import prepare
+from shards.images.rules import ImageRules
 from shards.privacy.fingerprints import References, Vectors, hashes_of
 from shards.privacy.search import Findings, Suspects, search
 from shards.sources.sources import open_source
