@@ -19,8 +19,7 @@ from jobs.report.faces import pair
 from jobs.report.page import PAGE, PARTS, RESULTS, decimal, duration, percent, points, render, size
 from jobs.report.part import Sets, held_out_set, real_set, synthetic_set
 from jobs.report.published import own_accuracies
-from shards.privacy.search import Leak, Reason
-from shards.privacy.verdict import worst_leaks
+from shards.privacy.leaks import Leak, Reason, worst_leaks
 
 from .browser import assert_all_is_shown, assert_prints, browsers, show, violations
 from .commands import Project

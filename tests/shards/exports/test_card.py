@@ -8,8 +8,9 @@ import json
 import pytest
 
 from shards.exports.card import Facts, croissant, dataset_card, shard_index
-from shards.privacy.search import Leak, Reason
-from shards.privacy.verdict import Thresholds, Verdict
+from shards.privacy.leaks import Leak, Reason
+from shards.privacy.thresholds import Thresholds
+from shards.privacy.verdict import Verdict
 from shards.tars.manifest import Manifest, Shard
 
 SHARDS = [

@@ -16,8 +16,10 @@ from PIL import Image, ImageEnhance, ImageFilter
 from shards.images.jpeg import decode_rgb, encode_jpeg
 from shards.images.prepare import prepare
 from shards.images.rules import ImageRules
-from shards.privacy.fingerprints import References, Vectors, hashes_of
-from shards.privacy.search import Findings, Suspects, search
+from shards.privacy.findings import Findings
+from shards.privacy.fingerprints import Fingerprints, Vectors, hashes_of
+from shards.privacy.search import search
+from shards.privacy.synthetic_faces import SyntheticFaces
 from shards.sources.sources import open_source
 
 from ..pictures import unit_features
@@ -42,7 +44,7 @@ def searched(faces: Faces, planted: list[np.ndarray]) -> Findings:
     """Against the people of the first half of the alphabet; the embeddings are noise."""
     trained = {path: face for path, face in faces.items() if face[0] < "s25"}
     exact, near = hashes_of(rgb for _, rgb in trained.values())
-    references = References(
+    references = Fingerprints(
         keys=list(trained),
         identities=[identity for identity, _ in trained.values()],
         features=unit_features(len(trained)),
@@ -50,7 +52,7 @@ def searched(faces: Faces, planted: list[np.ndarray]) -> Findings:
         near=near,
     )
     names = [f"planted-{row}" for row in range(len(planted))]
-    suspects = Suspects.of(names, identities=names, features=unit_features(len(planted), seed=1), images=planted)
+    suspects = SyntheticFaces.of(names, identities=names, features=unit_features(len(planted), seed=1), images=planted)
     centers = Vectors(keys=["c"], identities=["c"], features=unit_features(1, seed=2))
     return search(suspects, [references], centers=centers, probes=centers.features[:0])
 

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from shards.errors import DataError
-from shards.privacy.search import Findings, Leak, Neighbors, Reason
-from shards.privacy.verdict import Thresholds, Verdict, leaks_of, membership, outcomes
+from shards.privacy.findings import ClosestMatches, Findings
+from shards.privacy.leaks import Leak, Reason, outcomes
+from shards.privacy.membership import membership
+from shards.privacy.thresholds import Thresholds, leaks_of
+from shards.privacy.verdict import Verdict
 
 
-def table(names: list[str], face: list[float], center: list[float]) -> Neighbors:
-    return Neighbors(
+def table(names: list[str], face: list[float], center: list[float]) -> ClosestMatches:
+    return ClosestMatches(
         names=names,
         face=[f"face-of-{name}" for name in names],
         face_cosine=face,
@@ -23,7 +26,7 @@ def table(names: list[str], face: list[float], center: list[float]) -> Neighbors
     )
 
 
-def findings(images: Neighbors, people: Neighbors, identities: list[str], *pixels: Leak) -> Findings:
+def findings(images: ClosestMatches, people: ClosestMatches, identities: list[str], *pixels: Leak) -> Findings:
     return Findings(images=images, people=people, identities=identities, pixels=list(pixels), probes=[], references=9)
 
 
