@@ -25,10 +25,13 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from cemiface.recognition.nets import Embedder, load_recognition
 from shards.images.jpeg import decode_rgb, encode_jpeg
-from shards.images.prepare import ImageRules, prepare
-from shards.privacy.fingerprints import References, centers_of, hashes_of, mirror_invariant
-from shards.privacy.search import Findings, Suspects, search, search_strangers
-from shards.privacy.verdict import Thresholds, leaks_of
+from shards.images.prepare import prepare
+from shards.images.rules import ImageRules
+from shards.privacy.findings import Findings
+from shards.privacy.fingerprints import Fingerprints, centers_of, hashes_of, mirror_invariant
+from shards.privacy.search import search, search_control_group
+from shards.privacy.synthetic_faces import SyntheticFaces
+from shards.privacy.thresholds import Thresholds, leaks_of
 from shards.sources.sources import open_source
 
 SHARES = {"trained": 0.6, "control": 0.2, "strangers": 0.2}  # of the people
@@ -53,12 +56,12 @@ class Faces:
             features=self.features[list(rows)],
         )
 
-    def suspects(self) -> Suspects:
-        return Suspects.of(self.keys, identities=self.identities, features=self.features, images=self.images)
+    def suspects(self) -> SyntheticFaces:
+        return SyntheticFaces.of(self.keys, identities=self.identities, features=self.features, images=self.images)
 
-    def references(self) -> References:
+    def references(self) -> Fingerprints:
         exact, near = hashes_of(self.images)
-        return References(keys=self.keys, identities=self.identities, features=self.features, exact=exact, near=near)
+        return Fingerprints(keys=self.keys, identities=self.identities, features=self.features, exact=exact, near=near)
 
 
 def cropped(face: Image.Image) -> Image.Image:
@@ -140,7 +143,7 @@ def report(groups: dict[str, Faces], *, judge: Embedder, seed: int, options: arg
         return search(faces.suspects(), parts, centers=centers, probes=centers.features[:0])
 
     print(f"\nseed {seed}: {len(trained.keys)} real training images of {len(centers.keys)} people")
-    control = search_strangers(groups["control"].references(), parts, centers=centers)
+    control = search_control_group(groups["control"].references(), parts, centers=centers)
     thresholds = Thresholds.from_control(control, rate=options.false_alarms, people="people in no group")
     print(thresholds)
     planted = planted_set(groups, seed=seed, judge=judge, options=options)
@@ -180,10 +183,10 @@ def planted_set(groups: dict[str, Faces], *, seed: int, judge: Embedder, options
     return Faces(keys=keys, identities=identities, images=images, features=embedded(images, judge=judge))
 
 
-def in_parts(whole: References) -> Iterator[References]:
+def in_parts(whole: Fingerprints) -> Iterator[Fingerprints]:
     for first in range(0, len(whole.keys), PART):
         rows = slice(first, first + PART)
-        yield References(**{name: value[rows] for name, value in vars(whole).items()})
+        yield Fingerprints(**{name: value[rows] for name, value in vars(whole).items()})
 
 
 def embedded(images: Sequence[np.ndarray], *, judge: Embedder, batch: int = 64) -> np.ndarray:

@@ -19,9 +19,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from shards.embeddings.nearest import pairs_per_second
-from shards.privacy.fingerprints import References, Vectors
-from shards.privacy.search import Suspects, search
-from shards.privacy.verdict import Thresholds, leaks_of
+from shards.privacy.fingerprints import Fingerprints, Vectors
+from shards.privacy.search import search
+from shards.privacy.synthetic_faces import SyntheticFaces
+from shards.privacy.thresholds import Thresholds, leaks_of
 
 TAR = 10_000  # images
 IMAGES_PER_IDENTITY = 50
@@ -72,10 +73,10 @@ def hashes(count: int, *, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 32), np.uint8)
 
 
-def simulated_suspects(count: int, width: int, *, seed: int) -> Suspects:
+def simulated_suspects(count: int, width: int, *, seed: int) -> SyntheticFaces:
     rows = 4 * [seed * 10]
     exact, exact_mirrored, near, near_mirrored = (hashes(count, seed=row + place) for place, row in enumerate(rows))
-    return Suspects(
+    return SyntheticFaces(
         keys=names(f"s{seed}-", count),
         identities=[f"new-{row // IMAGES_PER_IDENTITY}" for row in range(count)],
         features=unit(count, width, seed=10**6 + seed),
@@ -86,12 +87,12 @@ def simulated_suspects(count: int, width: int, *, seed: int) -> Suspects:
     )
 
 
-def references(count: int, width: int) -> Iterator[References]:
+def references(count: int, width: int) -> Iterator[Fingerprints]:
     for number in range(-(-count // TAR)):
         rows = min(TAR, count - number * TAR)
         keys = names(f"r{number}-", rows)
         seed = 10**9 + number
-        yield References(
+        yield Fingerprints(
             keys=keys,
             identities=keys,
             features=unit(rows, width, seed=seed),

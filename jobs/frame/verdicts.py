@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jobs.frame.products import AUDIT, FINGERPRINT, REAL, VERDICT
 from jobs.frame.run import Run
-from shards.privacy.fingerprints import References, read_references
+from shards.privacy.fingerprints import Fingerprints, read_fingerprints
 from shards.privacy.verdict import Verdict
 from slurm.errors import RunError
 from slurm.files import read_json
@@ -18,9 +18,9 @@ def reference_files(run: Run, *, kind: str = REAL) -> list[Path]:
     return run.ledger.outputs(FINGERPRINT, prefix=f"{kind}-", suffix=".h5")
 
 
-def all_references(run: Run) -> Iterator[References]:
+def all_references(run: Run) -> Iterator[Fingerprints]:
     """The fingerprints of every real training face, one tar at a time."""
-    return (read_references(path) for path in reference_files(run))
+    return (read_fingerprints(path) for path in reference_files(run))
 
 
 def verdict_of(run: Run, *, stage: str = AUDIT) -> Verdict:

@@ -11,8 +11,8 @@ from jobs.report.faces import Pair, pair
 from jobs.report.lineage import not_covered
 from jobs.report.part import Section, Sets, summary
 from jobs.report.plots import dropped_plot
-from shards.privacy.search import OF_THE_IDENTITY, Leak
-from shards.privacy.verdict import Verdict, worst_leaks
+from shards.privacy.leaks import IDENTITY_REASONS, Leak, worst_leaks
+from shards.privacy.verdict import Verdict
 from shards.tars.shard_set import ShardSet
 
 PAIRS = 12  # of either kind
@@ -68,7 +68,7 @@ def _dropped_pairs(verdict: Verdict, *, synthetic: ShardSet, real: ShardSet) -> 
 def _caption(leak: Leak) -> str:
     if leak.cosine is None:
         return leak.reason.value.replace("_", " ")
-    return f"{'identity, ' if leak.reason in OF_THE_IDENTITY else ''}cosine {leak.cosine:.3f}"
+    return f"{'identity, ' if leak.reason in IDENTITY_REASONS else ''}cosine {leak.cosine:.3f}"
 
 
 def _kept_pairs(verdict: Verdict, *, synthetic: ShardSet, real: ShardSet) -> list[Pair]:

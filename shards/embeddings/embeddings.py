@@ -16,7 +16,7 @@ import numpy as np
 from shards.embeddings import hdf5
 from shards.embeddings.centers import blocks, directions, identity_centers, similarity_to_center, unit_sums
 from shards.embeddings.classifier import classifier_centers
-from shards.embeddings.mapped_rows import Rows, check_rows
+from shards.embeddings.mapped_rows import MappedRows, check_rows
 from shards.errors import DataError
 from shards.labels import classes_of
 
@@ -52,8 +52,8 @@ class OpenEmbeddings:
 
     keys: list[str]
     identities: list[str]
-    features: Rows
-    flipped: Rows
+    features: MappedRows
+    flipped: MappedRows
     similarity: np.ndarray
     classes: list[str]
     labels: np.ndarray
@@ -154,8 +154,8 @@ def open_merged(path: Path) -> OpenEmbeddings:
         merged = OpenEmbeddings(
             keys=hdf5.names_of(file, "keys"),
             identities=identities,
-            features=Rows(hdf5.mapped_parts(file, "features", folder=path.parent), where=f"{path}: features"),
-            flipped=Rows(hdf5.mapped_parts(file, "flipped", folder=path.parent), where=f"{path}: flipped"),
+            features=MappedRows(hdf5.mapped_parts(file, "features", folder=path.parent), where=f"{path}: features"),
+            flipped=MappedRows(hdf5.mapped_parts(file, "flipped", folder=path.parent), where=f"{path}: flipped"),
             similarity=hdf5.floats_of(file, "similarity", ndim=1),
             classes=classes,
             labels=labels,

@@ -1,4 +1,4 @@
-"""Rows of embeddings where they lie: several HDF5 files as one array that is never in memory as a whole."""
+"""Rows of several memory-mapped HDF5 files as one array, which is never in memory as a whole."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from shards.errors import DataError
 
 
-class Rows:
-    """(N, D) float32 rows of several mapped arrays, read and checked when they are asked for.
+class MappedRows:
+    """(N, D) float32 rows of several mapped arrays, read and checked on access.
 
-    A row costs memory while it is used; what the system keeps of the files is its cache, and given back on demand.
+    Only the rows in use cost memory; the page cache holds the rest, and the system frees it on demand.
     """
 
     def __init__(self, parts: Sequence[np.ndarray], *, where: str) -> None:
@@ -28,26 +28,26 @@ class Rows:
         return len(self), int(self._parts[0].shape[1])
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-        """A slice of rows, or those of an int array, in its order; a copy.
+        """A copy of a slice of rows, or of the rows of an int array, in its order.
 
         Raises:
             DataError: a row is NaN, infinite or of zero norm.
         """
         index = np.arange(len(self))[rows]
         found = np.empty((len(index), self.shape[1]), np.float32)
-        owner = np.searchsorted(self._firsts, index, side="right") - 1
-        for part in np.unique(owner):
-            own = owner == part
+        part_of = np.searchsorted(self._firsts, index, side="right") - 1
+        for part in np.unique(part_of):
+            own = part_of == part
             found[own] = self._parts[part][index[own] - self._firsts[part]]
         check_rows(found, index=index, where=self._where)
         return found
 
 
 def check_rows(features: np.ndarray, *, index: np.ndarray | None = None, where: str) -> None:
-    """Refuse rows without direction; `index` are their numbers if they are not 0, 1, 2 ...
+    """Check that every row of (N, D) features has a direction; `index` are their row numbers if not 0, 1, 2 ...
 
     Raises:
-        DataError: a row is NaN, infinite or of zero norm, with its number.
+        DataError: a row is NaN, infinite or of zero norm; the message has its number.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         norms = np.linalg.norm(features.astype(np.float32), axis=1)

@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""Compares a published or imported folder with its manifest."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from shards.tars.manifest import Manifest
 def check(folder: Path, manifest: Manifest) -> list[str]:
     """All differences between a folder and its manifest, one line each; rehashes every file.
 
-    Other files may lie in the folder, other tars may not.
+    Tars that are not in the manifest are differences; other extra files are not.
     """
     return differences(folder, manifest.model_dump())

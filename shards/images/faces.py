@@ -1,8 +1,8 @@
-"""What a source of real faces gives: a sorted list of images with an identity each, and what was passed over.
+"""The faces of a source: a sorted list of images, each with its identity, and the files that were skipped.
 
-Names are bytes on disk and may be anything: not UTF-8, with newlines or bidirectional controls. Everywhere else they
-are `escaped`: printable text in which `%`, unprintable characters and undecodable bytes stand as %XX per byte.
-`unescaped` is the exact inverse, so two different names never become one.
+File names are bytes and may be anything: not UTF-8, with newlines or bidirectional controls. Everywhere else they are
+`escaped`: printable text in which `%`, unprintable characters and undecodable bytes are written as %XX per byte.
+`unescaped` is the exact inverse, so different names stay different.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
 from shards.errors import DataError
-from shards.images.prepare import Outcome
+from shards.images.outcomes import Outcome
 
-MAX_FILE_BYTES = 256 * 2**20  # of one image file; reading more would be an accident
+MAX_FILE_BYTES = 256 * 2**20  # of one image file; a larger one is no image of a face
 
-LITTER = {b"thumbs.db", b"desktop.ini", b"__macosx", b"__pycache__", b"@eadir"}
+SYSTEM_NAMES = {b"thumbs.db", b"desktop.ini", b"__macosx", b"__pycache__", b"@eadir"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,22 +27,22 @@ class Face:
 
     Attributes:
         identity: escaped name of the person.
-        path: escaped; tells people where the image is, `<identity>/<name>` or `<archive>/<member>`.
+        path: escaped, for messages and lists: `<identity>/<name>` or `<archive>/<member>`.
         bytes: size when listed.
-        place: where its source finds it again, in the source's own terms; empty if the path says it all.
-        sha256: of the content when listed; empty where the plan does not read the files.
+        location: where the source finds the image, in a form of its own; empty if `path` is enough.
+        sha256: of the content when listed; empty if the files are not read for the plan.
     """
 
     identity: str
     path: str
     bytes: int
-    place: str = ""
+    location: str = ""
     sha256: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Skip:
-    """Something that was listed but will not be read as a face."""
+    """A listed file that is not read as a face."""
 
     path: str
     outcome: Outcome
@@ -51,9 +51,12 @@ class Skip:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """Faces in byte order of (identity, path), and what was passed over.
+    """What a source holds.
 
-    `without_faces` are identities whose folder holds no image file at all.
+    Attributes:
+        faces: in byte order of (identity, path).
+        skipped: files that are not read as faces.
+        without_faces: identities whose folder holds no image file.
     """
 
     faces: tuple[Face, ...]
@@ -62,23 +65,29 @@ class Listing:
 
     @property
     def images_per_identity(self) -> Counter[str]:
+        """Number of faces by identity."""
         return Counter(face.identity for face in self.faces)
 
     @property
     def counts(self) -> dict[str, int]:
-        """What was passed over, by outcome."""
+        """Number of skipped files by outcome."""
         return dict(sorted(Counter(skip.outcome.value for skip in self.skipped).items()))
 
 
 class Source(Protocol):
-    """A place that holds faces. Listing opens no image; reading gives exactly what was listed, or an outcome."""
+    """A folder or file with faces. Listing opens no image; reading returns exactly what was listed, or raises."""
 
-    def listing(self) -> Listing: ...
-    def read(self, face: Face) -> bytes: ...
+    def listing(self) -> Listing:
+        """All faces, and all files that were skipped."""
+        ...
+
+    def read(self, face: Face) -> bytes:
+        """The bytes of one listed image; raises UnreadableFaceError if it is not what was listed."""
+        ...
 
 
-class FaceUnreadable(DataError):  # noqa: N818 -- the name is an outcome, not a failure of ours
-    """A listed face cannot be read as it was listed; `outcome` is where it ends."""
+class UnreadableFaceError(DataError):
+    """A listed face cannot be read as it was listed; `outcome` says why."""
 
     def __init__(self, outcome: Outcome, detail: str) -> None:
         super().__init__(f"{outcome}: {detail}")
@@ -98,32 +107,32 @@ def unescaped(text: str) -> bytes:
     return unquote_to_bytes(text) if "%" in text else text.encode()
 
 
-def is_litter(name: bytes) -> bool:
-    """Whether a file or folder name is hidden, or left behind by an operating system."""
-    return name.startswith(b".") or name.lower() in LITTER
+def is_ignored_name(name: bytes) -> bool:
+    """Whether a file or folder name is hidden, or one that operating systems leave behind."""
+    return name.startswith(b".") or name.lower() in SYSTEM_NAMES
 
 
-def in_order(faces: Iterable[Face]) -> tuple[Face, ...]:
-    """Sorted by the bytes of identity and path: independent of locale, file system and how an archive was packed."""
-    people: dict[str, list[Face]] = {}
+def sorted_faces(faces: Iterable[Face]) -> tuple[Face, ...]:
+    """Sorted by the bytes of identity and path: independent of locale, file system and order in an archive."""
+    by_identity: dict[str, list[Face]] = {}
     for face in faces:
-        people.setdefault(face.identity, []).append(face)
-    for own in people.values():
+        by_identity.setdefault(face.identity, []).append(face)
+    for own in by_identity.values():
         own.sort(key=lambda face: unescaped(face.path))
-    return tuple(face for identity in sorted(people, key=unescaped) for face in people[identity])
+    return tuple(face for identity in sorted(by_identity, key=unescaped) for face in by_identity[identity])
 
 
 def check_size(face: Face) -> None:
-    """Refuse to read what no photo of a face needs."""
+    """Raise UnreadableFaceError for a file larger than `MAX_FILE_BYTES`."""
     if face.bytes > MAX_FILE_BYTES:
-        raise FaceUnreadable(Outcome.TOO_LARGE, f"{face.path}: {face.bytes} bytes, allowed are {MAX_FILE_BYTES}")
+        raise UnreadableFaceError(Outcome.TOO_LARGE, f"{face.path}: {face.bytes} bytes, allowed are {MAX_FILE_BYTES}")
 
 
-def nothing_found(where: object, skipped: Iterable[Skip], *, expected: str) -> DataError:
-    """The error of a source without faces."""
+def no_faces_error(where: object, skipped: Iterable[Skip], *, expected: str) -> DataError:
+    """The error for a source without faces."""
     counts = Counter(skip.outcome.value for skip in skipped)
-    seen = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "it is empty"
-    return DataError(f"{where}: no faces found ({seen}); expected {expected}")
+    found = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "it is empty"
+    return DataError(f"{where}: no faces found ({found}); expected {expected}")
 
 
 def _percent(character: str) -> str:

@@ -1,6 +1,6 @@
-"""What an audit keeps of real faces: per image an embedding and two hashes of its pixels, per identity a center.
+"""Fingerprints of real faces: an embedding and two pixel hashes per image, and a center per identity.
 
-One HDF5 file per tar, so that four million faces can be gone through a file at a time.
+There is one HDF5 file per tar, so an audit can read millions of faces one file at a time.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import numpy as np
 from shards.embeddings import hdf5
 from shards.embeddings.centers import directions, normalized
 from shards.errors import DataError
-from shards.images.prepare import perceptual_hash, pixel_hash
+from shards.images.hashes import perceptual_hash, pixel_hash
 
-HASH_BYTES = 32  # SHA-256 of the pixels, and as many bytes of perceptual hash
+HASH_BYTES = 32  # of the SHA-256 of the pixels, and of the perceptual hash
 
 
 @dataclass(frozen=True, kw_only=True)
 class Vectors:
-    """N names with an embedding each.
+    """N named embeddings, of images or of identity centers.
 
     Attributes:
-        keys, identities: N names each; of centers both are the identity.
+        keys, identities: N names each; for centers, both are the identity.
         features: (N, D) float32 of unit length.
     """
 
@@ -34,11 +34,11 @@ class Vectors:
 
 
 @dataclass(frozen=True, kw_only=True)
-class References(Vectors):
-    """N images with their hashes.
+class Fingerprints(Vectors):
+    """N images with their embeddings and hashes.
 
     Attributes:
-        exact, near: (N, 32) uint8, SHA-256 of the pixels and perceptual hash.
+        exact, near: (N, 32) uint8, SHA-256 of the pixels, and perceptual hash.
     """
 
     exact: np.ndarray
@@ -55,28 +55,28 @@ def hashes_of(images: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def mirror_invariant(features: np.ndarray, flipped: np.ndarray) -> np.ndarray:
-    """Unit embeddings (N, D) of images and their mirror images together: a mirrored copy has the very same one."""
+    """(N, D) unit embeddings of images combined with their mirror images, so that a mirrored copy has the same one."""
     return normalized(normalized(features) + normalized(flipped))
 
 
 def vectors_bytes(vectors: Vectors, *, embedder: str) -> bytes:
-    """The HDF5 file of vectors or references; equal ones give equal bytes.
+    """The HDF5 file of vectors or fingerprints; equal ones give equal bytes.
 
     Raises:
-        DataError: an embedding is not of unit length, as NaN and zero rows are not.
+        DataError: an embedding is not of unit length; NaN and zero rows are not either.
     """
-    _check(vectors, where="references")
+    _check(vectors, where="vectors")
     with hdf5.memory_file() as file:
         hdf5.write_names(file, keys=vectors.keys, identities=vectors.identities, embedder=embedder)
         file.create_dataset("features", data=np.asarray(vectors.features, np.float32), track_times=False)
-        if isinstance(vectors, References):
+        if isinstance(vectors, Fingerprints):
             for name in ("exact", "near"):
                 file.create_dataset(name, data=getattr(vectors, name), track_times=False)
         return hdf5.file_image(file)
 
 
 def read_vectors(path: Path) -> Vectors:
-    """Names and embeddings of a file of vectors or references.
+    """Names and embeddings of a file of vectors or fingerprints.
 
     Raises:
         DataError: not our format, or a row is not of unit length.
@@ -91,30 +91,32 @@ def read_vectors(path: Path) -> Vectors:
     return vectors
 
 
-def read_references(path: Path) -> References:
+def read_fingerprints(path: Path) -> Fingerprints:
     """Names, embeddings and hashes of one tar's images.
 
     Raises:
-        DataError: as `read_vectors`; also the hashes are missing or of another shape.
+        DataError: as `read_vectors`; or the hashes are missing or have another shape.
     """
     vectors = read_vectors(path)
     with hdf5.open_file(path) as file:
         hashes = {name: hdf5.dataset_of(file, name)[()] for name in ("exact", "near")}
     for name, rows in hashes.items():
         if rows.shape != (len(vectors.keys), HASH_BYTES) or rows.dtype != np.uint8:
-            raise DataError(f"{path}: {name} is {rows.dtype} {rows.shape} for {len(vectors.keys)} images; make it anew")
-    return References(**vars(vectors), **hashes)
+            raise DataError(
+                f"{path}: {name} is {rows.dtype} {rows.shape} for {len(vectors.keys)} images; remove it and run again"
+            )
+    return Fingerprints(**vars(vectors), **hashes)
 
 
 def centers_of(parts: Iterable[Vectors]) -> Vectors:
-    """The mean direction of every identity, in name order; parts are gone through one at a time.
+    """The mean direction of every identity, in name order; holds one part in memory at a time.
 
     Raises:
-        DataError: there is no part, or the embeddings of an identity cancel out.
+        DataError: there are no parts, or the embeddings of an identity cancel out.
     """
     sums: dict[str, np.ndarray] = {}
     for part in parts:
-        for identity, own in _sums(part).items():
+        for identity, own in _identity_sums(part).items():
             sums[identity] = sums[identity] + own if identity in sums else own
     if not sums:
         raise DataError("centers: got no real faces; shard some first")
@@ -122,20 +124,21 @@ def centers_of(parts: Iterable[Vectors]) -> Vectors:
     return Vectors(keys=names, identities=names, features=directions(np.stack([sums[name] for name in names])))
 
 
-def _sums(part: Vectors) -> dict[str, np.ndarray]:
-    names, labels = np.unique(np.asarray(part.identities, object), return_inverse=True)
-    sums = np.zeros((len(names), part.features.shape[1]))
-    np.add.at(sums, labels, part.features)
-    return dict(zip(names.tolist(), sums, strict=True))
-
-
 def concatenated(parts: Sequence[Vectors]) -> Vectors:
-    """All rows of some small parts; at least one."""
+    """All rows of at least one part; copies them."""
     return Vectors(
         keys=[key for part in parts for key in part.keys],
         identities=[identity for part in parts for identity in part.identities],
         features=np.concatenate([part.features for part in parts]),
     )
+
+
+def _identity_sums(part: Vectors) -> dict[str, np.ndarray]:
+    """(D,) float64 sum of the embeddings of each identity."""
+    names, labels = np.unique(np.asarray(part.identities, object), return_inverse=True)
+    sums = np.zeros((len(names), part.features.shape[1]))
+    np.add.at(sums, labels, part.features)
+    return dict(zip(names.tolist(), sums, strict=True))
 
 
 def _check(vectors: Vectors, *, where: str) -> None:

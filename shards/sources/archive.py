@@ -7,8 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shards.errors import DataError
-from shards.images.faces import Face, FaceUnreadable, Listing, Skip, check_size, escaped, in_order, nothing_found
-from shards.images.prepare import Outcome
+from shards.images.faces import (
+    Face,
+    Listing,
+    Skip,
+    UnreadableFaceError,
+    check_size,
+    escaped,
+    no_faces_error,
+    sorted_faces,
+)
+from shards.images.outcomes import Outcome
 from shards.sources import foreign_tar, foreign_zip
 from shards.sources.archive_tree import tree_faces
 from shards.sources.open_files import OpenFiles
@@ -44,14 +53,14 @@ class ArchiveSource:
             faces += found
             skipped += passed_over
         if not faces:
-            raise nothing_found(", ".join(map(str, self._paths.values())), skipped, expected=EXPECTED)
-        return Listing(faces=in_order(faces), skipped=tuple(skipped))
+            raise no_faces_error(", ".join(map(str, self._paths.values())), skipped, expected=EXPECTED)
+        return Listing(faces=sorted_faces(faces), skipped=tuple(skipped))
 
     def read(self, face: Face) -> bytes:
         """Read one member.
 
         Raises:
-            FaceUnreadable: the archive is gone or holds something else there, or the member is damaged.
+            UnreadableFaceError: the archive is gone or holds something else there, or the member is damaged.
         """
         check_size(face)
         path = self._paths[face.path.partition("/")[0]]
@@ -59,11 +68,11 @@ class ArchiveSource:
             descriptor = self._files.descriptor(path)
             if path.suffix == ".zip":
                 return foreign_zip.read_member(descriptor, face)
-            data = foreign_tar.read_member(descriptor, place=face.place, size=face.bytes)
+            data = foreign_tar.read_member(descriptor, location=face.location, size=face.bytes)
         except OSError as error:
-            raise FaceUnreadable(Outcome.UNREADABLE, f"{face.path}: {error.strerror}") from None
+            raise UnreadableFaceError(Outcome.UNREADABLE, f"{face.path}: {error.strerror}") from None
         if data is None:
-            raise FaceUnreadable(Outcome.CHANGED, f"{face.path}: is not where the archive had it")
+            raise UnreadableFaceError(Outcome.CHANGED, f"{face.path}: is not where the archive had it")
         return data
 
     def _list(self, name: str, path: Path) -> tuple[list[Face], list[Skip]]:
@@ -73,6 +82,6 @@ class ArchiveSource:
         samples = sample_faces(
             name,
             foreign_tar.members(path, descriptor),
-            read=lambda member: foreign_tar.read_member(descriptor, place=member.place, size=member.bytes),
+            read=lambda member: foreign_tar.read_member(descriptor, location=member.location, size=member.bytes),
         )
         return samples or tree_faces(name, foreign_tar.members(path, descriptor))

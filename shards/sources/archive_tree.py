@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from shards.errors import DataError
-from shards.images.faces import Face, Skip, escaped, is_litter
-from shards.images.prepare import Outcome
+from shards.images.faces import Face, Skip, escaped, is_ignored_name
+from shards.images.outcomes import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Member:
 
     name: bytes
     bytes: int
-    place: str
+    location: str
     refused: Outcome | None
 
 
@@ -41,7 +41,7 @@ def tree_faces(archive: str, members: Iterable[Member]) -> tuple[list[Face], lis
     for member in members:
         parts = [part for part in member.name.split(b"/") if part not in (b"", b".")]
         path = f"{archive}/{escaped(b'/'.join(parts))}"
-        if member.refused is not None or any(map(is_litter, parts)):
+        if member.refused is not None or any(map(is_ignored_name, parts)):
             skipped.append(Skip(path=path, outcome=member.refused or Outcome.IGNORED))
             continue
         if len(parts) < 2:
@@ -52,7 +52,7 @@ def tree_faces(archive: str, members: Iterable[Member]) -> tuple[list[Face], lis
         name = folder + b"/" + parts[-1]
         if name in faces:
             skipped.append(Skip(path=path, outcome=Outcome.DUPLICATE, detail="the name comes again in the archive"))
-        faces[name] = Face(identity=identity, path=path, bytes=member.bytes, place=member.place)
+        faces[name] = Face(identity=identity, path=path, bytes=member.bytes, location=member.location)
     depth = _depth(archive, set(identities))
     above = [name for name in faces if name.count(b"/") < depth]
     for name in above:

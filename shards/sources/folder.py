@@ -12,16 +12,16 @@ from pathlib import Path
 from shards.errors import DataError
 from shards.images.faces import (
     Face,
-    FaceUnreadable,
     Listing,
     Skip,
+    UnreadableFaceError,
     check_size,
     escaped,
-    is_litter,
-    nothing_found,
+    is_ignored_name,
+    no_faces_error,
     unescaped,
 )
-from shards.images.prepare import Outcome
+from shards.images.outcomes import Outcome
 
 EXPECTED = "ROOT/<identity>/<image>"
 
@@ -65,7 +65,7 @@ class FolderSource:
             if not found:
                 without_faces.append(label)
         if not faces:
-            raise nothing_found(self.root, skipped, expected=EXPECTED)
+            raise no_faces_error(self.root, skipped, expected=EXPECTED)
         return Listing(faces=tuple(faces), skipped=tuple(skipped), without_faces=tuple(without_faces))
 
     def read(self, face: Face) -> bytes:
@@ -74,7 +74,7 @@ class FolderSource:
         The identity folder and the file are opened without following links and without blocking on a fifo.
 
         Raises:
-            FaceUnreadable: it vanished, changed its size or kind, or may not be read.
+            UnreadableFaceError: it vanished, changed its size or kind, or may not be read.
         """
         check_size(face)
         identity, _, name = face.path.partition("/")
@@ -87,7 +87,7 @@ class FolderSource:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise FaceUnreadable(_outcome_of(error), f"{face.path}: {error.strerror}") from None
+            raise UnreadableFaceError(_outcome_of(error), f"{face.path}: {error.strerror}") from None
 
     def _enter(self, identity: str) -> None:
         self.close()
@@ -121,12 +121,12 @@ def _content(descriptor: int, face: Face) -> bytes:
     """All of an open file, if it is what was listed."""
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
-        raise FaceUnreadable(Outcome.NOT_REGULAR, face.path)
+        raise UnreadableFaceError(Outcome.NOT_REGULAR, face.path)
     data = os.read(descriptor, face.bytes) if found.st_size == face.bytes else b""
     while len(data) < face.bytes and (more := os.read(descriptor, face.bytes - len(data))):
         data += more
     if found.st_size != face.bytes or len(data) != face.bytes:
-        raise FaceUnreadable(Outcome.CHANGED, f"{face.path}: size is not the listed {face.bytes} bytes")
+        raise UnreadableFaceError(Outcome.CHANGED, f"{face.path}: size is not the listed {face.bytes} bytes")
     return data
 
 
@@ -140,7 +140,7 @@ def _entries(folder: bytes) -> list[os.DirEntry[bytes]]:
 
 
 def _outcome(entry: os.DirEntry[bytes], *, wanted: Callable[[int], bool]) -> Outcome | None:
-    if is_litter(entry.name):
+    if is_ignored_name(entry.name):
         return Outcome.IGNORED
     mode = entry.stat(follow_symlinks=False).st_mode
     if stat.S_ISLNK(mode):

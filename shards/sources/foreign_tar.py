@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shards.errors import DataError
-from shards.images.prepare import Outcome
+from shards.images.outcomes import Outcome
 from shards.sources.archive_tree import Member
 from shards.tars.ustar import BLOCK, checksum_fits, octal
 
@@ -60,9 +60,9 @@ def members(path: Path, descriptor: int) -> Iterator[Member]:
     _check_end(path, descriptor, offset=offset, size=size)
 
 
-def read_member(descriptor: int, *, place: str, size: int) -> bytes | None:
+def read_member(descriptor: int, *, location: str, size: int) -> bytes | None:
     """The content of a regular member, or None if no member of that size is at that place any more."""
-    data = os.pread(descriptor, BLOCK + size, int(place))
+    data = os.pread(descriptor, BLOCK + size, int(location))
     if len(data) != BLOCK + size or not checksum_fits(data[:BLOCK]):
         return None
     _, size_field, kind, *_ = FIELDS.unpack(data[:BLOCK])

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shards.errors import DataError
-from shards.images.faces import Face, FaceUnreadable
-from shards.images.prepare import Outcome
+from shards.images.faces import Face, UnreadableFaceError
+from shards.images.outcomes import Outcome
 from shards.sources.archive_tree import Member
 
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # magic, lengths of name and extra field
@@ -48,22 +48,22 @@ def read_member(descriptor: int, face: Face) -> bytes:
     """The content of a member.
 
     Raises:
-        FaceUnreadable: the archive holds something else there, or the content is damaged.
+        UnreadableFaceError: the archive holds something else there, or the content is damaged.
     """
-    at, _, rest = face.place.partition("+")
+    at, _, rest = face.location.partition("+")
     packed, method, crc = map(int, rest.split(","))
     header = os.pread(descriptor, LOCAL_HEADER.size, int(at))
     if not header.startswith(MAGIC) or len(header) < LOCAL_HEADER.size:
-        raise FaceUnreadable(Outcome.CHANGED, f"{face.path}: is not where the archive had it")
+        raise UnreadableFaceError(Outcome.CHANGED, f"{face.path}: is not where the archive had it")
     _, name, extra = LOCAL_HEADER.unpack(header)
     data = os.pread(descriptor, packed, int(at) + LOCAL_HEADER.size + name + extra)
     if method == zipfile.ZIP_DEFLATED:
         try:
             data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, face.bytes + 1)
         except zlib.error as error:
-            raise FaceUnreadable(Outcome.CORRUPT, f"{face.path}: {error}") from None
+            raise UnreadableFaceError(Outcome.CORRUPT, f"{face.path}: {error}") from None
     if len(data) != face.bytes or zlib.crc32(data) != crc:
-        raise FaceUnreadable(Outcome.CORRUPT, f"{face.path}: its size or checksum is not what the zip file says")
+        raise UnreadableFaceError(Outcome.CORRUPT, f"{face.path}: its size or checksum is not what the zip file says")
     return data
 
 

@@ -8,8 +8,17 @@ from itertools import islice
 from pathlib import Path
 
 from shards.errors import DataError
-from shards.images.faces import Face, FaceUnreadable, Listing, Skip, check_size, escaped, in_order, nothing_found
-from shards.images.prepare import Outcome
+from shards.images.faces import (
+    Face,
+    Listing,
+    Skip,
+    UnreadableFaceError,
+    check_size,
+    escaped,
+    no_faces_error,
+    sorted_faces,
+)
+from shards.images.outcomes import Outcome
 from shards.sources.open_files import OpenFiles
 from shards.sources.recordio import Record, read_image, records
 
@@ -50,27 +59,27 @@ class RecordSource:
             elif identity is None:
                 skipped.append(Skip(path=path, outcome=Outcome.NO_IDENTITY, detail=f"label {record.label}"))
             else:
-                faces.append(Face(identity=identity, path=path, bytes=record.image_bytes, place=str(record.at)))
+                faces.append(Face(identity=identity, path=path, bytes=record.image_bytes, location=str(record.at)))
         if keys:
             at = next(iter(keys))
             raise DataError(f"{self.path}: its index names byte {at}, where no record starts; is it another file's?")
         if not faces:
-            raise nothing_found(self.path, skipped, expected=EXPECTED)
-        return Listing(faces=in_order(faces), skipped=tuple(skipped))
+            raise no_faces_error(self.path, skipped, expected=EXPECTED)
+        return Listing(faces=sorted_faces(faces), skipped=tuple(skipped))
 
     def read(self, face: Face) -> bytes:
         """Read the image of one record.
 
         Raises:
-            FaceUnreadable: the file is gone or holds something else there.
+            UnreadableFaceError: the file is gone or holds something else there.
         """
         check_size(face)
         try:
-            data = read_image(self._files.descriptor(self.path), at=int(face.place), image_bytes=face.bytes)
+            data = read_image(self._files.descriptor(self.path), at=int(face.location), image_bytes=face.bytes)
         except OSError as error:
-            raise FaceUnreadable(Outcome.UNREADABLE, f"{face.path}: {error.strerror}") from None
+            raise UnreadableFaceError(Outcome.UNREADABLE, f"{face.path}: {error.strerror}") from None
         if data is None:
-            raise FaceUnreadable(Outcome.CHANGED, f"{face.path}: is not where the file had it")
+            raise UnreadableFaceError(Outcome.CHANGED, f"{face.path}: is not where the file had it")
         return data
 
     def _records(self) -> Iterator[Record]:

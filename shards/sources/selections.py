@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from shards.errors import DataError
 from shards.images.faces import Listing, Skip, escaped
-from shards.images.prepare import Outcome
+from shards.images.outcomes import Outcome
 
 SHOWN = 3
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shards.errors import DataError
-from shards.images.faces import Face, FaceUnreadable, Skip, Source
-from shards.images.prepare import ImageRules, Outcome, picture_hash
+from shards.images.faces import Face, Skip, Source, UnreadableFaceError
+from shards.images.outcomes import Outcome
+from shards.images.prepare import decoded_hash
+from shards.images.rules import ImageRules
 from shards.sources.archive import ArchiveSource
 from shards.sources.folder import FolderSource
 from shards.sources.recordio_source import RecordSource
@@ -90,17 +92,17 @@ def read_checked(source: Source, face: Face) -> bytes:
     """Read a face as it was planned.
 
     Raises:
-        FaceUnreadable: it cannot be read, or is not what was listed.
+        UnreadableFaceError: it cannot be read, or is not what was listed.
     """
     data = source.read(face)
     if face.sha256 and hashlib.sha256(data).hexdigest() != face.sha256:
-        raise FaceUnreadable(Outcome.CHANGED, f"{face.path}: its content is not what was listed")
+        raise UnreadableFaceError(Outcome.CHANGED, f"{face.path}: its content is not what was listed")
     return data
 
 
 def list_bytes(faces: Iterable[Face]) -> bytes:
     """A list of faces as tab-separated text; equal lists give equal bytes."""
-    lines = (f"{face.identity}\t{face.path}\t{face.bytes}\t{face.place}\t{face.sha256}\n" for face in faces)
+    lines = (f"{face.identity}\t{face.path}\t{face.bytes}\t{face.location}\t{face.sha256}\n" for face in faces)
     return (HEADER + "".join(lines)).encode()
 
 
@@ -118,8 +120,8 @@ def read_list(path: Path, *, sha256: str) -> list[Face]:
         raise DataError(f"{path}: is not the list that was planned; run the same command again to make it anew")
     fields = (line.split("\t") for line in data.decode().split("\n")[1:-1])
     return [
-        Face(identity=identity, path=name, bytes=int(size), place=place, sha256=digest)
-        for identity, name, size, place, digest in fields
+        Face(identity=identity, path=name, bytes=int(size), location=location, sha256=digest)
+        for identity, name, size, location, digest in fields
     ]
 
 
@@ -148,8 +150,8 @@ def _open_folder(path: Path) -> Source:
 def _hashed(source: Source, face: Face, *, rules: ImageRules | None) -> HashedFace:
     try:
         data = source.read(face)
-    except FaceUnreadable:
+    except UnreadableFaceError:
         return HashedFace(face=face, equal=b"")
     digest = hashlib.sha256(data)
-    equal = picture_hash(data, rules=rules) if rules else digest.digest()
+    equal = decoded_hash(data, rules=rules) if rules else digest.digest()
     return HashedFace(face=replace(face, sha256=digest.hexdigest()), equal=equal)

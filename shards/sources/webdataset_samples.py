@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 
 from shards import strict_json
 from shards.errors import DataError
-from shards.images.faces import Face, Skip, escaped, is_litter
-from shards.images.prepare import Outcome
+from shards.images.faces import Face, Skip, escaped, is_ignored_name
+from shards.images.outcomes import Outcome
 from shards.sources.archive_tree import Member
 
 IMAGES = {b"jpg", b"jpeg", b"png", b"webp", b"ppm", b"pgm"}
@@ -37,7 +37,7 @@ def sample_faces(archive: str, members: Iterable[Member], *, read: Read) -> tupl
             if identity is None:
                 skipped.append(Skip(path=path, outcome=Outcome.NO_IDENTITY, detail="no .cls or .json with it"))
             else:
-                faces.append(Face(identity=identity, path=path, bytes=image.bytes, place=image.place))
+                faces.append(Face(identity=identity, path=path, bytes=image.bytes, location=image.location))
         images.clear()
 
     for member in members:
@@ -46,7 +46,7 @@ def sample_faces(archive: str, members: Iterable[Member], *, read: Read) -> tupl
         if folder + slash + stem != key:
             end_sample()
             key, identity = folder + slash + stem, None
-        if member.refused is None and not is_litter(name) and kind.lower() in IMAGES:
+        if member.refused is None and not is_ignored_name(name) and kind.lower() in IMAGES:
             images.append(member)
         elif member.refused is None and kind in (b"cls", b"json") and member.bytes <= MAX_LABEL_BYTES:
             identity = identity or _identity(read(member) or b"", kind=kind)

@@ -17,9 +17,9 @@ from jobs.stages.audit.figures import Tally
 from jobs.stages.audit.plan import STAGE as AUDIT
 from jobs.stages.audit.plan import control_tars, forecast
 from jobs.stages.shard.plan import ShardUnit
-from shards.privacy.fingerprints import Vectors, read_references, read_vectors, vectors_bytes
-from shards.privacy.search import Findings, Neighbors
-from shards.privacy.verdict import Thresholds
+from shards.privacy.findings import ClosestMatches, Findings
+from shards.privacy.fingerprints import Vectors, read_fingerprints, read_vectors, vectors_bytes
+from shards.privacy.thresholds import Thresholds
 from shards.tars.records import MAX_VALUES
 from shards.tars.shard_set import ShardSet
 
@@ -29,7 +29,7 @@ from .commands import Project
 def test_every_real_face_is_fingerprinted_and_every_training_person_has_a_center(copied: Run) -> None:
     shards = copied.stage_folder("shard").root
     for tar in shards.glob("*.tar"):
-        found = read_references(copied.stage_folder("fingerprint").output(tar.with_suffix(".h5").name))
+        found = read_fingerprints(copied.stage_folder("fingerprint").output(tar.with_suffix(".h5").name))
         assert (found.keys, found.identities) == (ShardSet([tar]).keys, ShardSet([tar]).identities)
     real = ShardSet(sorted(shards.glob("real-*.tar")))
     centers = read_vectors(copied.stage_folder("fingerprint").output("centers.h5"))
@@ -181,8 +181,8 @@ def test_a_benchmark_of_training_people_is_seen_to_overlap(tiny_run: Any, tmp_pa
 def test_the_leak_rate_of_a_continuous_range_of_m_is_told_in_steps() -> None:
     count = 10 * MAX_VALUES
     names = [f"image-{row}" for row in range(count)]
-    near = Neighbors(names=names, face=names, face_cosine=[0.9] * count, center=names, center_cosine=[0.0] * count)
-    people = Neighbors(names=["p"], face=["x"], face_cosine=[0.0], center=["x"], center_cosine=[0.0])
+    near = ClosestMatches(names=names, face=names, face_cosine=[0.9] * count, center=names, center_cosine=[0.0] * count)
+    people = ClosestMatches(names=["p"], face=["x"], face_cosine=[0.0], center=["x"], center_cosine=[0.0])
     findings = Findings(images=near, people=people, identities=["p"] * count, pixels=[], probes=[], references=count)
     thresholds = Thresholds(
         image_to_face=0.5, image_to_center=0.5, identity_to_face=0.5, identity_to_center=0.5, basis="by test"

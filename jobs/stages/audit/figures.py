@@ -11,11 +11,14 @@ import numpy as np
 
 from jobs.frame.products import CENTERS, KEPT_BACK, PROBES, TRAINED
 from jobs.frame.run import Run
-from shards.embeddings.nearest import Nearest
+from shards.embeddings.nearest import NearestSearch
 from shards.images.jpeg import encode_jpeg
+from shards.privacy.findings import Findings
 from shards.privacy.fingerprints import read_vectors
-from shards.privacy.search import Findings, Leak
-from shards.privacy.verdict import Thresholds, Verdict, leaks_of, membership, worst_leaks
+from shards.privacy.leaks import Leak, worst_leaks
+from shards.privacy.membership import membership
+from shards.privacy.thresholds import Thresholds, leaks_of
+from shards.privacy.verdict import Verdict
 from shards.tars.records import Asked, Groups
 from shards.tars.shard_set import ShardSet
 
@@ -107,8 +110,8 @@ class Tally:
         probes = read_vectors(paths[0])
         cosines = np.max(self._probes, axis=0)
         centers = read_vectors(run.stage_folder("fingerprint").output(CENTERS))
-        trained = Nearest(probes.features)
-        trained.show(centers.features, centers.keys)
+        trained = NearestSearch(probes.features)
+        trained.add(centers.features, centers.keys)
         groups = np.array(probes.identities, object)
         overlap = {
             group: _overlap(

@@ -21,10 +21,14 @@ from jobs.stages.fingerprint.plan import is_independent, judge_path
 from jobs.stages.shared.privacy import judged_features, load_judge
 from jobs.training.device import rank_device
 from shards.labels import classes_of
+from shards.privacy.findings import Findings, join_findings
 from shards.privacy.fingerprints import read_vectors
 from shards.privacy.impostors import IMAGES, ImpostorScores
-from shards.privacy.search import Findings, Suspects, joined, search, search_strangers
-from shards.privacy.verdict import Thresholds, Verdict, outcomes
+from shards.privacy.leaks import outcomes
+from shards.privacy.search import search, search_control_group
+from shards.privacy.synthetic_faces import SyntheticFaces
+from shards.privacy.thresholds import Thresholds
+from shards.privacy.verdict import Verdict
 from shards.tars.records import OLD_KEY, Asked, asked_of
 from shards.tars.shard_set import ShardSet
 from slurm.files import Output, publish, publish_json, read_json, sha256_of
@@ -44,7 +48,7 @@ def run_rank(run: Run, rank: Rank) -> None:
         if work.unit.tar is None:
             tar = str(work.unit.control)
             group = read_vectors(run.stage_folder("fingerprint").output(tar.replace(".tar", ".h5")))
-            found = search_strangers(group, all_references(run), centers=centers, on_part=on_part)
+            found = search_control_group(group, all_references(run), centers=centers, on_part=on_part)
             value: dict[str, Any] = {"control": True, "findings": found.as_json()}
         else:
             tar = work.unit.tar
@@ -65,9 +69,9 @@ def run_rank(run: Run, rank: Rank) -> None:
         work.done(images=len(value.get("asked", ())), counts={})
 
 
-def suspects(shards: ShardSet, *, features: np.ndarray) -> Suspects:
+def suspects(shards: ShardSet, *, features: np.ndarray) -> SyntheticFaces:
     images = (shards.rgb(row) for row in range(len(shards)))
-    return Suspects.of(shards.keys, identities=shards.identities, features=features, images=images)
+    return SyntheticFaces.of(shards.keys, identities=shards.identities, features=features, images=images)
 
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
@@ -123,7 +127,7 @@ def _parts(run: Run, markers: Sequence[Marker], *, control: bool) -> Iterator[di
 
 
 def _thresholds(run: Run, markers: Sequence[Marker]) -> Thresholds:
-    control = joined(Findings.from_json(value["findings"]) for value in _parts(run, markers, control=True))
+    control = join_findings(Findings.from_json(value["findings"]) for value in _parts(run, markers, control=True))
     unseen = any(tar.startswith(HELD_OUT) for tar in control_tars(run))
     people = "real people nobody trained on" if unseen else "training people, each held against the others,"
     return Thresholds.from_control(control, rate=run.section(AuditFaces).false_alarms, people=people)

@@ -12,7 +12,8 @@ from jobs.frame.stage import Finish
 from jobs.stages.convert_benchmarks.plan import NAME, BenchmarkSource, BenchmarkUnit, ConvertBenchmarks, _listed
 from jobs.stages.shared.tars import publishing_tar
 from shards.errors import DataError
-from shards.images.prepare import ImageRules, prepare
+from shards.images.prepare import prepare
+from shards.images.rules import ImageRules
 from shards.sources.bin_file import read_bin
 from slurm.markers import Marker
 

@@ -14,7 +14,7 @@ from jobs.stages.fingerprint.plan import FingerprintFaces, FingerprintUnit, is_i
 from jobs.stages.shared.privacy import judged_features, load_judge
 from jobs.training.device import rank_device
 from shards.privacy.fingerprints import (
-    References,
+    Fingerprints,
     Vectors,
     centers_of,
     concatenated,
@@ -41,7 +41,7 @@ def run_rank(run: Run, rank: Rank) -> None:
         shards = ShardSet([tar])
         features = judged_features(shards, judge=judge, batch=batch, progress=work.progress)
         exact, near = hashes_of(shards.rgb(row) for row in range(len(shards)))
-        found = References(keys=shards.keys, identities=shards.identities, features=features, exact=exact, near=near)
+        found = Fingerprints(keys=shards.keys, identities=shards.identities, features=features, exact=exact, near=near)
         work.publish(target, vectors_bytes(found, embedder=embedder))
         work.done(images=len(shards), counts={"fingerprinted": len(shards)})
 

@@ -13,7 +13,7 @@ from jobs.stages.refill.plan import RefillFaces, RefillUnit
 from jobs.stages.shared.privacy import Judge
 from jobs.stages.shared.tars import publishing_tar
 from jobs.training.device import rank_device
-from shards.privacy.search import OF_THE_IDENTITY
+from shards.privacy.leaks import IDENTITY_REASONS
 from shards.privacy.verdict import Verdict
 from shards.tars.records import is_copy
 from shards.tars.shard_set import ShardSet
@@ -38,7 +38,7 @@ def run_rank(run: Run, rank: Rank) -> None:
 def _dropped(records: Mapping[str, Mapping[str, Any]], verdict: Verdict) -> tuple[list[ImageRequest], int]:
     """The dropped images to regenerate, and how many have an identity that is the leak."""
     dropped = set(verdict.dropped)
-    of_leaked_people = {leak.key for leak in verdict.leaks if leak.reason in OF_THE_IDENTITY}
+    of_leaked_people = {leak.key for leak in verdict.leaks if leak.reason in IDENTITY_REASONS}
     generated = {key: record for key, record in records.items() if not is_copy(record)}
     wanted = [
         ImageRequest(identity=identity_number(record["identity"]), index=record["index"])

@@ -17,7 +17,7 @@ from jobs.stages.shared.privacy import Judge
 from jobs.stages.shared.synthetic import require_synthetic
 from jobs.stages.shared.tars import publishing_tar
 from jobs.training.device import rank_device
-from shards.privacy.search import Leak
+from shards.privacy.leaks import Leak
 from shards.privacy.verdict import Verdict
 from shards.tars.reader import Sample, read_tar
 from shards.tars.records import upgraded

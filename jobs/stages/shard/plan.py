@@ -23,7 +23,7 @@ from jobs.frame.summary import read_summary
 from jobs.frame.unit import Plan, Unit, read_plan
 from shards.errors import DataError
 from shards.images.faces import Face, Listing
-from shards.images.prepare import ImageRules
+from shards.images.rules import ImageRules
 from shards.sources.selections import read_selection, select
 from shards.sources.sources import first_of_equals, list_bytes, open_source, skips_bytes, with_hashes
 from slurm.files import digest, sha256_of

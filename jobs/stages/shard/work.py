@@ -11,8 +11,10 @@ from jobs.frame.stage import Finish
 from jobs.stages.shard.plan import MANIFEST, SOURCE, ShardFaces, ShardUnit, _list_of
 from jobs.stages.shared.tars import publishing_tar
 from shards.errors import DataError
-from shards.images.faces import Face, FaceUnreadable, Source
-from shards.images.prepare import ImageRules, Prepared, prepare
+from shards.images.faces import Face, Source, UnreadableFaceError
+from shards.images.outcomes import Prepared
+from shards.images.prepare import prepare
+from shards.images.rules import ImageRules
 from shards.sources.sources import open_source, read_checked, read_list
 from shards.tars.manifest import Manifest, Shard, manifest_bytes
 from slurm.files import Output, publish, read_json
@@ -53,7 +55,7 @@ def _shard(source: Source, faces: Sequence[Face], *, work: Work[ShardUnit], conf
 def _prepared(source: Source, face: Face, *, rules: ImageRules) -> Prepared:
     try:
         data = read_checked(source, face)
-    except FaceUnreadable as error:
+    except UnreadableFaceError as error:
         return Prepared(outcome=error.outcome, detail=error.detail)
     return prepare(data, rules=rules)
 

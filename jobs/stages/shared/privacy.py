@@ -19,8 +19,10 @@ from jobs.stages.fingerprint.plan import FingerprintFaces, judge_path
 from jobs.stages.shared.embedding import Images, embed, load_embedder
 from shards.images.jpeg import decode_rgb
 from shards.privacy.fingerprints import Vectors, mirror_invariant, read_vectors
-from shards.privacy.search import OF_THE_IDENTITY, Leak, Suspects, search, search_people
-from shards.privacy.verdict import leaks_of, leaks_of_people
+from shards.privacy.leaks import IDENTITY_REASONS, Leak
+from shards.privacy.search import search, search_identities
+from shards.privacy.synthetic_faces import SyntheticFaces
+from shards.privacy.thresholds import identity_leaks, leaks_of
 
 
 def load_judge(run: Run, *, device: torch.device) -> Embedder:
@@ -49,11 +51,11 @@ class Judge:
         images = _decoded(jpegs)
         features = self._features(images, work=work)
         # An identity of its own for each image: who they are together is judged once the set is settled.
-        own = Suspects.of(list(keys), identities=list(keys), features=features, images=images)
+        own = SyntheticFaces.of(list(keys), identities=list(keys), features=features, images=images)
         centers, none = self._centers, features[:0]
         parts = all_references(self.run)
         found = search(own, parts, centers=centers, probes=none, on_part=lambda: work.progress(0))
-        return {leak.key for leak in leaks_of(found, self.thresholds) if leak.reason not in OF_THE_IDENTITY}
+        return {leak.key for leak in leaks_of(found, self.thresholds) if leak.reason not in IDENTITY_REASONS}
 
     def leaks_of_people(
         self, jpegs: Sequence[bytes], *, keys: Sequence[str], identities: Sequence[str], work: Work[Any]
@@ -61,14 +63,14 @@ class Judge:
         """The N images whose identity is too close to a real face or center by the mean of these images."""
         if not keys:
             return []
-        found = search_people(
+        found = search_identities(
             identities,
             self._features(_decoded(jpegs), work=work),
             (read_vectors(path) for path in reference_files(self.run)),
             centers=self._centers,
             on_part=lambda: work.progress(0),
         )
-        return leaks_of_people(found, dict(zip(keys, identities, strict=True)), self.thresholds)
+        return identity_leaks(found, dict(zip(keys, identities, strict=True)), self.thresholds)
 
     def _features(self, images: _Decoded, *, work: Work[Any]) -> np.ndarray:
         batch = self.run.section(AuditFaces).batch

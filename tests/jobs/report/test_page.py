@@ -25,8 +25,7 @@ from jobs.report.page import PAGE, RESULTS, parts_of, render
 from jobs.report.part import Part, Sets, held_out_set, real_set, synthetic_set
 from jobs.report.published import own_accuracies
 from jobs.stages.shard.plan import ShardFaces
-from shards.privacy.search import Leak, Reason
-from shards.privacy.verdict import worst_leaks
+from shards.privacy.leaks import Leak, Reason, worst_leaks
 from shards.tars.shard_set import ShardSet
 from tests.jobs.commands import Project
 from tests.jobs.conftest import RECIPE

@@ -19,9 +19,10 @@ from jobs.methods.cemiface.face_sampler import FaceSampler
 from jobs.methods.cemiface.identities.plan import MakeIdentities, listed_files
 from jobs.methods.cemiface.train_diffusion.plan import TrainDiffusion
 from jobs.stages.shard.plan import ShardFaces
-from shards.images.faces import FaceUnreadable
+from shards.images.faces import UnreadableFaceError
 from shards.images.jpeg import decode_rgb
-from shards.images.prepare import ImageRules, prepare
+from shards.images.prepare import prepare
+from shards.images.rules import ImageRules
 from shards.sources.sources import open_source
 from shards.tars.shard_set import ShardSet
 
@@ -96,7 +97,7 @@ class _Files:
         for number in numbers:
             try:
                 jpeg = prepare(self.source.read(self.files[number]), rules=self.rules).jpeg
-            except FaceUnreadable:
+            except UnreadableFaceError:
                 continue
             if jpeg is not None:
                 found[number] = decode_rgb(jpeg)

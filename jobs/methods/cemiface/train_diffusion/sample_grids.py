@@ -14,7 +14,7 @@ from jobs.frame.run import Run
 from jobs.frame.seeds import derive
 from jobs.methods.cemiface.train_diffusion.plan import TrainDiffusion
 from jobs.training.metrics import Metrics
-from shards.embeddings.mapped_rows import Rows
+from shards.embeddings.mapped_rows import MappedRows
 from shards.images.jpeg import encode_jpeg
 from shards.tars.shard_set import ShardSet
 from slurm.files import publish
@@ -28,7 +28,7 @@ class SampleGrids:
     The grids are private, as they show real faces in the first column.
     """
 
-    def __init__(self, run: Run, *, shards: ShardSet, identity: Rows, schedule: Schedule, images: int) -> None:
+    def __init__(self, run: Run, *, shards: ShardSet, identity: MappedRows, schedule: Schedule, images: int) -> None:
         config = run.section(TrainDiffusion)
         self.folder = run.stage_folder("train-diffusion").output("samples")
         rows = np.linspace(0, len(shards) - 1, PEOPLE).astype(int).tolist()

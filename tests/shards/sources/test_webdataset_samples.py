@@ -13,7 +13,7 @@ import webdataset
 
 from shards.sources.sources import open_source
 
-from .pictures import write_tar
+from ..pictures import write_tar
 from .test_archive_source import tarred
 
 

@@ -8,7 +8,7 @@ import simplejpeg
 
 from shards.images.jpeg import decode_rgb, empty_images
 
-from .pictures import encoded, jpeg, picture
+from ..pictures import encoded, jpeg, picture
 
 
 @pytest.mark.parametrize("width", [16, 112, 128, 250])

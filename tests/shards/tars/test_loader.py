@@ -18,7 +18,7 @@ from shards.errors import DataError
 from shards.tars.loader import Batch, batches, image_order
 from shards.tars.shard_set import ShardSet
 
-from .pictures import write_tar
+from ..pictures import write_tar
 
 COUNT = 14
 

@@ -11,17 +11,20 @@ from PIL import Image
 
 from shards.errors import DataError
 from shards.images.jpeg import decode_rgb, encode_jpeg
-from shards.privacy.fingerprints import References, Vectors, centers_of, hashes_of
-from shards.privacy.search import Findings, Reason, Suspects, joined, search, search_people, search_strangers
+from shards.privacy.findings import Findings, join_findings
+from shards.privacy.fingerprints import Fingerprints, Vectors, centers_of, hashes_of
+from shards.privacy.leaks import Reason
+from shards.privacy.search import search, search_control_group, search_identities
+from shards.privacy.synthetic_faces import SyntheticFaces
 
-from .pictures import encoded, picture, pixels, unit_features
+from ..pictures import encoded, picture, pixels, unit_features
 
 REAL = 20
 
 
-def real_parts(cut: int = 7) -> list[References]:
+def real_parts(cut: int = 7) -> list[Fingerprints]:
     exact, near = hashes_of(pixels(seed) for seed in range(REAL))
-    whole = References(
+    whole = Fingerprints(
         keys=[f"real-{seed}" for seed in range(REAL)],
         identities=[f"person-{seed // 5}" for seed in range(REAL)],
         features=unit_features(REAL),
@@ -29,7 +32,7 @@ def real_parts(cut: int = 7) -> list[References]:
         near=near,
     )
     return [
-        References(**{name: value[first : first + cut] for name, value in vars(whole).items()})
+        Fingerprints(**{name: value[first : first + cut] for name, value in vars(whole).items()})
         for first in range(0, REAL, cut)
     ]
 
@@ -39,7 +42,7 @@ CENTERS = Vectors(keys=["a", "b"], identities=["a", "b"], features=unit_features
 
 def found(*images: np.ndarray, features: np.ndarray | None = None, people: int = 1) -> Findings:
     count = len(images)
-    suspects = Suspects.of(
+    suspects = SyntheticFaces.of(
         [f"s-{row}" for row in range(count)],
         identities=[f"new-{row * people // count}" for row in range(count)],
         features=unit_features(count, seed=9) if features is None else features,
@@ -102,21 +105,21 @@ def test_findings_survive_json_and_are_joined():
     parts = [found(pixels(7), pixels(300 + row)) for row in range(2)]
     read = [Findings.from_json(json.loads(json.dumps(part.as_json(), allow_nan=False))) for part in parts]
     assert read == parts
-    whole = joined(read)
+    whole = join_findings(read)
     assert whole.images.names == parts[0].images.names + parts[1].images.names
     assert len(whole.pixels) == 4
     assert whole.probes == [max(pair) for pair in zip(parts[0].probes, parts[1].probes, strict=True)]
     with pytest.raises(DataError, match="different real sets, or none"):
-        joined([])
+        join_findings([])
 
 
 def test_people_searched_alone_are_found_as_with_their_images():
     images = [pixels(seed) for seed in range(100, 112)]
     features = unit_features(len(images), seed=4)
     whole = found(*images, features=features, people=3)
-    alone = search_people(whole.identities, features, real_parts(), centers=CENTERS)
+    alone = search_identities(whole.identities, features, real_parts(), centers=CENTERS)
     assert alone == whole.people
-    other = search_people(whole.identities[1:], features[1:], real_parts(), centers=CENTERS)
+    other = search_identities(whole.identities[1:], features[1:], real_parts(), centers=CENTERS)
     assert other.face_cosine[0] != alone.face_cosine[0]  # whoever lost an image has another mean
     assert other.face_cosine[1:] == alone.face_cosine[1:]
 
@@ -125,7 +128,7 @@ def test_training_people_as_a_control_group_are_each_held_against_the_others_onl
     whole = real_parts(cut=REAL)[0]
     features, people = np.asarray(whole.features), np.array(whole.identities)
     centers = centers_of([whole])
-    control = search_strangers(whole, real_parts(), centers=centers)
+    control = search_control_group(whole, real_parts(), centers=centers)
     scores = np.where(people[:, None] == people[None], -1, features @ features.T)
     np.testing.assert_allclose(control.images.face_cosine, scores.max(axis=1), atol=1e-6)
     assert control.images.face == [whole.keys[row] for row in scores.argmax(axis=1)]
@@ -136,7 +139,7 @@ def test_training_people_as_a_control_group_are_each_held_against_the_others_onl
 
 def test_people_held_out_as_a_control_group_are_held_against_everybody():
     group = Vectors(keys=["x", "y"], identities=["new", "newer"], features=unit_features(2, seed=9))
-    control = search_strangers(group, real_parts(), centers=CENTERS)
+    control = search_control_group(group, real_parts(), centers=CENTERS)
     alike = found(pixels(100), pixels(101), features=group.features, people=2)
     assert (control.images.face, control.images.face_cosine) == (alike.images.face, alike.images.face_cosine)
     assert control.people.center_cosine == alike.people.center_cosine

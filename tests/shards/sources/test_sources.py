@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from shards.errors import DataError
-from shards.images.faces import Face, FaceUnreadable, Skip
-from shards.images.prepare import ImageRules, Outcome
+from shards.images.faces import Face, Skip, UnreadableFaceError
+from shards.images.outcomes import Outcome
+from shards.images.rules import ImageRules
 from shards.sources.folder import FolderSource
 from shards.sources.sources import (
     first_of_equals,
@@ -25,7 +26,7 @@ from shards.sources.sources import (
     with_hashes,
 )
 
-from .pictures import encoded, picture
+from ..pictures import encoded, picture
 from .test_folder_source import NAMES, put
 
 
@@ -63,7 +64,7 @@ def test_B29_with_hashes_a_change_of_equal_size_is_noticed(root):
     (hashed,) = with_hashes(root, [plain])
     (root / "a" / "1").write_bytes(b"eno")
     assert read_checked(source, plain) == b"eno"
-    with pytest.raises(FaceUnreadable) as caught:
+    with pytest.raises(UnreadableFaceError) as caught:
         read_checked(source, hashed.face)
     assert caught.value.outcome == Outcome.CHANGED
 

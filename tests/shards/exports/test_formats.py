@@ -22,7 +22,7 @@ from shards.exports.formats import FORMATS
 from shards.exports.recordio_writer import MAGIC_BYTES, RecordWriter, framed
 from shards.tars.shard_set import ShardSet
 
-from .pictures import write_tar
+from ..pictures import write_tar
 
 
 @pytest.fixture

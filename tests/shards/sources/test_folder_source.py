@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from shards.errors import DataError
-from shards.images.faces import Face, FaceUnreadable, escaped, unescaped
-from shards.images.prepare import Outcome
+from shards.images.faces import Face, UnreadableFaceError, escaped, unescaped
+from shards.images.outcomes import Outcome
 from shards.sources.folder import FolderSource
 
 NAMES = [
@@ -147,7 +147,7 @@ def test_B28_unreadable_files_end_in_their_outcome_and_the_rest_goes_on(open_fol
     assert listing.counts == {Outcome.UNREADABLE: 1}
     readable, locked = listing.faces
     assert FolderSource(open_folder).read(readable) == b"data"
-    with pytest.raises(FaceUnreadable) as caught:
+    with pytest.raises(UnreadableFaceError) as caught:
         FolderSource(open_folder).read(locked)
     assert caught.value.outcome == Outcome.UNREADABLE
     os.seteuid(os.getuid())
@@ -207,7 +207,7 @@ def become_folder(path: Path) -> None:
 def test_B29_a_file_that_changes_after_listing_ends_in_an_outcome(root, change, outcome):
     face = FolderSource(root).listing().faces[1]
     change(root / face.path)
-    with pytest.raises(FaceUnreadable) as caught:
+    with pytest.raises(UnreadableFaceError) as caught:
         FolderSource(root).read(face)
     assert caught.value.outcome == outcome
     assert "\n" not in str(caught.value)

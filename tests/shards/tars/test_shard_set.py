@@ -16,7 +16,7 @@ from shards.tars.reader import read_tar
 from shards.tars.shard_set import ShardSet
 from shards.tars.writer import TarWriter
 
-from .pictures import jpeg, write_tar
+from ..pictures import jpeg, write_tar
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from shards.errors import DataError
-from shards.images.faces import FaceUnreadable, unescaped
-from shards.images.prepare import Outcome
+from shards.images.faces import UnreadableFaceError, unescaped
+from shards.images.outcomes import Outcome
 from shards.sources.folder import FolderSource
 from shards.sources.sources import open_source
 
@@ -187,7 +187,7 @@ def test_B29_a_member_that_is_no_longer_there_has_changed(tmp_path, packer):
     source = open_source(path)
     (face,) = source.listing().faces
     path.write_bytes(bytes(path.stat().st_size))
-    with pytest.raises(FaceUnreadable) as caught:
+    with pytest.raises(UnreadableFaceError) as caught:
         open_source(path).read(face)
     assert caught.value.outcome == Outcome.CHANGED
 
@@ -199,7 +199,7 @@ def test_B03_damage_inside_a_zip_member_is_found_by_its_checksum(tmp_path):
         data[500] ^= 1
         path.write_bytes(data)
         source = open_source(path)
-        with pytest.raises(FaceUnreadable) as caught:
+        with pytest.raises(UnreadableFaceError) as caught:
             source.read(source.listing().faces[0])
         assert caught.value.outcome == Outcome.CORRUPT
 
@@ -208,7 +208,7 @@ def test_B15_a_zip_bomb_is_not_unpacked(tmp_path):
     path = zipped(tmp_path / "a.zip", {"anna/1.jpg": bytes(300 * 2**20)})
     assert path.stat().st_size < 2**20
     source = open_source(path)
-    with pytest.raises(FaceUnreadable) as caught:
+    with pytest.raises(UnreadableFaceError) as caught:
         source.read(source.listing().faces[0])
     assert caught.value.outcome == Outcome.TOO_LARGE
 
@@ -262,5 +262,5 @@ def test_a_damaged_archive_is_refused_or_read_never_a_crash(tmp_path, seed):
     except DataError:
         return
     for face in faces:
-        with suppress(FaceUnreadable):
+        with suppress(UnreadableFaceError):
             assert len(source.read(face)) == face.bytes

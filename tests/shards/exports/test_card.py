@@ -8,8 +8,9 @@ import json
 import pytest
 
 from shards.exports.card import Facts, croissant, dataset_card, shard_index
-from shards.privacy.search import Leak, Reason
-from shards.privacy.verdict import Thresholds, Verdict
+from shards.privacy.leaks import Leak, Reason
+from shards.privacy.thresholds import Thresholds
+from shards.privacy.verdict import Verdict
 from shards.tars.manifest import Manifest, Shard
 
 SHARDS = [
@@ -34,6 +35,7 @@ def facts() -> Facts:
         config={"generate": {"similarity": [-1, 1], "note": "a | b\nc"}, "steps": 20},
         metrics={"accuracy": 0.912345},
         limits=["No detector was run."],
+        citation="The method, 2024.",
         verdict=Verdict(
             images=3003,
             references=500,
@@ -50,7 +52,7 @@ def facts() -> Facts:
             judged={shard.name: shard.sha256 for shard in SHARDS},
             leaks=(Leak(key="k", reason=Reason.TOO_SIMILAR, real="r", cosine=0.5),),
             figures={
-                "leak_rate_by_m": {"-1": 0.0, "0.5": 0.0123},
+                "leak_rate_by": {"m": {"-1": 0.0, "0.5": 0.0123}},
                 "membership": {"auc": 0.512, "standard_error": 0.01, "trained": 9, "kept_back": 9},
             },
         ),

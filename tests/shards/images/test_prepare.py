@@ -12,11 +12,14 @@ import pytest
 import simplejpeg
 from PIL import Image, ImageEnhance
 
+from shards.images.hashes import perceptual_hash, pixel_hash
 from shards.images.jpeg import decode_rgb, encode_jpeg
-from shards.images.prepare import ImageRules, Outcome, Prepared, perceptual_hash, pixel_hash, prepare
+from shards.images.outcomes import Outcome, Prepared
+from shards.images.prepare import prepare
+from shards.images.rules import ImageRules
 
-from . import bad_images
-from .pictures import encoded, jpeg, picture, pixels, png_with_size, with_exif
+from .. import bad_images
+from ..pictures import encoded, jpeg, picture, pixels, png_with_size, with_exif
 
 # pytest undoes the filter that the module sets for Pillow's remarks on damaged files.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
@@ -180,7 +183,7 @@ def test_B15_decompression_bombs_are_too_large(side):
 def test_B15_a_bomb_is_refused_before_memory_is_taken():
     code = (
         "import resource, sys\n"
-        "from shards.images.prepare import ImageRules, prepare\n"
+        "from shards.images.prepare import prepare\nfrom shards.images.rules import ImageRules\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (used + 30_000_000,) * 2)\n"
         "print(prepare(sys.stdin.buffer.read(), rules=ImageRules(size=112)).outcome)\n"

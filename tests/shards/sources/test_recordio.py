@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from shards.errors import DataError
-from shards.images.faces import FaceUnreadable
-from shards.images.prepare import Outcome
+from shards.images.faces import UnreadableFaceError
+from shards.images.outcomes import Outcome
 from shards.sources.sources import open_source
 
 MAGIC = 0xCED7230A
@@ -223,7 +223,7 @@ def test_B29_a_record_that_is_no_longer_there_has_changed(tmp_path):
     path = insightface(tmp_path).close()
     face = open_source(path).listing().faces[1]
     path.write_bytes(path.read_bytes()[4:])
-    with pytest.raises(FaceUnreadable) as caught:
+    with pytest.raises(UnreadableFaceError) as caught:
         open_source(path).read(face)
     assert caught.value.outcome == Outcome.CHANGED
 

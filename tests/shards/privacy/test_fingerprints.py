@@ -1,4 +1,4 @@
-"""References come back from disk as they were, and what is damaged is refused."""
+"""Fingerprints come back from disk as they were, and what is damaged is refused."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import pytest
 
 from shards.embeddings.centers import identity_centers
 from shards.errors import DataError
-from shards.images.prepare import pixel_hash
+from shards.images.hashes import pixel_hash
 from shards.privacy.fingerprints import (
-    References,
+    Fingerprints,
     Vectors,
     centers_of,
     hashes_of,
     mirror_invariant,
-    read_references,
+    read_fingerprints,
     read_vectors,
     vectors_bytes,
 )
 
-from .pictures import pixels, random_features, unit_features
+from ..pictures import pixels, random_features, unit_features
 
 
-def references(count: int = 6, *, seed: int = 0) -> References:
+def references(count: int = 6, *, seed: int = 0) -> Fingerprints:
     exact, near = hashes_of(pixels(seed + row, size=32) for row in range(count))
-    return References(
+    return Fingerprints(
         keys=[f"{seed:03d}-{row:03d}" for row in range(count)],
         identities=[f"person-{row // 2}" for row in range(count)],
         features=unit_features(count, seed=seed),
@@ -41,7 +41,7 @@ def test_references_come_back_as_they_were_in_the_same_bytes(tmp_path: Path):
     assert data == vectors_bytes(written, embedder="judge")
     path = tmp_path / "real-00000.h5"
     path.write_bytes(data)
-    read = read_references(path)
+    read = read_fingerprints(path)
     assert (read.keys, read.identities) == (written.keys, written.identities)
     for name in ("features", "exact", "near"):
         np.testing.assert_array_equal(getattr(read, name), getattr(written, name))
@@ -53,7 +53,7 @@ def test_vectors_have_no_hashes(tmp_path: Path):
     path.write_bytes(vectors_bytes(Vectors(keys=["a"], identities=["a"], features=unit_features(1)), embedder="judge"))
     assert read_vectors(path).keys == ["a"]
     with pytest.raises(DataError, match="dataset 'exact' is missing"):
-        read_references(path)
+        read_fingerprints(path)
 
 
 @pytest.mark.parametrize("value", [0.0, 3.0, float("nan")])

@@ -9,7 +9,7 @@ from shards.embeddings.centers import normalized
 from shards.errors import DataError
 from shards.privacy.impostors import ImpostorScores
 
-from .pictures import random_features
+from ..pictures import random_features
 
 
 @pytest.mark.parametrize("fmr", [0.5, 1e-2, 1e-3])

@@ -14,14 +14,17 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
 from shards.images.jpeg import decode_rgb, encode_jpeg
-from shards.images.prepare import ImageRules, prepare
-from shards.privacy.fingerprints import References, Vectors, hashes_of
-from shards.privacy.search import Findings, Suspects, search
+from shards.images.prepare import prepare
+from shards.images.rules import ImageRules
+from shards.privacy.findings import Findings
+from shards.privacy.fingerprints import Fingerprints, Vectors, hashes_of
+from shards.privacy.search import search
+from shards.privacy.synthetic_faces import SyntheticFaces
 from shards.sources.sources import open_source
 
-from .pictures import unit_features
+from ..pictures import unit_features
 
-FACES = Path(__file__).parent.parent.parent / "data" / "orl"
+FACES = Path(__file__).parents[3] / "data" / "orl"
 SIZE = 64
 Faces = dict[str, tuple[str, np.ndarray]]
 
@@ -41,7 +44,7 @@ def searched(faces: Faces, planted: list[np.ndarray]) -> Findings:
     """Against the people of the first half of the alphabet; the embeddings are noise."""
     trained = {path: face for path, face in faces.items() if face[0] < "s25"}
     exact, near = hashes_of(rgb for _, rgb in trained.values())
-    references = References(
+    references = Fingerprints(
         keys=list(trained),
         identities=[identity for identity, _ in trained.values()],
         features=unit_features(len(trained)),
@@ -49,7 +52,7 @@ def searched(faces: Faces, planted: list[np.ndarray]) -> Findings:
         near=near,
     )
     names = [f"planted-{row}" for row in range(len(planted))]
-    suspects = Suspects.of(names, identities=names, features=unit_features(len(planted), seed=1), images=planted)
+    suspects = SyntheticFaces.of(names, identities=names, features=unit_features(len(planted), seed=1), images=planted)
     centers = Vectors(keys=["c"], identities=["c"], features=unit_features(1, seed=2))
     return search(suspects, [references], centers=centers, probes=centers.features[:0])
 

@@ -7,9 +7,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from shards.embeddings.nearest import Nearest, pairs_per_second
+from shards.embeddings.nearest import NearestSearch, pairs_per_second
 
-from .pictures import unit_features
+from ..pictures import unit_features
 
 
 @pytest.mark.parametrize("block", [1, 7, 64, 4096])
@@ -17,9 +17,9 @@ from .pictures import unit_features
 def test_nearest_is_the_brute_force_answer_in_any_cut(block, part):
     queries, references = unit_features(50), unit_features(81, seed=1)
     names = [f"r{row}" for row in range(81)]
-    found = Nearest(queries, block=block)
+    found = NearestSearch(queries, block=block)
     for first in range(0, 81, part):
-        found.show(references[first : first + part], names[first : first + part])
+        found.add(references[first : first + part], names[first : first + part])
     scores = queries @ references.T
     assert found.name.tolist() == [names[row] for row in scores.argmax(axis=1)]
     np.testing.assert_allclose(found.cosine, scores.max(axis=1), atol=1e-6)
@@ -31,11 +31,11 @@ def test_references_of_a_querys_own_identity_do_not_count(block, part):
     queries, references = unit_features(50), unit_features(81, seed=1)
     own = np.arange(50) % 9
     people = np.arange(81) % 11  # 9 and 10 are no query's
-    found = Nearest(queries, strangers_to=[f"p{person}" for person in own], block=block)
+    found = NearestSearch(queries, identities=[f"p{person}" for person in own], block=block)
     names = [f"r{row}" for row in range(81)]
     for first in range(0, 81, part):
         rows = slice(first, first + part)
-        found.show(references[rows], names[rows], identities=[f"p{person}" for person in people[rows]])
+        found.add(references[rows], names[rows], identities=[f"p{person}" for person in people[rows]])
     scores = np.where(own[:, None] == people[None], -np.inf, queries @ references.T)
     assert found.name.tolist() == [names[row] for row in scores.argmax(axis=1)]
     np.testing.assert_allclose(found.cosine, scores.max(axis=1), atol=1e-6)
@@ -43,20 +43,20 @@ def test_references_of_a_querys_own_identity_do_not_count(block, part):
 
 @pytest.mark.parametrize("block", [1, 2, 4096])
 def test_of_equal_references_the_first_is_nearest(block):
-    found = Nearest(np.eye(2, dtype=np.float32)[:1], block=block)
-    found.show(np.eye(2, dtype=np.float32)[[1, 0]], ["other", "first"])
-    found.show(np.eye(2, dtype=np.float32)[[0]], ["second"])
+    found = NearestSearch(np.eye(2, dtype=np.float32)[:1], block=block)
+    found.add(np.eye(2, dtype=np.float32)[[1, 0]], ["other", "first"])
+    found.add(np.eye(2, dtype=np.float32)[[0]], ["second"])
     assert (found.name.tolist(), found.cosine.tolist()) == (["first"], [1.0])
 
 
 def test_memory_does_not_grow_with_the_references():
     queries, part, names = unit_features(1000), unit_features(1000, seed=1), [f"r{row}" for row in range(1000)]
-    found = Nearest(queries, block=256)
+    found = NearestSearch(queries, block=256)
     peaks = []
     for parts in (2, 20):
         tracemalloc.start()
         for _ in range(parts):
-            found.show(part, names)
+            found.add(part, names)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.5 * peaks[0] < 3_000_000

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from shards.errors import DataError
-from shards.privacy.search import Findings, Leak, Neighbors, Reason
-from shards.privacy.verdict import Thresholds, Verdict, leaks_of, membership, outcomes
+from shards.privacy.findings import ClosestMatches, Findings
+from shards.privacy.leaks import Leak, Reason, outcomes
+from shards.privacy.membership import membership
+from shards.privacy.thresholds import Thresholds, leaks_of
+from shards.privacy.verdict import Verdict
 
 
-def table(names: list[str], face: list[float], center: list[float]) -> Neighbors:
-    return Neighbors(
+def table(names: list[str], face: list[float], center: list[float]) -> ClosestMatches:
+    return ClosestMatches(
         names=names,
         face=[f"face-of-{name}" for name in names],
         face_cosine=face,
@@ -23,7 +26,7 @@ def table(names: list[str], face: list[float], center: list[float]) -> Neighbors
     )
 
 
-def findings(images: Neighbors, people: Neighbors, identities: list[str], *pixels: Leak) -> Findings:
+def findings(images: ClosestMatches, people: ClosestMatches, identities: list[str], *pixels: Leak) -> Findings:
     return Findings(images=images, people=people, identities=identities, pixels=list(pixels), probes=[], references=9)
 
 
@@ -105,7 +108,7 @@ def verdict() -> Verdict:
         thresholds=THRESHOLDS,
         judged={"x.tar": "00"},
         leaks=LEAKS,
-        figures={"leak_rate_by_m": {"0": 0.1}, "closest": [{"key": "d", "real": "000000019", "cosine": 0.4}]},
+        figures={"leak_rate_by": {"m": {"0": 0.1}}, "closest": [{"key": "d", "real": "000000019", "cosine": 0.4}]},
     )
 
 
@@ -121,12 +124,21 @@ def test_a_verdict_lists_what_to_drop_and_survives_json():
     assert Verdict.from_record(record) == verdict()
 
 
-def test_images_made_anew_are_leaked_but_not_dropped():
+def test_replaced_images_are_leaked_but_not_dropped():
     settled = replace(verdict(), refilled=("b",))
     assert (sorted(settled.leaked), settled.dropped) == (["a", "b", "c"], ["a", "c"])
     record = json.loads(json.dumps(settled.public_record()))
     assert (record["dropped"], record["refilled"]) == (["a", "c"], ["b"])
     assert Verdict.from_record(json.loads(json.dumps(settled.record()))) == settled
+
+
+def test_an_old_verdict_with_rates_by_m_is_read():
+    old = verdict().record()
+    old["figures"] = {"leak_rate_by_m": {"0": 0.1}, "by_false_match_rate": [{"fmr": 0.1, "rate_by_m": {"0": 0.2}}]}
+    assert Verdict.from_record(old).figures == {
+        "leak_rate_by": {"m": {"0": 0.1}},
+        "by_false_match_rate": [{"fmr": 0.1, "rate_by": {"m": {"0": 0.2}}}],
+    }
 
 
 def test_what_is_published_of_a_verdict_names_no_real_face_or_person():

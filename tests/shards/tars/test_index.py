@@ -17,7 +17,7 @@ from shards.tars.reader import OpenTar
 from shards.tars.shard_set import ShardSet
 from shards.tars.writer import TarWriter
 
-from .pictures import jpeg
+from ..pictures import jpeg
 
 SAMPLES = [("000", "zoe"), ("part/001", "\u00e9ric"), ("002", "zoe"), ("003", 7)]
 

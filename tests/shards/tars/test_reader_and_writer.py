@@ -19,7 +19,7 @@ from shards.errors import DataError
 from shards.tars.reader import Sample, read_tar
 from shards.tars.writer import TarWriter
 
-from .pictures import jpeg, write_tar
+from ..pictures import jpeg, write_tar
 
 SAMPLES = [("00000000", "anna"), ("00000001", "anna"), ("part_2/00-a", "bob")]
 
