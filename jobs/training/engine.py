@@ -6,7 +6,6 @@ import logging
 import warnings
 from typing import Any
 
-import deepspeed
 import torch
 from torch import nn
 
@@ -36,6 +35,8 @@ def start_engine(
         raise ModelError(f"micro_batch: got {micro} for a share of {share} images per rank, allowed: a divisor of it")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        # Only now: its import reads DS_ACCELERATOR, which `join` has set, and warns about operators nobody uses here.
+        import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     # On CPUs DeepSpeed would compile this communication op for two minutes before the first step; gloo works without

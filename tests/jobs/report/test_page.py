@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs.frame.tars import publishing_tar
+from jobs.stages.shared.tars import publishing_tar
 from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 
