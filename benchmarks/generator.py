@@ -26,15 +26,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.reference_denoiser import ReferenceDenoiser
-from cemiface.diffusion.config import DenoiserConfig, DiffusionConfig
-from cemiface.diffusion.cost import denoiser_cost
-from cemiface.diffusion.denoiser import Denoiser
+from cemiface.diffusion.config import DiffusionConfig
 from cemiface.diffusion.ema import Ema
 from cemiface.diffusion.sampler import ddim
 from cemiface.diffusion.schedule import Schedule
 from cemiface.recognition.config import RecognitionConfig
 from cemiface.recognition.nets import Embedder, build_recognition
-from cemiface.semihard.config import LossConfig
+from cemiface.semihard.config import DenoiserConfig, LossConfig
+from cemiface.semihard.cost import denoiser_cost
+from cemiface.semihard.denoiser import Denoiser
 from cemiface.semihard.losses import cemiface_loss
 
 PARTS = ("forward", "step", "memory", "whole", "sampling")
@@ -63,7 +63,7 @@ def batch_of(n: int, size: int, embedding: int) -> Batch:
 
 
 class Contender:
-    """A denoiser with its optimizer: what each of the timed things needs."""
+    """A denoiser with its optimizer: what each timed part needs."""
 
     def __init__(self, net: nn.Module, *, tuned: bool) -> None:
         """`tuned`: as our training has it, channels-last weights and fused AdamW; else what torch does by default."""
@@ -134,7 +134,7 @@ def peak_of_step(make: Callable[[DenoiserConfig], Contender], config: DenoiserCo
 
 
 def whole_step(contender: Contender, batch: Batch, *, embedder: Embedder, schedule: Schedule, ema: Ema | None) -> None:
-    """Equation 14, with E_id(x) from the store (ours, with EMA), or embedded anew at every step (the reference)."""
+    """Equation 14, with E_id(x) from the store (ours, with EMA), or computed again at every step (the reference)."""
     identity = batch.identity
     if ema is None:
         with torch.no_grad():
@@ -270,7 +270,12 @@ class Benchmark:
         one = Batch(**{name: value[:1] for name, value in vars(self.batch).items()})
 
         def sampled() -> None:
-            ddim(self.ours.net, noise=one.noise, identity=one.identity, m=one.m, schedule=schedule, steps=20)
+            ddim(
+                lambda x, t: self.ours.net(x, t, one.identity, one.m, None),
+                noise=one.noise,
+                schedule=schedule,
+                steps=20,
+            )
 
         def bare() -> None:
             for _ in range(20):

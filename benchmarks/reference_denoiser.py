@@ -1,6 +1,6 @@
 """The paper's U-Net written down straightforwardly in the layout of the ADM code family, as a peer for measuring.
 
-Same blocks, widths and number of multiplications as `cemiface.denoiser`, other choices in the details: one fused
+Same blocks, widths and number of multiplications as `cemiface.semihard.denoiser`, other choices in the details: one fused
 query-key-value projection as Conv1d, attention as two einsums around a float32 softmax with both sides scaled, the
 condition prepended to keys and values, a dropout of zero, resampling inside lists of layers, NCHW memory.
 """
@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cemiface.diffusion.config import DenoiserConfig
-from cemiface.diffusion.denoiser import OUTPUT_CHANNELS, timestep_embedding
+from cemiface.diffusion.config import OUTPUT_CHANNELS
+from cemiface.diffusion.unet import timestep_embedding
+from cemiface.semihard.config import DenoiserConfig
 
 
 class Norm32(nn.GroupNorm):
@@ -76,7 +77,7 @@ class LegacyAttention(nn.Module):
 
 
 class ReferenceDenoiser(nn.Module):
-    """The interface of `cemiface.denoiser.Denoiser`."""
+    """The interface of `cemiface.semihard.denoiser.Denoiser`."""
 
     def __init__(self, config: DenoiserConfig) -> None:
         super().__init__()

@@ -2,8 +2,8 @@
 
 Takes a finished run (train-diffusion and identities), starts every sampler from the same noise, and prints for each
 the root mean square distance of its pixels ([-1, 1]) to 250 steps of DDIM from the noisiest timestep, and the mean
-cosine to the inquiry at each m beside that of the reference. The reference derives its noise anew after clipping: the
-number of steps then only decides how well one and the same path is followed.
+cosine to the inquiry at each m beside that of the reference. The reference recomputes its noise after clipping: the
+number of steps then only decides how closely the same path is followed.
 
     python -m benchmarks.solvers runs/demo --identities 16
 """
@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cemiface.diffusion.denoiser import load_denoiser
-from cemiface.diffusion.sampler import adams, ddim
+from cemiface.diffusion.sampler import Predict, adams, ddim
 from cemiface.diffusion.schedule import Schedule
+from cemiface.semihard.denoiser import load_denoiser
 from jobs.frame.experiment import load_run_folder
 from jobs.methods.cemiface.identities.plan import INQUIRIES
 from jobs.methods.cemiface.train_diffusion.plan import DENOISER
@@ -53,18 +53,21 @@ def main() -> None:
     size = denoiser.config.image_size
     noise = torch.randn((len(identity), 3, size, size), generator=torch.Generator().manual_seed(0))
 
+    def predict_at(m: float) -> Predict:
+        column = torch.full((len(identity),), m)
+        return lambda x, t: denoiser(x, t, identity, column, None)
+
     def sampled(sampler: Callable[..., Tensor]) -> Tensor:
-        columns = (torch.full((len(identity),), m) for m in options.m)
-        return torch.stack([sampler(denoiser, noise=noise, identity=identity, m=m, schedule=schedule) for m in columns])
+        return torch.stack([sampler(predict_at(m), noise=noise, schedule=schedule) for m in options.m])
 
     def cosines(images: Tensor) -> list[float]:
         with torch.no_grad():
             return [float(torch.cosine_similarity(embedder(part.clamp(-1, 1)), identity).mean()) for part in images]
 
     reference = sampled(partial(ddim, steps=250, spacing="trailing"))
-    wished = cosines(reference)
+    expected = cosines(reference)
     print("mean cosine at m =", *(f"{m:7.2f}" for m in options.m))
-    print(f"{'reference, 250 steps':<28}", *(f"{cosine:7.3f}" for cosine in wished))
+    print(f"{'reference, 250 steps':<28}", *(f"{cosine:7.3f}" for cosine in expected))
     for name, sampler in SAMPLERS.items():
         images = sampled(sampler)
         distance = float((images - reference).square().mean().sqrt())

@@ -1,21 +1,22 @@
-"""TODO-DOC"""
+"""What a user sets about the U-Net and the noise schedule. Importing this module does not import torch."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, PositiveInt, model_validator
 
 from cemiface.values import FrozenModel, require
 
-GROUPS = 32  # of every GroupNorm in the denoiser, or fewer, of four channels each
+GROUPS = 32  # of a GroupNorm; fewer where a group would have less than four channels
 
-# Of the denoiser: noise and, as in ADM with learned variances, three channels more. CemiFace neither trains nor reads
-# those; they are kept because the network of the paper has them.
+# Noise and, as in ADM with learned variances, three channels more. CemiFace neither trains nor reads those three; they
+# are kept because the network of the paper has them.
 OUTPUT_CHANNELS = 6
 
-PRESETS: dict[str, dict[str, Any]] = {
-    # The network of the paper: ADM at 112 px, 93,563,910 parameters and the adapter. For GPUs.
+UNET_PRESETS: dict[str, dict[str, Any]] = {
+    # The network of the paper: ADM at 112 px, 93,563,910 parameters and the condition's. For GPUs.
     "paper112": {},
     # 64-32-16-8 and 32-16-8, attention at 8x8: for hours on a CPU.
     "small64": {
@@ -25,7 +26,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "attention_levels": (3,),
         "head_channels": 32,
         "skip_downsample_level": None,
-        "similarity_width": 128,
     },
     "small32": {
         "image_size": 32,
@@ -34,7 +34,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "attention_levels": (2,),
         "head_channels": 32,
         "skip_downsample_level": None,
-        "similarity_width": 128,
     },
     # 32-16-8, for demos of minutes.
     "tiny32": {
@@ -44,7 +43,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "attention_levels": (2,),
         "head_channels": 32,
         "skip_downsample_level": None,
-        "similarity_width": 64,
     },
 }
 
@@ -52,7 +50,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 def _with_preset(schema: dict[str, Any]) -> None:
     """Add to the JSON schema what stands for fields in a config file and is no field."""
     schema["properties"]["preset"] = {
-        "enum": list(PRESETS),
+        "enum": list(UNET_PRESETS),
         "default": None,
         "description": (
             "Named set of these fields; fields given beside it win. paper112, the default of every field, is for GPUs; "
@@ -62,14 +60,15 @@ def _with_preset(schema: dict[str, Any]) -> None:
     }
 
 
-class DenoiserConfig(FrozenModel):
-    """The U-Net (method of ADM, Dhariwal and Nichol 2021) and its condition adapter; the defaults are the paper's.
+class UNetConfig(FrozenModel):
+    """The U-Net of ADM (Dhariwal and Nichol 2021); the defaults are those of the CemiFace paper.
 
     `preset: tiny32` among the fields stands for that preset's fields; fields given beside it win. What is kept and
     dumped are the resulting fields, so a stored config does not depend on later presets.
     """
 
     model_config = ConfigDict(json_schema_extra=_with_preset)
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = UNET_PRESETS
 
     image_size: PositiveInt = Field(
         112,
@@ -116,34 +115,6 @@ class DenoiserConfig(FrozenModel):
             "does its mirror upsample. null: all do. The default is DCFace's at 112 px."
         ),
     )
-    embedding: PositiveInt = Field(
-        512,
-        description=(
-            "Width of the identity embedding that the denoiser is conditioned on; that of E_id. The default "
-            "is the usual 512 (paper, equation 5)."
-        ),
-    )
-    similarity_width: PositiveInt = Field(
-        512,
-        description=(
-            "Width of the linear layer that takes the scalar m (F1 in the paper, equation 6). The paper does "
-            "not give it; 512 is the width of the embedding."
-        ),
-    )
-    condition_tokens: PositiveInt = Field(
-        1,
-        description=(
-            "Key and value tokens made of identity and similarity, per attention block (paper, equations 7 "
-            "and 8). The paper does not give their number; small nets do better with 8."
-        ),
-    )
-    identity_scale: Literal["unit", "raw"] = Field(
-        "unit",
-        description=(
-            "unit: the identity is scaled to length sqrt(embedding), unit variance per entry; raw: as E_id "
-            "gives it. The paper does not say; raw embeddings of different nets differ in length by 20 times."
-        ),
-    )
 
     @classmethod
     def named(cls, preset: str, **fields: Any) -> Self:
@@ -155,13 +126,13 @@ class DenoiserConfig(FrozenModel):
     def _expand_preset(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        # YAML and JSON have no tuples, and strict validation takes nothing else once this method was in between.
+        # YAML and JSON have no tuples, and after a "before" validator strict validation accepts nothing else.
         fields = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
         if "preset" not in fields:
             return fields
         preset = str(fields.pop("preset"))
-        require(preset in PRESETS, "preset", repr(preset), ", ".join(PRESETS))
-        return {**PRESETS[preset], **fields}
+        require(preset in cls.PRESETS, "preset", repr(preset), ", ".join(cls.PRESETS))
+        return {**cls.PRESETS[preset], **fields}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -190,8 +161,9 @@ class DenoiserConfig(FrozenModel):
 
 
 class DiffusionConfig(FrozenModel):
-    """The noise schedule, which CemiFace does not state (these are the values of DCFace, which it builds on), and what
-    the net predicts under it.
+    """The noise schedule and what the net predicts under it.
+
+    CemiFace does not state its schedule; the defaults are those of DCFace, which it builds on.
     """
 
     timesteps: Annotated[int, Field(ge=2)] = Field(

@@ -1,17 +1,17 @@
-"""What a denoiser costs, from its config alone and without torch: parameters and multiply-accumulates per image."""
+"""What a U-Net costs, from its config alone and without torch: parameters and multiply-accumulates per image."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cemiface.diffusion.config import OUTPUT_CHANNELS, DenoiserConfig
+from cemiface.diffusion.config import OUTPUT_CHANNELS, UNetConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class DenoiserCost:
-    """Numbers of one net; multiply-accumulates are those of a forward pass of one image, biases and norms free."""
+class UNetCost:
+    """Size and work of one net: `macs` are those of a forward pass of one image, without biases and norms."""
 
-    parameters: int  # of the U-Net proper, the paper's 93,563,910
+    parameters: int  # of the U-Net proper, in the paper 93,563,910
     adapter_parameters: int  # of everything the condition goes through
     macs: int
 
@@ -48,17 +48,14 @@ class _Sum:
         self.macs += 2 * size**2 * (size**2 + tokens) * width
 
 
-def denoiser_cost(config: DenoiserConfig) -> DenoiserCost:
-    """Walks the U-Net as `cemiface.denoiser` builds it."""
+def unet_cost(config: UNetConfig, *, condition_width: int, condition_tokens: int) -> UNetCost:
+    """Cost of the U-Net that `UNet` builds for one condition vector, without what computes that vector."""
     total, time, size = _Sum(), 4 * config.channels, config.image_size
-    condition = config.embedding + config.similarity_width
     total.linear(config.channels, time)
     total.linear(time, time)
-    total.condition(1, config.similarity_width)
-    total.adapter += condition  # the null
 
     def attend(width: int) -> None:
-        total.attention(width, size=size, condition=condition, tokens=config.condition_tokens)
+        total.attention(width, size=size, condition=condition_width, tokens=condition_tokens)
 
     width = config.channels * config.multipliers[0]
     total.conv(3, width, kernel=3, size=size)
@@ -88,4 +85,4 @@ def denoiser_cost(config: DenoiserConfig) -> DenoiserCost:
             total.residual(width, width, size=size, time=time)
     total.parameters += 2 * width
     total.conv(width, OUTPUT_CHANNELS, kernel=3, size=size)
-    return DenoiserCost(parameters=total.parameters, adapter_parameters=total.adapter, macs=total.macs)
+    return UNetCost(parameters=total.parameters, adapter_parameters=total.adapter, macs=total.macs)

@@ -1,4 +1,4 @@
-"""Exponential moving average of weights: the model that samples."""
+"""Exponential moving average (EMA) of weights: the net that samples."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class Ema:
-    """A copy of a module, in float32 and eval mode, that follows it with `decay` per step.
+    """The average of a module's weights over its training, as a frozen module in float32 and eval mode.
 
-    With warmup the decay is min(decay, (1 + step) / (10 + step)), so that a run of hundreds of steps is not averaged
-    with its random start. The state to store is `ema.module.state_dict()`: plain tensors.
+    With warmup the decay is min(decay, (1 + step) / (10 + step)), so that the random initial weights do not remain in
+    the average of a short run. The state to store is `ema.module.state_dict()`.
     """
 
     def __init__(self, module: nn.Module, *, decay: float, warmup: bool = True) -> None:
@@ -26,10 +27,10 @@ class Ema:
 
     @torch.no_grad()
     def update(self, module: nn.Module, *, step: int) -> None:
-        """Move towards the module's weights, whatever their dtype; buffers are copied."""
-        weight = 1 - self.decay_at(step)
+        """Move the average towards the module's weights of any dtype; buffers are copied."""
         averages: list[Tensor] = list(self.module.parameters())
-        now = [parameter.to(parameter.device, torch.float32) for parameter in module.parameters()]
-        torch._foreach_lerp_(averages, now, weight)  # a few kernels instead of one per parameter
+        weights: list[Tensor] = [parameter.float() for parameter in module.parameters()]
+        # A few kernels instead of one per parameter. The step is not used: `decay_at` has the warmup.
+        get_ema_multi_avg_fn(self.decay_at(step))(averages, weights, step)
         for copied, buffer in zip(self.module.buffers(), module.buffers(), strict=True):
             copied.copy_(buffer)

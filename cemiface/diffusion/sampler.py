@@ -1,10 +1,13 @@
-"""Sampling, Algorithm 2 of CemiFace: DDIM (Song et al. 2021, arXiv 2010.02502) as the paper has it, and Adams's
-predictor and corrector (SA-Solver without its noise, Xue et al. 2023, arXiv 2309.05019), which needs fewer steps."""
+"""Sampling, Algorithm 2 of CemiFace, by DDIM or by an Adams predictor-corrector.
+
+DDIM (Song et al. 2021, arXiv 2010.02502) is the paper's. The predictor-corrector is SA-Solver (Xue et al. 2023,
+arXiv 2309.05019) without its noise, and needs fewer steps.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,27 +17,19 @@ from cemiface.diffusion.schedule import Schedule
 from cemiface.errors import ModelError
 
 Solver = Literal["ddim", "adams"]
-
 Spacing = Literal["leading", "trailing", "mixed"]
+Predict = Callable[[Tensor, Tensor], Tensor]  # x_t (N, 3, S, S) and t (N,) long to the net's output (N, 3, S, S)
 
-ORDER = 3  # of `adams`: predictions that a step is made from; with four it was no nearer
-
-EVEN_IN_LOGSNR = 0.7  # of "mixed": as much of each timestep is even in log(signal / noise), the rest in time
-
-
-class Predicts(Protocol):
-    def __call__(self, x: Tensor, t: Tensor, identity: Tensor, m: Tensor, null: Tensor | None) -> Tensor: ...
+ORDER = 3  # of `adams`: predictions that a step combines; four came no closer to the exact path
+EVEN_IN_LOGSNR = 0.7  # of "mixed": the weight of even spacing in log(signal / noise); the rest is even in time
 
 
 @torch.no_grad()
 def ddim(
-    denoiser: Predicts,
+    predict: Predict,
     *,
     noise: Tensor,
-    identity: Tensor,
-    m: Tensor,
     schedule: Schedule,
-    null: Tensor | None = None,
     steps: int = 20,
     eta: float = 0.0,
     spacing: Spacing = "leading",
@@ -43,12 +38,12 @@ def ddim(
     rederive_noise: bool = True,
     on_step: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """Images (N, 3, S, S) in float32 from noise of that shape, one per row of identity (N, E), m (N,) and null (N,).
+    """Images (N, 3, S, S) in float32 from noise of that shape; `predict` is the net with its condition bound.
 
     With eta > 0 the fresh noise of image i comes from generators[i] alone, so an image does not depend on its batch.
-    The predicted image is clipped to [-1, 1] and the noise derived anew from it, which is the path of `adams`.
-    Without `rederive_noise`, as DCFace samples, x loses what was clipped: where the prediction overshoots towards an
-    identity, the image moves away from it, and similarity falls with m instead of rising.
+    The predicted image is clipped to [-1, 1] and the noise is recomputed from it, which is the path of `adams`.
+    Without `rederive_noise`, as in DCFace, x loses what was clipped: if the prediction overshoots towards an identity,
+    the image moves away from it, and similarity falls with m instead of rising.
     `on_step(step)` is called before each of the steps 0..steps-1 and may raise to stop. Raises ModelError on an
     impossible `steps` or `eta`, or missing generators.
     """
@@ -63,7 +58,7 @@ def ddim(
         if on_step is not None:
             on_step(step)
         t = torch.full((len(x),), time, dtype=torch.long, device=x.device)
-        output = denoiser(x, t, identity, m, null).float()
+        output = predict(x, t).float()
         x0, eps = schedule.predict_x0(x, output, t), schedule.predict_noise(x, output, t)
         now, then = alpha_bars[step], alpha_bars[step + 1]
         if clip_x0:
@@ -79,23 +74,20 @@ def ddim(
 
 @torch.no_grad()
 def adams(
-    denoiser: Predicts,
+    predict: Predict,
     *,
     noise: Tensor,
-    identity: Tensor,
-    m: Tensor,
     schedule: Schedule,
-    null: Tensor | None = None,
     steps: int = 10,
     spacing: Spacing = "mixed",
     clip_x0: bool = True,
     on_step: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """As `ddim` with eta 0, but a step is made from the images predicted at the last three timesteps, not from one.
+    """Like `ddim` with eta 0, but a step uses the images predicted at the last three timesteps instead of one.
 
-    Their polynomial in lambda = log(signal / noise) is integrated exactly. The image predicted at the end of a step
-    also corrects that step, at no further evaluation. Towards the end, where lambda leaps, fewer predictions are used.
-    Raises ModelError on an impossible `steps`.
+    The polynomial through them in lambda = log(signal / noise) is integrated exactly. The image predicted at the end
+    of a step also corrects that step without another evaluation. The last steps use fewer predictions, because lambda
+    changes fast there. Raises ModelError on an impossible `steps`.
     """
     times = sampling_timesteps(schedule, steps=steps, spacing=spacing)
     alpha_bars = schedule.alpha_bar[times].double().cpu().numpy()
@@ -103,7 +95,7 @@ def adams(
     lambdas = np.log(alphas / sigmas)
 
     def step_from(x: Tensor, now: int, predictions: Sequence[tuple[float, Tensor]]) -> Tensor:
-        """From timestep number `now` to the next one, by predictions at these lambdas."""
+        """x moved from timestep number `now` to the next one, given (lambda, predicted image) pairs."""
         at, images = zip(*predictions, strict=True)
         weights = adams_weights(np.array(at), now=lambdas[now], then=lambdas[now + 1])
         change = torch.stack([float(weight) * image for weight, image in zip(weights, images, strict=True)]).sum(0)
@@ -116,7 +108,7 @@ def adams(
         if on_step is not None:
             on_step(step)
         t = torch.full((len(x),), time, dtype=torch.long, device=x.device)
-        x0 = schedule.predict_x0(x, denoiser(x, t, identity, m, null).float(), t)
+        x0 = schedule.predict_x0(x, predict(x, t).float(), t)
         x0 = x0.clamp(-1, 1) if clip_x0 else x0
         newest = [*newest[1 - ORDER :], (lambdas[step], x0)]
         if step == last:
@@ -124,12 +116,14 @@ def adams(
         if step > 0:
             corrected = step_from(corrected, step - 1, newest)
         x = step_from(corrected, step, newest[step - last :])
-    return x0  # where a first-order step ends as sigma goes to 0
+    return x0  # the limit of a first-order step as sigma goes to 0
 
 
 def adams_weights(nodes: np.ndarray, *, now: float, then: float) -> np.ndarray:
-    """The weight of the value at each node in the integral of exp(lambda - then) over [now, then] times the values'
-    polynomial: that of Lagrange, by Gauss-Legendre quadrature, exact to the last digits at the widths that occur."""
+    """Weights of the values at the nodes in the integral over [now, then] of exp(lambda - then) times their polynomial.
+
+    The polynomial is Lagrange's. Gauss-Legendre quadrature is exact to the last digits at the widths that occur.
+    """
     points, weights = np.polynomial.legendre.leggauss(24)
     at = (now + then) / 2 + (then - now) / 2 * points
     weights = (then - now) / 2 * weights * np.exp(at - then)
@@ -142,10 +136,10 @@ def adams_weights(nodes: np.ndarray, *, now: float, then: float) -> np.ndarray:
 def sampling_timesteps(schedule: Schedule, *, steps: int, spacing: Spacing = "leading") -> list[int]:
     """The timesteps visited, the noisiest first.
 
-    "leading" is DCFace's: 950, 900, .., 0 for 20 of 1000, which never visits the noisiest; "trailing" starts there:
-    999, 949, .., 49. "mixed" goes from the noisiest to the least noisy, between even steps in time, which follow the
-    similarity best, and even steps in log(signal / noise), which come nearest to the image; where two fall on one
-    timestep it is visited once. Raises ModelError unless 1 <= steps <= timesteps.
+    "leading" is DCFace's: 950, 900, .., 0 for 20 of 1000, without the noisiest. "trailing" starts at the noisiest:
+    999, 949, .., 49. "mixed" goes from the noisiest to the least noisy. It lies between even steps in time, which
+    follow the similarity best, and even steps in log(signal / noise), which come closest to the exact image. If two
+    steps round to one timestep, it is visited once. Raises ModelError unless 1 <= steps <= timesteps.
     """
     timesteps = schedule.timesteps
     if not 1 <= steps <= timesteps:
@@ -163,6 +157,6 @@ def sampling_timesteps(schedule: Schedule, *, steps: int, spacing: Spacing = "le
 
 
 def noise_like(x: Tensor, *, generators: Sequence[torch.Generator]) -> Tensor:
-    """Normal noise shaped as x, row i from generators[i]."""
+    """Normal noise of the shape of x; row i comes from generators[i]."""
     rows = [torch.randn(x.shape[1:], generator=generator, device=generator.device) for generator in generators]
     return torch.stack(rows).to(x.device)

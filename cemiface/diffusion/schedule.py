@@ -1,6 +1,8 @@
-"""The diffusion process: how much noise a timestep has, and what of the image is left (DDPM, Ho et al. 2020); and what
-a net's output means in it: the noise, or the velocity sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x0 (Salimans and Ho
-2022, arXiv 2202.00512)."""
+"""The noise schedule (DDPM, Ho et al. 2020): how much image and noise a timestep has, and what a net's output means.
+
+The output is the noise, or the velocity sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x0 (Salimans and Ho 2022,
+arXiv 2202.00512).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from cemiface.diffusion.config import DiffusionConfig
 
 
 class Schedule:
-    """alpha_bar (T,) in float32: the share of the image's variance left at each timestep, on one device."""
+    """alpha_bar (T,) in float32 on one device: the share of the image's variance that is left at each timestep."""
 
     def __init__(self, config: DiffusionConfig, *, device: torch.device | str = "cpu") -> None:
         self.config = config
@@ -25,21 +27,21 @@ class Schedule:
         return signal * x0 + spread * noise
 
     def target(self, x_t: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """What the net shall put out for x_t (N, 3, S, S) with this noise in it."""
+        """The output that the net should give for x_t (N, 3, S, S) with this noise in it."""
         if self.config.prediction == "noise":
             return noise
         signal, spread = self._coefficients(t)
         return (noise - spread * x_t) / signal
 
     def predict_x0(self, x_t: Tensor, output: Tensor, t: Tensor) -> Tensor:
-        """The image that the net's output (N, 3, S, S) finds under x_t, by eq. 10 if it is noise; not clipped."""
+        """The image in x_t according to the net's output (N, 3, S, S), not clipped; eq. 10 if the output is noise."""
         signal, spread = self._coefficients(t)
         if self.config.prediction == "noise":
             return (x_t - spread * output) / signal
         return signal * x_t - spread * output
 
     def predict_noise(self, x_t: Tensor, output: Tensor, t: Tensor) -> Tensor:
-        """The noise in x_t by the net's output."""
+        """The noise in x_t according to the net's output."""
         if self.config.prediction == "noise":
             return output
         signal, spread = self._coefficients(t)

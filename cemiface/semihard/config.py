@@ -1,13 +1,56 @@
-"""TODO-DOC"""
+"""What a user sets about CemiFace: its denoiser, its loss and the values of m. Importing it does not import torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
+from cemiface.diffusion.config import UNET_PRESETS, UNetConfig
 from cemiface.values import Cosine, FrozenModel, require
+
+SIMILARITY_WIDTHS = {"paper112": 512, "small64": 128, "small32": 128, "tiny32": 64}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    name: {**unet, "similarity_width": SIMILARITY_WIDTHS[name]} for name, unet in UNET_PRESETS.items()
+}
+
+
+class DenoiserConfig(UNetConfig):
+    """The U-Net with CemiFace's condition on identity and similarity; the defaults are the paper's."""
+
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
+
+    # The fields follow those of the U-Net: the order is part of the metadata of stored weights.
+    embedding: PositiveInt = Field(
+        512,
+        description=(
+            "Width of the identity embedding that the denoiser is conditioned on; that of E_id. The default "
+            "is the usual 512 (paper, equation 5)."
+        ),
+    )
+    similarity_width: PositiveInt = Field(
+        512,
+        description=(
+            "Width of the linear layer that takes the scalar m (F1 in the paper, equation 6). The paper does "
+            "not give it; 512 is the width of the embedding."
+        ),
+    )
+    condition_tokens: PositiveInt = Field(
+        1,
+        description=(
+            "Key and value tokens made of identity and similarity, per attention block (paper, equations 7 "
+            "and 8). The paper does not give their number; small nets do better with 8."
+        ),
+    )
+    identity_scale: Literal["unit", "raw"] = Field(
+        "unit",
+        description=(
+            "unit: the identity is scaled to length sqrt(embedding), unit variance per entry; raw: as E_id "
+            "gives it. The paper does not say; raw embeddings of different nets differ in length by 20 times."
+        ),
+    )
 
 
 class LossConfig(FrozenModel):
@@ -67,7 +110,7 @@ class MixturePart(SimilarityGrid):
 
     @model_validator(mode="after")
     def _check_interval(self) -> Self:
-        require(self.interval is not None, "interval", None, "a number: images are counted by what was asked of them")
+        require(self.interval is not None, "interval", None, "a number: images are counted by their requested m")
         return self
 
     def at(self, quantile: float) -> float:
@@ -77,10 +120,10 @@ class MixturePart(SimilarityGrid):
 
 
 def mixture_values(parts: Sequence[MixturePart], *, count: int, offset: float) -> list[float]:
-    """`count` values of m in the proportions of the parts, as even as whole images allow, from low to high per part.
+    """`count` values of m in the proportions of the parts, as evenly as whole images allow, from low to high per part.
 
-    Systematic sampling: quantiles one `count`-th apart, the first at `offset` (0 to below 1) of that. Offsets that
-    are uniform over identities give every part its exact share in the mean.
+    Systematic sampling: the quantiles are 1 / count apart, and the first is at offset / count, with `offset` from 0
+    to below 1. If offsets are uniform over identities, every part has its exact share on average.
     """
     total = sum(part.weight for part in parts)
     values = []

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cemiface.diffusion.denoiser import Attention
+from cemiface.diffusion.blocks import Attention
 
 
 @pytest.fixture(autouse=True)

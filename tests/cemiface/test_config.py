@@ -6,13 +6,15 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from cemiface.diffusion.config import PRESETS, DenoiserConfig, DiffusionConfig
+from cemiface.diffusion.config import DiffusionConfig, UNetConfig
 from cemiface.recognition.config import AugmentConfig, MarginConfig, RecognitionConfig
-from cemiface.semihard.config import LossConfig, MixturePart, SimilarityGrid, mixture_values
+from cemiface.semihard.config import PRESETS, DenoiserConfig, LossConfig, MixturePart, SimilarityGrid, mixture_values
 
 
-def test_config_imports_without_torch():
-    code = "import sys, cemiface.diffusion.config, cemiface.recognition.config, cemiface.semihard.config; sys.exit('torch' in sys.modules)"
+def test_configs_and_costs_import_without_torch():
+    rooms = ("diffusion", "recognition", "semihard")
+    modules = [f"cemiface.{room}.config" for room in rooms] + ["cemiface.semihard.cost", "cemiface.diffusion.cost"]
+    code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -26,6 +28,19 @@ def test_the_defaults_are_the_paper():
     assert DenoiserConfig() == DenoiserConfig.named("paper112")
     assert LossConfig().weight == 0.05
     assert (MarginConfig().kind, MarginConfig().scale, MarginConfig().margin) == ("cosface", 64, 0.4)
+
+
+def test_the_unet_has_the_presets_without_the_condition():
+    unet, denoiser = UNetConfig.named("small64"), DenoiserConfig.named("small64")
+    assert unet.model_dump() == {name: getattr(denoiser, name) for name in UNetConfig.model_fields}
+
+
+def test_the_fields_of_the_denoiser_keep_their_order():
+    """They are dumped into the metadata of weights, whose bytes must not change."""
+    assert " ".join(DenoiserConfig().model_dump()) == (
+        "image_size channels multipliers blocks attention_levels head_channels skip_downsample_level "
+        "embedding similarity_width condition_tokens identity_scale"
+    )
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -97,7 +112,7 @@ def test_a_mixture_keeps_its_proportions_in_every_identity():
         assert sorted(values)[9:] == [0.5, 0.75, 1]
 
 
-def test_a_share_smaller_than_an_image_comes_to_its_right_in_the_mean():
+def test_a_share_smaller_than_an_image_is_exact_on_average():
     parts = (MixturePart(low=0, high=0, weight=0.95), MixturePart(low=1, high=1, weight=0.05))
     offsets = [(index + 0.5) / 1000 for index in range(1000)]
     values = [value for offset in offsets for value in mixture_values(parts, count=5, offset=offset)]

@@ -36,7 +36,7 @@ TRAINING = [
     Phase(stage="train-recognition", function=AUGMENT, call=2),
     Phase(stage="train-recognition", function=STEP_DONE, call=3),
 ]
-SAMPLED = "cemiface.diffusion.denoiser:Denoiser.forward"
+SAMPLED = "cemiface.semihard.denoiser:Denoiser.forward"
 EMBEDDED = "cemiface.recognition.nets:Embedder.forward"
 PROGRESS = "jobs.frame.rank:Work.progress"
 ARRAYS = [

@@ -8,10 +8,10 @@ from functools import partial
 import numpy as np
 import torch
 
-from cemiface.diffusion.denoiser import load_denoiser
 from cemiface.diffusion.sampler import adams, ddim
 from cemiface.diffusion.schedule import Schedule
 from cemiface.pixels import to_bytes
+from cemiface.semihard.denoiser import load_denoiser
 from jobs.frame.run import Run
 from jobs.methods.cemiface.sampling import SamplingConfig
 from jobs.methods.cemiface.train_diffusion.plan import DENOISER
@@ -46,7 +46,13 @@ class FaceSampler:
         generators = [torch.Generator().manual_seed(seeds[row]) for row in rows]
         noise = torch.stack([torch.randn((3, self.size, self.size), generator=generator) for generator in generators])
         null = None if identity is not None else torch.ones(len(rows), dtype=torch.bool, device=self.device)
-        given = torch.zeros(count, self.embedding) if identity is None else identity
+        identity_rows = (torch.zeros(count, self.embedding) if identity is None else identity)[rows].to(self.device)
+        m_rows = torch.tensor([m[row] if m else 0.0 for row in rows], device=self.device)
+
+        def predict(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            output: torch.Tensor = self.denoiser(x, t, identity_rows, m_rows, null)
+            return output
+
         solve = (
             partial(adams, spacing=config.spacing or "mixed")
             if config.solver == "adams"
@@ -60,13 +66,6 @@ class FaceSampler:
         )
         with autocast(self.device, config.precision):
             images = solve(
-                self.denoiser,
-                noise=noise.to(self.device),
-                identity=given[rows].to(self.device),
-                m=torch.tensor([m[row] if m else 0.0 for row in rows], device=self.device),
-                null=null,
-                schedule=self.schedule,
-                steps=config.steps,
-                on_step=on_step,
+                predict, noise=noise.to(self.device), schedule=self.schedule, steps=config.steps, on_step=on_step
             )
         return to_bytes(images[:count])

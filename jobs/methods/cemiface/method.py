@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cemiface.diffusion.cost import denoiser_cost
+from cemiface.semihard.cost import denoiser_cost
 from jobs.frame.method import CardText, DataSource, Method
 from jobs.frame.run import Run
 from jobs.methods.cemiface.calibrate.plan import STAGE as CALIBRATE

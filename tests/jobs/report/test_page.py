@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs.stages.shared.tars import publishing_tar
 from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 
@@ -25,6 +24,7 @@ from jobs.report.page import PAGE, RESULTS, parts_of, render
 from jobs.report.part import Part, Sets, held_out_set, real_set, synthetic_set
 from jobs.report.published import own_accuracies
 from jobs.stages.shard.plan import ShardFaces
+from jobs.stages.shared.tars import publishing_tar
 from shards.privacy.leaks import Leak, Reason, worst_leaks
 from shards.tars.shard_set import ShardSet
 from tests.jobs.commands import Project

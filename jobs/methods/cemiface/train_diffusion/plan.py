@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from cemiface.diffusion.config import DenoiserConfig, DiffusionConfig
-from cemiface.diffusion.cost import denoiser_cost
+from cemiface.diffusion.config import DiffusionConfig
 from cemiface.errors import ModelError
-from cemiface.semihard.config import LossConfig, SimilarityGrid
+from cemiface.semihard.config import DenoiserConfig, LossConfig, SimilarityGrid
+from cemiface.semihard.cost import denoiser_cost
 from jobs.frame.run import Run
 from jobs.frame.stage import Cost, Stage
 from jobs.frame.stage_config import PathText, Precision, StageConfig, operational

@@ -46,17 +46,13 @@ class SampleGrids:
     def write(self, denoiser: nn.Module, *, embedder: Embedder, images: int) -> None:
         """`samples/<images>.jpg`, and a line of mean cosines by m in `samples/cosines.jsonl`."""
         device = self.schedule.alpha_bar.device
-        identity = self.identity.to(device)
-        faces = to_bytes(
-            ddim(
-                denoiser,
-                noise=self.noise.to(device),
-                identity=identity,
-                m=self.m.to(device),
-                schedule=self.schedule,
-                steps=STEPS,
-            )
-        )
+        identity, m = self.identity.to(device), self.m.to(device)
+
+        def predict(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            output: torch.Tensor = denoiser(x, t, identity, m, None)
+            return output
+
+        faces = to_bytes(ddim(predict, noise=self.noise.to(device), schedule=self.schedule, steps=STEPS))
         embedded = embedder(to_unit_range(faces, device=device))
         cosines = torch.nn.functional.cosine_similarity(embedded, identity).reshape(PEOPLE, VALUES).mean(dim=0)
         rows = faces.reshape(PEOPLE, VALUES, *faces.shape[1:])

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from cemiface.diffusion.denoiser import Denoiser, denoiser_bytes, start_from
 from cemiface.diffusion.ema import Ema
 from cemiface.diffusion.schedule import Schedule
 from cemiface.pixels import to_unit_range
+from cemiface.semihard.denoiser import Denoiser, denoiser_bytes, start_from
 from cemiface.semihard.losses import cemiface_loss, draw_similarity
 from jobs.frame.products import MERGED, REAL
 from jobs.frame.rank import Rank, Work

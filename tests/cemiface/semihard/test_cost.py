@@ -3,14 +3,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cemiface.diffusion.config import PRESETS, DenoiserConfig
-from cemiface.diffusion.cost import denoiser_cost
-from cemiface.diffusion.denoiser import Denoiser
+from cemiface.semihard.config import PRESETS, DenoiserConfig
+from cemiface.semihard.cost import denoiser_cost
+from cemiface.semihard.denoiser import Denoiser
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))
 @pytest.mark.parametrize("fields", [{}, {"blocks": 2, "condition_tokens": 3, "embedding": 128}])
-def test_a_config_tells_what_its_net_costs(preset, fields, mac_count):
+def test_the_cost_of_a_config_is_that_of_the_net_built(preset, fields, mac_count):
     config = DenoiserConfig.named(preset, **fields)
     with torch.device("meta"):
         denoiser = Denoiser(config)

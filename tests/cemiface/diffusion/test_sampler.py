@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -9,42 +10,44 @@ import pytest
 import torch
 from torch import Tensor
 
-from cemiface.diffusion.config import DenoiserConfig, DiffusionConfig
-from cemiface.diffusion.denoiser import Denoiser
-from cemiface.diffusion.sampler import adams, adams_weights, ddim, noise_like, sampling_timesteps
+from cemiface.diffusion.config import DiffusionConfig, UNetConfig
+from cemiface.diffusion.sampler import Predict, adams, adams_weights, ddim, noise_like, sampling_timesteps
 from cemiface.diffusion.schedule import Schedule
+from cemiface.diffusion.unet import Condition, UNet
 from cemiface.errors import ModelError
 
-CONFIG = DenoiserConfig(
+CONFIG = UNetConfig(
     image_size=16,
     channels=32,
     multipliers=(1, 2),
     attention_levels=(1,),
     head_channels=32,
     skip_downsample_level=None,
-    embedding=8,
-    similarity_width=8,
 )
 SCHEDULE = Schedule(DiffusionConfig(timesteps=100, beta_start=1e-3, beta_end=0.1))
 
 
-def guess(x: Tensor, t: Tensor, identity: Tensor, m: Tensor, null: Tensor | None) -> Tensor:
-    """A stand-in that depends on every input; it leaves the predicted image outside [-1, 1] now and then."""
-    shift = identity.mean(1) + m + t / 100
+class Plain(Condition):
+    """The caller's vectors as they are."""
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return vectors
+
+
+def guess(x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+    """A stand-in for a net that depends on every input; some predicted images leave [-1, 1]."""
+    shift = condition.mean(1) + t / 100
     return torch.tanh(x) * 0.7 + 0.1 * shift[:, None, None, None]
 
 
-def setting(n: int = 3, size: int = 4) -> dict[str, Tensor]:
+def inputs(n: int = 3, size: int = 4) -> tuple[Tensor, Tensor]:
+    """Noise, and a condition vector for each of its images."""
     draw = torch.Generator().manual_seed(0)
-    return {
-        "noise": torch.randn(n, 3, size, size, generator=draw),
-        "identity": torch.randn(n, 8, generator=draw),
-        "m": torch.rand(n, generator=draw) * 2 - 1,
-    }
+    return torch.randn(n, 3, size, size, generator=draw), torch.randn(n, 8, generator=draw)
 
 
-def rows(fields: dict[str, Tensor], index: list[int]) -> dict[str, Tensor]:
-    return {key: value[index] for key, value in fields.items()}
+def bound(net: Callable[[Tensor, Tensor, Tensor], Tensor], condition: Tensor) -> Predict:
+    return lambda x, t: net(x, t, condition)
 
 
 def generators(seeds: list[int]) -> list[torch.Generator]:
@@ -52,9 +55,9 @@ def generators(seeds: list[int]) -> list[torch.Generator]:
 
 
 @pytest.fixture(scope="module")
-def denoiser() -> Denoiser:
+def net() -> UNet:
     torch.manual_seed(0)
-    module = Denoiser(CONFIG).eval()
+    module = UNet(CONFIG, condition=Plain(width=8)).eval()
     for parameter in module.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.02)
@@ -64,15 +67,14 @@ def denoiser() -> Denoiser:
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize(("clip", "rederive"), [(True, True), (True, False), (False, False)])
 def test_ddim_equals_a_loop_over_single_images(eta, clip, rederive):
-    fields, times = setting(), [80, 60, 40, 20, 0]
+    (noise, condition), times = inputs(), [80, 60, 40, 20, 0]
     choices = {"eta": eta, "clip_x0": clip, "rederive_noise": rederive, "generators": generators([5, 6, 7])}
-    found = ddim(guess, **fields, schedule=SCHEDULE, steps=5, **choices)
+    found = ddim(bound(guess, condition), noise=noise, schedule=SCHEDULE, steps=5, **choices)
     for i in range(3):
         own = torch.Generator().manual_seed(5 + i)
-        one = rows(fields, [i])
-        x = one["noise"].double()
+        x = noise[i : i + 1].double()
         for step, time in enumerate(times):
-            eps = guess(x.float(), torch.tensor([time]), one["identity"], one["m"], None).double()
+            eps = guess(x.float(), torch.tensor([time]), condition[i : i + 1]).double()
             now = SCHEDULE.alpha_bar[time].item()
             then = SCHEDULE.alpha_bar[times[step + 1]].item() if step < 4 else 1.0
             x0 = (x - math.sqrt(1 - now) * eps) / math.sqrt(now)
@@ -89,8 +91,8 @@ def test_ddim_equals_a_loop_over_single_images(eta, clip, rederive):
 def test_adams_equals_a_loop_over_single_images(clip):
     """Predict, correct, predict again: the polynomial of the newest images fitted by least squares of full rank and
     integrated by a fine sum, one image at a time."""
-    fields, times = setting(), [99, 79, 59, 39, 19]
-    found = adams(guess, **fields, schedule=SCHEDULE, steps=5, clip_x0=clip, spacing="trailing")
+    (noise, condition), times = inputs(), [99, 79, 59, 39, 19]
+    found = adams(bound(guess, condition), noise=noise, schedule=SCHEDULE, steps=5, clip_x0=clip, spacing="trailing")
     alpha = [math.sqrt(SCHEDULE.alpha_bar[time].item()) for time in times]
     sigma = [math.sqrt(1 - SCHEDULE.alpha_bar[time].item()) for time in times]
     lam = [math.log(a / s) for a, s in zip(alpha, sigma, strict=True)]
@@ -105,14 +107,13 @@ def test_adams_equals_a_loop_over_single_images(clip):
         integral = (path * middle.exp()[:, None]).sum(0).view_as(x) * width
         return sigma[i + 1] / sigma[i] * x + sigma[i + 1] * integral
 
-    used = {0: 1, 1: 2, 2: 2, 3: 1}  # predictions that the step from i is made of: fewer at the start and at the end
+    used = {0: 1, 1: 2, 2: 2, 3: 1}  # predictions that the step from i combines: fewer at the start and at the end
     correcting = {1: 2, 2: 3, 3: 3}
     for row in range(3):
-        one = rows(fields, [row])
-        x = true = one["noise"].double()
+        x = true = noise[row : row + 1].double()
         images: list[Tensor] = []
         for i, time in enumerate(times):
-            eps = guess(x.float(), torch.tensor([time]), one["identity"], one["m"], None).double()
+            eps = guess(x.float(), torch.tensor([time]), condition[row : row + 1]).double()
             x0 = (x - sigma[i] * eps) / alpha[i]
             images.append(x0.clamp(-1, 1) if clip else x0)
             if i in correcting:
@@ -127,15 +128,17 @@ def test_adams_equals_a_loop_over_single_images(clip):
 @pytest.mark.parametrize("sample", [partial(ddim, steps=5), partial(ddim, steps=5, rederive_noise=False), adams])
 def test_a_net_of_velocities_samples_what_the_same_net_of_noise_does(sample):
     by_velocity = Schedule(SCHEDULE.config.model_copy(update={"prediction": "velocity"}))
+    noise, condition = inputs()
 
-    def guess_velocity(x: Tensor, t: Tensor, identity: Tensor, m: Tensor, null: Tensor | None) -> Tensor:
-        return by_velocity.target(x, guess(x, t, identity, m, null), t)
+    def guess_velocity(x: Tensor, t: Tensor) -> Tensor:
+        return by_velocity.target(x, guess(x, t, condition), t)
 
-    found = sample(guess_velocity, **setting(), schedule=by_velocity)
-    torch.testing.assert_close(found, sample(guess, **setting(), schedule=SCHEDULE), atol=1e-4, rtol=1e-4)
+    found = sample(guess_velocity, noise=noise, schedule=by_velocity)
+    expected = sample(bound(guess, condition), noise=noise, schedule=SCHEDULE)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_the_weights_integrate_polynomials_as_large_as_the_nodes_are_many():
+def test_the_weights_integrate_polynomials_with_as_many_coefficients_as_nodes():
     nodes, now, then = np.array([-2.0, -0.7, 0.4]), 0.4, 1.9
     weights = adams_weights(nodes, now=now, then=then)
     exact = [1 - math.exp(now - then)]  # of 1; by parts of lambda ** n: the boundary less n times the power below
@@ -145,28 +148,29 @@ def test_the_weights_integrate_polynomials_as_large_as_the_nodes_are_many():
         assert weights @ nodes**n == pytest.approx(exact[n], rel=1e-12)
 
 
-def test_adams_comes_nearer_to_the_exact_path_than_ddim_in_half_the_steps():
+def test_adams_is_closer_to_the_exact_path_than_ddim_in_half_the_steps():
     """The data are normal, so the best denoiser is linear and the path from noise to image is known in closed form."""
     spread, schedule = 0.3, Schedule(DiffusionConfig())
 
-    def best(x: Tensor, t: Tensor, *_: object) -> Tensor:
+    def best(x: Tensor, t: Tensor) -> Tensor:
         alpha_bar = schedule.alpha_bar[t][:, None, None, None]
         return x * (1 - alpha_bar).sqrt() / (1 - alpha_bar + alpha_bar * spread**2)
 
-    fields = setting()
-    exact = fields["noise"] * spread  # of a normal variable every quantile stays where it is
+    noise, _ = inputs()
+    exact = noise * spread  # the path keeps every quantile of a normal variable
     ddim_error, solver_error = (
-        (sampler(best, **fields, schedule=schedule, steps=steps, clip_x0=False) - exact).norm()
+        (sampler(best, noise=noise, schedule=schedule, steps=steps, clip_x0=False) - exact).norm()
         for sampler, steps in ((ddim, 20), (adams, 10))
     )
     assert solver_error < 0.3 * ddim_error
 
 
-def test_with_noise_derived_anew_samples_hardly_depend_on_the_number_of_steps(denoiser):
+def test_with_recomputed_noise_samples_hardly_depend_on_the_number_of_steps(net):
+    noise, condition = inputs(4, size=16)
     distances = []
     for rederive in (True, False):
         choices = {"schedule": SCHEDULE, "spacing": "trailing", "rederive_noise": rederive}
-        few, many = (ddim(denoiser, **setting(4, size=16), steps=steps, **choices) for steps in (20, 100))
+        few, many = (ddim(bound(net, condition), noise=noise, steps=steps, **choices) for steps in (20, 100))
         distances.append((few - many).square().mean().sqrt() / many.std())
     assert distances[0] < 0.1
     assert distances[0] < 0.5 * distances[1]
@@ -175,48 +179,33 @@ def test_with_noise_derived_anew_samples_hardly_depend_on_the_number_of_steps(de
 def test_a_perfect_denoiser_finds_the_image(draw):
     x0 = torch.rand(2, 3, 4, 4, generator=draw) * 2 - 1
 
-    def oracle(x: Tensor, t: Tensor, *_: object) -> Tensor:
+    def oracle(x: Tensor, t: Tensor) -> Tensor:
         alpha_bar = SCHEDULE.alpha_bar[t][:, None, None, None]
         return (x - alpha_bar.sqrt() * x0) / (1 - alpha_bar).sqrt()
 
     for sampler in (ddim, adams):
-        found = sampler(oracle, **setting(2), schedule=SCHEDULE, steps=10)
+        found = sampler(oracle, noise=inputs(2)[0], schedule=SCHEDULE, steps=10)
         torch.testing.assert_close(found, x0, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
-def test_an_image_is_the_same_in_any_batch(denoiser, eta):
-    fields, seeds = setting(5, size=16), [11, 12, 13, 14, 15]
-    whole = ddim(denoiser, **fields, schedule=SCHEDULE, steps=4, eta=eta, generators=generators(seeds))
+def test_an_image_is_the_same_in_any_batch(net, eta):
+    (noise, condition), seeds = inputs(5, size=16), [11, 12, 13, 14, 15]
+    choices = {"schedule": SCHEDULE, "steps": 4, "eta": eta}
+    whole = ddim(bound(net, condition), noise=noise, **choices, generators=generators(seeds))
     for index in ([3], [4, 0], [2, 1, 3]):
-        part = ddim(
-            denoiser,
-            **rows(fields, index),
-            schedule=SCHEDULE,
-            steps=4,
-            eta=eta,
-            generators=generators([seeds[i] for i in index]),
-        )
+        own = generators([seeds[i] for i in index])
+        part = ddim(bound(net, condition[index]), noise=noise[index], **choices, generators=own)
         torch.testing.assert_close(part, whole[index], atol=1e-5, rtol=0)
 
 
-def test_the_same_batch_gives_the_same_bits(denoiser):
-    fields = setting(4, size=16)
+def test_the_same_batch_gives_the_same_bits(net):
+    noise, condition = inputs(4, size=16)
+    choices = {"schedule": SCHEDULE, "steps": 4, "eta": 1.0}
     once, again = (
-        ddim(denoiser, **fields, schedule=SCHEDULE, steps=4, eta=1.0, generators=generators([1, 2, 3, 4]))
-        for _ in range(2)
+        ddim(bound(net, condition), noise=noise, **choices, generators=generators([1, 2, 3, 4])) for _ in range(2)
     )
     assert torch.equal(once, again)
-
-
-def test_null_rows_are_sampled_without_condition(denoiser):
-    fields = setting(2, size=16)
-    null = torch.tensor([True, False])
-    one = ddim(denoiser, **fields, null=null, schedule=SCHEDULE, steps=3)
-    fields["identity"] = -fields["identity"]
-    two = ddim(denoiser, **fields, null=null, schedule=SCHEDULE, steps=3)
-    assert torch.equal(one[0], two[0])
-    assert not torch.equal(one[1], two[1])
 
 
 def test_the_timesteps_of_20_steps():
@@ -247,14 +236,14 @@ def test_mixed_timesteps_are_never_visited_twice():
 @pytest.mark.parametrize("steps", [0, -1, 101])
 def test_impossible_steps_are_refused(steps):
     with pytest.raises(ModelError, match=rf"steps: got {steps}; allowed: 1 to 100"):
-        ddim(guess, **setting(), schedule=SCHEDULE, steps=steps)
+        ddim(bound(guess, inputs()[1]), noise=inputs()[0], schedule=SCHEDULE, steps=steps)
 
 
 def test_noise_without_generators_is_refused():
     with pytest.raises(ModelError, match="generators: got 0 for 3 images"):
-        ddim(guess, **setting(), schedule=SCHEDULE, eta=1.0)
+        ddim(bound(guess, inputs()[1]), noise=inputs()[0], schedule=SCHEDULE, eta=1.0)
     with pytest.raises(ModelError, match=r"eta: got 1\.5; allowed: 0"):
-        ddim(guess, **setting(), schedule=SCHEDULE, eta=1.5)
+        ddim(bound(guess, inputs()[1]), noise=inputs()[0], schedule=SCHEDULE, eta=1.5)
 
 
 def test_the_step_callback_can_stop_the_sampling():
@@ -269,7 +258,7 @@ def test_the_step_callback_can_stop_the_sampling():
             raise Stop
 
     with pytest.raises(Stop):
-        ddim(guess, **setting(), schedule=SCHEDULE, steps=5, on_step=on_step)
+        ddim(bound(guess, inputs()[1]), noise=inputs()[0], schedule=SCHEDULE, steps=5, on_step=on_step)
     assert seen == [0, 1, 2]
 
 

@@ -1,0 +1,76 @@
+"""CemiFace's denoiser: the U-Net with the condition on identity and m, and its weights file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+from torch import Tensor
+
+from cemiface.diffusion.config import DiffusionConfig
+from cemiface.diffusion.unet import UNet
+from cemiface.errors import ModelError
+from cemiface.semihard.condition import IdentityCondition
+from cemiface.semihard.config import DenoiserConfig
+from cemiface.weights import fit_weights, read_weights, weights_bytes
+
+
+class Denoiser(UNet):
+    """Predicts the noise or velocity in x_t, given an identity embedding and the requested similarity m to it.
+
+    Called as `denoiser(x, t, identity, m, null)`: x and t as in `UNet`, the rest as in `IdentityCondition`.
+    """
+
+    config: DenoiserConfig
+
+    def __init__(self, config: DenoiserConfig) -> None:
+        # The condition is built first: seeded initial weights depend on the order.
+        super().__init__(config, condition=IdentityCondition(config))
+
+
+def denoiser_bytes(denoiser: Denoiser, *, diffusion: DiffusionConfig, embedder: str) -> bytes:
+    """A safetensors file of a trained denoiser, with its config and the noise schedule it was trained under.
+
+    `embedder` is the sha256 of the weights file of E_id, the only net whose embeddings the denoiser understands.
+    """
+    metadata = {"config": denoiser.config.model_dump_json(), "diffusion": diffusion.model_dump_json()}
+    return weights_bytes(denoiser, metadata={**metadata, "embedder": embedder})
+
+
+def load_denoiser(path: str | Path) -> tuple[Denoiser, DiffusionConfig]:
+    """The denoiser of a file that `denoiser_bytes` made, frozen and in eval mode, and the schedule it was trained with.
+
+    Raises ModelError for a file that is missing, text, partly written, or not a denoiser of this suite.
+    """
+    tensors, config, diffusion, _ = _read_denoiser(path)
+    denoiser = Denoiser(config)
+    fit_weights(denoiser, tensors, path=path)
+    return denoiser.eval().requires_grad_(False), diffusion
+
+
+def start_from(denoiser: Denoiser, path: str | Path, *, diffusion: DiffusionConfig, embedder: str | None) -> None:
+    """Load the weights of an earlier training into a denoiser; `embedder` None accepts those of any E_id.
+
+    The image size may differ, as no weight depends on it: a training can continue at a higher resolution.
+
+    Raises ModelError for files that `load_denoiser` refuses, and for a net of another shape, schedule or E_id.
+    """
+    tensors, config, file_diffusion, file_embedder = _read_denoiser(path)
+    theirs = {**config.model_dump(), **file_diffusion.model_dump(), "E_id of sha256": file_embedder}
+    ours = {**denoiser.config.model_dump(), **diffusion.model_dump(), "E_id of sha256": embedder or file_embedder}
+    other = next((field for field in ours if field != "image_size" and theirs[field] != ours[field]), None)
+    if other:
+        raise ModelError(
+            f"weights {path}: trained with {other} {theirs[other]}, here it is {ours[other]}; give both the same"
+        )
+    fit_weights(denoiser, tensors, path=path)
+
+
+def _read_denoiser(path: str | Path) -> tuple[dict[str, Tensor], DenoiserConfig, DiffusionConfig, str]:
+    tensors, metadata = read_weights(path)
+    try:
+        config = DenoiserConfig.model_validate_json(metadata["config"])
+        diffusion = DiffusionConfig.model_validate_json(metadata["diffusion"])
+        return tensors, config, diffusion, metadata["embedder"]
+    except (KeyError, ValidationError) as error:
+        raise ModelError(f"weights {path}: not a denoiser; give the file that train-diffusion wrote") from error
