@@ -209,5 +209,7 @@ def test_the_first_line_of_a_config_names_the_schema(path: Path) -> None:
 
 
 def test_explaining_imports_no_torch() -> None:
-    code = "import sys; from jobs.frame.explain import reference; reference('cemiface'); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from jobs.frame.explain import reference; reference('cemiface'); sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
