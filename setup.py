@@ -41,6 +41,7 @@ setup(
         "dev": [
             "axe-core-python>=0.1",
             "datasets>=4",
+            "jsonschema>=4.20",
             "mlcroissant>=1.1,<2",
             "mypy>=1.15",
             "pytest>=8",

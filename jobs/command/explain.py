@@ -85,7 +85,7 @@ def _show_entry(entry: Entry, console: Console) -> None:
 def _show_table(entries: list[Entry], console: Console, *, below: Entry | None = None) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("field", "type", "default", "what it is"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading == "field")  # names can be copied
     for entry in entries:
         path = entry.path.removeprefix(f"{below.path}.") if below else entry.path
         table.add_row(*map(escape, (path, _type(entry), entry.default, entry.description)))
