@@ -16,6 +16,8 @@ BIN  := $(VENV)/bin
 CEMIFACE := $(BIN)/cemiface
 # Tests of one file stay on one worker, as they share what was made for them.
 TESTS := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+# Fails below the share that pyproject.toml names.
+COVERAGE := --cov --cov-report=term
 # DeepSpeed's own operators are not needed, and building them needs a compiler for GPUs.
 PIP := DS_BUILD_OPS=0 $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # On a machine without an NVIDIA driver the CPU build of torch is pinned: a CUDA build is gigabytes nobody could use.
@@ -25,7 +27,7 @@ STAGES := shard train-embedder embed train-diffusion identities calibrate genera
   convert-benchmarks study-groups study-m study-sets evaluate fingerprint audit refill settle publish report
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo all $(STAGES) plan dry-run status watch why logs cancel verify test test-long cluster-test crash-test lint types check clean
+.PHONY: help setup demo all $(STAGES) plan dry-run status watch why logs cancel verify test coverage test-long cluster-test crash-test lint types check clean
 
 help: ## this list
 	@echo "make TARGET [CONFIG=file] [CLUSTER=file] [SET=\"key=value ...\"]"; echo
@@ -76,7 +78,10 @@ verify: setup ## rehash every file the run has made
 	@$(CEMIFACE) verify $(CONFIG) $(SET)
 
 test: setup data/orl ## the tests: no network, no GPU
-	$(TESTS)
+	$(TESTS) $(if $(CI),$(COVERAGE))
+
+coverage: setup data/orl ## the same tests, and how much of cemiface, shards and slurm they run; CI does this
+	$(TESTS) $(COVERAGE)
 
 test-long: setup data/orl ## the tests that take minutes: killed demos, resumed trainings, compiled nets, calibrated faces
 	$(TESTS) -m long --timeout 3600
