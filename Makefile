@@ -18,6 +18,8 @@ BIN  := $(VENV)/bin
 CEMIFACE := $(BIN)/cemiface
 # Tests of one file stay on one worker, because they share fixtures.
 TESTS := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+# Fails below the share that pyproject.toml names.
+COVERAGE := --cov --cov-report=term
 # DeepSpeed's own operators are not needed, and building them would need a GPU compiler.
 PIP := DS_BUILD_OPS=0 $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 # Without an NVIDIA driver, the CPU build of torch is installed: a CUDA build takes gigabytes and could not be used.
@@ -27,7 +29,7 @@ STAGES := shard train-embedder embed train-diffusion identities calibrate genera
   convert-benchmarks study-groups study-m study-sets evaluate fingerprint audit refill settle publish report
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo all $(STAGES) plan dry-run status watch why logs cancel explain config-reference verify test test-long cluster-test crash-test lint types check clean
+.PHONY: help setup demo all $(STAGES) plan dry-run status watch why logs cancel explain config-reference verify test coverage test-long cluster-test crash-test lint types check clean
 
 help: ## print this list
 	@echo "make TARGET [CONFIG=file] [CLUSTER=file] [SET=\"key=value ...\"]"; echo
@@ -84,8 +86,11 @@ config-reference: setup ## write docs/config.md and configs/schema.json from the
 verify: setup ## rehash every file of the run
 	@$(CEMIFACE) verify $(CONFIG) $(SET)
 
-test: setup data/orl ## run the tests; needs no network and no GPU
-	$(TESTS)
+test: setup data/orl ## the tests: no network, no GPU
+	$(TESTS) $(if $(CI),$(COVERAGE))
+
+coverage: setup data/orl ## the same tests, and how much of cemiface, shards and slurm they run; CI does this
+	$(TESTS) $(COVERAGE)
 
 test-long: setup data/orl ## run the tests that take minutes: killed demos, resumed trainings, compiled nets, calibrated faces
 	$(TESTS) -m long --timeout 3600

@@ -1,4 +1,4 @@
-"""Installs the four packages and the `cemiface` command.
+"""Installs the four packages with their templates and the files of the demo, and the `cemiface` command.
 
 Ranges only: a cluster brings its own CUDA build of torch. What `make setup` installs on a machine without
 a GPU is pinned in constraints.txt.
@@ -45,10 +45,12 @@ setup(
             "mlcroissant>=1.1,<2",
             "mypy>=1.15",
             "pytest>=8",
+            "pytest-cov>=6",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "ruff>=0.11",
             "selenium>=4.20",
+            "setuptools>=70.1",
             "types-PyYAML",
         ],
         "bench": ["diffusers>=0.35", "kornia>=0.8"],
