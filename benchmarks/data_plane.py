@@ -73,9 +73,9 @@ def shard_ours(faces: Path, work: Path) -> Callable[[], int]:
     from jobs.frame.rank import Rank
     from jobs.frame.summary import finish_if_last
     from slurm.files import publish
-    from slurm.heartbeat_writer import HeartbeatWriter
-    from slurm.stop import StopFlag
-    from slurm.worker import this_worker
+    from slurm.ranks.heartbeat_writer import HeartbeatWriter
+    from slurm.ranks.stop import StopFlag
+    from slurm.ranks.worker import this_worker
 
     config = work / "bench.yaml"
     config.write_text(f"name: bench\nshard: {{faces: {json.dumps(str(faces))}, shard_images: {PER_TAR}}}\n")

@@ -27,8 +27,8 @@ from pathlib import Path
 from PIL import Image
 
 from slurm.files import read_json
-from slurm.job_script import python_of
 from slurm.run_folder import StageFolder
+from slurm.submission.job_script import python_of
 from tests.cluster.virtual_slurm import VirtualSlurm
 
 CONFIG = "name: many\nshard: {faces: faces, image_size: 16, shard_images: 1, held_out_identities: 1}\n"
@@ -86,7 +86,7 @@ def cpu_of_ranks(folder: StageFolder, *, environment: dict[str, str], repeats: i
 def wall_of_array(slurm: VirtualSlurm, arguments: list[str]) -> float:
     """Seconds from submission until the queue is empty."""
     started = time.monotonic()
-    seconds(arguments, environment=slurm.environment)
+    seconds(arguments, environment=slurm.submission.environment)
     while slurm.call("squeue", "--noheader"):
         time.sleep(0.1)
     return time.monotonic() - started
@@ -105,7 +105,7 @@ def main() -> None:
     options = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as name, VirtualSlurm(nodes=1, cpus=cores) as slurm:
-        root, environment = Path(name), slurm.environment
+        root, environment = Path(name), slurm.submission.environment
         config = make_project(root, ranks=options.ranks)
         folder = StageFolder(root / "runs" / "many" / "shard")
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from slurm.ranks.stop import StopFlag
 from slurm.run_folder import StageFolder
-from slurm.stop import StopFlag
 
 SECONDS_BETWEEN_TRIES = 0.1  # to get a lock that another process holds
 

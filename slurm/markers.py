@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from slurm.files import Output, publish_json, read_json
+from slurm.ranks.worker import Worker
 from slurm.run_folder import StageFolder
-from slurm.worker import Worker
 
 
 @dataclass(frozen=True, kw_only=True)

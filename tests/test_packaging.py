@@ -17,7 +17,7 @@ from setuptools import find_packages
 
 from jobs.command.demo import FILES
 from slurm.provenance import provenance
-from slurm.snapshot import code_digest, code_files
+from slurm.submission.snapshot import code_digest, code_files
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("cemiface", "jobs", "shards", "slurm")

@@ -9,12 +9,12 @@ from rich.console import Console
 
 from jobs.frame.run import Run
 from slurm.errors import RunError
-from slurm.heartbeats import read_heartbeats
-from slurm.job_record import read_job_record
-from slurm.launcher import running_launcher
 from slurm.processes import is_alive
-from slurm.queue import ask_queue, scancel
-from slurm.submit import run_comment
+from slurm.ranks.heartbeats import read_heartbeats
+from slurm.ranks.launcher import running_launcher
+from slurm.submission.job_record import read_job_record
+from slurm.submission.queue import ask_queue, scancel
+from slurm.submission.submit import run_comment
 
 
 def cancel(run: Run, *, stage: str | None, console: Console) -> None:

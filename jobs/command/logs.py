@@ -10,9 +10,9 @@ from rich.console import Console
 
 from jobs.frame.run import Run
 from slurm.errors import RunError
-from slurm.heartbeats import read_heartbeats
-from slurm.job_record import read_job_record
+from slurm.ranks.heartbeats import read_heartbeats
 from slurm.run_folder import StageFolder
+from slurm.submission.job_record import read_job_record
 
 TAIL_BYTES = 256 * 1024  # how much of a log is read, from its end
 

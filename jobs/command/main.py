@@ -15,14 +15,14 @@ from rich.logging import RichHandler
 
 from jobs.command.cancel import cancel
 from jobs.command.demo import add_demo_command, set_up_demo
-from jobs.command.explain import NAME as EXPLAIN
-from jobs.command.explain import add_explain_command, run_explain
 from jobs.command.info import show_info
 from jobs.command.invocation import Invocation
 from jobs.command.logs import show_log
 from jobs.command.plan import show_plan
+from jobs.command.reference.explain import NAME as EXPLAIN
+from jobs.command.reference.explain import add_explain_command, run_explain
 from jobs.command.run_rank import run_rank
-from jobs.command.set_commands import COMMANDS, add_set_commands, run_set_command
+from jobs.command.sets.set_commands import COMMANDS, add_set_commands, run_set_command
 from jobs.command.status import show_status, watch_status
 from jobs.command.verify import verify
 from jobs.command.why import show_why

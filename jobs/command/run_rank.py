@@ -8,9 +8,9 @@ from jobs.frame.stage import Stage
 from jobs.launch import entry
 from jobs.launch.code import ENTRY
 from slurm.errors import RunError
-from slurm.heartbeats import read_heartbeats
-from slurm.job_record import read_job_record
-from slurm.payload import Payload
+from slurm.ranks.heartbeats import read_heartbeats
+from slurm.submission.job_record import read_job_record
+from slurm.submission.payload import Payload
 
 
 def ranks_of(run: Run, stage: Stage) -> int:

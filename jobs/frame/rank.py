@@ -13,11 +13,11 @@ from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.unit import Unit, UnitT, UnitT_co, read_plan
 from slurm.files import Output, digest, publish, publish_json, read_json
-from slurm.heartbeat_writer import HeartbeatWriter
 from slurm.locks import locked
 from slurm.markers import Marker, marked_units, read_marker, why_not_done, write_marker
-from slurm.stop import StopFlag
-from slurm.worker import this_worker
+from slurm.ranks.heartbeat_writer import HeartbeatWriter
+from slurm.ranks.stop import StopFlag
+from slurm.ranks.worker import this_worker
 
 log = logging.getLogger(__name__)
 

@@ -21,13 +21,13 @@ from jobs.frame.stage import Stage
 from jobs.frame.summary import finish_if_last
 from slurm.checkpoints import newest_checkpoint
 from slurm.errors import DiskError, RunError
-from slurm.heartbeat_writer import HeartbeatWriter
 from slurm.locks import claim
 from slurm.partial_files import sweep
-from slurm.payload import Payload
-from slurm.requeue import peer_is_lost, requeue_once_saved, requeue_without_peer
-from slurm.stop import StopFlag, Stopped
-from slurm.worker import this_worker
+from slurm.ranks.heartbeat_writer import HeartbeatWriter
+from slurm.ranks.requeue import peer_is_lost, requeue_once_saved, requeue_without_peer
+from slurm.ranks.stop import StopFlag, Stopped
+from slurm.ranks.worker import this_worker
+from slurm.submission.payload import Payload
 
 STOPPED = 75  # EX_TEMPFAIL: the work is saved, run it again
 

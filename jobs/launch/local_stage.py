@@ -17,11 +17,11 @@ from jobs.launch.code import ENTRY
 from jobs.launch.stage_work import write_plan
 from jobs.watch.progress import StageProgress
 from slurm.errors import RunError
-from slurm.heartbeats import Heartbeat, read_heartbeats
-from slurm.payload import Payload
 from slurm.processes import is_alive
-from slurm.stop import interrupts_held
-from slurm.submit import start_local
+from slurm.ranks.heartbeats import Heartbeat, read_heartbeats
+from slurm.ranks.stop import interrupts_held
+from slurm.submission.payload import Payload
+from slurm.submission.submit import start_local
 
 SECONDS_TO_SAVE = 120.0  # for the ranks to save their work after Ctrl-C
 

@@ -10,8 +10,8 @@ from jobs.frame.stage import Stage
 from jobs.frame.unit import PlanFile, write_plan_file
 from slurm.errors import RunError
 from slurm.files import publish
-from slurm.slurm_job import SlurmJob, slurm_jobs
-from slurm.submit import MAX_ARRAY_SIZE
+from slurm.submission.slurm_job import SlurmJob, slurm_jobs
+from slurm.submission.submit import MAX_ARRAY_SIZE
 
 
 @dataclass(frozen=True, kw_only=True)

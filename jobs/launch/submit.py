@@ -15,13 +15,13 @@ from jobs.frame.stage import Stage
 from jobs.launch.code import ENTRY, PROJECT
 from jobs.launch.stage_work import StageWork, chain, dependency, write_plan
 from slurm.errors import RunError
-from slurm.job_record import JobRecord, write_job_record
-from slurm.job_script import script, slurm_parameters
 from slurm.partial_files import sweep
-from slurm.payload import Payload, payloads
-from slurm.slurm_job import SlurmJob
-from slurm.snapshot import code_digest, snapshot
-from slurm.submit import jobs_in_queue, largest_array, run_comment, submit_slurm
+from slurm.submission.job_record import JobRecord, write_job_record
+from slurm.submission.job_script import script, slurm_parameters
+from slurm.submission.payload import Payload, payloads
+from slurm.submission.slurm_job import SlurmJob
+from slurm.submission.snapshot import code_digest, snapshot
+from slurm.submission.submit import jobs_in_queue, largest_array, run_comment, submit_slurm
 
 log = logging.getLogger(__name__)
 

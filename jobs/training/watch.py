@@ -9,7 +9,7 @@ from cemiface.errors import ModelError
 from jobs.frame.rank import Rank
 from jobs.training.state import TrainingState
 from jobs.training.world import World
-from slurm.stop import Stopped
+from slurm.ranks.stop import Stopped
 
 
 class Watch:

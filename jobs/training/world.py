@@ -21,7 +21,7 @@ from jobs.frame.rank import Rank
 from jobs.frame.stage_config import Precision
 from jobs.training.device import autocast, rank_device
 from slurm.files import publish_json, read_json
-from slurm.worker import this_worker
+from slurm.ranks.worker import this_worker
 
 MEETING = timedelta(minutes=10)  # from the start of the first rank to the start of the last
 

@@ -11,12 +11,12 @@ from jobs.frame.stage import Stage
 from jobs.watch.rank_states import RankFacts, RankState, state_of
 from jobs.watch.status import RunStatus, StageStatus, finished_stage, unfinished_stage
 from jobs.watch.units import read_units
-from slurm.heartbeats import Heartbeat, read_heartbeats
-from slurm.job_record import JobRecord, read_job_record
-from slurm.launcher import running_launcher
 from slurm.processes import is_alive, started_at
-from slurm.queue import Answer, Task, ask_accounting, ask_queue
-from slurm.worker import this_host
+from slurm.ranks.heartbeats import Heartbeat, read_heartbeats
+from slurm.ranks.launcher import running_launcher
+from slurm.ranks.worker import this_host
+from slurm.submission.job_record import JobRecord, read_job_record
+from slurm.submission.queue import Answer, Task, ask_accounting, ask_queue
 
 CLOCK_TOLERANCE = 2.0  # seconds; the start time of a process is rounded
 

@@ -13,8 +13,8 @@ from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.watch.throughput import images_expected, images_of_attempt
 from jobs.watch.units import read_units
-from slurm.heartbeats import Heartbeat
 from slurm.markers import marked_units
+from slurm.ranks.heartbeats import Heartbeat
 
 SECONDS_BETWEEN_LINES = 30.0
 

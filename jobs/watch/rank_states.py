@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jobs.watch.task_reasons import State, duration, why_ended, why_queued
-from slurm.heartbeats import Heartbeat
-from slurm.queue import Task
+from slurm.ranks.heartbeats import Heartbeat
+from slurm.submission.queue import Task
 
 SECONDS_SILENT = 300.0  # after this time without a heartbeat, `status` mentions it
 

@@ -13,8 +13,8 @@ from jobs.frame.summary import Summary
 from jobs.watch.rank_states import RankState, by_cause
 from jobs.watch.throughput import images_expected, images_per_second, images_so_far, seconds_left
 from jobs.watch.units import Units
-from slurm.heartbeats import Heartbeat
-from slurm.launcher import Launcher
+from slurm.ranks.heartbeats import Heartbeat
+from slurm.ranks.launcher import Launcher
 
 StageState = Literal[
     "done", "running", "queued", "failed", "lost", "stopped", "stale", "partial", "unknown", "not started"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from slurm.queue import Task
+from slurm.submission.queue import Task
 
 State = Literal["done", "running", "queued", "stopped", "failed", "lost", "unknown"]
 

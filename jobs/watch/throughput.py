@@ -8,7 +8,7 @@ from jobs.frame.errors import USER_ERRORS
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.watch.units import Units
-from slurm.heartbeats import Heartbeat
+from slurm.ranks.heartbeats import Heartbeat
 
 
 def images_of_attempt(stage: Stage, heartbeats: Sequence[Heartbeat]) -> int:

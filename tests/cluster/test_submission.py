@@ -13,10 +13,10 @@ from collections.abc import Iterator
 import pytest
 
 from slurm.cluster import ArrayResources, Cluster
-from slurm.payload import Payload, payloads
 from slurm.run_folder import StageFolder
-from slurm.slurm_job import SlurmJob, slurm_jobs
-from slurm.submit import run_comment, submit_slurm
+from slurm.submission.payload import Payload, payloads
+from slurm.submission.slurm_job import SlurmJob, slurm_jobs
+from slurm.submission.submit import run_comment, submit_slurm
 from tests.jobs.commands import PROJECT, wait_until
 
 from .commands import ONE_BY_ONE, SECONDS, SITE, ClusterProject

@@ -14,9 +14,9 @@ from jobs.frame.rank import Rank
 from jobs.frame.run import Run
 from jobs.frame.summary import finish_if_last
 from jobs.launch.stage_work import write_plan
-from slurm.heartbeat_writer import HeartbeatWriter
-from slurm.stop import StopFlag
-from slurm.worker import this_worker
+from slurm.ranks.heartbeat_writer import HeartbeatWriter
+from slurm.ranks.stop import StopFlag
+from slurm.ranks.worker import this_worker
 
 
 def copied_run(tiny_run: Any, root: Path, *, faces: bool) -> Run:

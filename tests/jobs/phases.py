@@ -71,7 +71,7 @@ def run_struck(run: Path, phase: Phase, *, signals: Sequence[signal.Signals], co
 
 def _rank(run: Path, phase: Phase, signals: tuple[signal.Signals, ...], counted: str, report: Path) -> None:
     from jobs.launch.entry import main
-    from slurm.payload import Payload
+    from slurm.submission.payload import Payload
 
     os.environ |= ONE_RANK
     calls = {"before": 0, "after": 0}

@@ -19,7 +19,7 @@ from .commands import PROJECT, SECONDS, Project, wait_until
 RANK = """
 import sys
 from jobs.launch.entry import main
-from slurm.payload import Payload
+from slurm.submission.payload import Payload
 main(Payload(entry="jobs.launch.entry:main", run=sys.argv[1], stage=sys.argv[2], rank=0, ranks=1))
 """
 

@@ -9,8 +9,8 @@ import pytest
 
 from jobs.watch.rank_states import SECONDS_LOST, SECONDS_SILENT, RankFacts, RankState, by_cause, state_of
 from jobs.watch.task_reasons import duration
-from slurm.heartbeats import Heartbeat
-from slurm.queue import Task
+from slurm.ranks.heartbeats import Heartbeat
+from slurm.submission.queue import Task
 
 
 def _beat(state: str = "running", **more: Any) -> Heartbeat:

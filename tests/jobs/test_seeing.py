@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from jobs.command.main import main
-from slurm.submit import run_comment
+from slurm.submission.submit import run_comment
 
 from .commands import PROJECT, SECONDS, Project, wait_until
 from .many_ranks import ManyRanks, fake_tool, queued

@@ -21,8 +21,8 @@ from jobs.watch.progress import StageProgress
 from jobs.watch.throughput import images_expected
 from jobs.watch.units import Units
 from slurm.errors import RunError
-from slurm.heartbeats import Heartbeat
-from slurm.worker import Worker, this_host
+from slurm.ranks.heartbeats import Heartbeat
+from slurm.ranks.worker import Worker, this_host
 
 from .many_ranks import ELSEWHERE, STAGE, ManyRanks, fake_tool, queued
 

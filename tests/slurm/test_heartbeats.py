@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from slurm.errors import RunError
-from slurm.heartbeat_writer import MAX_ATTEMPTS_WITHOUT_PROGRESS, HeartbeatWriter
-from slurm.heartbeats import Heartbeat, Since, State, read_heartbeat, read_heartbeats
 from slurm.locks import claim
+from slurm.ranks.heartbeat_writer import MAX_ATTEMPTS_WITHOUT_PROGRESS, HeartbeatWriter
+from slurm.ranks.heartbeats import Heartbeat, Since, State, read_heartbeat, read_heartbeats
+from slurm.ranks.stop import StopFlag, Stopped
+from slurm.ranks.worker import Worker, this_worker
 from slurm.run_folder import StageFolder
-from slurm.stop import StopFlag, Stopped
-from slurm.worker import Worker, this_worker
 
 SECONDS = 300.0  # for what another process has to do; a moment on a quiet machine
 
@@ -51,7 +51,7 @@ def test_a_heartbeat_has_state_images_and_worker(stage: StageFolder) -> None:
 def test_heartbeats_are_rare_but_a_change_of_state_is_written_at_once(
     stage: StageFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("slurm.heartbeat_writer.SECONDS_BETWEEN_HEARTBEATS", 3600.0)
+    monkeypatch.setattr("slurm.ranks.heartbeat_writer.SECONDS_BETWEEN_HEARTBEATS", 3600.0)
     writer = _writer(stage)
     for images in range(100):
         writer.update(images=images)
@@ -178,7 +178,7 @@ import sys
 from pathlib import Path
 from slurm.locks import claim
 from slurm.run_folder import StageFolder
-from slurm.stop import StopFlag
+from slurm.ranks.stop import StopFlag
 with claim(StageFolder(Path(sys.argv[1])), 0, stop=StopFlag()):
     print("held", flush=True)
     sys.stdin.read()

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from slurm.job_record import JobRecord, read_job_record, write_job_record
-from slurm.queue import Task
 from slurm.run_folder import StageFolder
-from slurm.slurm_job import SlurmJob
+from slurm.submission.job_record import JobRecord, read_job_record, write_job_record
+from slurm.submission.queue import Task
+from slurm.submission.slurm_job import SlurmJob
 
 
 def _job(job: str, kind: str, *, first: int = 0, ranks: int = 1, each: int = 1) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from slurm.launcher import running_launcher
+from slurm.ranks.launcher import running_launcher
 
 HOLDS = """
 import fcntl, os, sys

@@ -11,8 +11,8 @@ import pytest
 
 from slurm.files import Output, publish
 from slurm.markers import Marker, first_difference, marked_units, read_marker, why_not_done, write_marker
+from slurm.ranks.worker import Worker
 from slurm.run_folder import StageFolder
-from slurm.worker import Worker
 
 FINGERPRINT = {"seed": 1, "generate": {"steps": 20, "similarity": [0.0, 1.0]}, "inputs": {"identities": "abc"}}
 

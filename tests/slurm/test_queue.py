@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from slurm import queue
-from slurm.queue import ask_accounting, ask_queue, scancel
+from slurm.submission import queue
+from slurm.submission.queue import ask_accounting, ask_queue, scancel
 
 Fake = Callable[..., Path]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from slurm.heartbeat_writer import HeartbeatWriter
-from slurm.requeue import peer_is_lost, requeue_once_saved, requeue_this_job, requeue_without_peer
+from slurm.ranks.heartbeat_writer import HeartbeatWriter
+from slurm.ranks.requeue import peer_is_lost, requeue_once_saved, requeue_this_job, requeue_without_peer
+from slurm.ranks.stop import StopFlag
+from slurm.ranks.worker import this_worker
 from slurm.run_folder import StageFolder
-from slurm.stop import StopFlag
-from slurm.worker import this_worker
 
 SECONDS = 300.0  # for what another process has to do; a moment on a quiet machine
 
@@ -82,7 +82,7 @@ def test_F12_the_job_is_requeued_only_once_all_its_ranks_have_saved(  # noqa: N8
     asked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _scontrol(asked)
-    monkeypatch.setattr("slurm.requeue.SECONDS_TO_SAVE", SECONDS)
+    monkeypatch.setattr("slurm.ranks.requeue.SECONDS_TO_SAVE", SECONDS)
     stage = StageFolder(tmp_path / "generate")
     first, second = (HeartbeatWriter(stage, worker=this_worker(rank)) for rank in (4, 5))
     first.update(state="stopped")
@@ -101,7 +101,7 @@ def test_F19_when_another_node_is_gone_the_job_is_requeued(  # noqa: N802
     asked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _scontrol(asked)
-    monkeypatch.setattr("slurm.requeue.SECONDS_UNTIL_SLURM_ENDS_JOB", 0.1)
+    monkeypatch.setattr("slurm.ranks.requeue.SECONDS_UNTIL_SLURM_ENDS_JOB", 0.1)
     assert requeue_without_peer(StopFlag())
     assert asked.read_text().splitlines() == ["show job 7", "requeue 7"]
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from slurm.stop import StopFlag, Stopped
+from slurm.ranks.stop import StopFlag, Stopped
 
 SECONDS = 300.0  # for what another process has to do; a moment on a quiet machine
 
 WAITS = """
 import sys, time
-from slurm.stop import StopFlag
+from slurm.ranks.stop import StopFlag
 stop = StopFlag().listen()
 if len(sys.argv) > 1:
     stop.follow(int(sys.argv[1]))
@@ -62,7 +62,7 @@ def test_F12_a_second_signal_is_harmless_and_the_first_stays_the_reason() -> Non
 def test_F15_a_signal_in_the_middle_of_a_save_waits_for_its_end(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys\nfrom pathlib import Path\nfrom slurm.files import publishing\n"
-        "from slurm.stop import StopFlag\n"
+        "from slurm.ranks.stop import StopFlag\n"
         "stop = StopFlag().listen()\n"
         "with publishing(Path(sys.argv[1])) as part:\n"
         "    part.write(b'first '); os.kill(os.getpid(), signal.SIGTERM); part.write(b'second')\n"
@@ -97,8 +97,8 @@ def test_F13_ctrl_c_is_held_back_not_lost_and_children_hold_it_until_they_listen
     """The parent is interrupted at the end of the block; the child, which starts in it, finds its flag set."""
     parent = """
 import os, signal, subprocess, sys
-from slurm.stop import interrupts_held
-child_code = "from slurm.stop import StopFlag; print('ready', flush=True); input(); print(StopFlag().listen().reason)"
+from slurm.ranks.stop import interrupts_held
+child_code = "from slurm.ranks.stop import StopFlag; print('ready', flush=True); input(); print(StopFlag().listen().reason)"
 try:
     with interrupts_held():
         child = subprocess.Popen([sys.executable, "-c", child_code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

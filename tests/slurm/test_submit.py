@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 
 from slurm.cluster import Cluster
-from slurm.environment import allowed, only_allowed
 from slurm.errors import RunError
-from slurm.job_script import script, slurm_parameters
-from slurm.payload import Payload, payloads
 from slurm.run_folder import StageFolder
-from slurm.slurm_job import SlurmJob, slurm_jobs
-from slurm.snapshot import code_digest, snapshot
-from slurm.submit import jobs_in_queue, submit_slurm
+from slurm.submission.environment import allowed, only_allowed
+from slurm.submission.job_script import script, slurm_parameters
+from slurm.submission.payload import Payload, payloads
+from slurm.submission.slurm_job import SlurmJob, slurm_jobs
+from slurm.submission.snapshot import code_digest, snapshot
+from slurm.submission.submit import jobs_in_queue, submit_slurm
 
 STAGE = StageFolder(Path("/runs/demo/generate"))
 CODE = Path("/runs/demo/code/0123456789ab")

@@ -1,4 +1,4 @@
-"""The private parts of submitit that `slurm.job_script` uses are still what we take them for."""
+"""The private parts of submitit that `slurm.submission.job_script` uses are still what we take them for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import submitit
 from submitit.core import utils
 
-from slurm.job_script import JobExecutor
+from slurm.submission.job_script import JobExecutor
 
 
 @pytest.fixture

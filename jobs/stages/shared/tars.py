@@ -9,7 +9,7 @@ from pathlib import Path
 from shards.tars.index import index_path
 from shards.tars.writer import TarWriter
 from slurm.files import Output, PartialFile, publish, publishing
-from slurm.stop import Stopped
+from slurm.ranks.stop import Stopped
 
 
 @contextmanager

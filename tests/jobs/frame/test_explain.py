@@ -13,12 +13,12 @@ import jsonschema
 import pytest
 
 from jobs.command.main import main
-from jobs.frame.config_schema import cluster_schema, experiment_schema, for_editors
+from jobs.command.reference.fields import NOT_RUN, NOTHING_STALE, REQUIRED, STALE, UNITS_STAY, reference
+from jobs.command.reference.schema import cluster_schema, experiment_schema, for_editors
+from jobs.command.reference.schema_words import allowed_in, type_of
 from jobs.frame.errors import ConfigError
 from jobs.frame.experiment import _read
-from jobs.frame.explain import NOT_RUN, NOTHING_STALE, REQUIRED, STALE, UNITS_STAY, reference
 from jobs.frame.methods import DEFAULT, find_method
-from jobs.frame.schema_words import allowed_in, type_of
 from jobs.frame.yaml_file import read_yaml
 
 ROOT = Path(__file__).parents[3]
@@ -209,7 +209,5 @@ def test_the_first_line_of_a_config_names_the_schema(path: Path) -> None:
 
 
 def test_explaining_imports_no_torch() -> None:
-    code = (
-        "import sys; from jobs.frame.explain import reference; reference('cemiface'); sys.exit('torch' in sys.modules)"
-    )
+    code = "import sys; from jobs.command.reference.fields import reference; reference('cemiface'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -25,7 +25,7 @@ from jobs.stages.shared.embedding import load_embedder
 from shards.embeddings.embeddings import read_embeddings
 from shards.images.jpeg import decode_rgb, encode_jpeg
 from shards.tars.records import SYNTHETIC
-from slurm.stop import Stopped
+from slurm.ranks.stop import Stopped
 
 T = TypeVar("T")
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.frame.config_schema import Schema, cluster_schema, experiment_schema
+from jobs.command.reference.schema import Schema, cluster_schema, experiment_schema
+from jobs.command.reference.schema_words import allowed_in, type_of, value_text
 from jobs.frame.errors import ConfigError
 from jobs.frame.methods import find_method
-from jobs.frame.schema_words import allowed_in, type_of, value_text
 from jobs.frame.stage_config import FINAL, OPERATIONAL
 
 CLUSTER = "cluster"  # first part of the paths of the cluster file's fields

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from importlib import import_module
 
-from slurm.slurm_job import SlurmJob
+from slurm.submission.slurm_job import SlurmJob
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from slurm.cluster import Cluster
-from slurm.queue import Task
+from slurm.submission.queue import Task
 
 Kind = Literal["canary", "array", "distributed"]
 

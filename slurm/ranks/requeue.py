@@ -7,11 +7,11 @@ import os
 import signal
 import time
 
-from slurm.heartbeats import read_heartbeat
-from slurm.queue import call
+from slurm.ranks.heartbeats import read_heartbeat
+from slurm.ranks.stop import SIGNALS, StopFlag
+from slurm.ranks.worker import slurm_job, this_worker
 from slurm.run_folder import StageFolder
-from slurm.stop import SIGNALS, StopFlag
-from slurm.worker import slurm_job, this_worker
+from slurm.submission.queue import call
 
 SECONDS_TO_SAVE = 120.0  # for the other ranks of the job
 

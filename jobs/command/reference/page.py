@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from jobs.frame.explain import (
+from jobs.command.reference.fields import (
     CLUSTER,
     NOT_RUN,
     NOTHING_STALE,

@@ -10,13 +10,13 @@ from typing import Any
 
 import submitit
 
-from slurm.environment import only_allowed
 from slurm.errors import RunError
 from slurm.files import digest
-from slurm.job_script import JobExecutor, python_of
-from slurm.payload import Payload
-from slurm.queue import ask_queue, call, scancel
 from slurm.run_folder import StageFolder
+from slurm.submission.environment import only_allowed
+from slurm.submission.job_script import JobExecutor, python_of
+from slurm.submission.payload import Payload
+from slurm.submission.queue import ask_queue, call, scancel
 
 NO_LIMIT = 60 * 24 * 365  # minutes; submitit's local controller needs a time limit, local ranks have none
 

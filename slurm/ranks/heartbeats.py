@@ -10,8 +10,8 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from slurm.files import read_json
+from slurm.ranks.worker import Worker
 from slurm.run_folder import StageFolder
-from slurm.worker import Worker
 
 State = Literal["running", "done", "stopped", "failed"]
 

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pydantic import TypeAdapter, ValidationError
 
 from slurm.files import publish_json, read_json
-from slurm.queue import Task
 from slurm.run_folder import StageFolder
-from slurm.slurm_job import SlurmJob
+from slurm.submission.queue import Task
+from slurm.submission.slurm_job import SlurmJob
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
-from jobs.command.export_set import export_set
-from jobs.command.import_set import import_set
+from jobs.command.sets.export_set import export_set
+from jobs.command.sets.import_set import import_set
 from jobs.stages.shared.imported_sets import SETS
 from shards.exports.formats import FORMATS
 

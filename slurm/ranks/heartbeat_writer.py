@@ -8,10 +8,10 @@ from typing import TypedDict, Unpack
 
 from slurm.errors import RunError
 from slurm.files import publish_json
-from slurm.heartbeats import Heartbeat, Since, State, read_heartbeat
+from slurm.ranks.heartbeats import Heartbeat, Since, State, read_heartbeat
+from slurm.ranks.stop import StopFlag
+from slurm.ranks.worker import Worker
 from slurm.run_folder import StageFolder
-from slurm.stop import StopFlag
-from slurm.worker import Worker
 
 SECONDS_BETWEEN_HEARTBEATS = 1.0
 

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from jobs.command.config_page import config_page
-from jobs.frame.config_schema import cluster_schema, experiment_schema, for_editors
+from jobs.command.reference.fields import CLUSTER, REQUIRED, Entry, Reference, reference
+from jobs.command.reference.page import config_page
+from jobs.command.reference.schema import cluster_schema, experiment_schema, for_editors
 from jobs.frame.errors import ConfigError
-from jobs.frame.explain import CLUSTER, REQUIRED, Entry, Reference, reference
 from jobs.frame.methods import DEFAULT
 
 NAME = "explain"

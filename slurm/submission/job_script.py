@@ -11,7 +11,7 @@ import submitit
 
 from slurm.cluster import Cluster, TrainResources
 from slurm.run_folder import StageFolder
-from slurm.slurm_job import SlurmJob
+from slurm.submission.slurm_job import SlurmJob
 
 
 class JobExecutor(submitit.SlurmExecutor):

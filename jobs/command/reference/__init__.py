@@ -1,0 +1,1 @@
+"""The config reference: `cemiface explain`, its page and the JSON schema."""

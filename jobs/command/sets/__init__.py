@@ -1,0 +1,1 @@
+"""Published sets: import them under a name, export them in other formats."""

@@ -1,0 +1,1 @@
+"""What a rank does beside its work: heartbeats, stop requests, requeueing."""
