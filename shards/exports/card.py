@@ -1,4 +1,4 @@
-"""What a published set says of itself: a card for people, Croissant metadata for machines."""
+"""The description of a published set: a card for people, Croissant metadata and shard index for tools."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shards.tars.manifest import Manifest
 
 
 class Origin(Protocol):
-    """A data set that a net of the run has learned from."""
+    """A data set that a net of the run was trained on."""
 
     @property
     def name(self) -> str: ...
@@ -26,7 +26,7 @@ class Origin(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """Everything a card tells.
+    """The facts on a card.
 
     Attributes:
         name, version, date, url: of the set; date as YYYY-MM-DD; url may be empty.
@@ -35,7 +35,7 @@ class Facts:
         size: side of the images, pixels.
         config: as resolved for the run, nested. metrics: name to number.
         limits: known limits, one sentence each. citation: of the method.
-        lineage: data sets that the nets have learned from.
+        lineage: data sets that the nets were trained on.
     """
 
     name: str
@@ -249,7 +249,7 @@ def croissant(facts: Facts) -> dict[str, Any]:
 
 
 def shard_index(facts: Facts) -> dict[str, Any]:
-    """The tars with their counts and sizes, in the form that WebDataset's `wids` readers take."""
+    """The tars with their counts and sizes, in the format of WebDataset's `wids` readers."""
     return {
         "__kind__": "wids-shard-index-v1",
         "wids_version": 1,
@@ -293,7 +293,7 @@ def _record_set(name: str, *, members: str, column: str, kind: str) -> dict[str,
     }
 
 
-# The context that the specification prescribes: terms of Croissant, and those with a type of their own.
+# The JSON-LD context of the specification: the terms of Croissant, and those with a type of their own.
 TERMS = """
 citeAs column equivalentProperty extract field fileProperty fileObject fileSet format includes isLiveDataset jsonPath
 key md5 parentField path recordSet references regex repeated replace samplingRate separator source subField transform
