@@ -164,17 +164,17 @@ def _lineage(origins: Sequence[Origin]) -> str:
 
 def _audit(verdict: Verdict) -> str:
     thresholds = verdict.thresholds
-    judge = "another net than guided the generator" if verdict.independent else "the net that also guided the generator"
+    net = "another net than guided the generator" if verdict.independent else "the net that also guided the generator"
     words = [
         f"{verdict.images:,} synthetic images, and the mean of each identity, were compared with every one of"
         f" {verdict.references:,} real training images and every real identity's center: pixels, perceptual hashes,"
         " mirrored and not, and embeddings.",
-        f"By `{verdict.embedder}`, {judge}, a cosine of {thresholds.image_to_face:.4f} or more to a real face counts as"
+        f"By `{verdict.embedder}`, {net}, a cosine of {thresholds.image_to_face:.4f} or more to a real face counts as"
         f" the same person ({thresholds.image_to_center:.4f} to a center, {thresholds.identity_to_face:.4f} and"
         f" {thresholds.identity_to_center:.4f} for an identity's mean): {thresholds.basis}.",
-        f"The {len(verdict.leaked):,} images that were found too close are not in this set; in place of"
-        f" {len(verdict.refilled):,} of them others were made and judged alike. Identities that lost or got an image"
-        " were judged once more by the mean of what is in this set. `audit.json` names the tars of `manifest.json`.",
+        f"The {len(verdict.leaked):,} images that were found too close are not in this set; {len(verdict.refilled):,} of"
+        " them were replaced by new images that passed the same checks. Identities that lost or got an image were"
+        " checked again by the mean of their images in this set. `audit.json` names the tars of `manifest.json`.",
     ]
     membership = verdict.figures.get("membership")
     if membership:
