@@ -172,7 +172,7 @@ def _audit(verdict: Verdict) -> str:
         f"By `{verdict.embedder}`, {net}, a cosine of {thresholds.image_to_face:.4f} or more to a real face counts as"
         f" the same person ({thresholds.image_to_center:.4f} to a center, {thresholds.identity_to_face:.4f} and"
         f" {thresholds.identity_to_center:.4f} for an identity's mean): {thresholds.basis}.",
-        f"The {len(verdict.leaked):,} images that were found too close are not in this set; {len(verdict.refilled):,} of"
+        f"The {len(verdict.leaked):,} images found too close are not in this set; {len(verdict.refilled):,} of"
         " them were replaced by new images that passed the same checks. Identities that lost or got an image were"
         " checked again by the mean of their images in this set. `audit.json` names the tars of `manifest.json`.",
     ]
