@@ -1,10 +1,10 @@
-"""The one error of the data plane."""
+"""The error class of the data plane."""
 
 from __future__ import annotations
 
 
 class DataError(ValueError):
-    """A file or folder is not what it should be.
+    """A file, folder or argument is not valid.
 
-    The message is one line for the user: which file, what was got, what is allowed, what to do.
+    The message is one line for the user: the file or field, what was got, what is allowed, what to do.
     """

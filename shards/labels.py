@@ -1,4 +1,4 @@
-"""Identity names as contiguous numbers."""
+"""Contiguous integer labels for identity names."""
 
 from __future__ import annotations
 

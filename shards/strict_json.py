@@ -1,4 +1,4 @@
-"""JSON objects without surprises: what is written can be read by every parser, what is read is what was written."""
+"""Strict JSON objects: reproducible bytes that every parser reads; ambiguous or non-standard input is refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _encoder(*, indent: int | None = None) -> json.JSONEncoder:
     return json.JSONEncoder(sort_keys=True, separators=separators, indent=indent, ensure_ascii=False, allow_nan=False)
 
 
-_COMPACT = _encoder()  # made once: records are written by the million
+_COMPACT = _encoder()  # built once: millions of records are written
 
 
 def dumps(record: Mapping[str, Any], *, indent: int | None = None) -> bytes:
@@ -35,7 +35,7 @@ def loads(data: bytes, *, where: str) -> dict[str, Any]:
 
     Raises:
         DataError: not UTF-8, not JSON, not an object, a key twice, NaN, infinity, a number that overflows,
-            or nesting so deep that the parser gives up.
+            or nesting too deep for the parser.
     """
     try:
         value = json.loads(

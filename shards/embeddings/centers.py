@@ -1,4 +1,4 @@
-"""Identity centers and the similarity of every image to its own: the paper's measure of how hard an image is."""
+"""Identity centers, and the cosine of every image to its own center, the paper's measure of how hard it is."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 
 from shards.errors import DataError
 
-ROWS = 65_536  # normalized at a time
+ROWS = 65_536  # normalized at once
 
 
 def normalized(features: np.ndarray) -> np.ndarray:
-    """Rows of unit length, float32; zero rows are the caller's business."""
+    """Rows of unit length, float32; zero rows give NaN."""
     return (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
 
 
@@ -58,5 +58,5 @@ def directions(sums: np.ndarray) -> np.ndarray:
 
 
 def blocks(count: int) -> Iterator[slice]:
-    """Slices of at most ROWS rows: what is done per row needs no second copy of the whole."""
+    """Slices of at most ROWS rows, so that work per row needs no second copy of the whole array."""
     return (slice(first, first + ROWS) for first in range(0, count, ROWS))

@@ -29,8 +29,8 @@ def classifier_centers(path: Path, *, classes: Sequence[str], width: int) -> np.
     """The (C, D) float32 centers of unit length of these identities, in their order.
 
     Raises:
-        DataError: the file is no classifier, of another width than the embeddings, lacks an identity, or has a row
-            without direction.
+        DataError: the file is not a classifier, has another width than the embeddings, has no row for an identity, or
+            has a row that is zero or not finite.
     """
     weight, names = _read(path)
     if weight.shape[1] != width:

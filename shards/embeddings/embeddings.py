@@ -1,8 +1,8 @@
 """Face embeddings as HDF5: one file per tar, and one small file that joins them.
 
-Features are stored as the network gives them, float32 and not normalized; cosines are taken where they are needed.
-The joining file copies no features: it holds virtual datasets over the files beside it, by relative name, so the
-folder can be moved as a whole.
+Features are stored as the network outputs them, float32 and not normalized; cosines are computed on use. The joining
+file has no copy of the features: it has virtual datasets over the files beside it, by relative name, so the folder can
+be moved as a whole.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Embeddings:
 
     Attributes:
         keys, identities: N names each.
-        features, flipped: (N, D) float32 of the image and of its mirror image, as the network gives them.
+        features, flipped: (N, D) float32 of the image and of its mirror image, not normalized.
         similarity: (N,) float32, cosine of the image to its identity's center among the rows of this file.
     """
 
@@ -70,7 +70,7 @@ class OpenEmbeddings:
 def with_similarity(
     keys: Sequence[str], *, identities: Sequence[str], features: np.ndarray, flipped: np.ndarray
 ) -> Embeddings:
-    """Embeddings whose similarity to the centers is computed here."""
+    """Embeddings with the similarity of each image to its identity's center computed."""
     _, labels = classes_of(identities)
     return Embeddings(
         keys=list(keys),
@@ -143,10 +143,10 @@ def merged_bytes(paths: Sequence[Path], *, classifier: Path | None = None) -> by
 
 
 def open_merged(path: Path) -> OpenEmbeddings:
-    """Open a joining file and the files beside it that it names; a row of features is read when it is asked for.
+    """Open a joining file and the files beside it that it names; rows of features are read on access.
 
     Raises:
-        DataError: not our format, lengths differ, a similarity is no number, or a part is missing or not what it was.
+        DataError: not our format, lengths differ, a similarity is NaN, or a part is missing or was replaced.
     """
     with hdf5.open_file(path) as file:
         identities = hdf5.names_of(file, "identities")

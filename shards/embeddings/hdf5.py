@@ -1,4 +1,4 @@
-"""The HDF5 of embeddings: files made in memory with reproducible bytes, read without trusting their shape."""
+"""HDF5 files of embeddings: built in memory with reproducible bytes, and checked when read."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ FORMAT = "cemiface-embeddings-1"
 
 
 def memory_file() -> h5py.File:
-    """A file without a place on disk, to be taken with `file_image`."""
+    """A file in memory; `file_image` returns its bytes."""
     return h5py.File("memory.h5", "w", driver="core", backing_store=False)
 
 
 def file_image(file: h5py.File) -> bytes:
     """The bytes the file would have on disk."""
     file.flush()
-    return file.id.get_file_image()
+    image: bytes = file.id.get_file_image()
+    return image
 
 
 def write_names(file: h5py.File, *, keys: list[str], identities: list[str], embedder: str) -> None:
-    """What every file of ours has: format, embedder, keys and identities."""
+    """Write what every file has: format, embedder, keys and identities."""
     file.attrs["format"] = np.bytes_(FORMAT)
     file.attrs["embedder"] = np.bytes_(embedder.encode())
     for name, texts in (("keys", keys), ("identities", identities)):
@@ -38,8 +39,8 @@ def write_names(file: h5py.File, *, keys: list[str], identities: list[str], embe
 def create_virtual(file: h5py.File, name: str, *, paths: Sequence[Path], ends: np.ndarray, width: int) -> None:
     """A dataset that maps the rows of all parts.
 
-    Low-level calls, because h5py's own virtual datasets always carry the time of day. Rows of an unreadable part
-    read as NaN, which no reader of ours accepts; HDF5's default is zeros.
+    Low-level calls, because h5py's own virtual datasets always store the current time. Rows of an unreadable part
+    read as NaN, which `check_rows` refuses; HDF5's default is zeros.
     """
     rows = int(ends[-1])
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -55,10 +56,10 @@ def create_virtual(file: h5py.File, name: str, *, paths: Sequence[Path], ends: n
 
 
 def mapped_parts(file: h5py.File, name: str, *, folder: Path) -> list[np.ndarray]:
-    """The parts that a virtual dataset joins, in order, each mapped into memory where it lies in its file.
+    """The parts that a virtual dataset joins, in order, each mapped into memory from its own file.
 
     Raises:
-        DataError: a part is missing, lies outside `folder`, or has other rows than were joined.
+        DataError: a part is missing, lies outside `folder`, or has another number of rows than when it was joined.
     """
     dataset = dataset_of(file, name)
     sources = dataset.virtual_sources() if dataset.is_virtual else []
@@ -77,7 +78,7 @@ def mapped_parts(file: h5py.File, name: str, *, folder: Path) -> list[np.ndarray
 
 
 def _mapped(path: Path, name: str, *, shape: tuple[int, ...], joined: str) -> np.ndarray:
-    """One contiguous float32 dataset of a file of ours, mapped read-only."""
+    """One contiguous float32 dataset, mapped read-only."""
     with open_file(path) as file:
         dataset = dataset_of(file, name)
         offset = dataset.id.get_offset()
@@ -87,9 +88,9 @@ def _mapped(path: Path, name: str, *, shape: tuple[int, ...], joined: str) -> np
 
 
 def open_file(path: Path) -> h5py.File:
-    """Open for reading; DataError if it is not a file of our format."""
+    """Open for reading; raises DataError if the file has another format."""
     try:
-        file = h5py.File(path, "r", locking=False)  # published files never change, and Lustre may lack locks
+        file = h5py.File(path, "r", locking=False)  # published files never change, and Lustre may have no locks
     except OSError as error:
         raise DataError(f"{path}: not a readable HDF5 file: {str(error).splitlines()[0]}") from None
     found = file.attrs.get("format")
@@ -105,7 +106,7 @@ def embedder_of(file: h5py.File) -> str:
 
 
 def dataset_of(file: h5py.File, name: str) -> h5py.Dataset:
-    """A dataset that must be there."""
+    """A dataset; raises DataError if it is missing."""
     dataset = file.get(name)
     if not isinstance(dataset, h5py.Dataset):
         raise DataError(f"{file.filename}: dataset {name!r} is missing")
@@ -113,7 +114,7 @@ def dataset_of(file: h5py.File, name: str) -> h5py.Dataset:
 
 
 def names_of(file: h5py.File, name: str) -> list[str]:
-    """A list of texts."""
+    """A dataset of strings."""
     dataset = dataset_of(file, name)
     if dataset.ndim != 1 or dataset.dtype.kind != "S":
         raise DataError(f"{file.filename}: {name} is {dataset.dtype} {dataset.shape}, expected a list of names")
@@ -126,6 +127,7 @@ def floats_of(file: h5py.File, name: str, *, ndim: int) -> np.ndarray:
     if dataset.ndim != ndim or dataset.dtype != np.float32:
         raise DataError(f"{file.filename}: {name} is {dataset.dtype} {dataset.shape}, expected float32, {ndim} axes")
     try:
-        return dataset[()]
+        values: np.ndarray = dataset[()]
     except OSError as error:  # HDF5's message names neither file nor dataset
         raise DataError(f"{file.filename}: {name} cannot be read, was a file replaced? ({error})") from None
+    return values

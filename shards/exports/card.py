@@ -1,4 +1,4 @@
-"""What a published set says of itself: a card for people, Croissant metadata for machines."""
+"""The description of a published set: a card for people, Croissant metadata and shard index for tools."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shards.tars.manifest import Manifest
 
 
 class Origin(Protocol):
-    """A data set that a net of the run has learned from."""
+    """A data set that a net of the run was trained on."""
 
     @property
     def name(self) -> str: ...
@@ -26,7 +26,7 @@ class Origin(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """Everything a card tells.
+    """The facts on a card.
 
     Attributes:
         name, version, date, url: of the set; date as YYYY-MM-DD; url may be empty.
@@ -35,7 +35,7 @@ class Facts:
         size: side of the images, pixels.
         config: as resolved for the run, nested. metrics: name to number.
         limits: known limits, one sentence each. citation: of the method.
-        lineage: data sets that the nets have learned from.
+        lineage: data sets that the nets were trained on.
     """
 
     name: str
@@ -164,17 +164,17 @@ def _lineage(origins: Sequence[Origin]) -> str:
 
 def _audit(verdict: Verdict) -> str:
     thresholds = verdict.thresholds
-    judge = "another net than guided the generator" if verdict.independent else "the net that also guided the generator"
+    net = "another net than guided the generator" if verdict.independent else "the net that also guided the generator"
     words = [
         f"{verdict.images:,} synthetic images, and the mean of each identity, were compared with every one of"
         f" {verdict.references:,} real training images and every real identity's center: pixels, perceptual hashes,"
         " mirrored and not, and embeddings.",
-        f"By `{verdict.embedder}`, {judge}, a cosine of {thresholds.image_to_face:.4f} or more to a real face counts as"
+        f"By `{verdict.embedder}`, {net}, a cosine of {thresholds.image_to_face:.4f} or more to a real face counts as"
         f" the same person ({thresholds.image_to_center:.4f} to a center, {thresholds.identity_to_face:.4f} and"
         f" {thresholds.identity_to_center:.4f} for an identity's mean): {thresholds.basis}.",
-        f"The {len(verdict.leaked):,} images that were found too close are not in this set; in place of"
-        f" {len(verdict.refilled):,} of them others were made and judged alike. Identities that lost or got an image"
-        " were judged once more by the mean of what is in this set. `audit.json` names the tars of `manifest.json`.",
+        f"The {len(verdict.leaked):,} images found too close are not in this set; {len(verdict.refilled):,} of"
+        " them were replaced by new images that passed the same checks. Identities that lost or got an image were"
+        " checked again by the mean of their images in this set. `audit.json` names the tars of `manifest.json`.",
     ]
     membership = verdict.figures.get("membership")
     if membership:
@@ -249,7 +249,7 @@ def croissant(facts: Facts) -> dict[str, Any]:
 
 
 def shard_index(facts: Facts) -> dict[str, Any]:
-    """The tars with their counts and sizes, in the form that WebDataset's `wids` readers take."""
+    """The tars with their counts and sizes, in the format of WebDataset's `wids` readers."""
     return {
         "__kind__": "wids-shard-index-v1",
         "wids_version": 1,
@@ -293,7 +293,7 @@ def _record_set(name: str, *, members: str, column: str, kind: str) -> dict[str,
     }
 
 
-# The context that the specification prescribes: terms of Croissant, and those with a type of their own.
+# The JSON-LD context of the specification: the terms of Croissant, and those with a type of their own.
 TERMS = """
 citeAs column equivalentProperty extract field fileProperty fileObject fileSet format includes isLiveDataset jsonPath
 key md5 parentField path recordSet references regex repeated replace samplingRate separator source subField transform

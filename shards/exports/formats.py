@@ -1,6 +1,6 @@
-"""A set in the formats other training code takes: insightface RecordIO, image folders, Hugging Face `datasets`.
+"""Exports a set in the formats of other training code: insightface RecordIO, image folders, Hugging Face `datasets`.
 
-Images keep their bytes. Labels are the places of the identities' names in sorted order, 0 to C - 1, in every format.
+Images keep their bytes. Labels are the positions of the identities' names in sorted order, 0 to C - 1, in every format.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def to_folders(shards: ShardSet, *, opener: Opener, name: str) -> None:
 
 
 def to_huggingface(shards: ShardSet, *, opener: Opener, name: str) -> None:
-    """Tars with image, label and record of each sample, and a README that tells `datasets` where they are."""
+    """Tars with image, label and record of each sample, and a README with their paths for `datasets`."""
     order = list(rows_by_label(shards))
     for number, first in enumerate(range(0, len(order), TAR_IMAGES)):
         with opener(f"data/train-{number:05d}.tar") as file:

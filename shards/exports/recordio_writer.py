@@ -1,4 +1,4 @@
-"""Write RecordIO as insightface reads it: `train.rec` with an image per record, `train.idx` with where each begins.
+"""Writes RecordIO as insightface reads it: `train.rec` with an image per record, `train.idx` with the offset of each.
 
 A record is a magic number, a word with 3 bits of continuation flag and 29 bits of length, the data, and zeros up to
 four bytes. The data starts with a header of flag, label, id and second id; labels beyond one follow it. Record 0 holds
@@ -33,7 +33,7 @@ class RecordWriter:
 
     Args:
         rec: takes the bytes of `train.rec`.
-        images: how many there will be, which record 0 has to say first.
+        images: number of images to come; record 0 has it.
         classes: number of identities.
     """
 
@@ -66,7 +66,7 @@ class RecordWriter:
         """Write the records of the identities; returns the bytes of `train.idx`.
 
         Raises:
-            DataError: other counts than promised.
+            DataError: the counts differ from those given at the start.
         """
         images = len(self._offsets) - 1
         if (images, len(self._ranges)) != (self._images, self._classes):

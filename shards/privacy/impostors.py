@@ -1,4 +1,4 @@
-"""False match rates: from which cosine on two real people are taken for one."""
+"""False match rates: the cosines at which images of two people count as one person."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class ImpostorScores:
         """The lowest cosine at which at most `fmr` of the pairs count as the same person (>= threshold).
 
         Raises:
-            DataError: `fmr` is not within (0, 1), the pairs are too few to resolve it (below ten false matches a
-                threshold would hang on single pairs), or so many of them are identical.
+            DataError: `fmr` is not within (0, 1), there are too few pairs to resolve it (with fewer than ten false
+                matches a threshold would depend on single pairs), or more than `fmr` of the pairs are identical.
         """
         if not 0 < fmr < 1:
             raise DataError(f"fmr: got {fmr}, allowed are values between 0 and 1")
@@ -55,7 +55,7 @@ class ImpostorScores:
         return float(np.flatnonzero(self._at_or_above <= allowed)[0] * 2 / BINS - 1)
 
     def resolved(self, rates: Sequence[float]) -> dict[float, float]:
-        """The thresholds of those rates that the pairs can resolve."""
+        """By rate, the threshold, for those rates that the pairs can resolve."""
         enough = [
             fmr for fmr in rates if fmr * self.pairs >= EXPECTED_MATCHES and self._at_or_above[-1] <= fmr * self.pairs
         ]

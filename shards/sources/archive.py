@@ -30,7 +30,7 @@ class ArchiveSource:
     """One or several zip or tar files. Nothing is extracted: members are read at their offsets.
 
     The identity of an image is the name of the folder it lies in. In tars whose images come with a `.cls` or `.json`
-    of the same key (WebDataset) it stands there.
+    of the same key (WebDataset), the identity is read from that file.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -38,7 +38,7 @@ class ArchiveSource:
         self._files = OpenFiles()
 
     def listing(self) -> Listing:
-        """All members of all archives.
+        """The faces of all archives.
 
         Raises:
             DataError: an archive is damaged, holds no face, or has folders inside identity folders.
@@ -47,11 +47,11 @@ class ArchiveSource:
         skipped: list[Skip] = []
         for name, path in self._paths.items():
             try:
-                found, passed_over = self._list(name, path)
+                found, not_read = self._list(name, path)
             except OSError as error:
                 raise DataError(f"{path}: {error.strerror}") from None
             faces += found
-            skipped += passed_over
+            skipped += not_read
         if not faces:
             raise no_faces_error(", ".join(map(str, self._paths.values())), skipped, expected=EXPECTED)
         return Listing(faces=sorted_faces(faces), skipped=tuple(skipped))
@@ -60,7 +60,7 @@ class ArchiveSource:
         """Read one member.
 
         Raises:
-            UnreadableFaceError: the archive is gone or holds something else there, or the member is damaged.
+            UnreadableFaceError: the archive is missing or has changed, or the member is damaged.
         """
         check_size(face)
         path = self._paths[face.path.partition("/")[0]]
@@ -72,7 +72,7 @@ class ArchiveSource:
         except OSError as error:
             raise UnreadableFaceError(Outcome.UNREADABLE, f"{face.path}: {error.strerror}") from None
         if data is None:
-            raise UnreadableFaceError(Outcome.CHANGED, f"{face.path}: is not where the archive had it")
+            raise UnreadableFaceError(Outcome.CHANGED, f"{face.path}: has moved or changed in the archive")
         return data
 
     def _list(self, name: str, path: Path) -> tuple[list[Face], list[Skip]]:

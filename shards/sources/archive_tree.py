@@ -1,4 +1,4 @@
-"""The faces among the members of an archive that holds a tree of identity folders."""
+"""Faces in an archive with a tree of identity folders."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from shards.images.outcomes import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member of an archive that is no folder.
+    """A member of an archive that is not a folder.
 
     Attributes:
-        name: as it stands in the archive, `/` between folders.
+        name: as in the archive, with `/` between folders.
         bytes: size of the content.
-        place: where the archive's reader finds it again.
-        refused: None for a regular file.
+        location: where the archive's reader finds it, in a form of its own.
+        refused: why it is not read; None for a regular file.
     """
 
     name: bytes
@@ -28,9 +28,9 @@ class Member:
 
 
 def tree_faces(archive: str, members: Iterable[Member]) -> tuple[list[Face], list[Skip]]:
-    """Faces of `<identity>/<image>`; folders around all identity folders are passed over.
+    """Faces at `<identity>/<image>`; folders around all identity folders are ignored.
 
-    Of members with the same name the last counts, as it would be the one left after extraction.
+    Of members with the same name the last one is used, as it would be after extraction.
 
     Raises:
         DataError: folders lie inside identity folders.
@@ -51,7 +51,7 @@ def tree_faces(archive: str, members: Iterable[Member]) -> tuple[list[Face], lis
         identity = identities.setdefault(folder, escaped(parts[-2]))
         name = folder + b"/" + parts[-1]
         if name in faces:
-            skipped.append(Skip(path=path, outcome=Outcome.DUPLICATE, detail="the name comes again in the archive"))
+            skipped.append(Skip(path=path, outcome=Outcome.DUPLICATE, detail="a later member has the same name"))
         faces[name] = Face(identity=identity, path=path, bytes=member.bytes, location=member.location)
     depth = _depth(archive, set(identities))
     above = [name for name in faces if name.count(b"/") < depth]
@@ -62,7 +62,7 @@ def tree_faces(archive: str, members: Iterable[Member]) -> tuple[list[Face], lis
 
 
 def _depth(archive: str, folders: set[bytes]) -> int:
-    """How many folders deep the images lie, the folders around all identities included."""
+    """Number of folders above each image, including the folders around all identities."""
     split = [folder.split(b"/") for folder in folders]
     depth = 1
     while any(len(parts) > depth for parts in split) and len({parts[depth - 1] for parts in split}) == 1:

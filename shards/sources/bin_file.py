@@ -1,7 +1,7 @@
-"""insightface's `.bin` benchmarks: a pickle of (encoded images, same person or not), read without running it.
+"""Reads insightface's `.bin` benchmarks, pickles of (encoded images, same person or not), without unpickling them.
 
-The opcodes are walked through and only those that build lists, tuples, bytes and truth values are followed. No name
-is ever looked up, no object is made, so there is nothing a file could run; whatever else it holds is refused by name.
+Only the opcodes that build lists, tuples, bytes and booleans are interpreted; any other opcode is refused by name. No
+name is looked up and no object is created, so a file cannot run code.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from shards.errors import DataError
 
 BYTES = {"BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"}
 
-PYTHON_2_TEXT = {"BINSTRING", "SHORT_BINSTRING"}  # its `str`, which the walker gives back as Latin-1 text
+PYTHON_2_TEXT = {"BINSTRING", "SHORT_BINSTRING"}  # its `str`, which pickletools decodes as Latin-1
 
 TEXT = {"BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
 
-TRUTH = {"NEWTRUE", "NEWFALSE", "INT", "BININT1"}
+BOOLEANS = {"NEWTRUE", "NEWFALSE", "INT", "BININT1"}
 
 TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
@@ -27,7 +27,7 @@ PUT = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
 
 GET = {"GET", "BINGET", "LONG_BINGET"}
 
-NOTHING = {"PROTO", "FRAME"}
+NO_EFFECT = {"PROTO", "FRAME"}
 
 ENCODE = "_codecs encode"  # how Python 3 writes bytes for Python 2: text and the codec Latin-1
 
@@ -36,7 +36,7 @@ _MARK, _ENCODE = object(), object()
 
 @dataclass(frozen=True, kw_only=True)
 class BinFile:
-    """Encoded images, two per pair, and whether the two show one person."""
+    """Image pairs: 2 N encoded images, two per pair, and N booleans, True for pairs of one person."""
 
     images: list[bytes]
     same: list[bool]
@@ -46,9 +46,9 @@ def read_bin(data: bytes, *, name: str) -> BinFile:
     """The content of a `.bin` file.
 
     Raises:
-        DataError: it is damaged, would run code, or is no list of images with one truth value per two of them.
+        DataError: it is damaged, has opcodes that could run code, or is not a list of images with one boolean per pair.
     """
-    value = _Walk(name).result(data)
+    value = _PickleReader(name).value(data)
     if not isinstance(value, list | tuple) or len(value) != 2:
         raise DataError(f"{name}: got {_kind(value)}; expected a pair of lists, images and same-or-not")
     images, same = value
@@ -63,8 +63,8 @@ def read_bin(data: bytes, *, name: str) -> BinFile:
     return BinFile(images=list(images), same=[bool(truth) for truth in same])
 
 
-class _Walk:
-    """The stack and memo of a pickle machine that knows data opcodes only."""
+class _PickleReader:
+    """A pickle machine, with stack and memo, that knows only the opcodes for data."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -81,26 +81,27 @@ class _Walk:
             "REDUCE": lambda _: self._reduce(),
         }
 
-    def result(self, data: bytes) -> Any:
+    def value(self, data: bytes) -> Any:
+        """The unpickled value; raises DataError."""
         try:
             for opcode, argument, _ in pickletools.genops(data):
                 if opcode.name == "STOP":
                     return self.stack.pop()
-                self._follow(opcode.name, argument)
+                self._interpret(opcode.name, argument)
         except (ValueError, IndexError, KeyError, AttributeError, TypeError) as error:
             if isinstance(error, DataError):
                 raise
-            raise DataError(f"{self.name}: not a whole .bin file ({error}); fetch it again") from None
-        raise DataError(f"{self.name}: not a whole .bin file; fetch it again")
+            raise DataError(f"{self.name}: not a complete .bin file ({error}); fetch it again") from None
+        raise DataError(f"{self.name}: not a complete .bin file; fetch it again")
 
-    def _follow(self, opcode: str, argument: Any) -> None:
+    def _interpret(self, opcode: str, argument: Any) -> None:
         if opcode in BYTES:
             self.stack.append(bytes(argument))
         elif opcode in PYTHON_2_TEXT:
             self.stack.append(argument.encode("latin-1"))
         elif opcode in TEXT:
             self.stack.append(argument)
-        elif opcode in TRUTH:
+        elif opcode in BOOLEANS:
             self.stack.append(argument if opcode in ("INT", "BININT1") else opcode == "NEWTRUE")
         elif opcode in TUPLES:
             first = len(self.stack) - TUPLES[opcode]
@@ -111,7 +112,7 @@ class _Walk:
             self.stack.append(self.memo[argument])
         elif opcode in self.other:
             self.other[opcode](argument)
-        elif opcode not in NOTHING:
+        elif opcode not in NO_EFFECT:
             self._refuse(opcode, argument)
 
     def _to_mark(self) -> list[Any]:

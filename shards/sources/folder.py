@@ -31,20 +31,19 @@ READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 class FolderSource:
     """A folder of identity folders of images; symbolic links are counted, never followed.
 
-    Files directly in the root belong to nobody and are ignored, as are hidden files and the litter of operating
-    systems. Whether a file is an image is not decided here but by `prepare`.
+    Files directly in the root have no identity and are ignored, as are hidden files and system files. `prepare`
+    decides whether a file is an image.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._identity, self._folder = "", -1  # the identity folder that was read from last, kept open
+        self._identity, self._folder = "", -1  # the identity folder read last, kept open
 
     def listing(self) -> Listing:
         """All regular files two levels below the root.
 
         Raises:
-            DataError: the root is no folder, holds no face, or nests folders deeper: images below them would be
-                lost without a word.
+            DataError: the root is not a folder, has no faces, or has deeper folders, whose images would be missed.
         """
         skipped: list[Skip] = []
         faces: list[Face] = []
@@ -74,7 +73,7 @@ class FolderSource:
         The identity folder and the file are opened without following links and without blocking on a fifo.
 
         Raises:
-            UnreadableFaceError: it vanished, changed its size or kind, or may not be read.
+            UnreadableFaceError: it is missing, has another size or type, or is not readable.
         """
         check_size(face)
         identity, _, name = face.path.partition("/")
@@ -96,7 +95,7 @@ class FolderSource:
         self._identity = identity
 
     def close(self) -> None:
-        """Close the folder that was read from last."""
+        """Close the folder read last."""
         if self._folder >= 0:
             os.close(self._folder)
         self._folder = -1
@@ -118,7 +117,7 @@ class FolderSource:
 
 
 def _content(descriptor: int, face: Face) -> bytes:
-    """All of an open file, if it is what was listed."""
+    """The content of an open file; raises UnreadableFaceError if its size or type is not what was listed."""
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
         raise UnreadableFaceError(Outcome.NOT_REGULAR, face.path)

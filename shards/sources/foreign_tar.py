@@ -1,7 +1,7 @@
-"""The members of tars that others made: USTAR, PAX, GNU and Unix V7, found without extracting anything.
+"""Members of tars from any tool (USTAR, PAX, GNU and Unix V7), listed and read without extracting anything.
 
 The standard library's parser keeps an object of a kilobyte per member and takes about 100 us for each; this one
-yields a small value and keeps nothing, which is what a list of a million files needs. Names are bytes, as they are.
+yields a small value and keeps nothing, as a list of a million files requires. Names stay bytes.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ PAX, PAX_GLOBAL, LONG_NAME, LONG_LINK = b"x", b"g", b"L", b"K"
 
 
 def members(path: Path, descriptor: int) -> Iterator[Member]:
-    """Yield all members of an open tar but folders.
+    """Yield all members of an open tar except folders.
 
     Raises:
-        DataError: it is compressed, cut, damaged, without end marker, or more data follows that marker.
+        DataError: it is compressed, cut short, damaged, has no end marker, or has data after it.
     """
     size, offset = os.fstat(descriptor).st_size, 0
     extended: dict[bytes, bytes] = {}
@@ -61,7 +61,7 @@ def members(path: Path, descriptor: int) -> Iterator[Member]:
 
 
 def read_member(descriptor: int, *, location: str, size: int) -> bytes | None:
-    """The content of a regular member, or None if no member of that size is at that place any more."""
+    """The content of a regular member, or None if there is no longer a member of that size at that offset."""
     data = os.pread(descriptor, BLOCK + size, int(location))
     if len(data) != BLOCK + size or not checksum_fits(data[:BLOCK]):
         return None
@@ -70,7 +70,7 @@ def read_member(descriptor: int, *, location: str, size: int) -> bytes | None:
 
 
 def _extension(path: Path, descriptor: int, *, offset: int, length: int, kind: bytes) -> dict[bytes, bytes]:
-    """What an extended header says about the member after it."""
+    """The fields that an extended header sets for the next member."""
     if length > MAX_EXTENDED:
         raise DataError(f"{path}: an extended header of {length} bytes at byte {offset}, allowed are {MAX_EXTENDED}")
     data = os.pread(descriptor, length, offset + BLOCK)

@@ -1,4 +1,4 @@
-"""The members of zip files that others made, found and read without extracting anything."""
+"""Members of zip files from any tool, listed and read without extracting anything."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ MS_DOS, UNIX = 0, 3
 
 
 def members(path: Path) -> Iterator[Member]:
-    """Yield all members but folders.
+    """Yield all members except folders.
 
     Raises:
-        DataError: no zip file, damaged, or in several parts.
+        DataError: not a zip file, damaged, or split into several files.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -48,13 +48,13 @@ def read_member(descriptor: int, face: Face) -> bytes:
     """The content of a member.
 
     Raises:
-        UnreadableFaceError: the archive holds something else there, or the content is damaged.
+        UnreadableFaceError: the archive has changed, or the content is damaged.
     """
     at, _, rest = face.location.partition("+")
     packed, method, crc = map(int, rest.split(","))
     header = os.pread(descriptor, LOCAL_HEADER.size, int(at))
     if not header.startswith(MAGIC) or len(header) < LOCAL_HEADER.size:
-        raise UnreadableFaceError(Outcome.CHANGED, f"{face.path}: is not where the archive had it")
+        raise UnreadableFaceError(Outcome.CHANGED, f"{face.path}: has moved or changed in the archive")
     _, name, extra = LOCAL_HEADER.unpack(header)
     data = os.pread(descriptor, packed, int(at) + LOCAL_HEADER.size + name + extra)
     if method == zipfile.ZIP_DEFLATED:
@@ -63,7 +63,7 @@ def read_member(descriptor: int, face: Face) -> bytes:
         except zlib.error as error:
             raise UnreadableFaceError(Outcome.CORRUPT, f"{face.path}: {error}") from None
     if len(data) != face.bytes or zlib.crc32(data) != crc:
-        raise UnreadableFaceError(Outcome.CORRUPT, f"{face.path}: its size or checksum is not what the zip file says")
+        raise UnreadableFaceError(Outcome.CORRUPT, f"{face.path}: its size or checksum differs from the zip file's")
     return data
 
 

@@ -1,4 +1,4 @@
-"""Images by path, out of a folder or of a tar that is never unpacked."""
+"""Images by path, from a folder or from a tar that is not unpacked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ImageSource:
     """Files below a folder, or the regular members of an uncompressed tar, by their relative path.
 
     Raises:
-        DataError: there is no such folder or tar, or it is no tar.
+        DataError: the folder or tar is missing, or it is not a tar.
     """
 
     def __init__(self, root: Path) -> None:
@@ -36,7 +36,7 @@ class ImageSource:
             raise DataError(f"{root}: not a folder and not an uncompressed tar ({error})") from None
 
     def size(self, path: str) -> int:
-        """Bytes of the image; raises DataError where it is missing, no regular file, or outside of the folder."""
+        """Bytes of the image; raises DataError if it is missing, not a regular file, or outside the folder."""
         if self._members is not None:
             if path not in self._members:
                 raise DataError(f"{self.root}: has no {path}")
@@ -52,7 +52,7 @@ class ImageSource:
         return found.st_size
 
     def read(self, path: str) -> bytes:
-        """The bytes of the image; raises DataError as `size` does, and where it is unreasonably large or cut."""
+        """The bytes of the image; raises DataError as `size` does, and if it is too large or cut short."""
         size = self.size(path)
         if size > MAX_FILE_BYTES:
             raise DataError(f"{self.root}: {path} has {size} bytes, allowed are {MAX_FILE_BYTES}")

@@ -1,4 +1,4 @@
-"""A few files kept open for reading at offsets."""
+"""A cache of open file descriptors for reads at offsets."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import Path
 
 from shards.errors import DataError
 
-MAX_OPEN = 64  # far below what a process may have
+MAX_OPEN = 64  # far below the limit of a process
 
 
 class OpenFiles:
-    """Opens regular files when they are first asked for; the longest open one is closed when there are too many."""
+    """Opens regular files on first use; when `MAX_OPEN` are open, the one opened first is closed."""
 
     def __init__(self) -> None:
         self._descriptors: dict[Path, int] = {}
         self.close = weakref.finalize(self, _close_all, self._descriptors)
 
     def descriptor(self, path: Path) -> int:
-        """An open descriptor, valid until a few other files were asked for.
+        """An open descriptor, valid until `MAX_OPEN` other files have been opened.
 
         Raises:
             OSError: it cannot be opened.
-            DataError: it is no regular file.
+            DataError: it is not a regular file.
         """
         if path not in self._descriptors:
             if len(self._descriptors) >= MAX_OPEN:

@@ -1,4 +1,4 @@
-"""Lists of image pairs to verify: LFW's own format, and a table with a header."""
+"""Lists of image pairs for verification, in LFW's format or as a table with a header."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ COLUMNS = ("a", "b", "same")
 class PairList:
     """Pairs of image paths in the order of their folds.
 
-    Where the list does not say, `folds` is None, and mated and non-mated pairs are dealt so that any number of
-    consecutive folds holds as many of either kind, give or take one: LFW's View 1 lists all of one kind first, and a
-    fold of one kind is measured at a threshold that suits the other.
+    If the list has no folds, `folds` is None, and mated and non-mated pairs are interleaved, so that any number of
+    consecutive folds has equally many of both kinds, to within one. LFW's View 1 lists all mated pairs first; folds
+    cut from it would have one kind each, and their thresholds would be chosen on the other kind.
+
+    Attributes:
+        first, second: N paths each.
+        same: N booleans, True for mated pairs.
+        folds: number of folds, of equal size; None if the list has none.
     """
 
     first: list[str]
@@ -56,7 +61,7 @@ def read_pairs(text: str, *, name: str, extension: str = ".jpg") -> PairList:
     if len(set(sizes.values())) > 1:
         raise DataError(f"{name}: folds of {min(sizes.values())} to {max(sizes.values())} pairs; expected equal ones")
     if len(sizes) == 1:
-        pairs = _dealt(pairs)
+        pairs = _interleaved(pairs)
     return PairList(
         first=[pair.a for pair in pairs],
         second=[pair.b for pair in pairs],
@@ -65,11 +70,11 @@ def read_pairs(text: str, *, name: str, extension: str = ".jpg") -> PairList:
     )
 
 
-def _dealt(pairs: list[_Pair]) -> list[_Pair]:
-    """Both kinds spread evenly, each in its own order."""
+def _interleaved(pairs: list[_Pair]) -> list[_Pair]:
+    """Mated and non-mated pairs spread evenly, each kind in its own order."""
     kinds = [[pair for pair in pairs if pair.same == same] for same in (True, False)]
-    places = [((rank + 0.5) / len(kind), pair) for kind in kinds for rank, pair in enumerate(kind)]
-    return [pair for _, pair in sorted(places, key=lambda place: place[0])]
+    positions = [((rank + 0.5) / len(kind), pair) for kind in kinds for rank, pair in enumerate(kind)]
+    return [pair for _, pair in sorted(positions, key=lambda position: position[0])]
 
 
 def _lfw(lines: list[str], *, name: str, extension: str) -> list[_Pair]:

@@ -1,4 +1,4 @@
-"""RecordIO as mxnet and insightface write it, read without either.
+"""Reads RecordIO files of MXNet and insightface without either package.
 
 A record is the word 0xCED7230A, a word with three bits of continuation and 29 of length, the payload, and zeros up to
 the next multiple of four. A payload that holds the magic word itself, at a multiple of four, is cut there into parts
@@ -43,10 +43,10 @@ class Record:
 
 
 def records(path: Path, descriptor: int) -> Iterator[Record]:
-    """Walk through the whole file.
+    """Yield every record of the file.
 
     Raises:
-        DataError: it is no RecordIO, cut, or damaged; a record is too short for an image's header.
+        DataError: not RecordIO, cut short or damaged; or a record is too short for an image's header.
     """
     size, offset = os.fstat(descriptor).st_size, 0
     while offset < size:
@@ -70,7 +70,7 @@ def records(path: Path, descriptor: int) -> Iterator[Record]:
 
 
 def read_image(descriptor: int, *, at: int, image_bytes: int) -> bytes | None:
-    """The encoded image of a record, or None if no record with so many bytes of image is there any more."""
+    """The encoded image of a record, or None if there is no longer a record with an image of that size."""
     data = os.pread(descriptor, HEAD.size + IMAGE.size + 8 + image_bytes, at)  # one read in nearly all cases
     payload: bytes | None = None
     while True:

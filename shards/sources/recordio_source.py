@@ -28,10 +28,10 @@ EXPECTED = "image records with labels"
 
 
 class RecordSource:
-    """One RecordIO file. The label is the identity; where all labels are 0, `list.txt` tells it.
+    """One RecordIO file. The label is the identity; where all labels are 0, `list.txt` has the identities.
 
-    With an index (`.idx` beside the `.rec`), what it does not name is passed over: that is how people clean sets.
-    Without one, records count from 0. Records about the set and its identities hold no image and are no inputs.
+    With an index (`.idx` beside the `.rec`), records that it does not list are skipped: sets are cleaned that way.
+    Without one, records are numbered from 0. Records without an image, about the set and its identities, are no inputs.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,7 +43,7 @@ class RecordSource:
         """All image records.
 
         Raises:
-            DataError: the file is damaged, its index does not fit, or all labels are 0 and no `list.txt` says more.
+            DataError: the file is damaged, its index does not fit, or all labels are 0 and there is no `list.txt`.
         """
         keys, people = self._keys(), self._people()
         faces: list[Face] = []
@@ -71,7 +71,7 @@ class RecordSource:
         """Read the image of one record.
 
         Raises:
-            UnreadableFaceError: the file is gone or holds something else there.
+            UnreadableFaceError: the file is missing or has changed.
         """
         check_size(face)
         try:
@@ -79,7 +79,7 @@ class RecordSource:
         except OSError as error:
             raise UnreadableFaceError(Outcome.UNREADABLE, f"{face.path}: {error.strerror}") from None
         if data is None:
-            raise UnreadableFaceError(Outcome.CHANGED, f"{face.path}: is not where the file had it")
+            raise UnreadableFaceError(Outcome.CHANGED, f"{face.path}: has moved or changed in the file")
         return data
 
     def _records(self) -> Iterator[Record]:
@@ -103,14 +103,14 @@ class RecordSource:
         return keys
 
     def _people(self) -> dict[int, str] | None:
-        """Identities by key where the labels do not tell them, else None."""
+        """Identities by key from `list.txt` if all labels are 0, else None."""
         images = [record.label for record in islice((r for r in self._records() if r.image_bytes), 2)]
         if len(images) < 2 or any(record.label for record in self._records() if record.image_bytes):
             return None
         path = self.path.with_name(PATHS)
         lines = _lines(path)
         if lines is None:
-            raise DataError(f"{self.path}: all labels are 0; put the {PATHS} that tells the identities beside it")
+            raise DataError(f"{self.path}: all labels are 0; put the {PATHS} with the identities beside it")
         people: dict[int, str] = {}
         for line in lines:
             key, _, name = line.partition(b"\t")

@@ -1,4 +1,4 @@
-"""Lists that say which images of a source to take: the official training lists of a benchmark, for one."""
+"""Lists of the images of a source to use, such as the official training list of a benchmark."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ COLUMN = "path"
 def read_selection(text: str, *, name: str) -> frozenset[str]:
     """The images of a list, each as `person/file`: the column `path` of a table, or a path per line.
 
-    Whatever folders or archives stand before these two parts does not matter: a list goes with every copy of a set.
+    Folders and archives before these two parts are ignored, so a list fits every copy of a set.
 
     Raises:
-        DataError: with the line that names no image in a person's folder; a list of nothing.
+        DataError: a line (numbered in the message) is not the path of an image in a person's folder; an empty list.
     """
     first = text.partition("\n")[0].rstrip("\r")
     separator = "\t" if "\t" in first else ","
@@ -39,10 +39,10 @@ def read_selection(text: str, *, name: str) -> frozenset[str]:
 
 
 def select(listing: Listing, chosen: frozenset[str], *, name: str) -> Listing:
-    """Only the chosen faces of a listing; the others are passed over as not listed.
+    """Only the chosen faces of a listing; the others are skipped as not listed.
 
     Raises:
-        DataError: the source lacks images of the list.
+        DataError: images of the list are not in the source.
     """
     tails = [_tail(face.path) for face in listing.faces]
     missing = sorted(chosen.difference(tails))

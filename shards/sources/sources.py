@@ -1,4 +1,4 @@
-"""Open a source of real faces, whatever it is, and keep what was planned of it in lists that ranks read back."""
+"""Opens sources of real faces of every kind, and writes the lists of planned faces that ranks read back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shards.sources.recordio_source import RecordSource
 
 ALLOWED = "a folder of identity folders, a .zip, .tar or .rec file, or a folder that holds such files and nothing else"
 
-COLUMNS = ("identity", "path", "bytes", "place", "sha256")
+COLUMNS = ("identity", "path", "bytes", "place", "sha256")  # "place" is `Face.location`
 
 HEADER = "\t".join(COLUMNS) + "\n"
 
@@ -33,11 +33,11 @@ def open_source(path: Path) -> Source:
     A folder with one .rec file is RecordIO; one with .tar or .zip files and no folders is a set of archives.
 
     Raises:
-        DataError: it is nothing of all that.
+        DataError: it is missing, not readable or of another kind.
     """
     try:
         exists = path.exists()
-    except OSError as error:  # a folder on the way there may not be entered
+    except OSError as error:  # a parent folder may not be entered
         raise DataError(f"{path}: {error.strerror}; make it readable to you") from None
     if path.is_dir():
         return _open_folder(path)
@@ -51,7 +51,11 @@ def open_source(path: Path) -> Source:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HashedFace:
-    """A face with the sha256 of its content; `equal` is the same bytes for equal ones, and empty if it is unusable."""
+    """A face with the sha256 of its content.
+
+    Attributes:
+        equal: a digest that is the same for equal images; empty if the image is not usable.
+    """
 
     face: Face
     equal: bytes
@@ -60,13 +64,13 @@ class HashedFace:
 def with_hashes(
     path: Path, faces: Sequence[Face], *, rules: ImageRules | None = None, threads: int = 8
 ) -> list[HashedFace]:
-    """The faces of the source at `path`, read. Equal are files of the same bytes or, with `rules`, of the same pixels.
+    """Read and hash faces of the source at `path`. Images are equal if their bytes or, with `rules`, their pixels are.
 
-    One that cannot be read keeps no hash: it ends in an outcome when its turn comes.
+    An unreadable face gets no hash; it ends in an outcome when it is prepared.
     """
 
     def hashed(first: int) -> list[HashedFace]:
-        source = open_source(path)  # a source reads for one thread
+        source = open_source(path)  # a source may be read by one thread only
         return [_hashed(source, face, rules=rules) for face in faces[first : first + HASHED_AT_ONCE]]
 
     with ThreadPoolExecutor(threads) as pool:
@@ -74,7 +78,7 @@ def with_hashes(
 
 
 def first_of_equals(faces: Iterable[HashedFace]) -> tuple[list[Face], list[Skip]]:
-    """The faces without those that are equal to an earlier one, and those."""
+    """The faces without duplicates of earlier ones, and the duplicates as skips."""
     first: dict[bytes, str] = {}
     kept: list[Face] = []
     skipped: list[Skip] = []
@@ -110,14 +114,14 @@ def read_list(path: Path, *, sha256: str) -> list[Face]:
     """The faces of a list.
 
     Raises:
-        DataError: it is not there, or not the list with this hash.
+        DataError: it is missing, or has another hash.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; run the same command again to make it anew") from None
+        raise DataError(f"{path}: {error.strerror}; rerun the same command to rebuild it") from None
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise DataError(f"{path}: is not the list that was planned; run the same command again to make it anew")
+        raise DataError(f"{path}: is not the list that was planned; rerun the same command to rebuild it")
     fields = (line.split("\t") for line in data.decode().split("\n")[1:-1])
     return [
         Face(identity=identity, path=name, bytes=int(size), location=location, sha256=digest)
@@ -126,7 +130,7 @@ def read_list(path: Path, *, sha256: str) -> list[Face]:
 
 
 def skips_bytes(skipped: Iterable[Skip]) -> bytes:
-    """What was passed over, and why, as tab-separated text."""
+    """Skipped files, with outcome and detail, as tab-separated text."""
     return ("path\toutcome\tdetail\n" + "".join(f"{s.path}\t{s.outcome}\t{s.detail}\n" for s in skipped)).encode()
 
 

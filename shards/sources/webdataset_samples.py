@@ -1,4 +1,4 @@
-"""The faces among the members of a WebDataset tar: `<key>.jpg` with the identity in `<key>.cls` or `<key>.json`."""
+"""Faces in a WebDataset tar: `<key>.jpg` with the identity in `<key>.cls` or `<key>.json`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Read = Callable[[Member], bytes | None]
 
 
 def sample_faces(archive: str, members: Iterable[Member], *, read: Read) -> tuple[list[Face], list[Skip]] | None:
-    """The faces, or None if no image has an identity beside it: then it is no WebDataset.
+    """The faces, or None if no image has an identity beside it, that is, the tar is not a WebDataset.
 
-    As in WebDataset, the key ends at the first dot of the name, and the members of a sample stand side by side.
-    Members that are neither image nor identity are passed over, and never parsed.
+    As in WebDataset, the key ends at the first dot of the name, and the members of a sample are adjacent.
+    Members that are neither image nor identity are skipped without parsing.
     """
     faces: list[Face] = []
     skipped: list[Skip] = []

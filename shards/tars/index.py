@@ -1,7 +1,7 @@
-"""The index of a tar: where each sample lies and whose face it is, loaded at once instead of read from the tar.
+"""The index of a tar: offsets and identity of each sample, loaded at once instead of scanning the tar.
 
 A file beside the tar, `real-00000.index.npz` for `real-00000.tar`: a zip of plain arrays that `numpy.load` reads
-without pickle, protected by the zip's checksums. It is a shortcut and never needed: without it the tar is scanned.
+without pickle, protected by the zip's checksums. It is optional: without it the tar is scanned.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FORMAT = "cemiface-index-1"
 
 @dataclass(frozen=True, kw_only=True)
 class TarIndex:
-    """What a tar holds.
+    """The samples of a tar.
 
     Attributes:
         keys: of its N samples, in order.
@@ -49,13 +49,14 @@ class IndexWriter:
         self._labels = array("i")
 
     def add(self, key: str, *, identity: object, jpg: tuple[int, int], json: tuple[int, int]) -> None:
-        """One sample: its identity as its record has it, and offset and bytes of its image and its record."""
+        """Add one sample: its identity as in its record, and offset and bytes of its image and its record."""
         name = identity_name(identity) or ""
         self._keys.append(key)
         self._spans.extend((*jpg, *json))
         self._labels.append(self._classes.setdefault(name, len(self._classes)))
 
     def done(self, *, tar_bytes: int) -> TarIndex:
+        """The index of the samples added."""
         return TarIndex(
             keys=self._keys,
             spans=np.array(self._spans, np.int64).reshape(-1, 4),
@@ -95,8 +96,8 @@ def read_index(path: Path) -> TarIndex:
     """Read and check an index.
 
     Raises:
-        DataError: it is damaged, of another format, or does not agree with itself.
-        FileNotFoundError: there is none.
+        DataError: it is damaged, of another format, or inconsistent.
+        FileNotFoundError: there is no index.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -112,12 +113,12 @@ def read_index(path: Path) -> TarIndex:
         raise
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a readable index ({error}); remove it and run again") from None
-    if found != FORMAT or not _agrees(index):
+    if found != FORMAT or not _is_consistent(index):
         raise DataError(f"{path}: not an index of format {FORMAT}; remove it and run again")
     return index
 
 
-def _agrees(index: TarIndex) -> bool:
+def _is_consistent(index: TarIndex) -> bool:
     """Whether the spans are in order inside the tar, and everything has one length."""
     count, spans = len(index.keys), index.spans
     if spans.shape != (count, 4) or spans.dtype != np.int64 or index.labels.shape != (count,) or not count:

@@ -1,7 +1,7 @@
 """Batches of decoded images in an order that is a pure function of (seed, position).
 
 A position counts images since the start of training, over all ranks. Position p is element p % n of epoch p // n,
-so a training run resumes exactly by saying where it stopped, on any number of ranks, with no loader state saved.
+so a training run resumes exactly from its last position, on any number of ranks, with no loader state saved.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from shards.images.jpeg import empty_images
 from shards.tars.shard_set import ShardSet
 from shards.tars.subset import Subset
 
-ORDER, FLIP = 1, 2  # purposes of randomness
+ORDER, FLIP = 1, 2  # purposes of random numbers
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What one rank works on in one step.
+    """The images of one rank in one step.
 
     Attributes:
         position: images seen by all ranks before this batch.
@@ -41,7 +41,7 @@ class Batch:
 def image_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
     """The permutation of `count` images in one epoch, int64.
 
-    Sorts random words instead of asking a Generator: Philox words are fixed by its paper, numpy's shuffles are not.
+    Sorts random words instead of using numpy's shuffle, which may change between versions; Philox words cannot.
     """
     return np.argsort(_words(0, count, seed=seed, stream=epoch, purpose=ORDER), kind="stable")
 
@@ -91,7 +91,7 @@ def _stream(plan: _Plan, *, start: int, threads: int) -> Generator[Batch, None, 
 
 
 class _Plan:
-    """Which images one rank takes at a position; keeps the order of the current epoch at hand."""
+    """Which images one rank takes at a position; keeps the order of the current epoch."""
 
     def __init__(
         self, shards: ShardSet | Subset, batch: int, seed: int, rank: int, world_size: int, flip: bool
@@ -124,14 +124,14 @@ def _decoded(shards: ShardSet | Subset, position: int, indices: np.ndarray, flip
     images[0] = first
     for row in range(1, len(indices)):
         _decode_into(images, row, shards, index=int(indices[row]), first=int(indices[0]))
-    pixels = images.view("V3")[..., 0]  # moved whole, which takes half the time of three channels
+    pixels = images.view("V3")[..., 0]  # whole pixels move in half the time of three channels
     for mirrored in np.flatnonzero(flips):
         pixels[mirrored] = pixels[mirrored, :, ::-1]
     return Batch(position=position, indices=indices, flips=flips, images=images)
 
 
 def _decode_into(images: np.ndarray, row: int, shards: ShardSet | Subset, *, index: int, first: int) -> None:
-    """Decode where the image belongs: a batch is copied nowhere."""
+    """Decode into the batch itself, which saves a copy."""
     try:
         shape = shards.rgb(index, out=images[row]).shape
     except DataError:
@@ -142,9 +142,10 @@ def _decode_into(images: np.ndarray, row: int, shards: ShardSet | Subset, *, ind
 
 
 def _words(first: int, count: int, *, seed: int, stream: int, purpose: int) -> np.ndarray:
-    """Words first..first+count-1 of the Philox stream named by (seed, stream, purpose), uint64, without walking there.
+    """Words first..first+count-1 of the Philox stream (seed, stream, purpose), uint64.
 
-    Philox (Salmon et al., SC 2011) is counter based and gives four words per counter value.
+    The words before `first` are not generated: Philox (Salmon et al., SC 2011) is counter based, with four words
+    per counter value.
     """
     block, skip = divmod(first, 4)
     generator = np.random.Philox(

@@ -1,4 +1,4 @@
-"""The manifest: what files a data set consists of, byte for byte."""
+"""The manifest: all files of a data set with their sizes and hashes."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ class Shard(File):
 
 
 class Totals(_Value):
+    """Counts over all tars."""
+
     shards: Count
     samples: Count
     bytes: Count

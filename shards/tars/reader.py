@@ -1,7 +1,7 @@
-"""Read samples from a tar, or refuse it: never return fewer or other samples than were written.
+"""Reads the samples of a tar strictly: a damaged or cut tar raises an error instead of giving fewer samples.
 
-The usual readers stop without a word at a cut header or member boundary, and merge or split samples by name. This one
-accepts exactly what `TarWriter` writes: USTAR, regular members, `<key>.jpg` followed by `<key>.json`, end marker.
+Common readers stop silently at a cut header or member boundary, and merge or split samples by name. This one accepts
+exactly what `TarWriter` writes: USTAR, regular members, `<key>.jpg` followed by `<key>.json`, end marker.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Span:
-    """Where one sample lies in its tar, in bytes."""
+    """Offsets and sizes of one sample in its tar, in bytes."""
 
     key: str
     jpg_at: int
@@ -67,7 +67,7 @@ class OpenTar:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if path.suffix not in (".tar", ".part"):  # .part: about to be published
+        if path.suffix not in (".tar", ".part"):  # .part: written but not yet published
             raise DataError(f"{path}: expected a name ending in .tar")
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -85,6 +85,7 @@ class OpenTar:
         self.close()
 
     def close(self) -> None:
+        """Close the file; later reads fail."""
         descriptor, self._fd = self._fd, -1  # a late read must fail, not hit a file opened since
         os.close(descriptor)
 
@@ -96,20 +97,22 @@ class OpenTar:
         return data
 
     def jpg(self, span: Span) -> bytes:
+        """The encoded image of a sample."""
         return self.read(span.jpg_at, span.jpg_bytes)
 
     def record(self, span: Span) -> dict[str, Any]:
+        """The JSON record of a sample."""
         return strict_json.loads(self.read(span.json_at, span.json_bytes), where=f"{self.path}: {span.key}")
 
     def check_sample(self, span: Span) -> None:
-        """Refuse a tar that does not hold that sample at that place."""
+        """Raise DataError if the tar does not have this sample at these offsets."""
         for kind, at, size in (("jpg", span.jpg_at, span.jpg_bytes), ("json", span.json_at, span.json_bytes)):
             header = self.read(at - ustar.BLOCK, ustar.BLOCK)
             if header != ustar.header(f"{span.key}.{kind}", size):
                 raise DataError(f"{self.path}: {span.key}.{kind} is not where the index has it; remove the index")
 
     def scan(self, *, samples: int | None = None) -> Iterator[Span]:
-        """Yield where each sample lies, checking every header and, at the end, the end marker and the count."""
+        """Yield the span of each sample, checking every header and, at the end, the end marker and the count."""
         self._check_start()
         seen: set[str] = set()
         window = _Window(self)

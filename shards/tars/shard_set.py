@@ -20,7 +20,7 @@ from shards.tars.reader import OpenTar, Span
 class ShardSet:
     """Random access to the images of several tars, in the order given.
 
-    Where a tar has its index beside it, that is loaded; else all its headers and records are scanned. Both are
+    If a tar has an index beside it, the index is loaded; otherwise all headers and records are scanned. Both are
     checked. Per image there are 36 bytes of offsets and label, and the key: 110 MB for a million images. Reads are
     `pread`, so threads need no lock; one file descriptor stays open per tar.
 
@@ -99,7 +99,7 @@ class ShardSet:
         return (self.record(index) for index in range(len(self)))
 
     def close(self) -> None:
-        """Close the files; done by itself when the set is collected."""
+        """Close the files; done automatically when the set is garbage-collected."""
         self._close()
 
     def _tar(self, index: int) -> OpenTar:
@@ -107,7 +107,7 @@ class ShardSet:
 
 
 def _index_of(tar: OpenTar) -> TarIndex:
-    """The tar's own index, or one made by scanning the tar."""
+    """The index beside the tar, or one built by scanning the tar."""
     try:
         index = read_index(index_path(tar.path))
         _check_fit(tar, index)

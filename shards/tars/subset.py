@@ -1,4 +1,4 @@
-"""A choice of images out of a shard set, itself a labeled sequence of images."""
+"""Selected images of a shard set, as a labeled sequence of images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Subset:
 
     Attributes:
         keys: of each image.
-        labels: (N,) int64, contiguous 0..C-1 over the identities that are left.
+        labels: (N,) int64, contiguous 0..C-1 over the identities that remain.
         classes: names of these identities, sorted.
     """
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 BLOCK = 512
 
-# name, size, checksum, type, magic with version, prefix; the rest says nothing about the content
+# name, size, checksum, type, magic with version, prefix; the other fields do not affect the content
 FIELDS = struct.Struct("100s24x12s12x8sc100x8s80x155s12x")
 
 CHECKSUM = slice(148, 156)
@@ -22,7 +22,7 @@ REGULAR = (b"0", b"\0")
 
 MAX_BYTES = 8**11 - 1  # of a member: eleven octal digits
 
-# Of every member that is written: mode 0644, owner 0, time 0, regular, no link, no names, no device.
+# The fixed fields of every member that is written: mode 0644, owner 0, time 0, regular, no link, no names, no device.
 _BEFORE_SIZE = b"0000644\0" + b"0000000\0" * 2
 
 _AFTER_SIZE = b"00000000000\0"
@@ -34,7 +34,7 @@ _FIXED_SUM = sum(_BEFORE_SIZE) + sum(_AFTER_SIZE) + 8 * ord(" ") + sum(_AFTER_CH
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Header:
-    """What a member is called, how many bytes it has, and whether it is a regular file."""
+    """Name and size (bytes) of a member, and whether it is a regular file."""
 
     name: str
     bytes: int
@@ -59,7 +59,7 @@ def parse(block: bytes) -> Header | None:
     """The header in a block, or None if the block is zeros: the end marker.
 
     Raises:
-        ValueError: fewer than 512 bytes, a wrong checksum, another dialect or a size that is no octal number.
+        ValueError: fewer than 512 bytes, a wrong checksum, another dialect or a size that is not an octal number.
     """
     if len(block) != BLOCK:
         raise ValueError(f"{len(block)} bytes instead of {BLOCK}")
@@ -86,7 +86,7 @@ def octal(field: bytes) -> int:
     """The number in a header field.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not an octal number.
     """
     digits = field.strip(b" \0")
     if not digits or digits.strip(b"01234567"):

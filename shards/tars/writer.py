@@ -1,4 +1,4 @@
-"""Write samples to a tar whose bytes depend on nothing but the samples."""
+"""Writes samples to a tar whose bytes depend only on the samples."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ KEY = re.compile(r"[0-9a-z_-]+(/[0-9a-z_-]+)*")
 
 KEY_LENGTH = 90  # a USTAR name field has 100 bytes
 
-RECORD = 20 * ustar.BLOCK  # tar files end at a multiple of this, since the days of tapes
+RECORD = 20 * ustar.BLOCK  # tar files are padded to a multiple of this
 
 PADDING = bytes(ustar.BLOCK)
 
-WRITTEN_AT_ONCE = 2**20  # bytes: a sink that hashes and checks has its cost per call
+WRITTEN_AT_ONCE = 2**20  # bytes, since sinks that hash and check have a cost per call
 
 
 class Sink(Protocol):
-    """What a tar is written into: the part of a binary file that needs no seeking."""
+    """The destination of a tar: a binary file without seeking."""
 
     def write(self, data: bytes, /) -> int: ...
 
@@ -32,8 +32,8 @@ class Sink(Protocol):
 class TarWriter:
     """Samples as `<key>.jpg` followed by `<key>.json` in a USTAR archive with fixed metadata.
 
-    Deliberately no context manager: an exception on the way must leave a file without end marker, which no reader
-    of ours accepts. Whoever opened the file publishes it after `close`, and its index beside it.
+    Not a context manager on purpose: after an exception the file must stay without its end marker, so that readers
+    refuse it. The caller publishes the file after `close`, with its index beside it.
     """
 
     def __init__(self, file: Sink) -> None:
@@ -45,6 +45,7 @@ class TarWriter:
 
     @property
     def samples(self) -> int:
+        """Number of samples added."""
         return len(self._keys)
 
     def add(self, key: str, *, jpg: bytes, record: Mapping[str, Any]) -> None:
@@ -67,7 +68,7 @@ class TarWriter:
             self._flush()
 
     def close(self) -> None:
-        """Write the end-of-archive marker. The file stays open: it belongs to the caller.
+        """Write the end-of-archive marker. The caller closes the file.
 
         Raises:
             DataError: there are no samples; an empty tar looks like a finished one to other tools.
@@ -81,7 +82,7 @@ class TarWriter:
         self._flush()
 
     def index(self) -> bytes:
-        """The index of the tar, to be published beside it once it is closed; see `shards.tar_index`."""
+        """The index of the tar, to be published beside it once it is closed; see `shards.tars.index`."""
         return self._index.to_bytes(tar_bytes=self._bytes)
 
     def _append(self, name: str, data: bytes) -> int:
