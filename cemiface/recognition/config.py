@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""What a user sets about recognition nets and their training. Importing this module does not import torch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RecognitionConfig(FrozenModel):
     embedding: PositiveInt = 512
     image_size: PositiveInt = 112
     color: Literal["RGB", "BGR"] = "RGB"  # what the weights were trained on; images here are always RGB
-    # Of units that stride without widening: arcface_torch has a convolution there, AdaFace's nets pick pixels.
+    # Of blocks that stride without widening: arcface_torch has a convolution there, AdaFace's nets subsample.
     shortcut: Literal["conv", "pool"] = "conv"
     folded: FoldedConfig | None = None
 
@@ -40,8 +40,8 @@ class RecognitionConfig(FrozenModel):
         rate = 8 if self.net == "ir_tiny" else 16
         require(self.image_size % rate == 0, "image_size", self.image_size, f"a multiple of {rate} for {self.net}")
         if self.net == "mobilefacenet_folded":
-            require(self.folded is not None, "folded", None, "the layout that stands in the weights file's metadata")
-            require(self.color == "RGB", "color", self.color, "RGB; folded.bgr says it for this net")
+            require(self.folded is not None, "folded", None, "the layout in the weights file's metadata")
+            require(self.color == "RGB", "color", self.color, "RGB; this net has folded.bgr instead")
         else:
             require(self.folded is None, "folded", "a layout", f"null for {self.net}")
         if self.folded is not None:
