@@ -1,7 +1,7 @@
-"""The one error this package raises at users."""
+"""The error that this package raises for mistakes of its users."""
 
 from __future__ import annotations
 
 
 class ModelError(ValueError):
-    """Weights, a setting or an input that cannot work, told in one line: what was got, what is allowed, what to do."""
+    """Weights, a setting or an input that cannot work, in one line: what was got, what is allowed, what to do."""

@@ -1,4 +1,4 @@
-"""What a user may set about the method. Importing this module does not import torch."""
+"""Types that configs share. Importing this module does not import torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Interval = tuple[Fraction, Fraction]
 
 
 class FrozenModel(BaseModel):
-    """Values a user sets: unknown fields are refused, known ones never change."""
+    """Base of configs: unknown fields are refused, values cannot be changed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

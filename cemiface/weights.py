@@ -26,7 +26,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a weights file by name, and its metadata (empty but for safetensors).
 
     Raises ModelError for a missing file, a Git LFS pointer or other text, an unknown suffix, a file that would need
-    code to load, or one that holds something else than tensors.
+    code to load, or one that holds anything but tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -100,7 +100,7 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def _refuse_text(path: Path) -> None:
-    """A pointer of Git LFS or an error page stands where somebody's download should."""
+    """Refuse a Git LFS pointer or an error page, which a failed download leaves under the name of the weights."""
     with path.open("rb") as file:
         head = file.read(64)
     if head.startswith(b"version https://git-lfs"):

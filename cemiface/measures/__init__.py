@@ -1,0 +1,1 @@
+"""Measures of whole sets of faces."""

@@ -1,4 +1,4 @@
-"""What a labeled set of faces is like as a whole: how distinct its identities, how close and how varied their images.
+"""Measures of a labeled set of faces: how distinct its identities are, and how close and how varied their images.
 
 Uniqueness, consistency and diversity are DCFace's (Kim et al. 2023, arXiv 2304.07060, section 4), the Frechet
 distance that of Heusel et al. 2017 (arXiv 1706.08500), recall that of Kynkaanniemi et al. 2019 (arXiv 1904.06991).

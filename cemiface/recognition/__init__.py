@@ -1,0 +1,1 @@
+"""Face recognition: nets and their weights, margins, class head, augmentation, verification and scores."""

@@ -1,7 +1,7 @@
 """Augmentation of a batch on its device, every image by its own row of uniform numbers.
 
-The caller makes the numbers of (seed, position), so an image is augmented alike in any batch, on any rank. Flips are
-the loader's. Color is one 3x3 matrix and offset per image, a fifth of the time of hue through HSV.
+The caller derives the numbers from (seed, position), so an image is augmented the same in any batch, on any rank.
+The loader does the flips. Color is one 3x3 matrix and offset per image, a fifth of the time of hue through HSV.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CROP_DRAWS, COLOR_DRAWS, ERASE_DRAWS = 4, 5, 5
 
 DRAWS = CROP_DRAWS + COLOR_DRAWS + ERASE_DRAWS  # uniform numbers per image
 
-ERASE_ASPECT = (0.3, 1 / 0.3)  # height over width, as usual (Zhong et al. 2017, arXiv 1708.04896)
+ERASE_ASPECT = (0.3, 1 / 0.3)  # height over width, the usual range (Zhong et al. 2017, arXiv 1708.04896)
 
 LUMA = (0.299, 0.587, 0.114)
 

@@ -1,8 +1,8 @@
 """The class centers of margin softmax, split over the ranks of a training, and the loss over all of them.
 
 Partial FC (An et al. 2022, arXiv 2203.15565): every rank holds a part of the classes, computes its part of the logits
-for the embeddings of all ranks, and only maxima, sums and the gradient of the embeddings travel. Of many classes a
-sampled part may do. Which, is a function of (seed, step): so neither it nor the loss depends on the number of ranks.
+for the embeddings of all ranks, and only maxima, sums and the gradient of the embeddings travel. A sample of
+many classes can suffice. It is a function of (seed, step), so the loss does not depend on the number of ranks.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class ClassHead(nn.Module):
     def forward(self, embeddings: Tensor, labels: Tensor, *, step: int = 0) -> HeadLoss:
         """Margin softmax loss of the global batch, for this rank's embeddings (n, E) and labels (n,).
 
-        Collective. Everything is float32, whatever autocast says. The gradient of the embeddings is `size` times
+        Collective. Everything is float32, under any autocast. The gradient of the embeddings is `size` times
         theirs of the loss, as the engine of the backbone averages over ranks; the one of the centers is exact.
         """
         logits, target = self.logits(embeddings, labels, step=step)

@@ -1,4 +1,4 @@
-"""TODO-DOC"""
+"""What a user sets about recognition nets and their training. Importing this module does not import torch."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class RecognitionConfig(FrozenModel):
         "conv",
         description=(
             "Shortcut of blocks that stride without widening: conv, a convolution, as in insightface's "
-            "arcface_torch; pool picks pixels, as AdaFace's nets do."
+            "arcface_torch; pool subsamples, as AdaFace's nets do."
         ),
     )
     folded: FoldedConfig | None = Field(
@@ -83,8 +83,8 @@ class RecognitionConfig(FrozenModel):
         rate = 8 if self.net == "ir_tiny" else 16
         require(self.image_size % rate == 0, "image_size", self.image_size, f"a multiple of {rate} for {self.net}")
         if self.net == "mobilefacenet_folded":
-            require(self.folded is not None, "folded", None, "the layout that stands in the weights file's metadata")
-            require(self.color == "RGB", "color", self.color, "RGB; folded.bgr says it for this net")
+            require(self.folded is not None, "folded", None, "the layout in the weights file's metadata")
+            require(self.color == "RGB", "color", self.color, "RGB; this net has folded.bgr instead")
         else:
             require(self.folded is None, "folded", "a layout", f"null for {self.net}")
         if self.folded is not None:

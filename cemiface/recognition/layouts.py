@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cemiface.errors import ModelError
 from cemiface.recognition.config import RecognitionConfig, RecognitionNet
-from cemiface.recognition.iresnet import TINY_UNITS, UNITS, WIDTHS
+from cemiface.recognition.iresnet import BLOCKS, TINY_BLOCKS, WIDTHS
 
 Tensors = Mapping[str, Tensor]
 
@@ -36,10 +36,10 @@ BRANCH = {"res_layer.0.": "bn1.", "res_layer.1.": "conv1.", "res_layer.2.": "bn2
 def recognize(
     tensors: Tensors, *, color: Literal["RGB", "BGR"] | None, path: str | Path
 ) -> tuple[RecognitionConfig, dict[str, Tensor]]:
-    """The net these tensors are of, and they under our names.
+    """The net that these tensors belong to, and the tensors under our names.
 
     Raises:
-        ModelError: neither layout, none of the nets there are, or nobody says the channel order.
+        ModelError: neither layout, an unknown net, or no channel order given.
     """
     named = _without_prefixes(tensors)
     pooled = any(name.startswith("body.") for name in named)
@@ -47,21 +47,21 @@ def recognize(
         named = _from_adaface(named, path=path)
     if "fc.weight" not in named or "conv1.weight" not in named:
         raise ModelError(
-            f"weights {path}: does not say which net it is, and its names are neither insightface's nor AdaFace's: "
-            f"{', '.join(list(named)[:5])}; give net, embedding and image_size beside it"
+            f"weights {path}: has no net in its metadata, and its names are neither insightface's nor AdaFace's: "
+            f"{', '.join(list(named)[:5])}; give net, embedding and image_size"
         )
-    net, units = _net_of(named, path=path)
+    net, counts = _net_of(named, path=path)
     embedding, width = named["fc.weight"].shape
     side = math.isqrt(width // named["bn2.weight"].shape[0])
     if color is None:
         raise ModelError(
-            f"weights {path}: a {net} of {embedding} dimensions that does not say its color order, and a wrong one "
-            "passes silently; give color: RGB (insightface's) or BGR (AdaFace's)"
+            f"weights {path}: a {net} of {embedding} dimensions without a color order, and a wrong one "
+            "gives no error; give color: RGB (insightface's) or BGR (AdaFace's)"
         )
     config = RecognitionConfig(
         net=net,
         embedding=embedding,
-        image_size=side * 2 ** len(units),
+        image_size=side * 2 ** len(counts),
         color=color,
         shortcut="pool" if pooled else "conv",
     )
@@ -80,42 +80,42 @@ def _without_prefixes(tensors: Tensors) -> dict[str, Tensor]:
 
 def _net_of(named: Tensors, *, path: str | Path) -> tuple[RecognitionNet, tuple[int, ...]]:
     blocks = {(int(found[1]), int(found[2])) for name in named if (found := re.match(r"layer(\d+)\.(\d+)\.", name))}
-    stages = range(1, max((stage for stage, _ in blocks), default=0) + 1)
-    units = tuple(sum(stage == own for own, _ in blocks) for stage in stages)
-    if units == TINY_UNITS:
-        return "ir_tiny", units
+    layers = range(1, max((layer for layer, _ in blocks), default=0) + 1)
+    counts = tuple(sum(layer == own for own, _ in blocks) for layer in layers)
+    if counts == TINY_BLOCKS:
+        return "ir_tiny", counts
     squeeze = "layer1.0.se.fc1.weight" in named
-    fitting = [net for net, counts in UNITS.items() if counts == units and net.startswith("irse") == squeeze]
+    fitting = [net for net, known in BLOCKS.items() if known == counts and net.startswith("irse") == squeeze]
     if not fitting:
-        known = ", ".join(f"{net} {counts}" for net, counts in UNITS.items())
-        raise ModelError(f"weights {path}: got units {units}{' with squeeze' if squeeze else ''}; allowed: {known}")
-    return fitting[0], units  # type: ignore[return-value]  # the names of UNITS are such names
+        allowed = ", ".join(f"{net} {known}" for net, known in BLOCKS.items())
+        raise ModelError(f"weights {path}: got blocks {counts}{' with squeeze' if squeeze else ''}; allowed: {allowed}")
+    return fitting[0], counts  # type: ignore[return-value]  # the names of BLOCKS are such names
 
 
 def _from_adaface(named: Tensors, *, path: str | Path) -> dict[str, Tensor]:
-    """AdaFace's one long body as layers, a new one where the width grows; the first unit's shortcut is a pooling."""
+    """AdaFace's one long body as layers, a new one where the width grows; the first block's shortcut is a pooling."""
     renamed: dict[str, Tensor] = {}
     for name, tensor in named.items():
         for old, new in (STEM | TOP).items():
             if name.startswith(old):
                 renamed[new + name.removeprefix(old)] = tensor
     count = 1 + max(int(name.split(".")[1]) for name in named if name.startswith("body."))
-    stage, place = 0, 0
+    layer, place = 0, 0
     for index in range(count):
         own = {name: tensor for name, tensor in named.items() if name.startswith(f"body.{index}.")}
         try:
             width = own[f"body.{index}.res_layer.4.weight"].shape[0]
         except KeyError:
             raise ModelError(
-                f"weights {path}: body.{index} has no res_layer.4.weight; allowed: AdaFace's units of "
+                f"weights {path}: body.{index} has no res_layer.4.weight; allowed: AdaFace's blocks of "
                 "norm, convolution, norm, PReLU, convolution, norm"
             ) from None
-        stage, place = (stage, place + 1) if stage and width == WIDTHS[stage - 1] else (stage + 1, 0)
+        layer, place = (layer, place + 1) if layer and width == WIDTHS[layer - 1] else (layer + 1, 0)
         for name, tensor in own.items():
             part = name.removeprefix(f"body.{index}.")
             for old, new in BRANCH.items():
                 if part.startswith(old):
-                    renamed[f"layer{stage}.{place}.{new}{part.removeprefix(old)}"] = tensor
+                    renamed[f"layer{layer}.{place}.{new}{part.removeprefix(old)}"] = tensor
     if "features.running_mean" in renamed:  # its last norm has no scale and no shift
         mean = renamed["features.running_mean"]
         renamed.setdefault("features.weight", torch.ones_like(mean))

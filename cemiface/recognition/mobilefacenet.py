@@ -10,10 +10,10 @@ from cemiface.recognition.config import FoldedConfig
 SETTING = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))  # expansion, channels, n, s
 
 
-class Unit(nn.Module):
+class ConvBlock(nn.Module):
     """Convolution, batch norm (or, folded, a bias) and activation."""
 
-    FOLDS = (("conv", "norm"),)  # see `recognition.fold_norms`
+    FOLDS = (("conv", "norm"),)  # see `nets.fold_norms`
 
     def __init__(
         self,
@@ -44,9 +44,9 @@ class Bottleneck(nn.Module):
         self.skip = stride == 1 and inputs == outputs
         width = inputs * expansion
         self.body = nn.Sequential(
-            Unit(inputs, width, 1, act=act, folded=folded),
-            Unit(width, width, 3, stride=stride, groups=width, act=act, folded=folded),
-            Unit(width, outputs, 1, folded=folded),
+            ConvBlock(inputs, width, 1, act=act, folded=folded),
+            ConvBlock(width, width, 3, stride=stride, groups=width, act=act, folded=folded),
+            ConvBlock(width, outputs, 1, folded=folded),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,22 +66,22 @@ class MobileFaceNet(nn.Module):
         folded: bool = False,
     ) -> None:
         super().__init__()
-        units: list[nn.Module] = [Unit(3, 64, 3, stride=2, act=act, folded=folded)]
+        blocks: list[nn.Module] = [ConvBlock(3, 64, 3, stride=2, act=act, folded=folded)]
         if separable_stem:
-            units.append(Unit(64, 64, 3, groups=64, act="relu", folded=folded))
-            units.append(Unit(64, 64, 1, act="relu", folded=folded))
+            blocks.append(ConvBlock(64, 64, 3, groups=64, act="relu", folded=folded))
+            blocks.append(ConvBlock(64, 64, 1, act="relu", folded=folded))
         else:
-            units.append(Unit(64, 64, 3, groups=64, act=act, folded=folded))
+            blocks.append(ConvBlock(64, 64, 3, groups=64, act=act, folded=folded))
         width = 64
         for expansion, outputs, count, stride in SETTING:
             for index in range(count):
                 step = stride if index == 0 else 1
-                units.append(Bottleneck(width, outputs, stride=step, expansion=expansion, act=act, folded=folded))
+                blocks.append(Bottleneck(width, outputs, stride=step, expansion=expansion, act=act, folded=folded))
                 width = outputs
-        units.append(Unit(128, 512, 1, act=act, folded=folded))
-        units.append(Unit(512, 512, last, groups=512, folded=folded))  # global depthwise, instead of pooling
-        units.append(Unit(512, embedding, 1, folded=folded))
-        self.net = nn.Sequential(*units)
+        blocks.append(ConvBlock(128, 512, 1, act=act, folded=folded))
+        blocks.append(ConvBlock(512, 512, last, groups=512, folded=folded))  # global depthwise, instead of pooling
+        blocks.append(ConvBlock(512, embedding, 1, folded=folded))
+        self.net = nn.Sequential(*blocks)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x).flatten(1).float()

@@ -15,7 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cemiface.errors import ModelError
 from cemiface.recognition.config import FoldedConfig, RecognitionConfig
-from cemiface.recognition.iresnet import UNITS, IResNet, ir_tiny
+from cemiface.recognition.iresnet import BLOCKS, IResNet, ir_tiny
 from cemiface.recognition.layouts import recognize
 from cemiface.recognition.mobilefacenet import FoldedMobileFaceNet, MobileFaceNet
 from cemiface.weights import fit_weights, read_weights, weights_bytes
@@ -35,7 +35,7 @@ def build_recognition(config: RecognitionConfig) -> nn.Module:
     if config.net == "ir_tiny":
         return ir_tiny(image_size=size, embedding=embedding, pooled=pooled)
     squeeze = config.net.startswith("irse")
-    return IResNet(image_size=size, embedding=embedding, units=UNITS[config.net], squeeze=squeeze, pooled=pooled)
+    return IResNet(image_size=size, embedding=embedding, blocks=BLOCKS[config.net], squeeze=squeeze, pooled=pooled)
 
 
 class Embedder(nn.Module):
@@ -72,7 +72,7 @@ class Embedder(nn.Module):
 def fold_norms(net: nn.Module) -> nn.Module:
     """A net in eval mode with its batch norms folded, in place, into the convolutions before them.
 
-    Which those are, the FOLDS of its modules say. The result is the same up to rounding, with a pass over memory less.
+    The FOLDS of its modules list them. The result is the same up to rounding and saves a pass over memory.
     """
     for module in net.modules():
         for conv_name, norm_name in getattr(module, "FOLDS", ()):
@@ -106,9 +106,9 @@ def load_recognition(
 ) -> Embedder:
     """The frozen embedder of a weights file: safetensors, or a .pt, .pth or .ckpt state dict.
 
-    Which net it is, the file's metadata says, or `config`, or the names of its tensors; in the last case `color` has to
-    be given. Raises ModelError for a file that is missing, text, partly written, would run code, holds another
-    architecture, or says another color order or normalization.
+    The net is that of `config`, else of the file's metadata, else of the names of its tensors; the last needs `color`.
+    Raises ModelError for a file that is missing, text, partly written, would run code, holds another architecture, or
+    has another color order or normalization.
     """
     tensors, metadata = read_weights(path)
     if config is None and "config" not in metadata:
@@ -122,16 +122,18 @@ def load_recognition(
 
 def _check_inputs(config: RecognitionConfig, *, metadata: dict[str, str], color: str | None, path: str | Path) -> None:
     """Refuse images in another order or range than the weights were trained on: it costs accuracy, not an error."""
-    for source, said in (("the file", metadata.get("color")), ("color", color)):
-        if said is not None and said != config.color:
-            raise ModelError(f"weights {path}: {source} says {said}, the net's config {config.color}; mend one of them")
-    said = metadata.get("normalization", NORMALIZATION)
-    if said != NORMALIZATION:
-        raise ModelError(f"weights {path}: got normalization {said}, allowed: {NORMALIZATION}")
+    for source, color_order in (("the file", metadata.get("color")), ("color", color)):
+        if color_order is not None and color_order != config.color:
+            raise ModelError(
+                f"weights {path}: {source} gives {color_order}, the net's config {config.color}; fix one of them"
+            )
+    normalization = metadata.get("normalization", NORMALIZATION)
+    if normalization != NORMALIZATION:
+        raise ModelError(f"weights {path}: got normalization {normalization}, allowed: {NORMALIZATION}")
 
 
 def recognition_bytes(net: nn.Module, config: RecognitionConfig) -> bytes:
-    """A safetensors file that `load_recognition` reads without being told the net."""
+    """A safetensors file that names its net, so that `load_recognition` needs no config."""
     metadata = {"config": config.model_dump_json(), "color": config.color, "normalization": NORMALIZATION}
     return weights_bytes(net, metadata=metadata)
 

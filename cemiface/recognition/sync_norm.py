@@ -1,6 +1,6 @@
-"""Batch norm over the images of all ranks, so that a net trains alike on one GPU and on many.
+"""Batch norm over the images of all ranks, so that training does not depend on the number of GPUs.
 
-The recipe's batch of 512 was normalized as one, on one GPU; parts of it have other moments, and another training.
+The recipe normalized its batch of 512 as a whole, on one GPU. Parts of a batch have other moments.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+Norm = nn.BatchNorm1d | nn.BatchNorm2d
 
 
 def synchronized(net: nn.Module, *, device: torch.device) -> nn.Module:
@@ -21,24 +22,22 @@ def synchronized(net: nn.Module, *, device: torch.device) -> nn.Module:
         return whole
     for parent in list(net.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, _BatchNorm):
+            if isinstance(child, Norm):
                 setattr(parent, name, HostSyncNorm.of(child))
     return net
 
 
-class HostSyncNorm(_BatchNorm):
-    """torch's SyncBatchNorm exists for GPUs only; this one is for CPUs."""
+class HostSyncNorm(nn.SyncBatchNorm):
+    """Synchronized batch norm for CPUs; in training torch's own works on GPUs only."""
 
     @classmethod
-    def of(cls, norm: _BatchNorm) -> HostSyncNorm:
-        """With the very parameters and buffers of `norm`."""
+    def of(cls, norm: Norm) -> HostSyncNorm:
+        """One that shares the parameters and buffers of `norm`."""
         made = cls(norm.num_features, eps=norm.eps, momentum=norm.momentum, affine=False)
         made.affine, made.weight, made.bias = norm.affine, norm.weight, norm.bias
-        made._buffers = norm._buffers
-        return made
-
-    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002 (torch's name)
-        pass
+        made.running_mean, made.running_var = norm.running_mean, norm.running_var
+        made.num_batches_tracked = norm.num_batches_tracked
+        return made.train(norm.training)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -59,7 +58,7 @@ class HostSyncNorm(_BatchNorm):
 
 
 class _Normalize(torch.autograd.Function):
-    """Batch norm with the moments of all ranks' images, which are given back, too.
+    """Batch norm with the moments of all ranks' images, which it also returns.
 
     The gradient of an image is that of all ranks' outputs, of which each moment depends on every image.
     """

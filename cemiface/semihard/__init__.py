@@ -1,0 +1,1 @@
+"""CemiFace: condition on identity and m, similarity loss, calibration of m, selection of identities."""

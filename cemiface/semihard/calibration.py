@@ -1,4 +1,4 @@
-"""From a wished cosine to the m that gives it: the measured curve, made monotone and read backwards.
+"""From a requested cosine to the m that gives it: the measured curve, made monotone and read backwards.
 
 The m of the paper is only monotone: generated with m = 0, its images have a cosine of 0.285 to their inquiry (table 7).
 """
@@ -21,15 +21,15 @@ class Calibration:
     cosine: tuple[float, ...]
 
     def m_for(self, cosine: float) -> float:
-        """The m whose images have that cosine to their inquiry in the mean.
+        """The m whose images have that mean cosine to their inquiry.
 
         Raises:
-            ModelError: it is outside of what the pilot reached.
+            ModelError: it is outside the range that the pilot reached.
         """
         low, high = self.cosine[0], self.cosine[-1]
         if not low <= cosine <= high:
             raise ModelError(
-                f"generate: got a wished cosine of {cosine}; allowed: {low:.3f} to {high:.3f}, what the pilot of "
+                f"generate: got a requested cosine of {cosine}; allowed: {low:.3f} to {high:.3f}, what the pilot of "
                 "calibrate reached; change generate.similarity or generate.mixture"
             )
         return float(np.interp(cosine, self.cosine, self.m))
@@ -42,7 +42,7 @@ def fit_calibration(m: Sequence[float], *, means: Sequence[float]) -> Calibratio
     of their m.
 
     Raises:
-        ModelError: nothing rises, so that no m can be told from another.
+        ModelError: nothing rises, so that different m cannot be distinguished.
     """
     pools: list[tuple[float, float, int]] = []  # sum of m, sum of means, points
     for point, mean in zip(m, means, strict=True):
@@ -54,6 +54,6 @@ def fit_calibration(m: Sequence[float], *, means: Sequence[float]) -> Calibratio
     if len(pools) < 2:
         raise ModelError(
             f"calibrate: the measured cosine does not rise with m ({means[0]:.3f} at {m[0]}, {means[-1]:.3f} at "
-            f"{m[-1]}); train the denoiser longer, or take generate.target: m"
+            f"{m[-1]}); train the denoiser longer, or set generate.target: m"
         )
     return Calibration(m=tuple(a / n for a, _, n in pools), cosine=tuple(b / n for _, b, n in pools))

@@ -1,4 +1,4 @@
-"""The greedy choice of identities: nobody looks like anybody chosen before."""
+"""The greedy choice of identities: each is dissimilar to all chosen before it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-BLOCK = 1024  # candidates looked at together
+BLOCK = 1024  # candidates compared at once
 
-CHUNK = 16_384  # chosen ones they are held against at a time: 64 MB of cosines
+CHUNK = 16_384  # chosen ones that a block is compared with at a time: 64 MB of cosines
 
 
 class GreedyChoice:
     """Takes candidates in order whose cosine to every one taken before is below `max_cosine`, until there are `count`.
 
     Candidates are offered in pieces of any size; memory is the taken ones (count x width floats) and one block of
-    cosines. With `room`, a number per group, no more than that of a group are taken, and nobody of another group.
+    cosines. With `room`, a number per group, no more than that of each group are taken, and none of another group.
     """
 
     def __init__(self, *, count: int, width: int, max_cosine: float, room: Mapping[str, int] | None = None) -> None:
@@ -29,7 +29,7 @@ class GreedyChoice:
         return self.taken == len(self._kept) or (self.room is not None and not any(self.room.values()))
 
     def offer(self, features: np.ndarray, *, groups: Sequence[str | None] | None = None) -> list[int]:
-        """Which rows of features (N, width) are taken; groups has the group of each, None where nobody knows it."""
+        """Which rows of features (N, width) are taken; groups has the group of each, None where it is unknown."""
         rows: list[int] = []
         for first in range(0, len(features), BLOCK):
             if self.full:
@@ -37,7 +37,7 @@ class GreedyChoice:
             block = np.asarray(features[first : first + BLOCK], np.float32)
             unit = block / np.linalg.norm(block, axis=1, keepdims=True)
             free = np.array([row for row in range(len(unit)) if self._has_room(groups, first + row)], np.int64)
-            for chunk in range(0, self.taken, CHUNK):  # whoever is refused early costs no more products
+            for chunk in range(0, self.taken, CHUNK):  # a candidate refused early costs no more products
                 kept = self._kept[chunk : min(chunk + CHUNK, self.taken)]
                 free = free[(unit[free] @ kept.T < self.max_cosine).all(axis=1)]
             rows += [first + row for row in self._take(unit, free, first=first, groups=groups)]

@@ -168,7 +168,7 @@ def test_weights_that_do_not_name_their_net_are_refused(tmp_path):
     path = tmp_path / "net.pt"
     torch.save(nn.Linear(3, 2).state_dict(), path)
     message = refusal(path, None)
-    assert "does not say which net it is, and its names are neither insightface's nor AdaFace's: weight" in message
+    assert "has no net in its metadata, and its names are neither insightface's nor AdaFace's: weight" in message
     assert "give net, embedding and image_size" in message
 
 

@@ -195,7 +195,7 @@ def backbone(tmp_path):
 
 
 def test_B44_the_color_order_is_asked_for_and_never_guessed(backbone):
-    with pytest.raises(ModelError, match=r"a ir18 of 16 dimensions that does not say its color order.*give color: RGB"):
+    with pytest.raises(ModelError, match=r"a ir18 of 16 dimensions without a color order.*give color: RGB"):
         load_recognition(backbone)
 
 
@@ -204,7 +204,7 @@ def test_B44_a_color_order_against_the_files_own_is_refused(tmp_path):
     path = tmp_path / "net.safetensors"
     path.write_bytes(recognition_bytes(build_recognition(config), config))
     assert load_recognition(path, color="BGR").config.color == "BGR"
-    with pytest.raises(ModelError, match="color says RGB, the net's config BGR"):
+    with pytest.raises(ModelError, match="color gives RGB, the net's config BGR"):
         load_recognition(path, color="RGB")
 
 
@@ -213,21 +213,21 @@ def test_B44_metadata_that_disagrees_with_the_config_is_refused(tmp_path, metada
     config = RecognitionConfig(net="ir_tiny", embedding=16, image_size=32)
     path = tmp_path / "net.safetensors"
     path.write_bytes(weights_bytes(build_recognition(config), metadata={"config": config.model_dump_json()} | metadata))
-    with pytest.raises(ModelError, match=r"mend one of them|got normalization"):
+    with pytest.raises(ModelError, match=r"fix one of them|got normalization"):
         load_recognition(path)
 
 
 def test_B44_other_numbers_of_units_are_refused_with_those_there_are(backbone):
     state = torch.load(backbone, weights_only=True)
     torch.save({name: value for name, value in state.items() if not name.startswith("layer3.1.")}, backbone)
-    with pytest.raises(ModelError, match=r"got units \(2, 2, 1, 2\); allowed: ir18 \(2, 2, 2, 2\)"):
+    with pytest.raises(ModelError, match=r"got blocks \(2, 2, 1, 2\); allowed: ir18 \(2, 2, 2, 2\)"):
         load_recognition(backbone, color="RGB")
 
 
 def test_B44_units_of_another_kind_are_refused(tmp_path):
     path = tmp_path / "net.pt"
     torch.save({"body.0.res_layer.1.weight": torch.zeros(1), "input_layer.0.weight": torch.zeros(1)}, path)
-    with pytest.raises(ModelError, match=r"body.0 has no res_layer.4.weight; allowed: AdaFace's units"):
+    with pytest.raises(ModelError, match=r"body.0 has no res_layer.4.weight; allowed: AdaFace's blocks"):
         load_recognition(path, color="BGR")
 
 

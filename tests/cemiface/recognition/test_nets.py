@@ -10,8 +10,8 @@ from torch import nn
 
 from cemiface.recognition.class_head import ClassHead
 from cemiface.recognition.config import FoldedConfig, MarginConfig, RecognitionConfig
-from cemiface.recognition.iresnet import Unit as ResidualUnit
-from cemiface.recognition.mobilefacenet import MobileFaceNet, Unit
+from cemiface.recognition.iresnet import IRBlock
+from cemiface.recognition.mobilefacenet import ConvBlock, MobileFaceNet
 from cemiface.recognition.nets import Embedder, build_recognition, fold_norms, load_recognition, resize
 from cemiface.weights import weights_bytes
 
@@ -68,16 +68,16 @@ def test_residual_nets_have_the_names_of_arcface_torch():
 
 
 @pytest.mark.parametrize("squeeze", [False, True])
-def test_a_residual_unit_adds_the_squeezed_branch_to_the_shortcut(squeeze, draw):
+def test_a_residual_block_adds_the_squeezed_branch_to_the_shortcut(squeeze, draw):
     torch.manual_seed(0)
-    unit = ResidualUnit(8, 32, stride=2, squeeze=squeeze).eval()
+    block = IRBlock(8, 32, stride=2, squeeze=squeeze).eval()
     x = torch.randn(2, 8, 6, 6, generator=draw)
-    branch = unit.bn3(unit.conv2(F.prelu(unit.bn2(unit.conv1(unit.bn1(x))), unit.prelu.weight)))
+    branch = block.bn3(block.conv2(F.prelu(block.bn2(block.conv1(block.bn1(x))), block.prelu.weight)))
     if squeeze:
-        hidden = F.relu(branch.mean((2, 3)) @ unit.se.fc1.weight[:, :, 0, 0].T)
-        branch = branch * torch.sigmoid(hidden @ unit.se.fc2.weight[:, :, 0, 0].T)[:, :, None, None]
-    conv, norm = unit.downsample
-    torch.testing.assert_close(unit(x), norm(conv(x)) + branch)
+        hidden = F.relu(branch.mean((2, 3)) @ block.se.fc1.weight[:, :, 0, 0].T)
+        branch = branch * torch.sigmoid(hidden @ block.se.fc2.weight[:, :, 0, 0].T)[:, :, None, None]
+    conv, norm = block.downsample
+    torch.testing.assert_close(block(x), norm(conv(x)) + branch)
 
 
 def test_a_tiny_net_learns_a_tiny_set(draw):
@@ -145,14 +145,14 @@ def test_bgr_nets_are_given_bgr(draw):
     assert torch.equal(bgr(x), Embedder(net, TINY)(x.flip(1)))
 
 
-def fold(unit: Unit) -> dict[str, torch.Tensor]:
-    """The weights of a unit with its batch norm in the convolution's weight and bias."""
-    norm = unit.norm
+def fold(block: ConvBlock) -> dict[str, torch.Tensor]:
+    """The weights of a block with its batch norm in the convolution's weight and bias."""
+    norm = block.norm
     factor = norm.weight / (norm.running_var + norm.eps).sqrt()
     return {
-        "conv.weight": unit.conv.weight * factor[:, None, None, None],
+        "conv.weight": block.conv.weight * factor[:, None, None, None],
         "conv.bias": norm.bias - norm.running_mean * factor,
-        **{f"act.{name}": value for name, value in unit.act.state_dict().items()},
+        **{f"act.{name}": value for name, value in block.act.state_dict().items()},
     }
 
 
@@ -163,9 +163,9 @@ def test_the_folded_layout_computes_what_the_trained_one_does(tmp_path, draw):
     plain.train()(torch.randn(8, 3, 32, 32, generator=draw))  # moves the statistics
     plain.eval()
     state = {}
-    for name, unit in plain.named_modules():
-        if isinstance(unit, Unit):
-            state |= {f"{name}.{key}": value for key, value in fold(unit).items()}
+    for name, block in plain.named_modules():
+        if isinstance(block, ConvBlock):
+            state |= {f"{name}.{key}": value for key, value in fold(block).items()}
     layout = {"dim": 24, "last": [2, 2], "act": "relu6", "stem_pw": True, "bgr": True}
     layout |= {"scale": [2.0, 1.0, 0.5], "shift": [0.1, 0.0, -0.1]}
     carrier = build_recognition(

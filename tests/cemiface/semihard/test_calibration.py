@@ -41,9 +41,9 @@ def test_the_fit_is_the_nearest_rising_curve():
         assert fit_calibration(range(7), means=means).cosine == pytest.approx(best)
 
 
-def test_a_wish_outside_of_what_was_reached_is_refused():
+def test_a_requested_cosine_outside_the_reached_range_is_refused():
     curve = fit_calibration([-1, 1], means=[0.05, 0.61])
-    with pytest.raises(ModelError, match=r"wished cosine of 0\.9; allowed: 0\.050 to 0\.610"):
+    with pytest.raises(ModelError, match=r"requested cosine of 0\.9; allowed: 0\.050 to 0\.610"):
         curve.m_for(0.9)
 
 
