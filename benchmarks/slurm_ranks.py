@@ -33,7 +33,7 @@ from tests.cluster.virtual_slurm import VirtualSlurm
 
 CONFIG = "name: many\nshard: {faces: faces, image_size: 16, shard_images: 1, held_out_identities: 1}\n"
 SITE = "executor: slurm\narray: {{ranks: {ranks}, canary_from: null, parallel: {parallel}}}\n"
-BARE = "import submitit, jobs.entry, shards.images, shards.sources, shards.tar_writer"
+BARE = "import submitit, jobs.launch.entry, shards.images.prepare, shards.sources.sources, shards.tars.writer"
 TASK = {"SUBMITIT_EXECUTOR": "slurm", "SLURM_NTASKS": "1", "SLURM_JOB_NUM_NODES": "1", "SLURM_NODEID": "0"}
 TASK |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_JOB_NODELIST": "127.0.0.1"}
 

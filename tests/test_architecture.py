@@ -318,3 +318,70 @@ def test_every_cluster_file_loads(path: Path) -> None:
 def test_setup_installs_every_package_and_its_data() -> None:
     found = set(setuptools.find_packages(str(ROOT), include=[f"{package}*" for package in PACKAGES]))
     assert found == {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in SOURCES}
+
+
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
+
+
+def _node(module: str, *, seen_from: str) -> str:
+    """The node of the picture for a module: its room, seen from its own package, else its package."""
+    package, _, rest = module.partition(".")
+    room = rest.partition(".")[0]
+    same = seen_from.partition(".")[0] == package
+    return f"{package}.{room}" if same and (ROOT / package / room / "__init__.py").exists() else package
+
+
+def test_the_picture_has_every_import_between_rooms_and_no_arrow_without_one() -> None:
+    arrows = set(re.findall(r"^ +([a-z.]+) --> ([a-z.]+)$", PAGE, re.MULTILINE))
+    imports = {
+        (_node(module, seen_from=module), _node(name, seen_from=module))
+        for module, tree in MODULES.items()
+        if module.startswith(("jobs.", "cemiface."))
+        for name in _imported(tree)
+        if name.partition(".")[0] in PACKAGES
+    }
+    between = {(a, b) for a, b in imports if a != b and a not in PACKAGES and not a.startswith(f"{b}.")}
+    assert arrows - between == set()
+    assert {(a, b) for a, b in between if b not in _reached(a, arrows)} == set()
+
+
+def _reached(node: str, arrows: set[tuple[str, str]]) -> set[str]:
+    found: set[str] = set()
+    left = [node]
+    while left:
+        here = left.pop()
+        new = {b for a, b in arrows if a == here} - found
+        found |= new
+        left += new
+    return found
+
+
+def _stops() -> list[tuple[int, str, str]]:
+    """Number, file and name of each stop of the two walks."""
+    rows = re.findall(r"^\| (\d+) \| `([\w./]+)`(?: `([\w.$()]+)`)? \|", PAGE, re.MULTILINE)
+    return [(int(number), path, name) for number, path, name in rows]
+
+
+def test_the_walks_name_what_is_there() -> None:
+    stops = _stops()
+    assert [number for number, _, _ in stops] == [*range(1, 13), *range(1, 13)]
+    for _, path, name in stops:
+        if path == "Makefile":
+            assert f"{name}:" in (ROOT / path).read_text()
+        elif name:
+            found: object = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+            for part in name.split("."):
+                found = getattr(found, part)
+            assert callable(found)
+        else:
+            assert (ROOT / path).is_file()
+
+
+def test_the_walk_of_a_command_comes_to_no_module_twice() -> None:
+    modules = [path for _, path, _ in _stops()[12:]]
+    assert len(set(modules)) == len(modules)
+
+
+def test_every_file_that_the_page_names_is_there() -> None:
+    named = set(re.findall(r"`((?:jobs|cemiface|shards|slurm)/[\w/]+(?:\.py)?)`", PAGE))
+    assert {path for path in named if not (ROOT / path).exists()} == set()

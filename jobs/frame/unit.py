@@ -1,4 +1,4 @@
-"""Units of work: what a stage divides its work into, independent of how many tasks do it; and the plan that lists them."""
+"""Units of work: the parts of a stage's work, independent of how many tasks do it; and the plan that lists them."""
 
 from __future__ import annotations
 

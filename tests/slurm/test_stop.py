@@ -98,7 +98,8 @@ def test_F13_ctrl_c_is_held_back_not_lost_and_children_hold_it_until_they_listen
     parent = """
 import os, signal, subprocess, sys
 from slurm.ranks.stop import interrupts_held
-child_code = "from slurm.ranks.stop import StopFlag; print('ready', flush=True); input(); print(StopFlag().listen().reason)"
+imports = "from slurm.ranks.stop import StopFlag; "
+child_code = imports + "print('ready', flush=True); input(); print(StopFlag().listen().reason)"
 try:
     with interrupts_held():
         child = subprocess.Popen([sys.executable, "-c", child_code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

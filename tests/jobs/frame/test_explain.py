@@ -209,5 +209,6 @@ def test_the_first_line_of_a_config_names_the_schema(path: Path) -> None:
 
 
 def test_explaining_imports_no_torch() -> None:
-    code = "import sys; from jobs.command.reference.fields import reference; reference('cemiface'); sys.exit('torch' in sys.modules)"
+    reads = "from jobs.command.reference.fields import reference; reference('cemiface')"
+    code = f"import sys; {reads}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
