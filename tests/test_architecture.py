@@ -328,7 +328,7 @@ def _node(module: str, *, seen_from: str) -> str:
     package, _, rest = module.partition(".")
     room = rest.partition(".")[0]
     same = seen_from.partition(".")[0] == package
-    return f"{package}.{room}" if same and (ROOT / package / room / "__init__.py").exists() else package
+    return f"{package}.{room}" if room and same and (ROOT / package / room / "__init__.py").exists() else package
 
 
 def test_the_picture_has_every_import_between_rooms_and_no_arrow_without_one() -> None:
