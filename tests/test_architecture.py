@@ -7,7 +7,7 @@ import importlib
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -385,3 +385,19 @@ def test_the_walk_of_a_command_comes_to_no_module_twice() -> None:
 def test_every_file_that_the_page_names_is_there() -> None:
     named = set(re.findall(r"`((?:jobs|cemiface|shards|slurm)/[\w/]+(?:\.py)?)`", PAGE))
     assert {path for path in named if not (ROOT / path).exists()} == set()
+
+
+def test_the_house_keeps_its_measures() -> None:
+    """Half of the modules have at most 110 lines, nine functions of ten at most 25; what is public is documented."""
+    modules = sorted(len(path.read_text().splitlines()) for path in SOURCES if path.name != "__init__.py")
+    nodes = [node for tree in TREES.values() for node in ast.walk(tree)]
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
+    lengths = sorted((node.end_lineno or 0) - node.lineno + 1 for node in functions)
+    public = [node for node in (*functions, *_classes(nodes)) if not node.name.startswith("_")]
+    assert modules[len(modules) // 2] <= 110
+    assert lengths[len(lengths) * 9 // 10] <= 25
+    assert sum(ast.get_docstring(node) is not None for node in public) >= 0.9 * len(public)
+
+
+def _classes(nodes: Iterable[ast.AST]) -> list[ast.ClassDef]:
+    return [node for node in nodes if isinstance(node, ast.ClassDef)]
