@@ -67,8 +67,9 @@ def test_the_report_tells_wished_and_realised_before_and_after(tmp_path: Path, t
     run = load_run(tiny_run.config, overrides=["calibrate={}", f"runs={tmp_path}"])
     pilot = [{"m": m, "mean": 0.2 + m / 10, "std": 0.1, "images": 8} for m in (-1.0, 0.0, 1.0)]
     figures = {"measured_cosine": pilot, "reachable": [0.1, 0.3]}
-    publish_json(run.stage_folder("calibrate").summary, {"figures": figures})
-    publish_json(run.stage_folder("generate").summary, {"figures": {"wished_cosine": after}})
+    generated = json.loads((tiny_run.folder / "generate" / "summary.json").read_text())
+    publish_json(run.stage_folder("calibrate").summary, generated | {"figures": figures})
+    publish_json(run.stage_folder("generate").summary, generated | {"figures": {"wished_cosine": after}})
     shown = calibration(run, NOTHING)
     assert shown is not None
     assert [row["cosine"] for row in shown["before"]] == [-1, 0, 1]

@@ -218,7 +218,7 @@ def test_F06_an_edited_field_makes_its_stage_and_what_follows_stale(project: Pro
         line.split()[0]: line for line in project.run("status", "generate.steps=3").stdout.splitlines()[2:] if line
     }
     assert "stale: generate.steps 2 -> 3" in status["generate"]
-    assert "made from an earlier generate" in status["train-recognition"]
+    assert "made from an earlier version of generate" in status["train-recognition"]
     assert " done " in status["identities"]
 
     done = project.run("generate", "generate.steps=3")

@@ -157,7 +157,7 @@ def test_another_net_says_too_whether_faces_follow_m(tiny_run: TinyRun, tmp_path
 
     shown = project.run("report", "evaluate.judge.weights=judge.safetensors")
     assert shown.returncode == 0, shown.stderr
-    assert "by another net" in (project.runs / "report" / "index.html").read_text()
+    assert "evaluation net" in (project.runs / "report" / "index.html").read_text()
 
 
 class _Broken(torch.nn.Module):

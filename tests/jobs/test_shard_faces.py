@@ -26,8 +26,8 @@ from slurm.files import sha256_of
 
 from ..shards import bad_images
 from ..shards.pictures import encoded, jpeg, picture, png_with_size, with_exif, write_tar
-from ..shards.test_archive_source import tarred, zipped
-from ..shards.test_recordio import RecordWriter
+from ..shards.sources.test_archive_source import tarred, zipped
+from ..shards.sources.test_recordio import RecordWriter
 from .sharding import planned, sharded, work
 
 PEOPLE = {

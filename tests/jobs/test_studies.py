@@ -189,4 +189,4 @@ def test_the_plot_is_the_same_bytes_each_time_and_knows_both_studies():
     assert once == again
     by_m = [{**row, "group": group} for row, group in zip(rows, ("m = 1", "m = 0.8"), strict=True)]
     assert paper_curve("study-m", by_m) == [(1.0, 0.8413), None]
-    assert "wished m" in json.dumps(plot(by_m, paper=[None, None], name="study-m").decode())
+    assert "requested m" in json.dumps(plot(by_m, paper=[None, None], name="study-m").decode())
