@@ -29,7 +29,8 @@ INDEX = (
     "print(f'    of which the index of {len(shards)} images: {time.process_time() - started:.2f} s CPU')\n"
 )
 CHECK = (
-    "import sys\nfrom pathlib import Path\nfrom shards.exports.check import check\nfrom shards.tars.manifest import read_manifest\n"
+    "import sys\nfrom pathlib import Path\nfrom shards.exports.check import check\n"
+    "from shards.tars.manifest import read_manifest\n"
     "folder = Path(sys.argv[1])\nassert check(folder, read_manifest(folder / 'manifest.json')) == []\n"
 )
 

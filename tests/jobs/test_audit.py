@@ -38,7 +38,7 @@ def test_every_real_face_is_fingerprinted_and_every_training_person_has_a_center
 
 def test_the_control_group_sets_the_thresholds_and_the_verdict_says_so(copied: Run) -> None:
     verdict = json.loads(copied.stage_folder("audit").output("verdict.json").read_text())
-    assert "at most 30.0% of 18 faces of 3 real people nobody trained on" in verdict["thresholds"]["basis"]
+    assert "at most 30.0% of 18 faces of 3 real people that no net was trained on" in verdict["thresholds"]["basis"]
     control = json.loads(copied.stage_folder("audit").output("nearest-held-out-00000.json").read_text())
     images = control["findings"]["images"]
     reached = sum(cosine >= verdict["thresholds"]["image_to_face"] for cosine in images["face_cosine"])
@@ -65,7 +65,7 @@ def test_without_held_out_people_the_training_people_are_the_control_group(tiny_
         done = project.run(stage, *fields)
         assert done.returncode == 0, done.stderr
     verdict = json.loads((project.runs / "audit" / "verdict.json").read_text())
-    assert "of 48 faces of 8 training people, each held against the others, would" in verdict["thresholds"]["basis"]
+    assert "of 48 faces of 8 training people, each compared with the others, would" in verdict["thresholds"]["basis"]
     real = ShardSet(sorted((project.runs / "shard").glob("real-*.tar")))
     own = dict(zip(real.keys, real.identities, strict=True))
     files = sorted((project.runs / "audit").glob("nearest-real-*.json"))

@@ -15,7 +15,7 @@ from jobs.frame.run import Run
 from jobs.frame.verdicts import reference_files
 from jobs.stages.publish.work import passed_verdict
 from jobs.stages.settle.plan import SETTLE
-from jobs.stages.shared.privacy import judged_features, load_judge
+from jobs.stages.shared.privacy import audit_features, load_audit_net
 from shards.privacy.fingerprints import read_vectors
 from shards.tars.reader import Sample, read_tar
 from shards.tars.shard_set import ShardSet
@@ -33,7 +33,7 @@ class Means:
     """The nearest real face to the mean of some images, by hand."""
 
     def __init__(self, run: Run) -> None:
-        self.judge = load_judge(run, device=torch.device("cpu"))
+        self.judge = load_audit_net(run, device=torch.device("cpu"))
         self.real = np.concatenate([read_vectors(path).features for path in reference_files(run)])
         self.synthetic = ShardSet(run.ledger.outputs("generate", suffix=".tar"))
         self.features = dict(zip(self.synthetic.keys, self._embedded(self.synthetic), strict=True))
@@ -50,7 +50,7 @@ class Means:
         return [key for key, person in rows if person == identity]
 
     def _embedded(self, shards: ShardSet) -> np.ndarray:
-        return judged_features(shards, judge=self.judge, batch=64, progress=lambda _: None)
+        return audit_features(shards, judge=self.judge, batch=64, progress=lambda _: None)
 
 
 @pytest.fixture

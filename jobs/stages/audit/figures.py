@@ -1,4 +1,4 @@
-"""What an audit counts: leaks by what was asked and by false match rate, the closest pairs, membership, overlap of people."""
+"""Figures of an audit: leaks by what was asked and by false match rate, closest pairs, membership, overlap."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Tally:
         self._probes: list[Sequence[float]] = []
 
     def add(self, findings: Findings, *, asked: Sequence[Asked]) -> None:
-        """Judge one tar's images; `asked` is what was asked of each."""
+        """LeakCheck one tar's images; `asked` is what was asked of each."""
         leaks = leaks_of(findings, self.thresholds)
         dropped = {leak.key for leak in leaks}
         self.leaks += leaks
@@ -103,7 +103,7 @@ class Tally:
         return rates
 
     def _probed(self, run: Run) -> dict[str, Any]:
-        """Membership, where photos of training people were kept back; overlap with everybody else probed."""
+        """Membership, where images of training people were kept back, and overlap with the other groups of probes."""
         paths = run.ledger.outputs("fingerprint", prefix=PROBES)
         if not paths:
             return {"membership": None, "overlap": {}}

@@ -1,7 +1,7 @@
 """Audit: is any synthetic face, or any synthetic person, a real one? Pixels, and the nearest of everything real.
 
-The units only find what is nearest, to the synthetic tars and to the control group: people held out, or, where nobody
-is, the training people, each held against the others. The last rank judges, when the control group is whole.
+The units find the nearest real faces of the synthetic tars and of a control group: held-out people or, if there are
+none, the training people, each compared with the others. The last rank sets thresholds and writes the verdict.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from shards.privacy.fingerprints import read_vectors
 
 HASH_WIDTH = 2 * 256  # of the pixel hashes, mirrored and not, which are compared like embeddings
 
-USUAL_WIDTH = 512  # of embeddings, while the judge has made none
+USUAL_WIDTH = 512  # of embeddings, before there are any
 
 CONTROL_IMAGES = 20_000  # of training people; a hundred of them then stand above the usual threshold
 
@@ -75,7 +75,7 @@ class AuditUnit(Unit):
 
 
 def plan(run: Run) -> list[AuditUnit]:
-    """One unit per synthetic tar, and per tar of the control group; each is held against everything real."""
+    """One unit per synthetic tar, and per tar of the control group; each is compared with all real training faces."""
     return [
         *(AuditUnit(tar=unit.tar) for unit in run.ledger.units(run.method.generate)),
         *(AuditUnit(control=tar) for tar in control_tars(run)),
@@ -91,7 +91,7 @@ def control_tars(run: Run) -> list[str]:
 
 
 def forecast(run: Run) -> str:
-    """How long the comparisons will take, at the speed this machine is tried to have; known from the start."""
+    """How long the comparisons will take, at the speed that a short trial measures on this machine."""
     images = run.method.generate.expected_images(run) or 0
     files = reference_files(run)
     real = sum(unit.images for unit in real_units(run))

@@ -17,8 +17,8 @@ from jobs.frame.stage import Finish
 from jobs.frame.verdicts import all_references, reference_files
 from jobs.stages.audit.figures import Tally, closest_sheet
 from jobs.stages.audit.plan import AuditFaces, AuditUnit, control_tars, forecast
-from jobs.stages.fingerprint.plan import is_independent, judge_path
-from jobs.stages.shared.privacy import judged_features, load_judge
+from jobs.stages.fingerprint.plan import audit_net_path, is_independent
+from jobs.stages.shared.privacy import audit_features, load_audit_net
 from jobs.training.device import rank_device
 from shards.labels import classes_of
 from shards.privacy.findings import Findings, join_findings
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 def run_rank(run: Run, rank: Rank) -> None:
     config: AuditFaces = run.section(AuditFaces)
-    judge = load_judge(run, device=rank_device(rank))
+    net = load_audit_net(run, device=rank_device(rank))
     centers = read_vectors(run.stage_folder("fingerprint").output(CENTERS))
     probes = [read_vectors(path).features for path in run.ledger.outputs("fingerprint", prefix=PROBES)]
     log.info("%s", forecast(run))
@@ -53,11 +53,11 @@ def run_rank(run: Run, rank: Rank) -> None:
         else:
             tar = work.unit.tar
             path = run.stage_folder(run.method.generate.name).output(tar)
-            sha256 = sha256_of(path)  # of the bytes that are read now, whatever markers say
+            sha256 = sha256_of(path)  # of the bytes that are read now, not of those that a marker names
             shards = ShardSet([path])
-            features = judged_features(shards, judge=judge, batch=config.batch, progress=work.progress)
+            features = audit_features(shards, net=net, batch=config.batch, progress=work.progress)
             found = search(
-                suspects(shards, features=features),
+                synthetic_faces_of(shards, features=features),
                 all_references(run),
                 centers=centers,
                 probes=probes[0] if probes else centers.features[:0],
@@ -69,13 +69,13 @@ def run_rank(run: Run, rank: Rank) -> None:
         work.done(images=len(value.get("asked", ())), counts={})
 
 
-def suspects(shards: ShardSet, *, features: np.ndarray) -> SyntheticFaces:
+def synthetic_faces_of(shards: ShardSet, *, features: np.ndarray) -> SyntheticFaces:
     images = (shards.rgb(row) for row in range(len(shards)))
     return SyntheticFaces.of(shards.keys, identities=shards.identities, features=features, images=images)
 
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
-    """Judge: thresholds from the control group, then every synthetic image, and the verdict names the bytes judged."""
+    """Set thresholds by the control group, compare every synthetic image, and name the audited bytes in the verdict."""
     config: AuditFaces = run.section(AuditFaces)
     folder = run.stage_folder("audit")
     impostors = impostor_scores(run)
@@ -89,7 +89,7 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
         passed=len(tally.dropped) <= config.max_dropped_fraction * tally.images,
         images=tally.images,
         references=tally.references,
-        embedder=judge_path(run).name,
+        embedder=audit_net_path(run).name,
         independent=is_independent(run),
         thresholds=thresholds,
         judged=judged,
@@ -114,7 +114,7 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
 
 
 def _asked(value: Mapping[str, Any]) -> list[Asked]:
-    """What was asked of the images of a unit; units done before there was `asked` say m alone."""
+    """What was asked of the images of a unit; units of older versions have m alone."""
     return value["asked"] if "asked" in value else [{OLD_KEY: m} for m in value["m"]]
 
 
@@ -129,7 +129,7 @@ def _parts(run: Run, markers: Sequence[Marker], *, control: bool) -> Iterator[di
 def _thresholds(run: Run, markers: Sequence[Marker]) -> Thresholds:
     control = join_findings(Findings.from_json(value["findings"]) for value in _parts(run, markers, control=True))
     unseen = any(tar.startswith(HELD_OUT) for tar in control_tars(run))
-    people = "real people nobody trained on" if unseen else "training people, each held against the others,"
+    people = "real people that no net was trained on" if unseen else "training people, each compared with the others,"
     return Thresholds.from_control(control, rate=run.section(AuditFaces).false_alarms, people=people)
 
 

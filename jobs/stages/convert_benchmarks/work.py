@@ -22,7 +22,7 @@ QUALITY = 100  # of the JPEG written for images that are none; those of the comm
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """Rows of the tar that make a pair, whether of one person, and in how many folds (None: not said)."""
+    """Rows of the tar that make a pair, whether of one person, and in how many folds (None: not given)."""
 
     first: list[int]
     second: list[int]
@@ -75,7 +75,7 @@ def _usable(data: bytes, *, config: ConvertBenchmarks, what: str) -> bytes:
     prepared = prepare(data, rules=ImageRules(size=config.image_size, resize=config.resize, quality=QUALITY))
     if prepared.jpeg is None:
         raise DataError(
-            f"{what}: {prepared.outcome}: {prepared.detail}; a benchmark is used whole or not at all: mend the file, "
+            f"{what}: {prepared.outcome}: {prepared.detail}; a benchmark is used whole or not at all: fix the file, "
             f"or set {NAME}.image_size and {NAME}.resize to what it holds"
         )
     return prepared.jpeg

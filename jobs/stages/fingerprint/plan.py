@@ -1,4 +1,4 @@
-"""Fingerprint: what the audit needs of every real face, once: an embedding by the judge and hashes of its pixels.
+"""Fingerprint: what the audit needs of every real face: an embedding under the audit's net, and hashes of its pixels.
 
 The judge is a recognition net other than E_id where the user has one (`fingerprint.judge.weights`): a net that guided
 the generator sees its own idea of likeness.
@@ -58,8 +58,8 @@ def plan(run: Run) -> list[FingerprintUnit]:
     ]
 
 
-def judge_path(run: Run) -> Path:
-    """The weights file of the net that judges.
+def audit_net_path(run: Run) -> Path:
+    """The weights file of the audit's net.
 
     Raises:
         ConfigError: the config names a file that is not there.
@@ -70,16 +70,16 @@ def judge_path(run: Run) -> Path:
     return run.given_file("fingerprint.judge.weights", weights, give="a recognition net's weights")
 
 
-def judge_files(run: Run) -> dict[str, str]:
-    """What the judge is from outside of the run."""
+def audit_net_files(run: Run) -> dict[str, str]:
+    """The audit's net, where it comes from outside the run: its hash by the field that names it."""
     if run.section(FingerprintFaces).judge.weights is None:
         return embedder_files(run)
-    return {"fingerprint.judge.weights": sha256_of(judge_path(run))}
+    return {"fingerprint.judge.weights": sha256_of(audit_net_path(run))}
 
 
 def is_independent(run: Run) -> bool:
-    """Whether the judge is another net than the one that guided the generator."""
-    return sha256_of(judge_path(run)) != sha256_of(embedder_path(run))
+    """Whether the audit's net is another one than E_id, which guided the generator."""
+    return sha256_of(audit_net_path(run)) != sha256_of(embedder_path(run))
 
 
 STAGE = Stage(
@@ -88,7 +88,7 @@ STAGE = Stage(
     title="hashes and embeddings of every real face, for the audit",
     config=FingerprintFaces,
     needs=lambda run: ("shard", *embedder_needs(run), *((CONVERTED,) if run.asks_for(CONVERTED) else ())),
-    files=judge_files,
+    files=audit_net_files,
     plan=plan,
     work="jobs.stages.fingerprint.work",
     expected_images=lambda run: sum(unit.images for unit in run.ledger.units(SHARD_STAGE)),

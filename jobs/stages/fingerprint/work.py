@@ -10,8 +10,8 @@ from jobs.frame.rank import Rank
 from jobs.frame.run import Run
 from jobs.frame.stage import Finish
 from jobs.stages.convert_benchmarks.plan import NAME as CONVERTED
-from jobs.stages.fingerprint.plan import FingerprintFaces, FingerprintUnit, is_independent, judge_path
-from jobs.stages.shared.privacy import judged_features, load_judge
+from jobs.stages.fingerprint.plan import FingerprintFaces, FingerprintUnit, audit_net_path, is_independent
+from jobs.stages.shared.privacy import audit_features, load_audit_net
 from jobs.training.device import rank_device
 from shards.privacy.fingerprints import (
     Fingerprints,
@@ -28,8 +28,8 @@ from slurm.markers import Marker
 
 
 def run_rank(run: Run, rank: Rank) -> None:
-    judge = load_judge(run, device=rank_device(rank))
-    embedder = sha256_of(judge_path(run))[:16]
+    net = load_audit_net(run, device=rank_device(rank))
+    embedder = sha256_of(audit_net_path(run))[:16]
     batch = run.section(FingerprintFaces).batch
     for work in rank.remaining(FingerprintUnit):
         if work.unit.tar is None:
@@ -39,7 +39,7 @@ def run_rank(run: Run, rank: Rank) -> None:
             name = work.unit.tar
             tar, target = run.stage_folder("shard").output(name), name.replace(".tar", ".h5")
         shards = ShardSet([tar])
-        features = judged_features(shards, judge=judge, batch=batch, progress=work.progress)
+        features = audit_features(shards, net=net, batch=batch, progress=work.progress)
         exact, near = hashes_of(shards.rgb(row) for row in range(len(shards)))
         found = Fingerprints(keys=shards.keys, identities=shards.identities, features=features, exact=exact, near=near)
         work.publish(target, vectors_bytes(found, embedder=embedder))
@@ -52,7 +52,7 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     files: dict[str, list[Path]] = {kind: [] for kind in (REAL, HELD_OUT, KEPT_BACK, BENCHMARK)}
     for name in sorted(output.name for marker in markers for output in marker.outputs if output.name.endswith(".h5")):
         files[next(kind for kind in files if name.startswith(f"{kind}-"))].append(folder.output(name))
-    embedder = sha256_of(judge_path(run))[:16]
+    embedder = sha256_of(audit_net_path(run))[:16]
     centers = centers_of(read_vectors(path) for path in files[REAL])
     written = [_write(folder.output(CENTERS), vectors_bytes(centers, embedder=embedder))]
     probes = [
@@ -65,7 +65,7 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     return Finish(
         outputs=tuple(written),
         figures={
-            "judge": judge_path(run).name,
+            "judge": audit_net_path(run).name,
             "independent": is_independent(run),
             "identities": len(centers.keys),
             "probes": sum(len(part.keys) for part in probes),
@@ -78,7 +78,7 @@ def _write(path: Path, data: bytes) -> Output:
 
 
 def _membership_probes(kept_back: Sequence[Path], real: Sequence[Path]) -> list[Vectors]:
-    """Photos that were kept back from training, and of the same people as many that were trained on."""
+    """Images kept back from training, and for each person as many images that were trained on."""
     probes = [_group(read_vectors(path), KEPT_BACK) for path in kept_back]
     wanted: dict[str, int] = {}
     for path in kept_back:

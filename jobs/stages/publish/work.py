@@ -86,7 +86,7 @@ def passed_verdict(run: Run) -> Verdict:
     private = {output.sha256: output.name for output in sharded.outputs} if sharded else {}
     for tar, sha256 in present.items():
         if sha256 in private:
-            raise RunError(f"publish: {tar} is {private[sha256]}, a private shard of real faces; generate it anew")
+            raise RunError(f"publish: {tar} is {private[sha256]}, a private shard of real faces; generate it again")
     return verdict
 
 
@@ -116,7 +116,7 @@ def _build(run: Run, folder: Path, *, verdict: Verdict, work: Work[PublishUnit])
 
 
 def _settled(run: Run, tar: str, folder: Path, *, work: Work[PublishUnit]) -> Shard:
-    """A second name for a settled tar: what was judged and what is published are one file.
+    """Link a settled tar into the folder, so that the file that was audited is the file that is published.
 
     Raises:
         RunError: a record in it is not one of a synthetic image.
@@ -215,15 +215,15 @@ def _settings(section: StageConfig) -> dict[str, Any]:
 
 
 def _limits(verdict: Verdict) -> list[str]:
-    judge = (
-        "Audited with one recognition net: what it cannot tell apart, the audit cannot either."
+    audit = (
+        "The audit used one recognition net. Faces that this net cannot tell apart, the audit cannot tell apart either."
         if verdict.independent
-        else "Audited with the recognition net that also guided the generator: what it cannot tell apart, neither can "
-        "the audit, and it may see its own idea of likeness."
+        else "The audit used the recognition net that also guided the generator. Faces that this net cannot tell apart "
+        "the audit cannot tell apart either, and the net may favor what it guided itself."
     )
     return [
-        judge,
+        audit,
         "Demographics follow the real training faces and were neither measured nor balanced.",
-        "No detector looked at the faces that were trained on or at these images: none, several or a crooked one in a "
-        "picture would not have been noticed.",
+        "No face detector was run on the training images or on these images: an image with no face, with several, or "
+        "with a misaligned one was not noticed.",
     ]

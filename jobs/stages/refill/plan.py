@@ -2,7 +2,7 @@
 
 An image that leaks is regenerated with other noise, up to some attempts. An identity that is too close to a real person
 by its mean is not refilled: more images of it would be more images of that person. The means that the new images change
-are judged by the stage `settle`.
+are checked by the stage `settle`.
 """
 
 from __future__ import annotations

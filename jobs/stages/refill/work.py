@@ -10,7 +10,7 @@ from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
 from jobs.frame.verdicts import verdict_of
 from jobs.stages.refill.plan import RefillFaces, RefillUnit
-from jobs.stages.shared.privacy import Judge
+from jobs.stages.shared.privacy import LeakCheck
 from jobs.stages.shared.tars import publishing_tar
 from jobs.training.device import rank_device
 from shards.privacy.leaks import IDENTITY_REASONS
@@ -21,17 +21,22 @@ from shards.tars.shard_set import ShardSet
 
 def run_rank(run: Run, rank: Rank) -> None:
     device = rank_device(rank)
-    remaker, judge, verdict = run.method.load_remaker(run, device=device), Judge(run, device=device), verdict_of(run)
+    remaker, verdict = run.method.load_remaker(run, device=device), verdict_of(run)
+    check = LeakCheck(run, device=device)
     attempts = run.section(RefillFaces).attempts
     for work in rank.remaining(RefillUnit):
         images = ShardSet([run.stage_folder(run.method.generate.name).output(work.unit.of)])
-        wanted, given_up = _dropped(dict(zip(images.keys, images.records(), strict=True)), verdict)
-        made = _refilled(wanted, attempts=attempts, remaker=remaker, judge=judge, work=work)
+        wanted, of_leaked_identities = _dropped(dict(zip(images.keys, images.records(), strict=True)), verdict)
+        made = _refilled(wanted, attempts=attempts, remaker=remaker, check=check, work=work)
         if made:
             with publishing_tar(work.path(work.unit.tar), record=work.record) as tar:
                 for key in sorted(made):
                     tar.add(key, jpg=made[key].jpeg, record=made[key].record)
-        counts = {"refilled": len(made), "leaked_again": len(wanted) - len(made), "identity_leaked": given_up}
+        counts = {
+            "refilled": len(made),
+            "leaked_again": len(wanted) - len(made),
+            "identity_leaked": of_leaked_identities,
+        }
         work.done(images=len(made), counts=counts)
 
 
@@ -49,14 +54,14 @@ def _dropped(records: Mapping[str, Mapping[str, Any]], verdict: Verdict) -> tupl
 
 
 def _refilled(
-    wanted: Sequence[ImageRequest], *, attempts: int, remaker: Remaker, judge: Judge, work: Work[RefillUnit]
+    wanted: Sequence[ImageRequest], *, attempts: int, remaker: Remaker, check: LeakCheck, work: Work[RefillUnit]
 ) -> dict[str, GeneratedImage]:
     """By key all that do not leak, after some attempts."""
     done: dict[str, GeneratedImage] = {}
     left = list(wanted)
     for attempt in range(1, attempts + 1):
         tried = {image.request.key: image for image in remaker.remake(left, attempt=attempt, work=work)}
-        leaked = judge.leaked([image.jpeg for image in tried.values()], keys=list(tried), work=work)
+        leaked = check.leaked([image.jpeg for image in tried.values()], keys=list(tried), work=work)
         done |= {key: image for key, image in tried.items() if key not in leaked}
         left = [request for request in left if request.key in leaked]
         work.progress(len(tried) - len(leaked))

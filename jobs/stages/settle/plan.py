@@ -41,7 +41,7 @@ def cost(run: Run) -> Cost | None:
 STAGE = Stage(
     unit=SettleUnit,
     name=SETTLE,
-    title="the tars to publish, their changed people judged anew",
+    title="the tars to publish; identities whose images changed are audited again",
     config=SettleSet,
     needs=lambda run: (FINGERPRINT, run.method.generate.name, AUDIT, *((REFILL,) if run.asks_for(REFILL) else ())),
     plan=plan,

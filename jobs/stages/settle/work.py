@@ -13,7 +13,7 @@ from jobs.frame.stage import Finish
 from jobs.frame.verdicts import verdict_of
 from jobs.stages.audit.plan import AuditFaces
 from jobs.stages.settle.plan import STAGE, SettleUnit
-from jobs.stages.shared.privacy import Judge
+from jobs.stages.shared.privacy import LeakCheck
 from jobs.stages.shared.synthetic import require_synthetic
 from jobs.stages.shared.tars import publishing_tar
 from jobs.training.device import rank_device
@@ -27,11 +27,11 @@ from slurm.markers import Marker
 
 
 @dataclass(frozen=True, kw_only=True)
-class Remains:
+class RemainingImages:
     """What is left of a tar after the audit.
 
     Attributes:
-        samples: what was not dropped, and what was made anew, by key.
+        samples: the images that were not dropped and those that were regenerated, sorted by key.
         refilled: keys of the latter.
         changed: identities that lost or got an image.
         dropped: how many images were dropped.
@@ -44,10 +44,10 @@ class Remains:
 
 
 def run_rank(run: Run, rank: Rank) -> None:
-    verdict, judge = verdict_of(run), Judge(run, device=rank_device(rank))
+    verdict, check = verdict_of(run), LeakCheck(run, device=rank_device(rank))
     for work in rank.remaining(SettleUnit):
-        remains = remains_of(run, work.unit.tar, verdict=verdict)
-        leaks = _leaks_of_the_changed(remains, judge=judge, work=work)
+        remains = remaining_images(run, work.unit.tar, verdict=verdict)
+        leaks = _leaks_of_changed_identities(remains, check=check, work=work)
         withdrawn = {leak.key for leak in leaks}
         kept = [sample for sample in remains.samples if sample.key not in withdrawn]
         refilled = [sample.key for sample in kept if sample.key in remains.refilled]
@@ -55,12 +55,12 @@ def run_rank(run: Run, rank: Rank) -> None:
             _write(work, kept)
         value = {"refilled": refilled, "leaks": [asdict(leak) for leak in leaks]}
         work.record(publish_json(rank.folder.output(_name_of(work.unit.tar)), value))
-        made_anew = {"refilled": len(refilled)} if refilled else {}
+        counted = {"refilled": len(refilled)} if refilled else {}
         lost = {"dropped": remains.dropped - len(remains.refilled), "withdrawn": len(withdrawn)}
-        work.done(images=len(kept), counts={"kept": len(kept) - len(refilled), **made_anew, **lost})
+        work.done(images=len(kept), counts={"kept": len(kept) - len(refilled), **counted, **lost})
 
 
-def remains_of(run: Run, tar: str, *, verdict: Verdict) -> Remains:
+def remaining_images(run: Run, tar: str, *, verdict: Verdict) -> RemainingImages:
     """What is left of a synthetic tar.
 
     Raises:
@@ -69,7 +69,8 @@ def remains_of(run: Run, tar: str, *, verdict: Verdict) -> Remains:
     path = run.stage_folder(run.method.generate.name).output(tar)
     if sha256_of(path) != verdict.judged.get(tar):
         raise RunError(
-            f"settle: the audit's verdict is about other bytes than {run.method.generate.name}/{tar}; remove it and run again"
+            f"settle: the audit's verdict is about other bytes than {run.method.generate.name}/{tar}; "
+            "remove it and run again"
         )
     leaked, changed, samples = verdict.leaked, set(), []
     dropped = 0
@@ -79,10 +80,10 @@ def remains_of(run: Run, tar: str, *, verdict: Verdict) -> Remains:
         else:
             changed.add(sample.record["identity"])
             dropped += 1
-    anew = [sample for path in _refill_of(run, tar) for sample in read_tar(path)]
-    return Remains(
-        samples=sorted((*samples, *anew), key=lambda sample: sample.key),
-        refilled=frozenset(sample.key for sample in anew),
+    regenerated = [sample for path in _refill_of(run, tar) for sample in read_tar(path)]
+    return RemainingImages(
+        samples=sorted((*samples, *regenerated), key=lambda sample: sample.key),
+        refilled=frozenset(sample.key for sample in regenerated),
         changed=frozenset(changed),
         dropped=dropped,
     )
@@ -102,12 +103,12 @@ def _refill_of(run: Run, tar: str) -> list[Path]:
     return found
 
 
-def _leaks_of_the_changed(remains: Remains, *, judge: Judge, work: Work[SettleUnit]) -> list[Leak]:
-    again = [sample for sample in remains.samples if sample.record["identity"] in remains.changed]
-    return judge.leaks_of_people(
-        [sample.jpg for sample in again],
-        keys=[sample.key for sample in again],
-        identities=[sample.record["identity"] for sample in again],
+def _leaks_of_changed_identities(remains: RemainingImages, *, check: LeakCheck, work: Work[SettleUnit]) -> list[Leak]:
+    changed = [sample for sample in remains.samples if sample.record["identity"] in remains.changed]
+    return check.leaks_of_people(
+        [sample.jpg for sample in changed],
+        keys=[sample.key for sample in changed],
+        identities=[sample.record["identity"] for sample in changed],
         work=work,
     )
 
@@ -125,7 +126,7 @@ def _name_of(tar: str) -> str:
 
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
-    """The audit's verdict as it stands now: about these tars, with those images made anew, without those withdrawn."""
+    """Write the final verdict: the audit's, about the settled tars, with regenerated and without withdrawn images."""
     folder, audited = run.stage_folder(SETTLE), verdict_of(run)
     tars = [output for marker in markers for output in marker.outputs if output.name.endswith(".tar")]
     parts = [read_json(folder.output(_name_of(unit.tar))) for unit in run.ledger.units(STAGE)]

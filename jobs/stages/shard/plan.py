@@ -1,4 +1,4 @@
-"""Shard: real faces into private tars, every image with a fate."""
+"""Shard: real faces into private tars; every image ends in exactly one outcome."""
 
 from __future__ import annotations
 
@@ -174,13 +174,13 @@ def plan(run: Run) -> Plan[ShardUnit]:
 
 def _is_gone(path: Path) -> bool:
     """Whether nothing is there, not even what a file system that is not mounted leaves: an empty folder."""
-    with suppress(PermissionError):  # told by whoever opens it
+    with suppress(PermissionError):  # reported when it is opened
         return not path.exists() or (path.is_dir() and next(path.iterdir(), None) is None)
     return False
 
 
 def _finished_units(run: Run) -> list[ShardUnit]:
-    """The units of a finished stage, whose source nobody needs any more.
+    """The units of a finished stage, whose source is not needed any more.
 
     Raises:
         DataError: it was not finished, or with another config.
@@ -231,7 +231,7 @@ def _split(run: Run, listing: Listing) -> dict[str, list[Face]]:
     """Faces of training and of held-out identities; which people are held out follows from the seed.
 
     Raises:
-        DataError: nobody would be left to train on.
+        DataError: no identity would be left to train on.
     """
     config: ShardFaces = run.section(ShardFaces)
     people = sorted({face.identity for face in listing.faces})
@@ -251,22 +251,22 @@ def _split(run: Run, listing: Listing) -> dict[str, list[Face]]:
 
 
 def _kept_back(run: Run, training: Sequence[Face]) -> set[str]:
-    """Paths of the photos that are not trained on although their people are; which ones follows from the seed."""
+    """Paths of images of training people that are kept back from training, drawn with the seed."""
     fraction = run.section(ShardFaces).kept_back_fraction
     if not fraction:
         return set()
-    photos: dict[str, list[str]] = {}
+    images: dict[str, list[str]] = {}
     for face in training:
-        photos.setdefault(face.identity, []).append(face.path)
+        images.setdefault(face.identity, []).append(face.path)
     chosen: set[str] = set()
-    for number, identity in enumerate(sorted(photos)):
-        count = int(fraction * len(photos[identity]))
-        chosen.update(random.Random(derive(run.seed, "kept-back", number)).sample(photos[identity], count))
+    for number, identity in enumerate(sorted(images)):
+        count = int(fraction * len(images[identity]))
+        chosen.update(random.Random(derive(run.seed, "kept-back", number)).sample(images[identity], count))
     return chosen
 
 
 def _slices(faces: Sequence[Face], *, images: int, size: int) -> Iterator[tuple[int, int]]:
-    """Consecutive ranges of at most so many images and bytes, of one image at least."""
+    """Consecutive ranges of at most `images` images and `size` bytes, each of at least one image."""
     start, total = 0, 0
     for position, face in enumerate(faces):
         if position > start and (position - start == images or total + face.bytes > size):

@@ -30,7 +30,7 @@ def run_rank(run: Run, rank: Rank) -> None:
 
 
 def _shard(source: Source, faces: Sequence[Face], *, work: Work[ShardUnit], config: ShardFaces) -> None:
-    """Write one tar and its index: usable images with their records; the marker tells of every other image."""
+    """Write one tar and its index: usable images with their records; the marker lists every other image."""
     name, rules = work.unit.tar, config.rules()
     counts: Counter[str] = Counter()
     rejected = []
@@ -47,7 +47,7 @@ def _shard(source: Source, faces: Sequence[Face], *, work: Work[ShardUnit], conf
         if len(rejected) > config.max_bad_fraction * len(faces):
             raise DataError(
                 f"{name}: {len(rejected)} of {len(faces)} images are not usable (first: {rejected[0]}), "
-                f"allowed: a fraction of {config.max_bad_fraction}; mend them or raise shard.max_bad_fraction"
+                f"allowed: a fraction of {config.max_bad_fraction}; fix them or raise shard.max_bad_fraction"
             )
     work.done(images=tar.samples, counts=dict(counts), figures={"rejected": rejected})
 

@@ -58,8 +58,10 @@ def load_benchmark(run: Run, name: str, *, config: Verification) -> Benchmark:
     for number, fold in enumerate(np.array_split(same, folds), start=1):
         if fold.all() or not fold.any():  # measured at a threshold that suits the other kind
             kind = "mated" if fold.all() else "non-mated"
-            told = f"fold {number} of {folds} has only {kind} pairs"
-            raise ModelError(f"benchmark {name}: {told}; allowed: both kinds in each; lower folds, or convert it anew")
+            problem = f"fold {number} of {folds} has only {kind} pairs"
+            raise ModelError(
+                f"benchmark {name}: {problem}; allowed: both kinds in each; lower folds, or convert it again"
+            )
     return Benchmark(
         name=name,
         faces=ShardSet([folder.output(f"{name}.tar")]),

@@ -33,7 +33,7 @@ def embed(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings (N, E) of the images of a shard set and of their mirror images, float32, not normalized.
 
-    Without `mirror` the second are none, (0, E). `progress(n)` is told of every n images and may raise to stop.
+    Without `mirror` the second array is empty, (0, E). `progress(n)` is called after every n images; it may raise.
     """
     device = next(embedder.parameters()).device
     plain, mirrored = [], []

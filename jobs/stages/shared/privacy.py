@@ -1,4 +1,4 @@
-"""Judging images after the audit, as the audit judged: the same net, real faces and thresholds."""
+"""The audit's net, and a leak check of single images by the audit's own net, real faces and thresholds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobs.frame.rank import Work
 from jobs.frame.run import Run
 from jobs.frame.verdicts import all_references, reference_files, verdict_of
 from jobs.stages.audit.plan import AuditFaces
-from jobs.stages.fingerprint.plan import FingerprintFaces, judge_path
+from jobs.stages.fingerprint.plan import FingerprintFaces, audit_net_path
 from jobs.stages.shared.embedding import Images, embed, load_embedder
 from shards.images.jpeg import decode_rgb
 from shards.privacy.fingerprints import Vectors, mirror_invariant, read_vectors
@@ -25,20 +25,21 @@ from shards.privacy.synthetic_faces import SyntheticFaces
 from shards.privacy.thresholds import identity_leaks, leaks_of
 
 
-def load_judge(run: Run, *, device: torch.device) -> Embedder:
-    judge = run.section(FingerprintFaces).judge
-    if judge.weights is None:
+def load_audit_net(run: Run, *, device: torch.device) -> Embedder:
+    """The audit's net on a device: the given one, else E_id."""
+    given = run.section(FingerprintFaces).judge
+    if given.weights is None:
         return load_embedder(run, device=device)
-    return load_recognition(judge_path(run), color=judge.color).to(device)
+    return load_recognition(audit_net_path(run), color=given.color).to(device)
 
 
-def judged_features(images: Images, *, judge: Embedder, batch: int, progress: Callable[[int], None]) -> np.ndarray:
+def audit_features(images: Images, *, net: Embedder, batch: int, progress: Callable[[int], None]) -> np.ndarray:
     """Unit embeddings (N, D) of a set's images together with their mirror images."""
-    return mirror_invariant(*embed(images, embedder=judge, batch=batch, progress=progress))
+    return mirror_invariant(*embed(images, embedder=net, batch=batch, progress=progress))
 
 
-class Judge:
-    """The net and the centers are loaded with the first image to judge: most tars have none."""
+class LeakCheck:
+    """Compares images with all real faces. Net and centers are loaded with the first image: most tars have none."""
 
     def __init__(self, run: Run, *, device: torch.device) -> None:
         self.run, self.device = run, device
@@ -50,7 +51,7 @@ class Judge:
             return set()
         images = _decoded(jpegs)
         features = self._features(images, work=work)
-        # An identity of its own for each image: who they are together is judged once the set is settled.
+        # Each image is an identity of its own here; the means of identities are checked by `settle`.
         own = SyntheticFaces.of(list(keys), identities=list(keys), features=features, images=images)
         centers, none = self._centers, features[:0]
         parts = all_references(self.run)
@@ -74,11 +75,11 @@ class Judge:
 
     def _features(self, images: _Decoded, *, work: Work[Any]) -> np.ndarray:
         batch = self.run.section(AuditFaces).batch
-        return judged_features(images, judge=self._net, batch=batch, progress=lambda _: work.progress(0))
+        return audit_features(images, net=self._net, batch=batch, progress=lambda _: work.progress(0))
 
     @cached_property
     def _net(self) -> Embedder:
-        return load_judge(self.run, device=self.device)
+        return load_audit_net(self.run, device=self.device)
 
     @cached_property
     def _centers(self) -> Vectors:

@@ -1,7 +1,7 @@
-"""The whole batches of a tar whose making was stopped: kept for the next attempt, which goes on behind them.
+"""A tar that a stopped rank left unfinished: its whole batches are kept, and the next attempt continues behind them.
 
-A tar may take many minutes of a GPU, and a preemptible partition may take the GPU away every few. The kept part is a
-valid tar of its own, so the reader of all tars checks it. Only a stop keeps it: after `kill -9` the tar begins anew.
+A tar may take many minutes of GPU time, and a preemptible partition may take the GPU away more often. The kept part
+is a valid tar, so the usual reader checks it. Only a stop request keeps it: after `kill -9` the tar starts from nothing.
 """
 
 from __future__ import annotations
@@ -45,8 +45,10 @@ def resumable_tar(work: Work, name: str) -> Iterator[TarWriter]:
 
 def _copy(kept: Path, tar: TarWriter, *, key: str) -> None:
     """Add what was kept, if it is whole and of the same unit, config and inputs."""
-    told = read_json(_certificate(kept))
-    if not isinstance(told, dict) or told.get("key") != key or not kept.exists() or sha256_of(kept) != told["sha256"]:
+    stored = read_json(_certificate(kept))
+    if not isinstance(stored, dict) or stored.get("key") != key:
+        return
+    if not kept.exists() or sha256_of(kept) != stored["sha256"]:
         return
     samples = ShardSet([kept])
     for index, sample in enumerate(samples.keys):

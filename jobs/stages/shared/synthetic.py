@@ -1,4 +1,4 @@
-"""The privacy gate's check of a record: only images that say they are synthetic are published."""
+"""The check before publishing: only images whose record marks them as synthetic pass."""
 
 from __future__ import annotations
 

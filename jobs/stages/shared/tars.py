@@ -22,7 +22,7 @@ def publishing_tar(
 ) -> Iterator[TarWriter]:
     """A tar to write; when the block ends well it is closed and published, and so is its index.
 
-    Both are told to `record`, with their names. A rank that is asked to stop leaves the block by `Stopped`: then there
+    Both are passed to `record` with their names. A rank that is asked to stop leaves the block by `Stopped`: then there
     is no tar, but `on_stop` may keep what was written.
     """
     with publishing(path, replace=replace) as file:

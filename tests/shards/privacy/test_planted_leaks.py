@@ -52,9 +52,11 @@ def searched(faces: Faces, planted: list[np.ndarray]) -> Findings:
         near=near,
     )
     names = [f"planted-{row}" for row in range(len(planted))]
-    suspects = SyntheticFaces.of(names, identities=names, features=unit_features(len(planted), seed=1), images=planted)
+    synthetic_faces_of = SyntheticFaces.of(
+        names, identities=names, features=unit_features(len(planted), seed=1), images=planted
+    )
     centers = Vectors(keys=["c"], identities=["c"], features=unit_features(1, seed=2))
-    return search(suspects, [references], centers=centers, probes=centers.features[:0])
+    return search(synthetic_faces_of, [references], centers=centers, probes=centers.features[:0])
 
 
 def reencoded(face: Image.Image) -> Image.Image:

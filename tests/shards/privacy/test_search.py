@@ -42,13 +42,13 @@ CENTERS = Vectors(keys=["a", "b"], identities=["a", "b"], features=unit_features
 
 def found(*images: np.ndarray, features: np.ndarray | None = None, people: int = 1) -> Findings:
     count = len(images)
-    suspects = SyntheticFaces.of(
+    synthetic_faces_of = SyntheticFaces.of(
         [f"s-{row}" for row in range(count)],
         identities=[f"new-{row * people // count}" for row in range(count)],
         features=unit_features(count, seed=9) if features is None else features,
         images=list(images),
     )
-    return search(suspects, real_parts(), centers=CENTERS, probes=unit_features(3, seed=7))
+    return search(synthetic_faces_of, real_parts(), centers=CENTERS, probes=unit_features(3, seed=7))
 
 
 def leaks(*images: np.ndarray) -> list[tuple[str, Reason, str]]:
