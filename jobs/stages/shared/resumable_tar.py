@@ -1,7 +1,7 @@
 """A tar that a stopped rank left unfinished: its whole batches are kept, and the next attempt continues behind them.
 
 A tar may take many minutes of GPU time, and a preemptible partition may take the GPU away more often. The kept part
-is a valid tar, so the usual reader checks it. Only a stop request keeps it: after `kill -9` the tar starts from nothing.
+is a valid tar, so the usual reader checks it. Only a stop request keeps it: after `kill -9` the tar is rebuilt.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from jobs.stages.publish.work import passed_verdict
 from shards.tars.reader import Sample, read_tar
 from slurm.errors import RunError
 
-from .commands import Project, flip_a_bit, sha256
+from ..commands import Project, flip_a_bit, sha256
 
 
 def _edit_verdict(run: Run, change: Callable[[dict[str, Any]], None]) -> None:

@@ -23,7 +23,7 @@ from shards.privacy.thresholds import Thresholds
 from shards.tars.records import MAX_VALUES
 from shards.tars.shard_set import ShardSet
 
-from .commands import Project
+from ..commands import Project
 
 
 def test_every_real_face_is_fingerprinted_and_every_training_person_has_a_center(copied: Run) -> None:

@@ -10,7 +10,7 @@ import yaml
 from jobs.frame.experiment import load_run
 from jobs.frame.run import Run
 
-from .one_rank import plan_stage, work_alone
+from ..one_rank import plan_stage, work_alone
 
 STAGE = "shard"
 

@@ -23,8 +23,8 @@ from shards.tars.writer import TarWriter
 from slurm.errors import RunError
 from slurm.files import publish_json, publishing
 
-from .commands import flip_a_bit, sha256
-from .one_rank import edit_config, plan_stage, work_alone
+from ..commands import flip_a_bit, sha256
+from ..one_rank import edit_config, plan_stage, work_alone
 
 NEVER = 2.0  # a cosine that nothing reaches
 

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from shards.embeddings.centers import similarity_to_center
 from shards.embeddings.embeddings import open_merged
 
-from .commands import Project
+from ..commands import Project
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from slurm.markers import read_marker
 from slurm.partial_files import sweep
 from slurm.run_folder import RunFolder
 
-from ..shards.pictures import encoded, jpeg, picture
+from ...shards.pictures import encoded, jpeg, picture
 from .sharding import planned, work
 
 IMAGES, PER_TAR, KILLS = 240, 12, 50

@@ -24,10 +24,10 @@ from shards.tars.reader import read_tar
 from shards.tars.shard_set import ShardSet
 from slurm.files import sha256_of
 
-from ..shards import bad_images
-from ..shards.pictures import encoded, jpeg, picture, png_with_size, with_exif, write_tar
-from ..shards.sources.test_archive_source import tarred, zipped
-from ..shards.sources.test_recordio import RecordWriter
+from ...shards import bad_images
+from ...shards.pictures import encoded, jpeg, picture, png_with_size, with_exif, write_tar
+from ...shards.sources.test_archive_source import tarred, zipped
+from ...shards.sources.test_recordio import RecordWriter
 from .sharding import planned, sharded, work
 
 PEOPLE = {
