@@ -15,8 +15,8 @@ import webdataset
 from shards.tars.manifest import read_manifest
 from shards.tars.reader import read_tar
 
-from .commands import PROJECT, Project, flip_a_bit, sha256
-from .conftest import RECIPE
+from ..commands import PROJECT, Project, flip_a_bit, sha256
+from ..conftest import RECIPE
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 
 from jobs.frame.experiment import load_run, save_run
 
-from .commands import PROJECT, SECONDS, Project, wait_until
+from ..commands import PROJECT, SECONDS, Project, wait_until
 
 RANK = """
 import sys

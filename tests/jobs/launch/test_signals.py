@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from jobs.frame.experiment import load_run, save_run
-from tests.jobs.phases import Phase, run_struck
 
-from .commands import PROJECT, Project, flip_a_bit
-from .conftest import CHAIN
+from ..commands import PROJECT, Project, flip_a_bit
+from ..conftest import CHAIN
+from ..phases import Phase, run_struck
 
 TERM, USR1, USR2 = signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2
 SIGNALS = [(TERM,), (USR1,), (USR2,), (USR2, TERM)]

@@ -13,8 +13,8 @@ from contextlib import suppress
 
 import pytest
 
-from .commands import SECONDS, Project, wait_until
-from .conftest import CHAIN, set_up
+from ..commands import SECONDS, Project, wait_until
+from ..conftest import CHAIN, set_up
 
 KILLS = int(os.environ.get("KILLS", "22"))
 SEED = int(os.environ.get("SEED", "1"))

@@ -19,7 +19,7 @@ from jobs.methods.cemiface.generate.plan import GenerateFaces
 from jobs.stages.convert_benchmarks.plan import ConvertBenchmarks
 from jobs.stages.shard.plan import ShardFaces
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 CHAIN = """
 name: chain
 seed: 1

@@ -17,7 +17,7 @@ import pytest
 
 from slurm.processes import is_alive
 
-from .commands import SECONDS, Project, kill_group, wait_until
+from ..commands import SECONDS, Project, kill_group, wait_until
 
 WEIGHTS = {
     "train-diffusion": "train-diffusion/denoiser.safetensors",

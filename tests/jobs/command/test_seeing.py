@@ -17,8 +17,8 @@ import pytest
 from jobs.command.main import main
 from slurm.submission.submit import run_comment
 
-from .commands import PROJECT, SECONDS, Project, wait_until
-from .many_ranks import ManyRanks, fake_tool, queued
+from ..commands import PROJECT, SECONDS, Project, wait_until
+from ..many_ranks import ManyRanks, fake_tool, queued
 
 LONG = "train-diffusion.images=100000"  # longer than any test waits
 

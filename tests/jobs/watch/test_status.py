@@ -24,7 +24,7 @@ from slurm.errors import RunError
 from slurm.ranks.heartbeats import Heartbeat
 from slurm.ranks.worker import Worker, this_host
 
-from .many_ranks import ELSEWHERE, STAGE, ManyRanks, fake_tool, queued
+from ..many_ranks import ELSEWHERE, STAGE, ManyRanks, fake_tool, queued
 
 
 @pytest.fixture
