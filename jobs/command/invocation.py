@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jobs.frame.errors import ConfigError
 from jobs.frame.run import Run
-from jobs.frame.yaml_file import read_yaml
+from jobs.frame.config_file.yaml_file import read_yaml
 
 
 @dataclass(frozen=True, kw_only=True)

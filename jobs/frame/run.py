@@ -16,7 +16,7 @@ from slurm.cluster import Cluster
 from slurm.run_folder import RunFolder, StageFolder
 
 if TYPE_CHECKING:
-    from jobs.frame.experiment import ExperimentBase
+    from jobs.frame.experiment_config import ExperimentBase
     from jobs.frame.method import Method
 
 ConfigT = TypeVar("ConfigT", bound=StageConfig)

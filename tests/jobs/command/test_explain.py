@@ -19,7 +19,7 @@ from jobs.command.reference.schema_words import allowed_in, type_of
 from jobs.frame.errors import ConfigError
 from jobs.frame.experiment import _read
 from jobs.frame.methods import DEFAULT, find_method
-from jobs.frame.yaml_file import read_yaml
+from jobs.frame.config_file.yaml_file import read_yaml
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = sorted([*(ROOT / "configs").glob("*.yaml"), *(ROOT / "configs" / "ablations").glob("*.yaml")])

@@ -14,7 +14,7 @@ import pytest
 from jobs.frame.errors import ConfigError
 from jobs.frame.experiment import load_run, load_run_folder, save_run
 from jobs.frame.methods import find_method
-from jobs.frame.yaml_file import parse_yaml, read_yaml
+from jobs.frame.config_file.yaml_file import parse_yaml, read_yaml
 from jobs.methods.cemiface.generate.plan import GenerateFaces
 from jobs.stages.convert_benchmarks.plan import ConvertBenchmarks
 from jobs.stages.shard.plan import ShardFaces
@@ -214,8 +214,8 @@ def test_a_long_value_is_not_told_in_full(tmp_path: Path) -> None:
     ("overrides", "told"),
     [
         (["seed=1", "seed=2"], "seed: overridden twice"),
-        (["generate.similarity.0=1"], "similarity is no section"),
-        (["seed.x=1"], "seed.x: seed is no section"),
+        (["generate.similarity.0=1"], "similarity is not a section"),
+        (["seed.x=1"], "seed.x: seed is not a section"),
         (["generate.steps"], "'generate.steps': got no field=value"),
         (["=3"], "'=3': got no field=value"),
         (["generate.steps=[1"], "generate.steps: line 1 not YAML"),
