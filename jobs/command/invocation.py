@@ -8,9 +8,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.frame.config_file.yaml_file import read_yaml
 from jobs.frame.errors import ConfigError
 from jobs.frame.run import Run
-from jobs.frame.config_file.yaml_file import read_yaml
 
 
 @dataclass(frozen=True, kw_only=True)

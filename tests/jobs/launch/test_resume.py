@@ -68,12 +68,12 @@ def _kill_everything(project: Project, stage: str, launcher: subprocess.Popen[st
 def _interrupt(project: Project, stage: str, launcher: subprocess.Popen[str]) -> tuple[int, str]:
     """Ctrl-C reaches the launcher and everything it started."""
     kill_group(launcher, signal.SIGINT)
-    return 130, "interrupted; run the same command again to go on"
+    return 130, "interrupted; rerun the same command to resume"
 
 
 def _terminate(project: Project, stage: str, launcher: subprocess.Popen[str]) -> tuple[int, str]:
     launcher.terminate()
-    return 130, "interrupted; run the same command again to go on"
+    return 130, "interrupted; rerun the same command to resume"
 
 
 def _stop_rank(project: Project, stage: str, launcher: subprocess.Popen[str]) -> tuple[int, str]:
@@ -148,7 +148,7 @@ def test_F13_ctrl_c_while_a_rank_is_only_just_starting_leaves_at_once(project: P
     kill_group(launcher, signal.SIGINT)
     _, told = launcher.communicate(timeout=SECONDS)
     assert launcher.returncode == 130, told
-    assert "interrupted; run the same command again to go on" in told
+    assert "interrupted; rerun the same command to resume" in told
     assert project.processes() == []
     assert list(project.runs.glob("generate/*.tar")) == []
 
