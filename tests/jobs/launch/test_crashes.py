@@ -63,7 +63,7 @@ def _outcome(project: Project, stage: str) -> dict[str, str]:
 
 
 class _Crashes:
-    """Launches of one stage, each signaled at a random moment of the `seconds` that it takes. A finished stage is redone."""
+    """Launches of one stage, each signaled at a random moment of its `seconds`. A finished stage is redone."""
 
     def __init__(self, project: Project, stage: str, *, seconds: float) -> None:
         self.project, self.stage, self.seconds = project, stage, seconds

@@ -175,7 +175,7 @@ def test_jobs_that_slurm_took_out_because_a_stage_before_failed_are_no_failures(
 
 
 @pytest.mark.parametrize(
-    ("states", "code", "told"),
+    ("states", "code", "message"),
     [
         (["failed", "running"], 1, "rank 0 of generate failed on another-host, exit 1: bad tar"),
         (["stopped", "running"], 3, "watch it: "),
@@ -183,13 +183,13 @@ def test_jobs_that_slurm_took_out_because_a_stage_before_failed_are_no_failures(
     ],
 )
 def test_the_exit_code_and_the_last_line_say_what_to_do(
-    many: ManyRanks, capsys: pytest.CaptureFixture[str], states: list[str], code: int, told: str
+    many: ManyRanks, capsys: pytest.CaptureFixture[str], states: list[str], code: int, message: str
 ) -> None:
     for rank, state in enumerate(states):
         many.heartbeat(rank, state, **({"reason": "bad tar", "exit": 1} if state == "failed" else {}))
     found, shown = _status(many, capsys)
     assert found == code
-    assert told in shown
+    assert message in shown
     assert str(many.config) in shown.splitlines()[-1]
 
 
