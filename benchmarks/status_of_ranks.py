@@ -34,7 +34,7 @@ def make_run(root: Path, *, ranks: int, units: int) -> ManyRanks:
     many = ManyRanks.make(root, units=units)
     many.done(range(units // 3))
     for rank in range(ranks):
-        many.beat(rank, "done" if rank < ranks // 3 else "running", images=10)
+        many.heartbeat(rank, "done" if rank < ranks // 3 else "running", images=10)
     return many
 
 

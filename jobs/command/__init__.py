@@ -1,1 +1,1 @@
-"""The `cemiface` command: a module per verb that is no stage."""
+"""The `cemiface` command: a module for each verb that is not a stage."""

@@ -1,4 +1,4 @@
-"""`cemiface cancel`: stop the Slurm jobs of a run, or its launch on this machine. Ranks save their work first."""
+"""`cemiface cancel`: stop the Slurm jobs of a run, or its launch on this machine, after ranks saved their work."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def cancel(run: Run, *, stage: str | None, console: Console) -> None:
     """
     ended = [*_scancel(run, stage=stage), *_stop_launcher(run, stage=stage)]
     if not ended:
-        raise RunError(f"{run.folder.root}: {stage or 'the run'} has no running or queued job, nothing to cancel")
+        raise RunError(f"{run.folder.root}: {stage or 'the run'} has no running or queued job; nothing to cancel")
     for what in ended:
         console.print(f"asked to stop: {what}", highlight=False, soft_wrap=True)
     console.print("running ranks save their work first; rerun the same command to resume", highlight=False)
@@ -46,7 +46,7 @@ def _scancel(run: Run, *, stage: str | None) -> list[str]:
         return []
     problem = scancel(sorted(jobs))
     if problem is not None:
-        raise RunError(f"jobs {', '.join(sorted(jobs))} are not canceled: {problem}; try again where scancel works")
+        raise RunError(f"jobs {', '.join(sorted(jobs))} were not canceled: {problem}; rerun where scancel works")
     return [f"{len(jobs)} Slurm job(s), {' '.join(sorted(jobs, key=int))}"]
 
 
@@ -61,9 +61,9 @@ def _stop_launcher(run: Run, *, stage: str | None) -> list[str]:
     if launcher is None:
         return []
     if launcher.pid is None:
-        raise RunError(f"{run.folder.lock}: is held by a process of another machine; press Ctrl-C there")
+        raise RunError(f"{run.folder.lock}: the launch runs on another machine; press Ctrl-C there")
     if stage is not None and not _has_ranks_here(run, stage):
-        raise RunError(f"{stage}: is not running, another stage is; `cancel` without a stage stops the launch")
+        raise RunError(f"{stage}: is not running, another stage is; to stop the launch, run `cancel` without a stage")
     os.kill(launcher.pid, signal.SIGTERM)
     return [f"the launch, process {launcher.pid}"]
 

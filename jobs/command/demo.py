@@ -1,7 +1,7 @@
-"""`cemiface demo`: the whole chain on public faces, in the current folder, from files that come with the package.
+"""`cemiface demo`: all stages on public faces, in the current folder, from files of the package.
 
-`demo_files` holds what the demo needs, laid out as in a checkout. Its entries are links into the checkout, so that
-git holds each file once; a wheel holds the files themselves.
+`demo_files` has the layout of a checkout. Its entries are links into the checkout, so that each file is in git only
+once. A wheel has the files themselves.
 """
 
 from __future__ import annotations
@@ -17,38 +17,42 @@ from slurm.files import publish
 
 FILES = Path(__file__).parent / "demo_files"
 FACES = "data/orl"  # as the demo's config names them
-TITLE = "the whole chain on 400 real faces, in the current folder, on this machine; rerun to resume"
+TITLE = "run all stages on 400 public faces, in the current folder, on this machine; rerun to resume"
 EXAMPLES = """examples:
   cemiface demo
   cemiface demo generate.steps=10 name=steps10
-  cemiface demo shard.faces=/data/my_faces             other faces: folders of people, with images in them
+  cemiface demo shard.faces=/data/my_faces             your faces: a folder per person, with images
 
-It puts its config, its nets and the faces into the current folder, and leaves those that are there as they are."""
+The config, the nets and the faces are put into the current folder. Files that exist are not changed."""
 
 log = logging.getLogger(__name__)
 
 
 def add_demo_command(commands: Any, *, formatter: Any) -> None:
-    """Give the command line's parser its command."""
-    command = commands.add_parser("demo", help=TITLE, description=TITLE, epilog=EXAMPLES, formatter_class=formatter)
+    """Add the command to the parser."""
+    command = commands.add_parser(
+        "demo", help=TITLE, description=f"{TITLE[0].upper()}{TITLE[1:]}.", epilog=EXAMPLES, formatter_class=formatter
+    )
     demos = [method for method in BUILT_IN if (FILES / demo_config(method)).exists()]
-    command.add_argument("--method", choices=demos, default=DEFAULT, help=f"whose demo (default: {DEFAULT})")
-    command.add_argument("overrides", nargs="*", metavar="key=value", help="config fields, e.g. generate.steps=10")
+    command.add_argument("--method", choices=demos, default=DEFAULT, help=f"the method (default: {DEFAULT})")
+    command.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="overrides of config fields, e.g. generate.steps=10"
+    )
     command.set_defaults(cluster=None)
 
 
 def demo_config(method: str) -> Path:
-    """The config file of a method's demo, relative to the folder it runs in."""
+    """The config of a method's demo, relative to the current folder."""
     return Path("configs") / ("demo.yaml" if method == DEFAULT else f"demo_{method}.yaml")
 
 
 def set_up_demo(method: str, *, overrides: Sequence[str]) -> Path:
-    """Put what the demo needs and the current folder does not have there; returns the config.
+    """Put the files of the demo that are missing into the current folder; returns the config.
 
-    The faces are fetched unless an override names others.
+    The faces are downloaded unless an override gives others.
 
     Raises:
-        RunError: the faces could not be fetched, or a file not be written.
+        RunError: the faces could not be downloaded, or a file could not be written.
     """
     others = {demo_config(name) for name in BUILT_IN if name != method}
     for source in sorted(path for path in FILES.rglob("*") if path.is_file()):

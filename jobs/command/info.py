@@ -1,4 +1,4 @@
-"""`cemiface info`: what a config means, in numbers, without running anything."""
+"""`cemiface info`: the sizes and costs that a config means, without running anything."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from jobs.stages.train_recognition.plan import TrainEmbedder, TrainRecognition
 
 
 def show_info(run: Run, console: Console, *, as_json: bool) -> None:
+    """Print the numbers, as text or as JSON."""
     found = info(run)
     if as_json:
         print(json.dumps(found, indent=1))
@@ -26,7 +27,7 @@ def show_info(run: Run, console: Console, *, as_json: bool) -> None:
 
 
 def info(run: Run) -> dict[str, Any]:
-    """The nets' sizes and costs, and how much is trained on and generated; parts the config does not ask for lack."""
+    """Sizes and costs of the nets, and how many images are trained on and generated; only of stages in the config."""
     found: dict[str, Any] = {"name": run.config.name, **run.method.describe(run)}
     recognition = run.find(TrainRecognition) or run.find(TrainEmbedder)
     if recognition is not None:

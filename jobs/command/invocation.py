@@ -1,4 +1,4 @@
-"""The command line of this process, to print further commands for the same run."""
+"""The command line of this process, from which further commands for the same run are printed."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.frame.config_file.yaml_file import read_yaml
 from jobs.frame.errors import ConfigError
 from jobs.frame.run import Run
-from jobs.frame.yaml_file import read_yaml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Invocation:
 
     @staticmethod
     def of(run: Run, *, config: Path, cluster: Path | None, overrides: tuple[str, ...]) -> Invocation:
-        """The invocation; if no cluster file was given and the run was last launched on Slurm, its recorded one."""
+        """The invocation. Without a cluster file, that of the last launch is used if it was on Slurm."""
         recorded = run.folder.root / "cluster.yaml"
         try:
             if cluster is None and read_yaml(recorded).get("executor") == "slurm":
@@ -33,7 +33,7 @@ class Invocation:
         return Invocation(config=config, cluster=cluster, overrides=overrides)
 
     def command(self, name: str, *arguments: object, cluster: bool = False) -> str:
-        """A command for the same run, quoted for a shell; with the cluster file if `cluster`."""
+        """A command for the same run, quoted for a shell. `cluster`: with the cluster file."""
         site = ["--cluster", str(self.cluster)] if cluster and self.cluster is not None else []
         return shlex.join([*_program(), name, str(self.config), *map(str, arguments), *site, *self.overrides])
 

@@ -1,4 +1,4 @@
-"""`cemiface logs`: the logs of a stage, one per rank, or the output of a rank that ended before it had a log."""
+"""`cemiface logs`: the logs of a stage, one per rank, or the output of a rank that exited before it had a log."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def show_log(run: Run, *, stage: str, rank: int | None, lines: int, console: Con
     folder = run.stage_folder(stage)
     paths = sorted(folder.logs.glob("*.log")) if rank is None else _logs(folder, rank)
     if not paths:
-        raise RunError(f"{folder.logs}: no log of {stage} rank {rank if rank is not None else 'any'} yet; run it first")
+        raise RunError(f"{folder.logs}: no log of {stage}{'' if rank is None else f' rank {rank}'} yet; run it first")
     for path in paths:
         console.print(f"[bold]{path}[/bold]", highlight=False, soft_wrap=True)
         for line in tail(path, lines=lines):
@@ -39,7 +39,7 @@ def _logs(folder: StageFolder, rank: int) -> list[Path]:
 
 
 def scheduler_logs(folder: StageFolder, rank: int) -> list[Path]:
-    """Files with the output of the rank's process, as submitit names them; the newest attempt first."""
+    """The files that submitit writes the output of the rank's process to, the newest attempt first."""
     names = []
     record = read_job_record(folder)
     for job in record.jobs if record else ():

@@ -1,4 +1,4 @@
-"""`cemiface plan`, the dry run: every job script and the plan of a launch. Starts nothing and needs no Slurm."""
+"""`cemiface plan`, the dry run: all job scripts, and a table of the work. Starts nothing and needs no Slurm."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from jobs.launch.stage_work import StageWork, chain
 from jobs.launch.submit import scripts
 from slurm.cluster import TrainResources
 
-COLUMNS = ("stage", "reads", "units", "to do", "ranks", "jobs", "images", "GPU hours", "disk", "turn")
-
+COLUMNS = ("stage", "reads", "units", "to do", "ranks", "jobs", "images", "GPU hours", "disk", "node hours")
 WIDTH = 140
 
 LEGEND = (
-    "GPU hours: images over the throughput the config gives; disk: outputs that stay; "
-    "turn: node hours if every job runs once, to its time limit"
+    "GPU hours: images divided by the throughput in the config; disk: size of the outputs; "
+    "node hours: if every job runs once, up to its time limit"
 )
 
 
@@ -44,7 +43,7 @@ def show_plan(run: Run, stages: Sequence[Stage], console: Console) -> None:
         costs = [cost for work in planned.values() if (cost := work.stage.cost(run)) is not None]
         hours = [cost.gpu_hours for cost in costs if cost.gpu_hours is not None]
         total = [f"{sum(hours):.1f}" if hours else "-", filesize.decimal(sum(cost.disk_bytes for cost in costs)), ""]
-        table.add_row("together", *[""] * (len(COLUMNS) - 4), *total, style="bold")
+        table.add_row("total", *[""] * (len(COLUMNS) - 4), *total, style="bold")
     console.print(table)
     for work in planned.values():
         forecast = work.stage.forecast(run)
@@ -71,19 +70,19 @@ def _row(run: Run, stage: Stage, work: StageWork | None) -> tuple[str, ...]:
         expected,
         "-" if cost is None or cost.gpu_hours is None else f"{cost.gpu_hours:.1f}",
         "-" if cost is None else filesize.decimal(cost.disk_bytes),
-        f"{_turn(run, work):.1f}" if slurm else "-",
+        f"{_node_hours(run, work):.1f}" if slurm else "-",
     )
 
 
 def _nearest(run: Run, stage: Stage) -> tuple[str, ...]:
-    """The stages it reads, without those that are implied because another of them reads them."""
+    """The stages that it reads, without those that another one of them reads."""
     needs = stage.needs(run)
     implied = {far for name in needs for far in run.stages[name].needs(run)}
     return tuple(name for name in needs if name not in implied)
 
 
-def _turn(run: Run, work: StageWork) -> float:
-    """Node hours of all jobs of a stage, each up to its time limit."""
+def _node_hours(run: Run, work: StageWork) -> float:
+    """Node hours if every job of the stage runs once, up to its time limit."""
     resources = (run.cluster.of_train if work.stage.distributed else run.cluster.of_array)(work.stage.name)
     nodes = resources.nodes if isinstance(resources, TrainResources) else 1
     return sum(job.tasks for job in work.jobs) * nodes * resources.minutes / 60

@@ -1,4 +1,4 @@
-"""`cemiface run-rank`: run one rank of a stage in the foreground, to see how it fails."""
+"""`cemiface run-rank`: run one rank of a stage in the foreground, e.g. to see why it fails."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def ranks_of(run: Run, stage: Stage) -> int:
 
 
 def can_rerun(run: Run, stage: Stage) -> bool:
-    """Whether one rank can run alone: the ranks of a distributed stage need each other."""
+    """Whether one rank can run alone. Ranks of a distributed stage can only run together."""
     return not stage.distributed or ranks_of(run, stage) <= 1
 
 
 def run_rank(run: Run, stage: Stage, *, rank: int) -> None:
-    """Do the rest of one rank's share in this process, with the config of the last launch. Exits as a job does.
+    """Do the unfinished units of one rank in this process, with the config of the last launch. Exits like a job.
 
     Raises:
         RunError: the stage was never launched, has no such rank, or its ranks can only run together.

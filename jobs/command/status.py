@@ -1,4 +1,4 @@
-"""`cemiface status`: how a run stands, once, live, or as JSON."""
+"""`cemiface status`: the state of a run, once, live, or as JSON."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ from jobs.watch.observer import Observer
 from jobs.watch.status import RunStatus
 
 DONE, FAILED, AT_WORK, UNFINISHED = 0, 1, 3, 4  # exit codes of `status`; 2 is wrong usage
-
 SECONDS_BETWEEN_LOOKS = 2.0
-
 SECONDS_BETWEEN_QUESTIONS = 15.0  # to Slurm, whose controller serves all users
 
 

@@ -10,7 +10,7 @@ from jobs.watch.status import RunStatus, StageStatus
 
 
 def status_as_json(run: Run, status: RunStatus) -> dict[str, Any]:
-    """Everything that `status` knows."""
+    """The state of every stage and rank."""
     return {
         "run": str(run.folder.root),
         "done": status.done,

@@ -1,4 +1,4 @@
-"""The status of a run as text: a table of its stages, the ranks in trouble, and which command to run next."""
+"""The status of a run as text: a table of stages, the failed or lost ranks, and the command to run next."""
 
 from __future__ import annotations
 
@@ -15,19 +15,15 @@ from jobs.watch.rank_states import RankState
 from jobs.watch.status import RunStatus, StageStatus
 from jobs.watch.task_reasons import duration
 
-WIDE = 120  # columns from which the table has room for reasons
-
-RANKS_SHOWN = 3  # in trouble, per stage
-
+WIDE = 120  # terminal columns from which the table has a column of reasons
+RANKS_SHOWN = 3  # failed or lost ones, per stage
 COLUMNS = ("stage", "state", "units", "images", "images/s", "time")
-
-RIGHT = {"units", "images", "images/s", "time"}
-
+RIGHT = {"units", "images", "images/s", "time"}  # aligned
 STYLES = {"done": "green", "running": "cyan", "queued": "blue", "failed": "bold red", "lost": "bold red"}
 
 
 def status_table(status: RunStatus, *, width: int) -> Table:
-    """One row per stage; restarts where there were any, reasons on wide terminals."""
+    """One row per stage. Restarts are a column if there were any, reasons if the terminal is wide."""
     table = Table(box=None, pad_edge=False)
     restarts = any(stage.restarts for stage in status.stages)
     for column in [*COLUMNS, *(["restarts"] if restarts else []), *(["reason"] if width >= WIDE else [])]:
@@ -42,7 +38,7 @@ def status_table(status: RunStatus, *, width: int) -> Table:
 
 
 def _figures(stage: StageStatus) -> tuple[str, str, str, str]:
-    """Units, images, images per second, and the time it took or will still take."""
+    """Units, images, images per second, and the time that the stage took or has left."""
     if stage.units is None:
         return "-", "-", "-", "-"
     images = "-" if stage.images is None else str(stage.images)
@@ -67,7 +63,7 @@ def stage_line(stage: StageStatus) -> str:
 
 
 def advice(run: Run, status: RunStatus, *, invocation: Invocation, width: int) -> list[str]:
-    """The lines below the table: reasons that have no room in it, ranks in trouble, and which command to run next."""
+    """The lines below the table: reasons that do not fit into it, failed or lost ranks, and the command to run next."""
     lines = [""]
     if width < WIDE:
         lines += [f"{stage.name}: {stage.reason}" for stage in status.stages if stage.reason and not stage.troubled]

@@ -1,4 +1,4 @@
-"""Rehashing everything a run has made."""
+"""`cemiface verify`: rehash every file that the finished stages made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slurm.files import read_json, sha256_of
 
 
 def verify(run: Run, console: Console) -> bool:
-    """Rehash every output of every finished stage; prints all differences at once, returns whether there is none."""
+    """Rehash every output of every finished stage; prints all damaged files, returns whether there are none."""
     expected: dict[Path, str] = {}
     for stage in run.chain:
         folder = run.stage_folder(stage.name)
@@ -22,7 +22,7 @@ def verify(run: Run, console: Console) -> bool:
         problems = [problem for problem in pool.map(_problem, expected.items()) if problem]
     for problem in problems:
         console.print(problem, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{len(expected) - len(problems)} of {len(expected)} files are whole", highlight=False)
+    console.print(f"{len(expected) - len(problems)} of {len(expected)} files are undamaged", highlight=False)
     return not problems
 
 
@@ -31,7 +31,7 @@ def _problem(item: tuple[Path, str]) -> str | None:
     try:
         found = sha256_of(path)
     except OSError as error:
-        return f"{path}: {error.strerror}; run the same command again to make it anew"
+        return f"{path}: {error.strerror}; rerun the stage to make it again"
     if found != sha256:
-        return f"{path}: sha256 is {found[:12]}, its marker says {sha256[:12]}; remove it and run again"
+        return f"{path}: sha256 is {found[:12]}, recorded is {sha256[:12]}; remove it and run again"
     return None

@@ -1,4 +1,4 @@
-"""`cemiface why`: the first cause of a failure, where it happened, the end of its log, and which command to run."""
+"""`cemiface why`: the first cause of a failure, where it happened, the end of the log, and the command to run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def show_why(run: Run, *, stage: str | None, rank: int | None, invocation: Invoc
 
 
 def _first_cause(status: RunStatus) -> StageStatus:
-    """The first stage in trouble, else the first that is not done, else the last one."""
+    """The first stage with a failed or lost rank, else the first that is not done, else the last one."""
     troubled = (stage for stage in status.stages if stage.troubled)
     return next(troubled, next((stage for stage in status.stages if stage.state != "done"), status.stages[-1]))
 
@@ -62,7 +62,7 @@ def _explain(
 def _explain_stage(
     run: Run, stage: StageStatus, stages: dict[str, StageStatus], *, invocation: Invocation
 ) -> Iterator[str]:
-    """A stage without failed ranks: which stage before it is not done, or which error a launch would report."""
+    """A stage without failed ranks: the stage it waits for, or the error that a launch would report."""
     needed = run.stages[stage.name].needs(run)
     earlier = next((stages[name] for name in needed if name in stages and stages[name].state != "done"), None)
     if stage.state in {"done", "running", "queued"}:
@@ -98,7 +98,7 @@ def _explain_rank(run: Run, stage: StageStatus, rank: RankState, *, invocation: 
 
 
 def _sources(rank: RankState) -> Iterator[str]:
-    """What its heartbeat and Slurm say."""
+    """Its heartbeat, and its task in Slurm."""
     heartbeat, task = rank.facts.heartbeat, rank.facts.task
     if heartbeat is not None:
         worker = heartbeat.worker

@@ -1,1 +1,1 @@
-"""The contracts: stage, method, run, rank, unit, records, and the config file."""
+"""The contracts: stage, method, run, rank, unit of work, records, and the config file."""

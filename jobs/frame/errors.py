@@ -1,4 +1,4 @@
-"""The errors whose one-line message is meant for the user; anything else is a defect and shows its traceback."""
+"""The errors whose one-line message is for the user; any other error is a defect and shows its traceback."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from slurm.errors import RunError
 
 
 class ConfigError(ValueError):
-    """A config file or override that the user can correct: which field, what was got, what is allowed, what to do."""
+    """A wrong config file or override. The message has the field, what was got, what is allowed, and what to do."""
 
 
 USER_ERRORS: tuple[type[Exception], ...] = (ConfigError, DataError, ModelError, RunError)

@@ -1,4 +1,4 @@
-"""What a run has planned, made and certified, read from its folder."""
+"""The records of a run: plans, fingerprints, markers and summaries, read from its folder."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Ledger:
     """The plans, fingerprints, markers and summaries of a run's stages.
 
     Attributes:
-        planned: plans are read as the launch stored them: ranks do so, and sources are listed once.
-        recorded: plans and file hashes are read as the last launch stored them: tools that only look do so.
+        planned: read plans as the launch stored them. Ranks set it, so that sources are listed only once.
+        recorded: read plans and file hashes as the last launch stored them. Tools that only read set it.
     """
 
     def __init__(self, run: Run) -> None:
@@ -37,7 +37,7 @@ class Ledger:
         return list(units)  # type: ignore[arg-type]
 
     def plan(self, stage: str) -> Plan[Unit]:
-        """The stage's plan, with its files if this process made it."""
+        """The stage's plan; it has files only if this process planned the stage."""
         if stage not in self._plans:
             contract = self._run.stages[stage]
             written = read_plan(self._run.stage_folder(stage)) if self.recorded or self.planned else None
@@ -49,11 +49,11 @@ class Ledger:
         return self._plans[stage]
 
     def forget_plans(self) -> None:
-        """Read them again: another launch may have replaced them."""
+        """Read plans again when next asked: another launch may have replaced them."""
         self._plans.clear()
 
     def fingerprint(self, stage: Stage[Unit], unit: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Everything a unit's outputs depend on. Without a unit: everything the stage's summary depends on."""
+        """Everything that the outputs of a unit depend on; without a unit, that the stage's summary depends on."""
         run, name = self._run, stage.name
         section = run.config.section(name)
         assert section is not None
@@ -74,6 +74,7 @@ class Ledger:
 
     def _files(self, stage: Stage[Unit], *, final: bool = False) -> dict[str, str]:
         hashed = stage.final_files if final else stage.files
+        """Hashes of the files from outside the run; `final`: of those that only `finish` reads."""
         if not self.recorded:
             return hashed(self._run)
         kind = "final_files" if final else "files"
@@ -82,7 +83,7 @@ class Ledger:
             files: dict[str, str] = summary.fingerprint.get(kind, {})
             return files
         key = f"{stage.name}/{kind}"
-        if key not in self._hashes:  # a tool that looks repeatedly does not hash the weights each time
+        if key not in self._hashes:  # `status --watch` does not hash the weights each time
             self._hashes[key] = hashed(self._run)
         return self._hashes[key]
 
@@ -96,13 +97,13 @@ class Ledger:
         return summary.outcome if summary else ""
 
     def outputs(self, stage: str, *, prefix: str = "", suffix: str = "") -> list[Path]:
-        """The published files of a finished stage whose names fit, in name order."""
+        """The outputs of a finished stage with this prefix and suffix, in name order; none if it is not finished."""
         folder, summary = self._run.stage_folder(stage), self.summary(stage)
         names = sorted(output.name for output in summary.outputs) if summary else []
         return [folder.output(name) for name in names if name.startswith(prefix) and name.endswith(suffix)]
 
     def output_record(self, stage: str, name: str) -> Output:
-        """Bytes and sha256 of one published file, as the stage's summary has it."""
+        """Size and sha256 of one output, as recorded in the stage's summary; it must be there."""
         summary = self.summary(stage)
         return next(output for output in (summary.outputs if summary else ()) if output.name == name)
 
@@ -116,12 +117,12 @@ class Ledger:
         ]
 
     def why_not_finished(self, stage: Stage[Unit]) -> str | None:
-        """None if every unit is done and the summary certifies the present config and inputs; else the first reason."""
+        """None if every unit is done and the summary certifies the current config and inputs; else a reason."""
         reason = next((reason for reason in self.unit_states(stage) if reason is not None), None)
         return reason or self.why_not_summarized(stage)
 
     def why_not_summarized(self, stage: Stage[Unit], *, sizes: Sizes | None = None) -> str | None:
-        """None if the summary certifies the present config and inputs, and its files are there; else the reason."""
+        """None if the summary certifies the current config and inputs, and its outputs exist; else the reason."""
         summary = self.summary(stage.name)
         if summary is None:
             return "no summary"
@@ -131,6 +132,7 @@ class Ledger:
         return missing_output(summary.outputs, sizes=sizes or Sizes(self._run.stage_folder(stage.name)))
 
     def markers(self, stage: str) -> list[Marker]:
+        """The markers of the units in the current plan."""
         folder = self._run.stage_folder(stage)
         found = (read_marker(folder, number) for number in range(len(self.plan(stage).units)))
         return [marker for marker in found if marker is not None]

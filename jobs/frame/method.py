@@ -1,4 +1,4 @@
-"""The method contract: what a published method of making face sets gives to the stages that every method shares."""
+"""The method contract: what a method of making face sets provides to the stages that every method shares."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def identity_number(name: str) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratedImage:
-    """An image as it is stored: its JPEG, and its record with `identity`, `index`, `seed`, `origin` and `asked`."""
+    """A JPEG, and its record (JSON) with `identity`, `index`, `seed`, `origin` and `asked`."""
 
     request: ImageRequest
     jpeg: bytes
@@ -51,21 +51,21 @@ class GeneratedImage:
 
 
 class Remaker(Protocol):
-    """Generates images of the set again, with other noise."""
+    """Generates images of the set again, with new noise."""
 
     def remake(
         self, requests: Sequence[ImageRequest], *, attempt: int, work: Work[SetUnit]
     ) -> Iterator[GeneratedImage]:
-        """Images that ask for the same as the requested ones did. Each is a function of (request, attempt) alone."""
+        """Images with the same `asked` as the first ones. Each depends on nothing but its request and `attempt`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSource:
-    """A data set that a net of the run has learned from.
+    """A data set that a net of the run was trained on.
 
     Attributes:
-        license: None where it is unknown.
-        sha256: of its manifest, or of the weights file that it is known by; None where neither is there yet.
+        license: None if unknown.
+        sha256: of its manifest, or of the weights file that was trained on it; None if neither exists yet.
         held_against: whether the audit compares the synthetic set with it.
     """
 
@@ -77,7 +77,7 @@ class DataSource:
 
 @dataclass(frozen=True, kw_only=True)
 class CardText:
-    """What the card of a published set says about the method."""
+    """The text about the method on the card of a published set."""
 
     summary: str
     limits: tuple[str, ...]
@@ -86,19 +86,21 @@ class CardText:
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A method: its stages, and what the shared stages ask of it.
+    """A method: its stages, and what the shared stages need from it.
 
     Attributes:
-        name: as `method:` in a config names it.
-        title: for people.
-        chain: all stages by name, shared ones included, in order.
-        identities, generate: of its own stages, those that make the set's people and the set.
-        remaker: "module:name" of a function (run, *, device) that returns a `Remaker`; it may import torch.
+        name: its name in configs, `method: NAME`.
+        title: its name in the report.
+        chain: all stages by name, in order, including the shared ones.
+        identities: its stage that makes the identities of the set.
+        generate: its stage that generates the set.
+        remaker: "module:name" of a function (run, *, device) that returns a `Remaker`. The module may import torch.
         report_parts: "module:NAME" of a tuple of report parts.
-        training_plots: "module:name" of a function (stage, metrics) that returns plots of a training of its own.
-        identity_faces: a tar with one face per identity, under the identity's name; None if the method has none.
-        people_exist: whether identities may be real people, whose set is for study only.
-        lineage: every data set that its nets have learned from.
+        card: the text on the card of the published set.
+        lineage: every data set that its nets were trained on.
+        own_stages: names of the stages that are not shared.
+        training_plots: "module:name" of a function (stage, metrics) that returns plots of its own trainings.
+        identity_faces: a tar with one face per identity, keyed by the identity's name; None if there is none.
         describe: numbers for `cemiface info`.
     """
 
@@ -117,11 +119,12 @@ class Method:
     describe: Callable[[Run], dict[str, Any]] = lambda run: {}
 
     def load_remaker(self, run: Run, *, device: torch.device) -> Remaker:
+        """What `refill` generates images with."""
         remaker: Remaker = load(self.remaker)(run, device=device)
         return remaker
 
 
 def load(name: str) -> Any:
-    """The object that "module:name" names; only names in our code come here, never one that was read from a file."""
+    """The object with the name "module:name". Names come from code and entry points, never from a file."""
     module, _, attribute = name.partition(":")
     return getattr(importlib.import_module(module), attribute)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The whole lines of the file, in order; none where there is no file.
+    """The complete lines of the file, in order; none if there is no file.
 
-    A killed writer may leave part of a line at the end. A line that does not parse is left out.
+    A killed writer may leave an incomplete line at the end. A line that does not parse is left out.
     """
     if not path.exists():
         return []

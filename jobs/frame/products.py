@@ -1,28 +1,35 @@
-"""Names of the files that the shared stages write and other stages read."""
+"""Names of stages, and of their files, that other stages read."""
 
 from __future__ import annotations
 
 # Kinds of tars: `<kind>-00012.tar`.
-REAL = "real"  # real faces that nets are trained on
-HELD_OUT = "held-out"  # real people that no net is trained on, for verification
+REAL = "real"  # real faces that nets may be trained on
+HELD_OUT = "held-out"  # real people whom no net is trained on, for verification
 KEPT_BACK = "kept-back"  # images of training people that no net is trained on, for the membership test
 SYNTHETIC = "synthetic"  # generated faces
-REFILL = "refill"  # generated faces in place of dropped ones
+REFILL = "refill"  # generated faces that replace dropped ones
 
-# Names of stages that other shared stages read.
+# Stages.
 SHARD, EMBED, EMBEDDER, RECOGNITION = "shard", "embed", "train-embedder", "train-recognition"
-BENCHMARKS, EVALUATE = "convert-benchmarks", "evaluate"
-FINGERPRINT, AUDIT, SETTLE, PUBLISH, REPORT = "fingerprint", "audit", "settle", "publish", "report"
+EVALUATE, FINGERPRINT, AUDIT, SETTLE, PUBLISH, REPORT = (
+    "evaluate",
+    "fingerprint",
+    "audit",
+    "settle",
+    "publish",
+    "report",
+)
 
+# Files.
 MERGED = "embeddings.h5"  # of embed: all real training faces
 WEIGHTS = "recognition.safetensors"  # of both recognition trainings
 CLASSIFIER = "classifier.safetensors"  # of train-embedder: a weight row per real identity
 CENTERS = "centers.h5"  # of fingerprint: centers of the real identities under the audit's net
-PROBES = "probes.h5"  # of fingerprint: real faces whose nearest synthetic face is wanted, labeled by their group
+PROBES = "probes.h5"  # of fingerprint: real faces, labeled by group, for a search for the nearest synthetic face
 TRAINED, BENCHMARK = "trained", "benchmark"  # groups of probes, beside HELD_OUT and KEPT_BACK
 VERDICT, CLOSEST = "verdict.json", "closest.jpg"  # of audit; settle writes a verdict of its own
 
 
 def verification_file(model: str, benchmark: str) -> str:
-    """The file of evaluate with the result of a net on a benchmark."""
+    """The file of evaluate with the result of a net on a benchmark, or on the held-out people."""
     return f"verify-{model}.json" if benchmark == HELD_OUT else f"verify-{model}-{benchmark}.json"

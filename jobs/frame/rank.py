@@ -1,4 +1,4 @@
-"""A rank and its units of work: skip what is done, publish the rest, mark it, and summarize the stage if it is last."""
+"""A rank and its units of work: skip finished units, publish the outputs of the others, and write their markers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class Work(Generic[UnitT_co]):
-    """One unit in the hands of one rank: publishes its outputs and, at the end, its marker."""
+    """One unit while a rank works on it: publishes its outputs and, at the end, its marker."""
 
     def __init__(self, rank: Rank, number: int, unit: UnitT_co) -> None:
         self.rank, self.number, self.unit = rank, number, unit
@@ -31,22 +31,23 @@ class Work(Generic[UnitT_co]):
         self._started = time.time()
 
     def path(self, name: str) -> Path:
-        """Where an output of this name belongs."""
+        """The path of an output of this name."""
         return self.rank.folder.output(name)
 
     def publish(self, name: str, data: bytes) -> None:
+        """Write an output: whole under its final name, or not at all."""
         output = publish(self.rank.folder.output(name), data)
         self._outputs.append(Output(name=name, bytes=output.bytes, sha256=output.sha256))
 
     def record(self, output: Output) -> None:
-        """Certify a file that was put into the stage folder in another way."""
+        """Add an output that was written in another way."""
         self._outputs.append(output)
 
     def progress(self, images: int = 1) -> None:
-        """Count `images` more and notice a stop request.
+        """Count `images` more, and stop if that was requested.
 
         Raises:
-            Stopped: the rank was asked to leave; the unit is left for the next attempt.
+            Stopped: the rank was asked to stop; the next attempt does the unit.
         """
         self.rank.images += images
         self.rank.heartbeat.update(images=self.rank.images, unit=self.number)
@@ -60,7 +61,7 @@ class Work(Generic[UnitT_co]):
         figures: dict[str, Any] | None = None,
         earlier_seconds: float = 0.0,
     ) -> None:
-        """Certify the unit: `images` came out, `counts` says what became of the inputs."""
+        """Write the marker of the unit. `images`: how many it made; `counts`: input images by outcome."""
         marker = Marker(
             unit=self.number,
             fingerprint=self.rank.fingerprint(self.unit),
@@ -95,38 +96,44 @@ class Rank:
     ) -> None:
         self.run, self.stage, self.index, self.count = run, stage, index, count
         self.stop, self.heartbeat = stop, heartbeat
-        self.units = units  # at most so many, None: all that are its
+        self.units = units  # at most this many; None: all of the rank
         self.folder = run.stage_folder(stage.name)
         self.images = 0
-        self.heartbeat.update(ranks=count)  # whoever reruns one rank needs to know how many share the units
+        self.heartbeat.update(ranks=count)  # `run-rank` needs to know how many ranks share the units
         self._common = run.ledger.fingerprint(stage, {})
 
     def fingerprint(self, unit: Unit) -> dict[str, Any]:
+        """Everything that the outputs of the unit depend on."""
         return {**self._common, "unit": unit.as_json()}
 
     def remaining(self, kind: type[UnitT]) -> Iterator[Work[UnitT]]:
-        """The rank's units that are not done, one after the other; outputs of stale ones are moved out of the way.
+        """The rank's units that are not done, one after the other. `kind` is the class of the stage's units.
 
-        `kind` is the class of the stage's units.
+        Outputs of stale units are moved to `superseded/` first.
+
+        Raises:
+            Stopped: the rank was asked to stop.
         """
-        units = [unit for unit in self.run.ledger.plan(self.stage.name).units if isinstance(unit, kind)]
+        planned = self.run.ledger.plan(self.stage.name).units
+        units = [unit for unit in planned if isinstance(unit, kind)]
+        assert len(units) == len(planned)
         if self.index == 0 or not self.stage.distributed:
             self._set_stale_aside(units)
-        begun = 0
+        started = 0
         for number in self._mine(len(units)):
-            if not self.stage.distributed:  # those stop together, at a step: one that left alone would be waited for
+            if not self.stage.distributed:  # distributed ranks stop together, at a training step
                 self.stop.check()
             reason = why_not_done(self.folder, number, fingerprint=self.fingerprint(units[number]))
             if reason is None:
                 continue
-            if begun == self.units:
+            if started == self.units:
                 return
-            begun += 1
+            started += 1
             log.info("%s unit %d: %s", self.stage.name, number, reason)
             yield Work(self, number, units[number])
 
     def _mine(self, units: int) -> list[int]:
-        """The unit numbers this rank looks after: its share of those the launch found undone, then of the others."""
+        """The numbers of this rank's units: its share of those that were not done at launch, then of the others."""
         if self.stage.distributed:
             return list(range(units))
         plan = read_plan(self.folder)
@@ -136,15 +143,15 @@ class Rank:
         return order[self.index :: self.count]
 
     def _set_stale_aside(self, units: Sequence[Unit]) -> None:
-        """Move what an older config or a damaged attempt left to `superseded/`, whichever unit it was of.
+        """Move stale and damaged outputs of all units to `superseded/`.
 
-        A file may have been another unit's in the older plan, so nobody starts before all of it is out of the way.
-        Nothing is deleted: a config edited by mistake must not cost the work of a night. The first rank of a launch
-        does it for all: every marker is read once, not once per rank.
+        An older plan may have given a file to another unit, so no rank starts before all are moved. Nothing is deleted,
+        as the config may have been edited by mistake. The first rank of a launch does it for all ranks, so that every
+        marker is read once, not once per rank.
         """
-        wanted_by_all = digest([self._common, digest([unit.as_json() for unit in units])])
+        current = digest([self._common, digest([unit.as_json() for unit in units])])
         with locked(self.folder.superseding, stop=self.stop):
-            if read_json(self.folder.superseded_for) == wanted_by_all:
+            if read_json(self.folder.superseded_for) == current:
                 return
             for number in marked_units(self.folder):
                 wanted = self.fingerprint(units[number]) if number < len(units) else {}
@@ -152,7 +159,7 @@ class Rank:
                 if reason is not None:
                     log.info("%s unit %d: %s; set aside", self.stage.name, number, reason)
                     self._set_aside(number)
-            publish_json(self.folder.superseded_for, wanted_by_all, replace=True)
+            publish_json(self.folder.superseded_for, current, replace=True)
 
     def _set_aside(self, number: int) -> None:
         marker = read_marker(self.folder, number)

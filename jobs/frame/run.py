@@ -1,4 +1,4 @@
-"""A run: an experiment's config together with its run folder."""
+"""A run: the config of an experiment and its run folder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from jobs.frame.errors import ConfigError
 from jobs.frame.ledger import Ledger
+from jobs.frame.products import EMBEDDER
 from jobs.frame.stage import Stage
 from jobs.frame.stage_config import StageConfig
 from jobs.frame.unit import Unit
@@ -16,14 +17,14 @@ from slurm.cluster import Cluster
 from slurm.run_folder import RunFolder, StageFolder
 
 if TYPE_CHECKING:
-    from jobs.frame.experiment import ExperimentBase
+    from jobs.frame.experiment_config import ExperimentBase
     from jobs.frame.method import Method
 
 ConfigT = TypeVar("ConfigT", bound=StageConfig)
 
 
 class Run:
-    """What every stage function gets: the config, the cluster, the method, and where files are."""
+    """The config, the cluster, the method and the folders of a run. Every function of a stage gets it."""
 
     def __init__(self, *, config: ExperimentBase, method: Method, cluster: Cluster, root: Path) -> None:
         self.config = config
@@ -36,23 +37,24 @@ class Run:
 
     @property
     def seed(self) -> int:
+        """Seed of everything random in the run."""
         return self.config.seed
 
     @cached_property
     def chain(self) -> tuple[Stage[Unit], ...]:
-        """The stages this config asks for, in order."""
+        """The stages of this run, in order."""
         return tuple(stage for name, stage in self.stages.items() if self.asks_for(name))
 
     def asks_for(self, stage: str) -> bool:
-        """Whether the stage is part of this run: its section is there, and no given file makes it needless."""
-        made_needless = stage == "train-embedder" and self.config.embedder.weights
-        return stage in self.stages and self.config.section(stage) is not None and not made_needless
+        """Whether the stage is part of this run: the config has its section, and gives no weights in its place."""
+        replaced = stage == EMBEDDER and self.config.embedder.weights is not None
+        return stage in self.stages and self.config.section(stage) is not None and not replaced
 
     def section(self, kind: type[ConfigT]) -> ConfigT:
-        """The part of the config that this stage config class describes.
+        """The section of the config that has this class.
 
         Raises:
-            ConfigError: the config has no such section.
+            ConfigError: the config has no such section; names it.
         """
         found = self.find(kind)
         if found is None:
@@ -61,7 +63,7 @@ class Run:
         return found
 
     def find(self, kind: type[ConfigT]) -> ConfigT | None:
-        """The same, or None where the config has no such section."""
+        """As `section`, but None if the config has no such section."""
         for name, stage in self.stages.items():
             if stage.config is kind:
                 section = self.config.section(name)
@@ -69,13 +71,14 @@ class Run:
         return None
 
     def path(self, text: str) -> Path:
+        """The absolute path of a path in the config."""
         return (self.root / Path(text).expanduser()).absolute()
 
     def given_file(self, field: str, text: str, *, give: str) -> Path:
         """A file that a field of the config names.
 
         Raises:
-            ConfigError: it is not there.
+            ConfigError: there is no such file.
         """
         path = self.path(text)
         if not path.is_file():
@@ -83,4 +86,5 @@ class Run:
         return path
 
     def stage_folder(self, stage: str) -> StageFolder:
+        """The folder of a stage in the run folder."""
         return self.folder.stage(stage)

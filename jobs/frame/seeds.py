@@ -1,4 +1,4 @@
-"""All randomness is a function of (seed, purpose, index): never of rank, batch size or time."""
+"""Seeds. All randomness is a function of (seed, purpose, index), never of rank, batch size or time."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The stage contract: a config class, a plan of units, and the module that does the work.
 
-A stage is a folder of two files. `plan.py` holds the config class, the plan and `STAGE`; it imports no torch, so that
-`plan`, `status` and submission start fast on a login node. `work.py` holds `run_rank` and, where the stage has more to
-say than its units, `finish`; `STAGE` names it by module path.
+A stage is a folder of two files. `plan.py` has the config class, the plan and `STAGE`. It imports no torch, so that
+`plan`, `status` and submission start fast on a login node. `work.py` has `run_rank` and, if the summary needs more than
+the units report, `finish`. `STAGE` names it by module path.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from jobs.frame.rank import Rank
     from jobs.frame.run import Run
 
-FORMAT = 2  # of markers and outputs; raising it makes everything stale, so docs/decisions.md says what changed
+FORMAT = 2  # of markers and outputs; raising it makes everything stale, so docs/decisions.md has what changed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Finish:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a stage will take, for the dry run."""
+    """What a stage will cost, for the dry run."""
 
     gpu_hours: float | None  # None where the config gives no throughput
     disk_bytes: int
@@ -46,10 +46,10 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage(Generic[UnitT_co]):
-    """One stage: its name, its config, what it reads, how its work is divided, and where that work is done."""
+    """One stage: its name, its config, what it reads, how its work is divided, and the module that does it."""
 
     name: str
-    title: str  # one line for people
+    title: str  # one line, e.g. for `--help`
     config: type[StageConfig]
     unit: type[UnitT_co]
     needs: Callable[[Run], tuple[str, ...]]  # names of the stages it reads
@@ -58,8 +58,8 @@ class Stage(Generic[UnitT_co]):
     files: Callable[[Run], dict[str, str]] = lambda run: {}  # files from outside the run and their sha256
     forecast: Callable[[Run], str | None] = lambda run: None  # printed before it starts, e.g. how long it will take
     final_files: Callable[[Run], dict[str, str]] = lambda run: {}  # those that only `finish` reads
-    check: Callable[[Run], None] = lambda run: None  # refuses what the section alone cannot show; before all planning
-    after: tuple[str, ...] = ()  # stages it waits for where both run, but can do without
+    check: Callable[[Run], None] = lambda run: None  # before planning; refuses what does not fit the rest of the config
+    after: tuple[str, ...] = ()  # stages it waits for if they are part of the run, but does not read
     distributed: bool = False  # one job of world_size ranks instead of an array
     expected_images: Callable[[Run], int | None] = lambda run: None  # for progress and the dry run
     cost: Callable[[Run], Cost | None] = lambda run: None  # for the dry run; None: unknown
@@ -69,7 +69,7 @@ class Stage(Generic[UnitT_co]):
         self._module().run_rank(run, rank)
 
     def finish(self, run: Run, markers: Sequence[Marker]) -> Finish:
-        """Put together what the units left; of a stage of one unit without a `finish`, its figures are the stage's."""
+        """Combine the results of all units. Without a `finish` in the module, a single unit's figures are returned."""
         module = self._module()
         if hasattr(module, "finish"):
             found: Finish = module.finish(run, markers)

@@ -1,4 +1,4 @@
-"""The base of all stage configs, and which of their fields matter to what comes out."""
+"""The base of all stage configs, and marks for the fields that outputs do not depend on."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ OPERATIONAL, FINAL, AS_BEFORE = "operational", "final", "as_before"
 
 
 def operational() -> dict[str, Any]:
-    """Of a field that does not change what comes out, for `Field(json_schema_extra=...)`."""
+    """Mark of a field that outputs do not depend on, for `Field(json_schema_extra=...)`."""
     return {OPERATIONAL: True}
 
 
 def final() -> dict[str, Any]:
-    """Of a field that changes only what `finish` makes; units are not redone for it."""
+    """Mark of a field that only `finish` depends on; units are not redone if it changes."""
     return {FINAL: True}
 
 
 def as_before(value: Any) -> dict[str, Any]:
-    """Of a field that was added later: at this value the stage does what it did before there was the field.
+    """Mark of a field that was added later. At this value, the stage does what it did before the field existed.
 
-    A fingerprint leaves the field out at this value, so that older finished stages stay valid. Fields of models inside
-    a config may be declared so too; a tuple is compared as the list that JSON makes of it.
+    Fingerprints leave the field out at this value, so that older finished stages stay valid. Fields of models inside
+    a config may have the mark too. Values are compared as JSON: a tuple as a list.
     """
     return {AS_BEFORE: to_jsonable_python(value)}
 
 
 class StageConfig(BaseModel):
-    """Base of the stage configs: unknown fields are refused, known ones never change."""
+    """Base of the stage configs: frozen, unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def fingerprint(self, *, of_unit: bool = False) -> dict[str, Any]:
-        """The fields that outputs depend on, as JSON. `of_unit`: that the outputs of units depend on."""
+        """The fields that outputs depend on, as JSON; `of_unit`: that the outputs of units depend on."""
         return _fields_of(self, left_out={OPERATIONAL, FINAL} if of_unit else {OPERATIONAL})
 
 

@@ -1,4 +1,4 @@
-"""`<stage>/summary.json`: what a finished stage made, written by the rank that finishes it."""
+"""`<stage>/summary.json`: the outputs and figures of a finished stage, written by its last rank."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """A finished stage.
+    """The record of a finished stage.
 
     Attributes:
-        counts: how many images ended in which outcome; they add up to `images_in`.
-        figures: what the stage measured, JSON-ready.
-        wall_seconds: time covered by at least one unit's work; waiting between attempts is left out.
-        started, ended: of the first and the last unit, seconds since the epoch.
+        counts: images by outcome; they add up to `images_in`.
+        figures: what the stage measured, as JSON.
+        wall_seconds: time during which at least one unit was being worked on, without the time between attempts.
+        started: of the first unit, in seconds since the epoch.
+        ended: of the last unit, in seconds since the epoch.
         outcome: a digest of all outputs.
-        fingerprint: the config, inputs and plan that it certifies.
+        fingerprint: the config, inputs and plan that the summary certifies.
     """
 
     stage: str
@@ -46,19 +47,19 @@ class Summary:
 
 
 def read_summary(folder: StageFolder) -> Summary | None:
-    """The stage's summary, None while it has not finished."""
+    """The stage's summary; None if it is not finished, or the file has not every field. Unknown fields are ignored."""
     value = read_json(folder.summary)
     names = [part.name for part in fields(Summary)]
     if not isinstance(value, dict) or not value.keys() >= set(names):
-        return None  # what does not certify everything certifies nothing
+        return None
     known = {name: value[name] for name in names}
     return Summary(**{**known, "outputs": tuple(Output(**output) for output in value["outputs"])})
 
 
 def finish_if_last(run: Run, stage: Stage[Unit]) -> bool:
-    """Write the stage's summary if every unit is done; the last rank does it, and doing it twice is harmless."""
+    """Write the stage's summary if every unit is done; returns whether it was written. Writing it twice is harmless."""
     folder = run.stage_folder(stage.name)
-    # Most ranks find here, by listing one folder, that others are still at work.
+    # Most ranks return here: one folder listing shows that other ranks are still working.
     if len(marked_units(folder)) < len(run.ledger.plan(stage.name).units):
         return False
     if any(state is not None for state in run.ledger.unit_states(stage)):
@@ -95,7 +96,7 @@ def _summarize(stage: str, markers: Sequence[Marker], end: Finish, *, fingerprin
 
 
 def _covered(spans: Iterable[tuple[float, float]]) -> float:
-    """Seconds covered by at least one span: waiting between two attempts does not count as work."""
+    """Seconds covered by at least one span (start, end)."""
     total, end = 0.0, float("-inf")
     for start, stop in sorted(spans):
         total += max(0.0, stop - max(start, end))

@@ -1,4 +1,4 @@
-"""Units of work: the parts of a stage's work, independent of how many tasks do it; and the plan that lists them."""
+"""Units of work, and the plan that lists them. Neither depends on how many ranks do the work."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ from slurm.run_folder import StageFolder
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """One unit of work: what it is made from, never who makes it. Each stage has a subclass of its own.
+    """One unit of work of a stage. Each stage has a subclass, whose fields define the outputs of the unit.
 
-    Fields are JSON values; a field that is None is left out, so a new optional field makes no older marker stale.
+    Fields are JSON values. None is left out of the JSON, so that a new optional field makes no older marker stale.
     """
 
     def as_json(self) -> dict[str, Any]:
+        """The fields that are not None, as plans and markers hold them."""
         return {part.name: value for part in fields(self) if (value := getattr(self, part.name)) is not None}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """The unit with these fields.
+
+        Raises:
+            TypeError: a field is missing or unknown.
+        """
         return cls(**value)
 
 
@@ -40,9 +46,9 @@ UnitT_co = TypeVar("UnitT_co", bound=Unit, covariant=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(Generic[UnitT_co]):
-    """The units of a stage, and files that spell out what is too long to stand in them.
+    """The units of a stage, and files with details that are too long for the units.
 
-    A launch stores the files, named relative to the stage folder, for the ranks to read; units hold their hashes.
+    A launch stores the files for the ranks, by name in the stage folder. Units hold the hashes of the files.
     """
 
     units: Sequence[UnitT_co]
@@ -51,7 +57,7 @@ class Plan(Generic[UnitT_co]):
 
 @dataclass(frozen=True, kw_only=True)
 class PlanFile:
-    """`<stage>/plan.json`: the units as the last launch stored them, and the numbers of those not done by then."""
+    """`<stage>/plan.json`: the units, and the numbers of those that were not done at the last launch."""
 
     stage: str
     units: Sequence[dict[str, Any]]
@@ -59,6 +65,7 @@ class PlanFile:
 
 
 def write_plan_file(folder: StageFolder, plan: PlanFile) -> None:
+    """Store the plan; an older one is replaced."""
     publish_json(
         folder.plan, {"stage": plan.stage, "units": list(plan.units), "undone": list(plan.undone)}, replace=True
     )

@@ -1,4 +1,4 @@
-"""Read what the audit left: the real faces it compared with, and its verdict."""
+"""Read the results of the audit: the real faces it compared with, and its verdict."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from slurm.files import read_json
 
 
 def reference_files(run: Run, *, kind: str = REAL) -> list[Path]:
-    """The fingerprint files of one kind of real faces."""
+    """The fingerprint files of one kind of real faces, one per tar."""
     return run.ledger.outputs(FINGERPRINT, prefix=f"{kind}-", suffix=".h5")
 
 
@@ -27,9 +27,9 @@ def verdict_of(run: Run, *, stage: str = AUDIT) -> Verdict:
     """The verdict of the audit, or of a later stage that changed the set.
 
     Raises:
-        RunError: there is none.
+        RunError: the stage has not written one.
     """
     value = read_json(run.stage_folder(stage).output(VERDICT))
     if not isinstance(value, dict):
-        raise RunError(f"{stage}: left no verdict; run `cemiface {stage}` again")
+        raise RunError(f"{stage}: has written no verdict; run `cemiface {stage}` again")
     return Verdict.from_record(value)

@@ -1,4 +1,4 @@
-"""Where every job starts: read the run folder, hold the rank's lock, do its share, record how it ended."""
+"""Entry point of every job: read the run folder, take the rank's lock, do its units, record how it ended."""
 
 from __future__ import annotations
 
@@ -29,19 +29,16 @@ from slurm.ranks.stop import StopFlag, Stopped
 from slurm.ranks.worker import this_worker
 from slurm.submission.payload import Payload
 
-STOPPED = 75  # EX_TEMPFAIL: the work is saved, run it again
-
+STOPPED = 75  # EX_TEMPFAIL: the work is saved; rerun to resume
 DISK = 74  # EX_IOERR: a file could not be written
-
 SECONDS_TO_SEE_FILES = 60.0  # of another node: longer than network file systems cache the content of a folder
-
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 log = logging.getLogger(__name__)
 
 
 def main(payload: Payload) -> None:
-    """Entry point of every job. Exits 0 (its share is done), 1 (an error), 74 (disk full) or 75 (stopped, rerun it)."""
+    """Run one rank. Exits 0 (its units are done), 1 (an error), 74 (a file could not be written) or 75 (stopped)."""
     os.umask(0o077)
     stop = StopFlag().listen()
     if payload.launcher is not None:
@@ -70,12 +67,12 @@ class _Attempt:
     run: Run
     stage: Stage
     process: _Process
-    units: int | None  # how many at most; None: all of the rank
+    units: int | None  # at most this many; None: all of the rank
     stop: StopFlag
     heartbeat: HeartbeatWriter
 
     def run_to_end(self) -> int:
-        """Do the rank's share; returns the exit code."""
+        """Do the rank's units; returns the exit code."""
         try:
             self._work()
         except Stopped as request:
@@ -132,11 +129,11 @@ def _wait_for_files(run: Run, needed: Stage, rank: Rank) -> None:
 
     Raises:
         RunError: it is not finished.
-        Stopped: a stop was requested meanwhile.
+        Stopped: a stop was requested while waiting.
     """
     deadline = time.monotonic() + (SECONDS_TO_SEE_FILES if "SLURM_JOB_ID" in os.environ else 0.0)
     while not run.ledger.outcome(needed.name):
-        finish_if_last(run, needed)  # its last ranks may not have seen each other's markers in time
+        finish_if_last(run, needed)  # its last ranks may not have seen each other's markers
         if run.ledger.outcome(needed.name):
             return
         if time.monotonic() >= deadline:
@@ -156,7 +153,7 @@ class _Process:
 
     @classmethod
     def of(cls, payload: Payload, *, distributed: bool) -> _Process:
-        """This process, by its payload and submitit's environment."""
+        """This process, from its payload and the environment that submitit sets."""
         # Without submitit (`cemiface run-rank`) there is one process.
         environment = submitit.JobEnvironment() if "SUBMITIT_EXECUTOR" in os.environ else None
         here, processes = (environment.global_rank, environment.num_tasks) if environment else (0, 1)

@@ -1,4 +1,4 @@
-"""Launching: run stages on this machine, or submit them to Slurm. Rerunning the same command resumes."""
+"""Run stages on this machine, or submit them to Slurm. Rerun the same command to resume."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ log = logging.getLogger(__name__)
 
 
 def launch(run: Run, stages: Sequence[Stage]) -> None:
-    """Run the stages on this machine, or submit them, as the cluster file says.
+    """Run the stages on this machine, or submit them to Slurm, depending on the cluster file.
 
-    Ranks read the config from the run folder, so nothing is written there while ranks of another launch may start.
+    Ranks read the config from the run folder, so it is written only while no ranks of another launch can start.
+
+    Raises:
+        RunError: a stage failed, or jobs could not be submitted or are queued already.
     """
     run.folder.create()
     with _launch_lock(run):
@@ -40,7 +43,7 @@ def launch(run: Run, stages: Sequence[Stage]) -> None:
 
 @contextmanager
 def _launch_lock(run: Run) -> Iterator[None]:
-    """Hold the run's lock; waits for another launch of the same run to end."""
+    """Hold the lock of the run; waits until another launch of the same run ends."""
     handle = os.open(run.folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:

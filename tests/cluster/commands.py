@@ -51,7 +51,10 @@ class ClusterProject(Project):
 
         def reached() -> bool:
             assert not (self.runs / stage / "summary.json").exists(), f"{stage} was over before anybody looked"
-            return any(beat["state"] == "running" and beat["images"] >= images for beat in self.beats(stage))
+            return any(
+                heartbeat["state"] == "running" and heartbeat["images"] >= images
+                for heartbeat in self.heartbeats(stage)
+            )
 
         wait_until(reached, what=f"{stage} after {images} images", seconds=SECONDS)
 

@@ -38,7 +38,7 @@ def test_a_chain_of_jobs_gives_the_bytes_of_the_local_executor(project: ClusterP
     assert project.runs.stat().st_mode & 0o077 == 0
     ours = [path for path in project.runs.rglob("*") if not path.name.startswith(".submission_file")]  # of submitit
     assert [path for path in ours if path.lstat().st_mode & 0o077] == []
-    nodes = {beat["host"] for stage in CHAIN for beat in project.beats(stage)}
+    nodes = {heartbeat["host"] for stage in CHAIN for heartbeat in project.heartbeats(stage)}
     assert nodes <= set(project.slurm.nodes)
 
 
@@ -82,7 +82,7 @@ def _preempt(project: ClusterProject) -> None:
 
 
 def _lose_a_node(project: ClusterProject, stage: str) -> None:
-    node = next(beat["host"] for beat in project.beats(stage) if beat["rank"] == 1)
+    node = next(heartbeat["host"] for heartbeat in project.heartbeats(stage) if heartbeat["rank"] == 1)
     project.slurm.power_off(node)
     wait_until(lambda: "down" in project.slurm.states()[node], what=f"{node} is down", seconds=SECONDS)
     project.slurm.power_on(node)
@@ -91,7 +91,10 @@ def _lose_a_node(project: ClusterProject, stage: str) -> None:
 def _requeue_a_task(project: ClusterProject, stage: str) -> None:
     """As an administrator does, in the middle of the task's work."""
     task = f"{project.jobs(stage)[-1]}_1"
-    running = lambda: [beat for beat in project.beats(stage) if beat["rank"] == 1 and beat["state"] == "running"]  # noqa: E731
+
+    def running() -> bool:
+        return any(found["rank"] == 1 and found["state"] == "running" for found in project.heartbeats(stage))
+
     wait_until(running, what="rank 1 at work", seconds=SECONDS)
     project.slurm.call("scontrol", "requeue", task)
 

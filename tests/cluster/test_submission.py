@@ -75,7 +75,7 @@ def test_F42_F45_code_edited_while_jobs_wait_and_remains_of_dead_attempts_do_not
     assert closed.shown(job).count("JobState=COMPLETED") == 2
     assert closed.summary("shard")["images_out"] == 48
     submission = json.loads((closed.runs / "shard" / "submission.json").read_text())
-    assert {beat["code"] for beat in closed.beats("shard")} == {submission["code"]}
+    assert {heartbeat["code"] for heartbeat in closed.heartbeats("shard")} == {submission["code"]}
 
 
 def test_F22_nothing_waits_for_ever_on_a_stage_that_failed_and_the_same_command_goes_on(fresh: ClusterProject) -> None:
@@ -145,7 +145,7 @@ def test_F23_split_arrays_of_several_ranks_per_task_behind_a_canary_make_the_sam
     assert sum(job["ranks"] for job in jobs[1:]) == units
     assert told["state"] == "done"
     assert fresh.hashes("shard/*.tar") == tars
-    assert {beat["rank"] for beat in fresh.beats("shard")} == set(range(units))
+    assert {heartbeat["rank"] for heartbeat in fresh.heartbeats("shard")} == set(range(units))
 
 
 SBATCH = """#!/bin/sh

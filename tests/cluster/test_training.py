@@ -45,7 +45,7 @@ def _is_bound(squatter: socket.socket, port: int) -> bool:
 
 
 def _attempts(project: ClusterProject) -> list[dict[str, int]]:
-    return [beat["attempts"] for beat in project.beats("train-diffusion")]
+    return [heartbeat["attempts"] for heartbeat in project.heartbeats("train-diffusion")]
 
 
 def test_F40_two_nodes_of_two_ranks_meet_again_after_a_requeue_although_their_port_is_taken(
@@ -71,7 +71,7 @@ def test_F40_two_nodes_of_two_ranks_meet_again_after_a_requeue_although_their_po
     second = _rendezvous(project)
     assert (first["attempt"], second["attempt"]) == (f"{job}/0", f"{job}/1")
     assert first["port"] != second["port"]
-    assert {beat["host"] for beat in project.beats("train-diffusion")} == {"127.0.0.1", "127.0.0.2"}
+    assert {heartbeat["host"] for heartbeat in project.heartbeats("train-diffusion")} == {"127.0.0.1", "127.0.0.2"}
     assert _attempts(project) == [{"stopped": 1}] * 4
     figures = project.summary("train-diffusion")["figures"]
     assert figures["world_size"] == 4
@@ -95,7 +95,7 @@ def test_F11_F12_F21_a_job_of_five_minutes_saves_on_any_signal_and_comes_back(pr
             what=f"requeue number {attempt}",
             seconds=SECONDS,
         )
-        reached = max(beat["images"] for beat in project.beats("train-diffusion"))
+        reached = max(heartbeat["images"] for heartbeat in project.heartbeats("train-diffusion"))
     project.wait()
     assert "JobState=COMPLETED" in project.shown(job)
     # On a slow machine the five minutes end as well: one more stop, from which the job comes back like from the others.
@@ -119,12 +119,13 @@ def test_F18_a_rank_that_dies_again_and_again_before_it_gets_anything_done_gives
     for attempt in range(3):
         wait_until(
             lambda attempt=attempt: any(  # type: ignore[misc]
-                (beat["restarts"], beat["state"]) == (attempt, "running") for beat in project.beats("train-diffusion")
+                (heartbeat["restarts"], heartbeat["state"]) == (attempt, "running")
+                for heartbeat in project.heartbeats("train-diffusion")
             ),
             what=f"attempt {attempt} at work",
             seconds=SECONDS,
         )
-        os.kill(project.beats("train-diffusion")[0]["pid"], signal.SIGKILL)
+        os.kill(project.heartbeats("train-diffusion")[0]["pid"], signal.SIGKILL)
         project.wait()
         project.slurm.call("scontrol", "requeue", job)  # as after a node failure, by Slurm itself
     project.wait()
@@ -154,7 +155,7 @@ def test_F20_where_scontrol_is_forbidden_the_work_is_saved_and_the_same_command_
     project.slurm.call("scancel", "--signal=TERM", job)
     project.wait()
     assert "JobState=FAILED" in project.shown(job)
-    assert [beat["exit"] for beat in project.beats("train-diffusion")] == [75, 75]
+    assert [heartbeat["exit"] for heartbeat in project.heartbeats("train-diffusion")] == [75, 75]
     told = project.logs("train-diffusion")
     assert "requeue refused" in told
     assert "permission denied" in told

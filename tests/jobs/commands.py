@@ -1,4 +1,4 @@
-"""Run the `cemiface` command as users do, in copies of the tiny run, and look at what comes of it."""
+"""Run the `cemiface` command as users do, in copies of the tiny run, and read the results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).parent.parent.parent
-SECONDS = 300.0  # for what a launch has to come to; a moment on a quiet machine
+SECONDS = 300.0  # for a launch to reach some point; much less on a quiet machine
 REWRITTEN = {"config.yaml", "cluster.yaml", "provenance.json", ".launch.lock"}  # by every launch
 
 
@@ -75,7 +75,7 @@ class Project:
         return value
 
     def files(self, pattern: str = "**/*") -> dict[str, tuple[int, str]]:
-        """Time of change and sha256 of the run's files, those left out that every launch writes anew."""
+        """Time of change and sha256 of the run's files, without those that every launch writes again."""
         paths = (path for path in self.runs.glob(pattern) if path.is_file() and path.name not in REWRITTEN)
         return {str(path.relative_to(self.runs)): (path.stat().st_mtime_ns, sha256(path)) for path in paths}
 
@@ -94,8 +94,8 @@ class Project:
                 found.append(int(folder.name))
         return found
 
-    def beats(self, stage: str) -> list[dict[str, Any]]:
-        """What the ranks told last; a launch that begins takes away what an earlier one's told, also while we look."""
+    def heartbeats(self, stage: str) -> list[dict[str, Any]]:
+        """The last heartbeats of the ranks. A new launch may remove those of an earlier one at any time."""
         found = []
         for path in sorted((self.runs / stage / "beats").glob("*.json")):
             with suppress(FileNotFoundError):
@@ -103,13 +103,13 @@ class Project:
         return found
 
     def trained(self, stage: str) -> int:
-        """Images the training has told of so far."""
+        """Images in the last line of the training's metrics."""
         path = self.runs / stage / "metrics.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         return max((json.loads(line)["images"] for line in lines), default=0)
 
     def undo(self, stage: str) -> None:
-        """Take away what a stage's ranks made, and leave what its launch planned."""
+        """Remove what the ranks of a stage made, but not its plan."""
         folder = self.runs / stage
         for name in ("done", "beats", "checkpoints", "logs"):
             shutil.rmtree(folder / name, ignore_errors=True)
@@ -119,7 +119,7 @@ class Project:
         (folder / "metrics.jsonl").unlink(missing_ok=True)
 
     def forget(self, *stages: str) -> None:
-        """Make the stages undone, as if they had never been launched."""
+        """Remove the stages, as if they had never been launched."""
         for stage in stages:
             shutil.rmtree(self.runs / stage)
 

@@ -17,7 +17,7 @@ from jobs.frame.run import Run
 
 from .one_rank import copied_run
 
-PEOPLE, PHOTOS, SIZE = 8, 6, 16
+PEOPLE, IMAGES, SIZE = 8, 6, 16
 CONFIG = """
 name: tiny
 seed: 3
@@ -57,8 +57,8 @@ publish:
   consent: Drawn by a program; nobody was photographed.
 report: {title: Tiny run}
 """
-RECIPE = CONFIG.partition("train-recognition:\n")[2].partition("evaluate:")[0]  # of a net of seconds
-CHAIN = tuple(stage for stage in find_method("cemiface").chain if f"\n{stage}:" in CONFIG)  # what the tiny run asks for
+RECIPE = CONFIG.partition("train-recognition:\n")[2].partition("evaluate:")[0]  # of a net that trains in seconds
+CHAIN = tuple(stage for stage in find_method("cemiface").chain if f"\n{stage}:" in CONFIG)  # of the tiny run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class TinyRun:
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
-    """Every stage done, one broken photo among the inputs. Read it; copy it before changing it."""
+    """All stages done, with one broken image among the inputs. Copy it before changing it."""
     root = tmp_path_factory.mktemp("tiny")
     config, cluster = set_up(root)
     done = subprocess.run(
@@ -103,7 +103,7 @@ def set_up(root: Path) -> tuple[Path, Path]:
 
 
 def _draw_faces(folder: Path) -> None:
-    """People as smooth patterns of their own; photos of one differ in brightness and noise."""
+    """A smooth pattern per person; images of one person differ in brightness and noise."""
     for person in range(PEOPLE):
         draw = np.random.default_rng(person)
         pattern = np.asarray(
@@ -111,7 +111,7 @@ def _draw_faces(folder: Path) -> None:
         )
         home = folder / f"person-{person}"
         home.mkdir(parents=True)
-        for photo in range(PHOTOS):
+        for image in range(IMAGES):
             pixels = pattern * draw.uniform(0.7, 1.0) + draw.normal(0, 6, pattern.shape)
-            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(home / f"{photo}.png")
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(home / f"{image}.png")
     (folder / "person-0" / "empty.jpg").touch()

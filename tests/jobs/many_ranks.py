@@ -1,4 +1,4 @@
-"""A run folder as many ranks leave it, written without running any of them; and tools of Slurm that are scripts."""
+"""A run folder as many ranks would write it, without running them; and scripts in place of tools of Slurm."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ generate: {{images_per_identity: 10, identities_per_shard: 1}}
 
 @dataclass(frozen=True, kw_only=True)
 class ManyRanks:
-    """A run that was launched, of which nothing but the plan of `generate` exists yet."""
+    """A run that was launched, of which only the plan of `generate` exists."""
 
     root: Path
     units: int
@@ -84,9 +84,9 @@ class ManyRanks:
             }
             folder.marker(number).write_text(json.dumps(marker))
 
-    def beat(self, rank: int, state: str, **more: Any) -> None:
-        beat = {"rank": rank, "state": state, "host": ELSEWHERE, "pid": 12, "job": f"7_{rank}", "restarts": 0}
-        value = {**beat, "time": time.time(), "started": time.time(), "images": 0, **more}
+    def heartbeat(self, rank: int, state: str, **more: Any) -> None:
+        heartbeat = {"rank": rank, "state": state, "host": ELSEWHERE, "pid": 12, "job": f"7_{rank}", "restarts": 0}
+        value = {**heartbeat, "time": time.time(), "started": time.time(), "images": 0, **more}
         self.folder.heartbeat(rank).write_text(json.dumps(value))
 
     def submitted(self, *, ranks: int, job: str = "7") -> None:
@@ -95,7 +95,7 @@ class ManyRanks:
         self.folder.job_record.write_text(json.dumps(record))
 
     def look(self, observer: Observer | None = None) -> StageStatus:
-        """How `generate` stands."""
+        """The status of `generate`."""
         return stage_of((observer or Observer(self.run)).look())
 
 

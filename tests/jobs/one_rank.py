@@ -1,4 +1,4 @@
-"""Runs inside the test process: copies of finished ones, and stages done by one rank, as a launch has it done."""
+"""Runs inside the test process: copies of finished runs, and stages done by one rank."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def copied_run(tiny_run: Any, root: Path, *, faces: bool) -> Run:
 
 
 def edit_config(folder: Path, **fields: Any) -> None:
-    """Change top-level fields of a run folder's config; None takes one away."""
+    """Change top-level fields of a run folder's config; None removes a field."""
     path = folder / "config.yaml"
     config = {**yaml.safe_load(path.read_text()), **fields}
     path.write_text(yaml.safe_dump({name: value for name, value in config.items() if value is not None}))

@@ -1,4 +1,4 @@
-"""A rank of a real stage that sends itself signals at an exact point of its work, and counts what it still does then.
+"""A rank of a real stage that sends itself signals at an exact point of its work, and counts calls after it.
 
 The functions at those points are wrapped, never replaced. Each rank is a process of its own, forked from a server
 that has imported torch already; the first phase of all, the imports, needs a fresh one.
@@ -46,18 +46,18 @@ class Phase:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How the rank left: its exit code, and how often it called `counted` before and after the signal."""
+    """How the rank ended: its exit code, and how often it called `counted` before and after the signal."""
 
     code: int | None
     before: int
     after: int
 
 
-def run_struck(run: Path, phase: Phase, *, signals: Sequence[signal.Signals], counted: str) -> Ended:
-    """Run the stage's one rank in a process of its own and strike it at `phase`."""
+def run_with_signals(run: Path, phase: Phase, *, signals: Sequence[signal.Signals], counted: str) -> Ended:
+    """Run the stage's one rank in a process of its own and send it the signals at `phase`."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["torch", "deepspeed", "jobs.training"])
-    report = run / "struck.json"
+    report = run / "calls.json"
     report.unlink(missing_ok=True)
     process = server.Process(target=_rank, args=(run, phase, tuple(signals), counted, report))
     process.start()
@@ -65,8 +65,8 @@ def run_struck(run: Path, phase: Phase, *, signals: Sequence[signal.Signals], co
     if process.is_alive():
         process.kill()
         process.join()
-    told = json.loads(report.read_text()) if report.exists() else {"before": 0, "after": 0}
-    return Ended(code=process.exitcode, **told)
+    calls = json.loads(report.read_text()) if report.exists() else {"before": 0, "after": 0}
+    return Ended(code=process.exitcode, **calls)
 
 
 def _rank(run: Path, phase: Phase, signals: tuple[signal.Signals, ...], counted: str, report: Path) -> None:
@@ -75,23 +75,23 @@ def _rank(run: Path, phase: Phase, signals: tuple[signal.Signals, ...], counted:
 
     os.environ |= ONE_RANK
     calls = {"before": 0, "after": 0}
-    struck = threading.Event()
+    sent = threading.Event()
 
     def count() -> None:
-        calls["after" if struck.is_set() else "before"] += 1
+        calls["after" if sent.is_set() else "before"] += 1
         report.write_text(json.dumps(calls))
 
-    def strike() -> None:
-        struck.set()
+    def send() -> None:
+        sent.set()
         report.write_text(json.dumps(calls))
         os.kill(os.getpid(), signals[0])
-        for later, number in enumerate(signals[1:], start=1):  # the others while it saves, or a little after
+        for later, number in enumerate(signals[1:], start=1):  # the others while it saves, or shortly after
             threading.Timer(0.1 * later, os.kill, (os.getpid(), number)).start()
 
     if phase.function == "import":
-        _on_import("torch", strike)
+        _on_import("torch", send)
     else:
-        _wrap(phase.function, strike, call=phase.call)
+        _wrap(phase.function, send, call=phase.call)
     _wrap(counted, count)
     main(Payload(entry="jobs.launch.entry:main", run=str(run), stage=phase.stage, rank=0, ranks=1))
 
@@ -127,11 +127,11 @@ def _on_import(module: str, action: Callable[[], None]) -> None:
     builtins.__import__ = importing
 
 
-if __name__ == "__main__":  # a fresh process: RUN STAGE SIGNAL, struck while torch is imported
+if __name__ == "__main__":  # a fresh process: RUN STAGE SIGNAL, sent while torch is imported
     _rank(
         Path(sys.argv[1]),
         Phase(stage=sys.argv[2], function="import"),
         (signal.Signals[sys.argv[3]],),
         "jobs.frame.rank:Work.done",
-        Path(sys.argv[1]) / "struck.json",
+        Path(sys.argv[1]) / "calls.json",
     )

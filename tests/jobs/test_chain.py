@@ -1,4 +1,4 @@
-"""The whole chain on a tiny run: what comes out, what a second launch leaves alone, and what it mends."""
+"""The whole chain on a tiny run: outputs, what a second launch leaves alone, and what it redoes."""
 # ruff: noqa: N802
 
 from __future__ import annotations
@@ -318,10 +318,10 @@ def test_the_published_folder_holds_nothing_of_the_real_faces(finished: Project)
             members = [tar.extractfile(member) for member in tar if member.name.endswith(".json")]
             texts += [member.read().decode() for member in members if member]
     assert len(texts) > 16
-    told = [
+    found = [
         word for word in ("person-", str(finished.root), os.uname().nodename) if any(word in text for text in texts)
     ]
-    assert told == []
+    assert found == []
     real = {line["sha256"] for line in finished.summary("shard")["outputs"]}
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["private"] is False

@@ -164,7 +164,7 @@ def test_F07_F19_tars_are_the_same_for_1_3_and_7_tasks_killed_or_not(project: Pr
         project.forget("generate")
         for _ in range(kills):
             launcher = project.start("generate", *fields, cluster=f"array: {{ranks: {ranks}}}")
-            wait_until(lambda: project.beats("generate"), what="ranks at work")
+            wait_until(lambda: project.heartbeats("generate"), what="ranks at work")
             try:
                 launcher.wait(timeout=draw.uniform(0.5, 6.0))
             except subprocess.TimeoutExpired:

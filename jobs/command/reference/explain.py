@@ -1,4 +1,4 @@
-"""`cemiface explain`: what a field, a section or the whole of a config file means. Needs no config file."""
+"""`cemiface explain`: the meaning of a field, a section or all fields of a config file. Needs no config file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jobs.frame.errors import ConfigError
 from jobs.frame.methods import DEFAULT
 
 NAME = "explain"
-TEXT = "what a field of the config or cluster file means: type, range, default, source, cost"
+TEXT = "explain a field of the config or cluster file: type, range, default, source, cost"
 
 EXAMPLES = """examples:
   cemiface explain                       the sections of an experiment file
@@ -29,8 +29,10 @@ EXAMPLES = """examples:
 
 
 def add_explain_command(commands: Any, *, formatter: Any) -> None:
-    """Give the command line's parser the command."""
-    command = commands.add_parser(NAME, help=TEXT, description=TEXT, epilog=EXAMPLES, formatter_class=formatter)
+    """Add the command to the parser."""
+    command = commands.add_parser(
+        NAME, help=TEXT, description=f"{TEXT[0].upper()}{TEXT[1:]}.", epilog=EXAMPLES, formatter_class=formatter
+    )
     command.set_defaults(overrides=[], stage=None, rank=None)
     command.add_argument("field", nargs="?", metavar="FIELD", help="a section or a field (default: the list)")
     command.add_argument("--method", default=DEFAULT, metavar="NAME", help=f"the method (default: {DEFAULT})")
@@ -40,13 +42,13 @@ def add_explain_command(commands: Any, *, formatter: Any) -> None:
 
 
 def run_explain(options: argparse.Namespace) -> int:
-    """Print what was asked for; 0.
+    """Print the explanation, schema or page; returns 0.
 
     Raises:
         ConfigError: there is no such field or method, or more than one field was given.
     """
     if options.overrides:
-        raise ConfigError(f"explain: got {' '.join(options.overrides)} too, allowed: one field; drop it")
+        raise ConfigError(f"explain: too many arguments: {' '.join(options.overrides)}; allowed: one field")
     if options.schema:
         schema = cluster_schema() if options.field == CLUSTER else experiment_schema(options.method)
         sys.stdout.write(json.dumps(for_editors(schema), indent=1, ensure_ascii=False) + "\n")
@@ -65,7 +67,7 @@ def show(fields: Reference, path: str | None, *, console: Console) -> None:
     """
     if path is None:
         _show_table(fields.top(), console)
-        console.print("\nOne of them in full: cemiface explain NAME; one field: cemiface explain NAME.FIELD")
+        console.print("\nAll fields of a section: cemiface explain NAME; one field: cemiface explain NAME.FIELD")
         return
     entry = fields.find(path)
     _show_entry(entry, console)

@@ -31,8 +31,8 @@ class Entry:
 
     Attributes:
         path: dotted, as an override names it; N stands for a place in a list, NAME for a name of the user's own.
-        allowed: range; empty where the type says it all.
-        effect: what a change means for finished work; empty where the description says it.
+        allowed: range; empty if the type is enough.
+        effect: what a change means for finished work; empty if the description has it.
         group: name of the model whose fields it has; empty for a single value.
     """
 

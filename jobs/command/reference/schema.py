@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jobs.frame.experiment import experiment_of
+from jobs.frame.experiment_config import experiment_of
 from jobs.frame.stage_config import AS_BEFORE, FINAL, OPERATIONAL
 from slurm.cluster import Cluster
 

@@ -1,4 +1,4 @@
-"""What a JSON schema says about a value, in plain words: its type, and which values are allowed."""
+"""The type and the range of a value in plain words, from its JSON schema."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _entry_of(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def allowed_in(node: dict[str, Any]) -> str:
-    """The range in words, e.g. "0 to below 1"; empty where the type says it all."""
+    """The range in words, e.g. "0 to below 1"; empty if the type is enough."""
     if "anyOf" in node:
         return next(filter(None, map(allowed_in, node["anyOf"])), "")
     if node.get("type") in {"integer", "number"}:

@@ -1,4 +1,4 @@
-"""Export a published or imported set in another format: everything or nothing, with a list of hashes."""
+"""`cemiface export`: convert a published or imported set, completely or not at all, with a list of hashes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def export_set(source: str, *, form: str, target: Path, sets: Path, console: Con
     """Write the set, a folder or an imported name, into the new folder `target`.
 
     Raises:
-        DataError: the set is private or not whole, or the target exists.
+        DataError: the set is private, incomplete or damaged, or the target exists.
     """
     folder = Path(source) if Path(source).is_dir() else registered(source, sets=sets)
     manifest = public_manifest(folder)
@@ -33,7 +33,7 @@ def export_set(source: str, *, form: str, target: Path, sets: Path, console: Con
     if problems:
         raise DataError(f"{folder}: {problems[0]} ({len(problems)} problems); copy the set again")
     if target.exists():
-        raise DataError(f"{target}: exists; give --to a folder that does not")
+        raise DataError(f"{target}: exists; give a new folder with --to")
     target.parent.mkdir(parents=True, exist_ok=True)
     shards = ShardSet([folder / shard.name for shard in manifest.shards])
     build = _Build(partial_path(target))
@@ -57,6 +57,7 @@ class _Build:
 
     @contextmanager
     def file(self, name: str) -> Iterator[PartialFile]:
+        """Open a new file of the export; its hash is recorded when it is closed."""
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "xb") as file:

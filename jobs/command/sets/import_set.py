@@ -1,6 +1,6 @@
-"""Import a published set on another machine: check every byte, register it under its name, say what to copy again.
+"""`cemiface import`: copy a published set into `sets/`, check every byte, and list what to copy again.
 
-Works without network. The same command again goes on: what was taken over whole stays, the rest is tried anew.
+Works without a network. Rerun to resume: files that were copied undamaged stay, the others are copied again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CHUNK = 2**20
 
 
 def import_set(source: Path, *, sets: Path, name: str | None, console: Console) -> bool:
-    """Take the set in `source` over into `sets/<name>`; returns whether it is whole.
+    """Copy the set in `source` to `sets/<name>`; returns whether it is complete and undamaged.
 
     Prints one line per file that is missing or damaged, and what to copy again.
 
@@ -36,16 +36,16 @@ def import_set(source: Path, *, sets: Path, name: str | None, console: Console) 
     final, partial = sets / name, sets / f".{name}.importing"
     if final.exists():
         if read_manifest(final / MANIFEST) != manifest:
-            raise DataError(f"{final}: is another set of this name; give this one another with --name")
+            raise DataError(f"{final}: is another set with this name; give this set another name with --name")
         problems = check(final, manifest)
-        return _told(problems, folder=final, console=console, what=f"{name} is registered already")
+        return _report(problems, folder=final, console=console, what=f"{name} is registered already")
     sets.mkdir(parents=True, exist_ok=True)
     partial.mkdir(mode=0o700, exist_ok=True)
     sweep(partial)
     problems = [
         problem
         for entry in (*manifest.shards, *manifest.files)
-        if (problem := _taken_over(entry, source=source, target=partial))
+        if (problem := _copied(entry, source=source, target=partial))
     ]
     if not problems:
         with publishing(partial / MANIFEST, replace=True) as file:
@@ -55,10 +55,10 @@ def import_set(source: Path, *, sets: Path, name: str | None, console: Console) 
         os.rename(partial, final)
         sync_folder(sets)
     what = f"{name}: {manifest.totals.samples:,} images in {manifest.totals.shards:,} tars, registered in {sets}"
-    return _told(problems, folder=source, console=console, what=what)
+    return _report(problems, folder=source, console=console, what=what)
 
 
-def _taken_over(entry: File, *, source: Path, target: Path) -> str | None:
+def _copied(entry: File, *, source: Path, target: Path) -> str | None:
     """Copy one file unless it is there already, checking its hash on the way; returns what is wrong, or None."""
     copy = target / entry.name
     if copy.is_file() and copy.stat().st_size == entry.bytes and sha256_of(copy) == entry.sha256:
@@ -80,14 +80,15 @@ def _taken_over(entry: File, *, source: Path, target: Path) -> str | None:
 
 
 class _DamagedError(Exception):
-    """Leaves `publishing` without a file."""
+    """A copy with the wrong hash; raised inside `publishing`, which then writes no file."""
 
 
-def _told(problems: list[str], *, folder: Path, console: Console, what: str) -> bool:
+def _report(problems: list[str], *, folder: Path, console: Console, what: str) -> bool:
+    """Print the problems, or `what` if there are none; returns whether there are none."""
     for problem in problems:
         console.print(problem, markup=False, highlight=False, soft_wrap=True)
     if problems:
         names = " ".join(sorted({problem.partition(":")[0] for problem in problems}))
-        what = f"{folder}: is not whole; copy these again and run the same command: {names}"
+        what = f"{folder}: is incomplete or damaged; copy these again and rerun the same command: {names}"
     console.print(what, markup=False, highlight=False, soft_wrap=True)
     return not problems

@@ -1,4 +1,4 @@
-"""`cemiface import` and `cemiface export`: about published sets, not about runs, so they need no config."""
+"""`cemiface import` and `cemiface export`: commands for published sets. They need no config."""
 
 from __future__ import annotations
 
@@ -14,25 +14,32 @@ from jobs.stages.shared.imported_sets import SETS
 from shards.exports.formats import FORMATS
 
 COMMANDS = {
-    "import": "check a published set and register it by name; again: goes on",
+    "import": "copy a published set here, check it and register it by name; rerun to resume",
     "export": "write a published or imported set in another format",
 }
 
 EXAMPLES = {
-    "import": "cemiface import /media/disk/cemiface-0.5m",
-    "export": "cemiface export cemiface-0.5m --as recordio --to exports/cemiface-0.5m",
+    "import": (
+        "cemiface import /media/disk/cemiface-0.5m",
+        "cemiface import /media/disk/cemiface-0.5m --name other-name",
+    ),
+    "export": (
+        "cemiface export cemiface-0.5m --as recordio --to exports/cemiface-0.5m",
+        "cemiface export runs/demo/publish/cemiface-demo --as folders --to exports/demo",
+    ),
 }
 
 
 def add_set_commands(commands: Any, *, formatter: Any) -> None:
-    """Give the command line's parser its two commands."""
+    """Add the two commands to the parser."""
     for name, text in COMMANDS.items():
-        epilog = f"example:\n  {EXAMPLES[name]}"
-        command = commands.add_parser(name, help=text, description=text, epilog=epilog, formatter_class=formatter)
+        epilog = "\n  ".join(("examples:", *EXAMPLES[name]))
+        title = f"{text[0].upper()}{text[1:]}."
+        command = commands.add_parser(name, help=text, description=title, epilog=epilog, formatter_class=formatter)
         command.add_argument("--sets", type=Path, default=Path(SETS), help="folder of imported sets (default: sets)")
         command.set_defaults(overrides=[], stage=None, rank=None)
         if name == "import":
-            command.add_argument("set", type=Path, metavar="FOLDER", help="the copy of a published set")
+            command.add_argument("set", type=Path, metavar="FOLDER", help="folder of a published set")
             command.add_argument("--name", help="register under this name (default: the folder's)")
         else:
             command.add_argument("set", metavar="SET", help="folder of a published set, or name of an imported one")
@@ -41,7 +48,7 @@ def add_set_commands(commands: Any, *, formatter: Any) -> None:
 
 
 def run_set_command(options: argparse.Namespace) -> int:
-    """Do it; 0 if all is well, 1 if a file of the set is missing or damaged."""
+    """Run the command; returns 0, or 1 if a file of the set is missing or damaged."""
     console = Console()
     if options.command == "import":
         whole = import_set(options.set, sets=options.sets, name=options.name, console=console)

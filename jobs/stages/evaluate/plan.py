@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from jobs.frame.experiment import EmbedderConfig
+from jobs.frame.experiment_config import EmbedderConfig
 from jobs.frame.products import EVALUATE, REAL, RECOGNITION, SHARD, SYNTHETIC
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage

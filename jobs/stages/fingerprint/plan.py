@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from jobs.frame.experiment import EmbedderConfig
+from jobs.frame.experiment_config import EmbedderConfig
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.stage_config import StageConfig, operational

@@ -39,7 +39,7 @@ def test_a_missing_or_failed_verdict_is_refused(copied: Run) -> None:
     with pytest.raises(RunError, match="publish: the audit failed: 0 of 16 images"):
         passed_verdict(copied)
     copied.stage_folder("settle").output("verdict.json").unlink()
-    with pytest.raises(RunError, match="settle: left no verdict; run `cemiface settle` again"):
+    with pytest.raises(RunError, match="settle: has written no verdict; run `cemiface settle` again"):
         passed_verdict(copied)
 
 

@@ -105,7 +105,7 @@ def test_F26_without_an_answer_of_slurm_heartbeat_and_process_decide(
     assert bool(found.reason) == bool(reason)
 
 
-def test_F32_a_silent_rank_is_given_up_only_where_nobody_else_can_be_asked() -> None:
+def test_F32_a_rank_without_heartbeats_is_lost_only_if_slurm_cannot_be_asked() -> None:
     long = SECONDS_LOST + 1
     assert _rank(heartbeat=_beat(), silent=SECONDS_SILENT + 1).reason == "no heartbeat for 5 min"
     assert _rank(heartbeat=_beat(), silent=long).state == "lost"

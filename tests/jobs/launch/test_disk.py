@@ -14,7 +14,7 @@ import pytest
 
 from jobs.frame.experiment import load_run, save_run
 
-from .commands import PROJECT, SECONDS, Project, wait_until
+from ..commands import PROJECT, SECONDS, Project, wait_until
 
 RANK = """
 import sys
@@ -51,9 +51,9 @@ def test_F27_a_full_disk_ends_a_rank_with_74_names_the_file_and_costs_nothing_th
     assert full.returncode == 1
     assert "could not be written: File too large; free space and run again" in full.stderr
     assert "Traceback" not in full.stderr
-    (beat,) = project.beats(stage)
-    assert (beat["state"], beat["exit"]) == ("failed", 74)
-    assert str(project.runs / stage) in beat["reason"]
+    (heartbeat,) = project.heartbeats(stage)
+    assert (heartbeat["state"], heartbeat["exit"]) == ("failed", 74)
+    assert str(project.runs / stage) in heartbeat["reason"]
     assert list(project.runs.rglob("*.part")) == []
     done = project.run(stage)
     assert done.returncode == 0, done.stderr
@@ -76,9 +76,9 @@ def test_F30_a_rank_waits_for_what_another_node_wrote_and_this_one_does_not_see_
         text=True,
         env=os.environ | {"SLURM_JOB_ID": "7", "PATH": "/nowhere"},
     )
-    wait_until(lambda: project.beats("publish"), what="the rank at work")
+    wait_until(lambda: project.heartbeats("publish"), what="the rank at work")
     for path in late:
         path.with_suffix(".unseen").rename(path)
-    _, told = rank.communicate(timeout=SECONDS)
-    assert rank.returncode == 0, told
+    _, output = rank.communicate(timeout=SECONDS)
+    assert rank.returncode == 0, output
     assert project.hashes("publish/tiny-set/*.tar") == before

@@ -1,4 +1,4 @@
-"""What a stranger finds with `status`, `why`, `logs`, `cancel` and `run-rank` when things break for real."""
+"""`status`, `why`, `logs`, `cancel` and `run-rank` after real failures."""
 # ruff: noqa: N802
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import pytest
 from jobs.command.main import main
 from slurm.submission.submit import run_comment
 
-from .commands import PROJECT, SECONDS, Project, wait_until
-from .many_ranks import ManyRanks, fake_tool, queued
+from ..commands import PROJECT, SECONDS, Project, wait_until
+from ..many_ranks import ManyRanks, fake_tool, queued
 
 LONG = "train-diffusion.images=100000"  # longer than any test waits
 
@@ -29,7 +29,7 @@ def project(tiny_run: Any, tmp_path: Path) -> Project:
 
 
 def _typed(shown: str, command: str) -> Any:
-    """Run what `shown` says to type for `command`, as a stranger would who copies the line."""
+    """Run the command line that `shown` gives for `command`, as a user who copies the line."""
     wanted = f"{sys.executable} -m jobs {command} "
     line = next(line for line in shown.splitlines() if wanted in line)
     words = shlex.split(line[line.index(wanted) :])
@@ -37,7 +37,7 @@ def _typed(shown: str, command: str) -> Any:
     return subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=False, env=environment)
 
 
-def test_from_status_and_why_alone_a_stranger_finds_the_rank_the_cause_and_what_to_type(project: Project) -> None:
+def test_status_and_why_lead_to_the_rank_the_cause_and_the_command_to_run(project: Project) -> None:
     """The second tar of real faces is damaged: rank 1 of two fails, and everything after it waits."""
     project.forget("embed")
     tar = project.runs / "shard" / "real-00001.tar"
@@ -69,9 +69,9 @@ def test_from_status_and_why_alone_a_stranger_finds_the_rank_the_cause_and_what_
 
 
 @pytest.mark.long
-def test_F38_a_killed_rank_is_lost_and_its_last_heartbeat_is_told(project: Project) -> None:
+def test_F38_a_killed_rank_is_lost_and_its_last_heartbeat_is_shown(project: Project) -> None:
     launcher = _training(project)
-    os.kill(project.beats("train-diffusion")[0]["pid"], signal.SIGKILL)
+    os.kill(project.heartbeats("train-diffusion")[0]["pid"], signal.SIGKILL)
     launcher.communicate(timeout=SECONDS)
     status = project.run("status", LONG)
     assert status.returncode == 1
@@ -95,8 +95,8 @@ def test_cancel_stops_a_launch_on_this_machine_which_saves_its_work(project: Pro
     canceled = project.run("cancel", LONG, "train-diffusion")
     assert canceled.returncode == 0, canceled.stderr
     assert f"asked to stop: the launch, process {launcher.pid}" in canceled.stdout
-    _, told = launcher.communicate(timeout=SECONDS)
-    assert launcher.returncode == 130, told
+    _, output = launcher.communicate(timeout=SECONDS)
+    assert launcher.returncode == 130, output
     after = project.run("status", LONG)
     assert after.returncode == 4
     assert "was asked to stop (SIGTERM), its work is saved" in after.stdout
@@ -105,7 +105,7 @@ def test_cancel_stops_a_launch_on_this_machine_which_saves_its_work(project: Pro
     assert "nothing to cancel" in again.stderr
 
 
-def test_a_watch_in_a_pipe_tells_each_change_and_ends_with_the_run(project: Project) -> None:
+def test_a_watch_in_a_pipe_prints_each_change_and_ends_with_the_run(project: Project) -> None:
     project.forget("generate")
     launcher = project.start("generate")
     wait_until((project.runs / "generate" / "plan.json").exists, what="the launch is at work")
@@ -118,7 +118,7 @@ def test_a_watch_in_a_pipe_tells_each_change_and_ends_with_the_run(project: Proj
     assert "\x1b" not in watched.stdout
 
 
-def test_a_stage_that_was_never_launched_says_what_a_launch_would(project: Project) -> None:
+def test_why_of_a_stage_that_was_never_launched_has_the_error_of_a_launch(project: Project) -> None:
     why = project.run("why", "name=other", "shard.faces=nowhere")
     assert why.returncode == 0, why.stderr
     assert "shard: not started" in why.stdout
@@ -126,7 +126,7 @@ def test_a_stage_that_was_never_launched_says_what_a_launch_would(project: Proje
     assert "nowhere" in why.stdout
 
 
-def test_a_rank_is_run_alone_only_where_that_means_something(project: Project) -> None:
+def test_a_rank_is_run_alone_only_if_it_can(project: Project) -> None:
     folder = project.runs / "generate"
     copied = project.run("run-rank", "generate", "0")
     assert "; launch it here first" in copied.stderr
@@ -138,8 +138,8 @@ def test_a_rank_is_run_alone_only_where_that_means_something(project: Project) -
     unknown = project.run("run-rank", "generate", "5")
     assert unknown.returncode == 1
     assert "rank: got 5, allowed: 0 to 0 in the last launch of generate" in unknown.stderr
-    beat = project.beats("train-diffusion")[0]
-    (project.runs / "train-diffusion" / "beats" / "00000.json").write_text(json.dumps({**beat, "ranks": 4}))
+    heartbeat = project.heartbeats("train-diffusion")[0]
+    (project.runs / "train-diffusion" / "beats" / "00000.json").write_text(json.dumps({**heartbeat, "ranks": 4}))
     together = project.run("run-rank", "train-diffusion", "0")
     assert together.returncode == 1
     assert "its 4 ranks can only run together" in together.stderr
@@ -148,7 +148,7 @@ def test_a_rank_is_run_alone_only_where_that_means_something(project: Project) -
     assert "has not been launched yet" in never.stderr
 
 
-def test_cancel_ends_the_runs_jobs_and_nobody_elses(tmp_path: Path) -> None:
+def test_cancel_stops_the_jobs_of_the_run_and_no_others(tmp_path: Path) -> None:
     many = ManyRanks.make(tmp_path / "project", units=4)
     many.submitted(ranks=2)
     tools = tmp_path / "bin"
@@ -166,7 +166,7 @@ def test_cancel_ends_the_runs_jobs_and_nobody_elses(tmp_path: Path) -> None:
     assert asked.read_text().split() == ["7", "8"]
 
 
-def test_the_schedulers_own_words_are_shown_of_a_rank_that_never_spoke(
+def test_the_output_of_a_rank_without_a_heartbeat_is_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many = ManyRanks.make(tmp_path / "project", units=4)
@@ -187,8 +187,10 @@ def test_the_schedulers_own_words_are_shown_of_a_rank_that_never_spoke(
 
 
 def _training(project: Project) -> subprocess.Popen[str]:
-    """A training that goes on until it is ended."""
+    """A training that runs until it is stopped."""
     project.forget("train-diffusion")
     launcher = project.start("train-diffusion", LONG)
-    wait_until(lambda: any("note" in beat for beat in project.beats("train-diffusion")), what="a training step")
+    wait_until(
+        lambda: any("note" in heartbeat for heartbeat in project.heartbeats("train-diffusion")), what="a training step"
+    )
     return launcher

@@ -1,4 +1,4 @@
-"""Killed and stopped at any moment, by anybody: the same command again gives the same bytes, and no process is left."""
+"""Killed or stopped at any moment, a rerun gives the same bytes, and no process is left."""
 # ruff: noqa: N802
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import pytest
 
 from slurm.processes import is_alive
 
-from .commands import SECONDS, Project, kill_group, wait_until
+from ..commands import SECONDS, Project, kill_group, wait_until
 
 WEIGHTS = {
     "train-diffusion": "train-diffusion/denoiser.safetensors",
     "train-recognition": "train-recognition/recognition.safetensors",
 }
-# So long that no machine is through before it has noticed a fault (half a second after the launcher died).
+# Long enough that no machine finishes before it notices a fault (half a second after the launcher was killed).
 LONGER = {"train-diffusion": "train-diffusion.images=512", "train-recognition": "train-recognition.epochs=64"}
 IMAGES = {"train-diffusion": 512, "train-recognition": 1024}
 TWO_RANKS = "array: {ranks: 1}\ntrain: {ranks_per_node: 2, cpus: 1}\n"
@@ -34,33 +34,35 @@ def project(tiny_run: Any, tmp_path: Path) -> Project:
     return Project.copy_of(tiny_run, tmp_path / "project")
 
 
-Fault = Callable[[Project, str, subprocess.Popen[str]], tuple[int, str]]  # the launch's exit code, and what it tells
+Fault = Callable[
+    [Project, str, subprocess.Popen[str]], tuple[int, str]
+]  # the launch's exit code, and a part of its output
 
 
 def _last_rank(project: Project, stage: str) -> int:
-    pid: int = project.beats(stage)[-1]["pid"]
+    pid: int = project.heartbeats(stage)[-1]["pid"]
     return pid
 
 
 def _at_work(project: Project, stage: str) -> bool:
-    """Whether ranks of this launch have told that they run; an earlier launch's processes are gone."""
-    return any(is_alive(beat["pid"]) for beat in project.beats(stage))
+    """Whether ranks of this launch have written a heartbeat; processes of an earlier launch are gone."""
+    return any(is_alive(heartbeat["pid"]) for heartbeat in project.heartbeats(stage))
 
 
 def _kill_launcher(project: Project, stage: str, launcher: subprocess.Popen[str]) -> tuple[int, str]:
-    """F19: no signal reaches the ranks; they notice, save and leave."""
+    """F19: no signal reaches the ranks; they notice it, save and stop."""
     launcher.kill()
     return -signal.SIGKILL, ""
 
 
 def _kill_rank(project: Project, stage: str, launcher: subprocess.Popen[str]) -> tuple[int, str]:
-    """F38: as the kernel does when memory is out."""
+    """F38: as the kernel does when memory runs out."""
     os.kill(_last_rank(project, stage), signal.SIGKILL)
     return 1, "exited without a reason"
 
 
 def _kill_everything(project: Project, stage: str, launcher: subprocess.Popen[str]) -> tuple[int, str]:
-    """As when the power goes."""
+    """As in a power failure."""
     kill_group(launcher, signal.SIGKILL)
     return -signal.SIGKILL, ""
 
@@ -68,16 +70,16 @@ def _kill_everything(project: Project, stage: str, launcher: subprocess.Popen[st
 def _interrupt(project: Project, stage: str, launcher: subprocess.Popen[str]) -> tuple[int, str]:
     """Ctrl-C reaches the launcher and everything it started."""
     kill_group(launcher, signal.SIGINT)
-    return 130, "interrupted; run the same command again to go on"
+    return 130, "interrupted; rerun the same command to resume"
 
 
 def _terminate(project: Project, stage: str, launcher: subprocess.Popen[str]) -> tuple[int, str]:
     launcher.terminate()
-    return 130, "interrupted; run the same command again to go on"
+    return 130, "interrupted; rerun the same command to resume"
 
 
 def _stop_rank(project: Project, stage: str, launcher: subprocess.Popen[str]) -> tuple[int, str]:
-    """F14: one rank is told, all stop; the launcher starts them again, so this launch comes to its end."""
+    """F14: one rank gets a signal and all stop; the launcher starts them again, so this launch finishes."""
     os.kill(_last_rank(project, stage), signal.SIGTERM)
     return 0, f"{stage}: finished"
 
@@ -85,17 +87,17 @@ def _stop_rank(project: Project, stage: str, launcher: subprocess.Popen[str]) ->
 def _train(
     project: Project, stage: str, *more: str, faults: list[tuple[int, Fault]], cluster: str | None = None
 ) -> None:
-    """Launch the stage once per fault, each of which strikes once so many images are trained, and then to its end."""
+    """Launch the stage once per fault, which happens after N images, and once more to its end."""
     for images, fault in faults:
         launcher = project.start(stage, *more, cluster=cluster)
         if images:
             wait_until(lambda: _at_work(project, stage), what="a rank at work")
             wait_until(lambda images=images: project.trained(stage) >= images, what=f"{images} images")  # type: ignore[misc]
         code, words = fault(project, stage, launcher)
-        _, told = launcher.communicate(timeout=SECONDS)
-        assert launcher.returncode == code, told
-        assert words in told
-        assert "Traceback" not in told
+        _, output = launcher.communicate(timeout=SECONDS)
+        assert launcher.returncode == code, output
+        assert words in output
+        assert "Traceback" not in output
         wait_until(lambda: project.processes() == [], what="no process left")
     done = project.run(stage, *more, cluster=cluster)
     assert done.returncode == 0, done.stderr
@@ -130,25 +132,25 @@ def test_F10_a_second_launch_waits_and_leaves_the_first_ones_config_alone(projec
     first = project.start("generate")
     wait_until((project.runs / "generate" / "plan.json").exists, what="the first launch is at work")
     second = project.start("generate", "generate.steps=3")
-    _, told = first.communicate(timeout=SECONDS)
-    assert first.returncode == 0, told
-    _, told = second.communicate(timeout=SECONDS)
-    assert second.returncode == 0, told
-    assert f"process {first.pid} is working on this run; waiting" in told
+    _, output = first.communicate(timeout=SECONDS)
+    assert first.returncode == 0, output
+    _, output = second.communicate(timeout=SECONDS)
+    assert second.returncode == 0, output
+    assert f"process {first.pid} is working on this run; waiting" in output
     kept = project.hashes("generate/superseded/*/*.tar")
-    assert sorted(kept.values()) == sorted(before.values())  # the first made what it was told to make
+    assert sorted(kept.values()) == sorted(before.values())  # the first launch used its own config
     third = project.run("generate", "generate.steps=3")
     assert "generate: already done" in third.stderr
 
 
-def test_F13_ctrl_c_while_a_rank_is_only_just_starting_leaves_at_once(project: Project) -> None:
+def test_F13_ctrl_c_while_a_rank_is_only_just_starting_stops_at_once(project: Project) -> None:
     project.forget("generate")
     launcher = project.start("generate")
     wait_until((project.runs / "generate" / "logs").exists, what="a rank was started")
     kill_group(launcher, signal.SIGINT)
-    _, told = launcher.communicate(timeout=SECONDS)
-    assert launcher.returncode == 130, told
-    assert "interrupted; run the same command again to go on" in told
+    _, output = launcher.communicate(timeout=SECONDS)
+    assert launcher.returncode == 130, output
+    assert "interrupted; rerun the same command to resume" in output
     assert project.processes() == []
     assert list(project.runs.glob("generate/*.tar")) == []
 
@@ -166,7 +168,7 @@ def test_F37_a_loss_that_is_no_number_stops_the_training_and_spares_the_checkpoi
 
 @pytest.fixture(scope="module")
 def undisturbed(tiny_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, str]]:
-    """The hashes of what a stage's training on two ranks gives when nobody disturbs it; trained once per stage."""
+    """The hashes of what a stage's training on two ranks gives without a fault; trained once per stage."""
 
     @cache
     def hashes(stage: str) -> dict[str, str]:
@@ -198,14 +200,14 @@ def test_F39_ranks_do_not_wait_for_one_that_never_came(project: Project, number:
     stage = "train-recognition"
     project.forget(stage)
     launcher = project.start(stage, cluster=TWO_RANKS)
-    wait_until(lambda: len(project.beats(stage)) == 2, what="two ranks at work")
+    wait_until(lambda: len(project.heartbeats(stage)) == 2, what="two ranks at work")
     if number == signal.SIGKILL:
         os.kill(_last_rank(project, stage), number)
     else:
         kill_group(launcher, number)
-    _, told = launcher.communicate(timeout=SECONDS)
-    assert launcher.returncode == (1 if number == signal.SIGKILL else 130), told
-    assert (f"{stage} rank 1: exited without a reason" in told) == (number == signal.SIGKILL)
+    _, output = launcher.communicate(timeout=SECONDS)
+    assert launcher.returncode == (1 if number == signal.SIGKILL else 130), output
+    assert (f"{stage} rank 1: exited without a reason" in output) == (number == signal.SIGKILL)
     wait_until(lambda: project.processes() == [], what="no process left")
     done = project.run(stage, cluster=TWO_RANKS)
     assert done.returncode == 0, done.stderr
@@ -236,7 +238,7 @@ def test_F48_a_set_killed_while_it_is_published_leaves_no_half_folder(project: P
 
 
 @pytest.mark.long
-def test_F35_a_training_goes_on_with_another_number_of_ranks_nearly_as_before(project: Project) -> None:
+def test_F35_a_training_resumed_on_another_number_of_ranks_has_nearly_the_same_losses(project: Project) -> None:
     stage = "train-diffusion"
     losses = _losses(project, stage)
     project.forget(stage)

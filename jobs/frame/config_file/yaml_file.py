@@ -1,4 +1,4 @@
-"""YAML as people mean it: plain scalars, no duplicate keys, no aliases, no tags, no base-60 numbers."""
+"""A safe and strict subset of YAML: scalars of YAML 1.2, no duplicate keys, no aliases, no tags."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ import yaml
 from jobs.frame.errors import ConfigError
 
 MAX_BYTES = 1 << 20
-
 MAX_DEPTH = 20
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with the scalars of YAML 1.2: `1e-4` is a number, `no`, `12:00:00` and `0644` are text."""
+    """SafeLoader with the scalars of YAML 1.2: `1e-4` is a number; `no`, `12:00:00` and `0644` are text."""
 
     depth = 0
 
@@ -25,12 +24,12 @@ class _Loader(yaml.SafeLoader):
         event = self.peek_event()
         line = f"line {event.start_mark.line + 1}"
         if isinstance(event, yaml.AliasEvent):
-            raise ConfigError(f"{line}: aliases are not allowed; write it out")
+            raise ConfigError(f"{line}: aliases are not allowed; write the value out")
         if event.tag is not None:
             raise ConfigError(f"{line}: got the tag {event.tag!r}, tags are not allowed; write the plain value")
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise ConfigError(f"{line}: nested more than {MAX_DEPTH} levels deep; this is no config file")
+            raise ConfigError(f"{line}: nested more than {MAX_DEPTH} levels deep; this is not a config file")
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -48,12 +47,13 @@ class _Loader(yaml.SafeLoader):
     def finite(self, node: yaml.ScalarNode) -> float:
         value = float(node.value)
         if math.isinf(value):
-            raise ConfigError(f"line {node.start_mark.line + 1}: got {node.value[:20]}, a number too large to keep")
+            raise ConfigError(
+                f"line {node.start_mark.line + 1}: got {node.value[:20]}, allowed: a number up to 1.8e308"
+            )
         return value
 
 
 _Loader.yaml_implicit_resolvers = {}
-
 for _tag, _pattern, _first in (
     ("null", r"~|null|", "~n\0"),
     ("bool", r"true|false", "tf"),
@@ -70,7 +70,7 @@ def parse_yaml(text: str, *, source: str) -> Any:
     """The value of a YAML text.
 
     Raises:
-        ConfigError: not YAML, or one of the features that are not allowed; names `source` and the line.
+        ConfigError: not YAML, or it has something that is not allowed; names `source` and the line.
     """
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 (a subclass of SafeLoader)
@@ -81,22 +81,22 @@ def parse_yaml(text: str, *, source: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
-        said = [getattr(error, "context", None), getattr(error, "problem", None)]
-        raise ConfigError(f"{source}:{where} not YAML: {', '.join(text for text in said if text)}") from None
+        reasons = [getattr(error, "context", None), getattr(error, "problem", None)]
+        raise ConfigError(f"{source}:{where} not YAML: {', '.join(filter(None, reasons))}") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Raises:
-        ConfigError: no such file, too large, not UTF-8, not a mapping, or see `parse_yaml`.
+        ConfigError: no such file, too large, not UTF-8, not a mapping, or anything that `parse_yaml` refuses.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; give the path of a config file") from None
     if len(data) > MAX_BYTES:
-        raise ConfigError(f"{path}: {len(data)} bytes, allowed {MAX_BYTES}; this is no config file")
+        raise ConfigError(f"{path}: {len(data)} bytes, allowed {MAX_BYTES}; this is not a config file")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:

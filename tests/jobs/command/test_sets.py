@@ -15,8 +15,8 @@ import webdataset
 from shards.tars.manifest import read_manifest
 from shards.tars.reader import read_tar
 
-from .commands import PROJECT, Project, flip_a_bit, sha256
-from .conftest import RECIPE
+from ..commands import PROJECT, Project, flip_a_bit, sha256
+from ..conftest import RECIPE
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_a_damaged_copy_names_what_to_copy_again_and_goes_on_from_there(publishe
     assert bare_python(str(tmp_path / "sets" / "tiny-set" / "verify.py")).returncode == 0
 
 
-def test_a_transfer_that_was_cut_short_says_what_is_missing_and_goes_on(published: Path, tmp_path: Path) -> None:
+def test_an_interrupted_transfer_lists_what_is_missing_and_resumes(published: Path, tmp_path: Path) -> None:
     """The files come one after the other, the manifest first or last; the name tells whose copy it is."""
     part = tmp_path / "incoming"
     part.mkdir()
@@ -167,7 +167,8 @@ def test_a_transfer_that_was_cut_short_says_what_is_missing_and_goes_on(publishe
     assert cut.returncode == 1
     assert f"synthetic-00000.tar: damaged, 5000 bytes of {len(tar)}" in cut.stdout
     assert "synthetic-00001.tar: missing" in cut.stdout
-    assert f"{part}: is not whole; copy these again and run the same command: LICENSE.txt README.md" in cut.stdout
+    remedy = "copy these again and rerun the same command: LICENSE.txt README.md"
+    assert f"{part}: is incomplete or damaged; {remedy}" in cut.stdout
     shutil.copytree(published, part, dirs_exist_ok=True)
     whole = command("import", str(part), "--name", "tiny-set", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
@@ -184,7 +185,7 @@ def test_private_shards_and_other_sets_of_the_name_are_not_imported(published: P
     (published / "manifest.json").write_text(json.dumps(manifest | {"files": []}))
     other = command("import", str(published), cwd=tmp_path)
     assert other.returncode == 1
-    assert "is another set of this name; give this one another with --name" in other.stderr
+    assert "is another set with this name; give this set another name with --name" in other.stderr
 
 
 @pytest.mark.parametrize("form", ["recordio", "folders", "huggingface"])
@@ -201,7 +202,7 @@ def test_an_export_is_whole_or_not_there_and_its_hashes_are_listed(published: Pa
     assert files == listed | {"SHA256SUMS"}
     again = command("export", str(published), "--as", form, "--to", str(target), cwd=tmp_path)
     assert again.returncode == 1
-    assert "exists; give --to a folder that does not" in again.stderr
+    assert "exists; give a new folder with --to" in again.stderr
 
 
 def test_a_damaged_or_unknown_set_is_not_exported(published: Path, tmp_path: Path) -> None:

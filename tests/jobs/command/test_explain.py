@@ -16,10 +16,10 @@ from jobs.command.main import main
 from jobs.command.reference.fields import NOT_RUN, NOTHING_STALE, REQUIRED, STALE, UNITS_STAY, reference
 from jobs.command.reference.schema import cluster_schema, experiment_schema, for_editors
 from jobs.command.reference.schema_words import allowed_in, type_of
+from jobs.frame.config_file.fields import read_fields
+from jobs.frame.config_file.yaml_file import read_yaml
 from jobs.frame.errors import ConfigError
-from jobs.frame.experiment import _read
 from jobs.frame.methods import DEFAULT, find_method
-from jobs.frame.yaml_file import read_yaml
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = sorted([*(ROOT / "configs").glob("*.yaml"), *(ROOT / "configs" / "ablations").glob("*.yaml")])
@@ -176,7 +176,7 @@ def test_the_schemas_are_valid(schema: dict[str, Any]) -> None:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_configs_fit_the_schema_as_written_and_with_their_base(path: Path) -> None:
     validator = jsonschema.Draft202012Validator(SCHEMA)
-    for fields in (read_yaml(path), _read(path)):
+    for fields in (read_yaml(path), read_fields(path)):
         assert [error.message for error in validator.iter_errors(fields)] == []
 
 
@@ -209,6 +209,8 @@ def test_the_first_line_of_a_config_names_the_schema(path: Path) -> None:
 
 
 def test_explaining_imports_no_torch() -> None:
-    reads = "from jobs.command.reference.fields import reference; reference('cemiface')"
-    code = f"import sys; {reads}; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from jobs.command.reference.fields import reference; reference('cemiface'); "
+        "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

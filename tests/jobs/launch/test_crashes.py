@@ -1,4 +1,4 @@
-"""Random kills, many: of ranks, of the launcher, of whatever it started, of all at once, in every stage."""
+"""Many random kills, in every stage: of a rank, of the launcher, of any process that it started, of all at once."""
 # ruff: noqa: N802
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from contextlib import suppress
 
 import pytest
 
-from .commands import SECONDS, Project, wait_until
-from .conftest import CHAIN, set_up
+from ..commands import SECONDS, Project, wait_until
+from ..conftest import CHAIN, set_up
 
 KILLS = int(os.environ.get("KILLS", "22"))
 SEED = int(os.environ.get("SEED", "1"))
@@ -44,7 +44,7 @@ def test_F01_F02_F03_F19_F38_F41_F48_a_stage_killed_at_random_moments_ends_with_
     assert done.returncode == 0, done.stderr
     undisturbed, seconds = _outcome(project, stage), time.monotonic() - started
     project.forget(stage)
-    _Crashes(project, stage, seconds=seconds).strike(-(-KILLS // len(CHAIN)))
+    _Crashes(project, stage, seconds=seconds).kill(-(-KILLS // len(CHAIN)))
     done = project.run(stage, cluster=TWO_RANKS)
     assert done.returncode == 0, done.stderr
     assert _outcome(project, stage) == undisturbed
@@ -55,7 +55,7 @@ def test_F01_F02_F03_F19_F38_F41_F48_a_stage_killed_at_random_moments_ends_with_
 
 
 def _outcome(project: Project, stage: str) -> dict[str, str]:
-    """The hashes of what the stage made; of the report, which tells of times and places, only the names."""
+    """The hashes of what the stage made; of the report, which holds times and paths, only the names."""
     outputs = {output["name"]: output["sha256"] for output in project.summary(stage)["outputs"]}
     if stage == "report":
         return dict.fromkeys(outputs, "")
@@ -63,14 +63,14 @@ def _outcome(project: Project, stage: str) -> dict[str, str]:
 
 
 class _Crashes:
-    """Launches of one stage, each struck at some moment of the `seconds` it takes; a finished stage begins again."""
+    """Launches of one stage, each signaled at a random moment of its `seconds`. A finished stage is redone."""
 
     def __init__(self, project: Project, stage: str, *, seconds: float) -> None:
         self.project, self.stage, self.seconds = project, stage, seconds
         self.draw = random.Random(f"{SEED} {stage}")
         self.launcher: subprocess.Popen[str] | None = None
 
-    def strike(self, times: int) -> None:
+    def kill(self, times: int) -> None:
         for _ in range(times):
             if self.launcher is None:
                 self.launcher = self.project.start(self.stage, cluster=TWO_RANKS)
@@ -86,25 +86,25 @@ class _Crashes:
         self._end()
 
     def _choose(self) -> tuple[Sequence[int], signal.Signals]:
-        """Whom to strike, and with what."""
+        """Which processes to signal, and with which signal."""
         assert self.launcher
         everyone = self.project.processes()
-        ranks = [beat["pid"] for beat in self.project.beats(self.stage) if beat["pid"] in everyone]
-        whom = self.draw.choice(["rank", "launcher", "somebody", "everybody"])
+        ranks = [heartbeat["pid"] for heartbeat in self.project.heartbeats(self.stage) if heartbeat["pid"] in everyone]
+        target = self.draw.choice(["rank", "launcher", "any", "all"])
         number = self.draw.choice([signal.SIGKILL, signal.SIGKILL, *STOPS])
-        if whom == "everybody" or not everyone:
+        if target == "all" or not everyone:
             return everyone, number
-        if whom == "launcher":
+        if target == "launcher":
             return [self.launcher.pid], number
-        return [self.draw.choice(ranks if whom == "rank" and ranks else everyone)], number
+        return [self.draw.choice(ranks if target == "rank" and ranks else everyone)], number
 
     def _end(self) -> None:
-        """Wait until the launch is over and has left nobody behind."""
+        """Wait until the launch has ended and no process of it is left."""
         if self.launcher is None:
             return
-        _, told = self.launcher.communicate(timeout=SECONDS)
-        early = told.rstrip().endswith("KeyboardInterrupt")  # Ctrl-C while python was still importing
-        assert early or "Traceback" not in told, told
+        _, output = self.launcher.communicate(timeout=SECONDS)
+        early = output.rstrip().endswith("KeyboardInterrupt")  # Ctrl-C while python was still importing
+        assert early or "Traceback" not in output, output
         wait_until(lambda: self.project.processes() == [], what="no process left")
         if self.launcher.returncode == 0 and (self.project.runs / self.stage / "summary.json").exists():
             self.project.forget(self.stage)

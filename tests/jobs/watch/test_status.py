@@ -1,4 +1,4 @@
-"""`status` of a run of many ranks: markers, heartbeats and Slurm's word merged, quickly, and told so that it helps."""
+"""`status` of a run of many ranks, from markers, heartbeats and the queue of Slurm."""
 # ruff: noqa: N802
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from slurm.errors import RunError
 from slurm.ranks.heartbeats import Heartbeat
 from slurm.ranks.worker import Worker, this_host
 
-from .many_ranks import ELSEWHERE, STAGE, ManyRanks, fake_tool, queued
+from ..many_ranks import ELSEWHERE, STAGE, ManyRanks, fake_tool, queued
 
 
 @pytest.fixture
@@ -50,10 +50,10 @@ def _status(many: ManyRanks, capsys: pytest.CaptureFixture[str], *more: str) -> 
 def test_ranks_that_are_done_run_wait_and_failed_are_told_apart(many: ManyRanks, tools: Path) -> None:
     many.submitted(ranks=5)
     many.done(range(4))
-    many.beat(0, "done", exit=0)
-    many.beat(1, "running", images=5)
-    many.beat(3, "failed", reason="bad tar", exit=1)
-    many.beat(4, "running", images=7)
+    many.heartbeat(0, "done", exit=0)
+    many.heartbeat(1, "running", images=5)
+    many.heartbeat(3, "failed", reason="bad tar", exit=1)
+    many.heartbeat(4, "running", images=7)
     answer = queued(
         "7|0|COMPLETED|0|0|c1|None",
         "7|1|RUNNING|0|0|c2|None",
@@ -74,9 +74,9 @@ def test_pace_and_time_left_come_from_the_ranks_that_run(many: ManyRanks) -> Non
     """Two ranks since they began, whatever their clocks say; what was done before counts as done, not as speed."""
     many.done(range(3), rank=1)
     now = time.time()
-    many.beat(0, "running", images=60, time=now, since={"images": 10, "time": now - 25})
-    many.beat(1, "running", images=35, time=now - 9000, since={"images": 5, "time": now - 9030})
-    many.beat(2, "stopped", images=99, time=now, since={"images": 1, "time": now - 1})
+    many.heartbeat(0, "running", images=60, time=now, since={"images": 10, "time": now - 25})
+    many.heartbeat(1, "running", images=35, time=now - 9000, since={"images": 5, "time": now - 9030})
+    many.heartbeat(2, "stopped", images=99, time=now, since={"images": 1, "time": now - 1})
     stage = many.look(_patient(many))
     assert stage.images_per_second == pytest.approx(2.0 + 1.0)
     assert stage.images == 30 + 60 + 5  # rank 1's first 30 are the three units
@@ -98,21 +98,21 @@ def _patient(many: ManyRanks) -> Observer:
 
 def test_F32_whoever_is_heard_lives_however_wrong_its_clock_is(many: ManyRanks) -> None:
     yesterday = time.time() - 86400
-    many.beat(0, "running", time=yesterday)
+    many.heartbeat(0, "running", time=yesterday)
     observer = Observer(many.run)
     assert [rank.state for rank in many.look(observer).ranks] == ["lost"]
-    many.beat(0, "running", time=yesterday + 1)
+    many.heartbeat(0, "running", time=yesterday + 1)
     assert [rank.state for rank in many.look(observer).ranks] == ["running"]
-    many.beat(0, "running", time=time.time() + 86400)  # and a clock that is ahead keeps nobody alive for a day
+    many.heartbeat(0, "running", time=time.time() + 86400)  # and a clock that is ahead keeps no rank running for a day
     many.look(observer)
     assert many.look(observer).ranks[0].facts.silent < 3600
 
 
 def test_F26_without_sacct_and_with_a_squeue_that_forgot_the_run_folder_tells(many: ManyRanks, tools: Path) -> None:
     many.submitted(ranks=4)
-    many.beat(0, "done")
-    many.beat(1, "failed", reason="bad tar")
-    many.beat(2, "running")
+    many.heartbeat(0, "done")
+    many.heartbeat(1, "failed", reason="bad tar")
+    many.heartbeat(2, "running")
     fake_tool(tools, "squeue")
     stage = many.look()
     assert [rank.state for rank in stage.ranks] == ["done", "failed", "lost", "unknown"]
@@ -120,12 +120,12 @@ def test_F26_without_sacct_and_with_a_squeue_that_forgot_the_run_folder_tells(ma
     assert "unknown to Slurm" in stage.ranks[3].reason
 
 
-def test_F26_without_any_slurm_here_nobody_is_called_lost(
+def test_F26_without_slurm_on_this_machine_no_rank_is_lost(
     many: ManyRanks, tools: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     many.submitted(ranks=3)
-    many.beat(0, "done")
-    many.beat(1, "running")
+    many.heartbeat(0, "done")
+    many.heartbeat(1, "running")
     assert [rank.state for rank in many.look().ranks] == ["done", "running", "unknown"]
     code, shown = _status(many, capsys)
     assert code == 3
@@ -134,8 +134,8 @@ def test_F26_without_any_slurm_here_nobody_is_called_lost(
 
 def test_the_accounting_tells_what_squeue_has_forgotten(many: ManyRanks, tools: Path) -> None:
     many.submitted(ranks=3)
-    many.beat(0, "running", attempts={})
-    many.beat(1, "running")
+    many.heartbeat(0, "running", attempts={})
+    many.heartbeat(1, "running")
     fake_tool(tools, "squeue")
     asked = fake_tool(
         tools,
@@ -175,7 +175,7 @@ def test_jobs_that_slurm_took_out_because_a_stage_before_failed_are_no_failures(
 
 
 @pytest.mark.parametrize(
-    ("states", "code", "told"),
+    ("states", "code", "message"),
     [
         (["failed", "running"], 1, "rank 0 of generate failed on another-host, exit 1: bad tar"),
         (["stopped", "running"], 3, "watch it: "),
@@ -183,25 +183,25 @@ def test_jobs_that_slurm_took_out_because_a_stage_before_failed_are_no_failures(
     ],
 )
 def test_the_exit_code_and_the_last_line_say_what_to_do(
-    many: ManyRanks, capsys: pytest.CaptureFixture[str], states: list[str], code: int, told: str
+    many: ManyRanks, capsys: pytest.CaptureFixture[str], states: list[str], code: int, message: str
 ) -> None:
     for rank, state in enumerate(states):
-        many.beat(rank, state, **({"reason": "bad tar", "exit": 1} if state == "failed" else {}))
+        many.heartbeat(rank, state, **({"reason": "bad tar", "exit": 1} if state == "failed" else {}))
     found, shown = _status(many, capsys)
     assert found == code
-    assert told in shown
+    assert message in shown
     assert str(many.config) in shown.splitlines()[-1]
 
 
 def test_restarts_are_shown_by_how_they_came_about(many: ManyRanks, capsys: pytest.CaptureFixture[str]) -> None:
-    many.beat(0, "running", attempts={"stopped": 2, "lost": 1, "failed": 0})
-    many.beat(1, "running", attempts={"stopped": 1})
+    many.heartbeat(0, "running", attempts={"stopped": 2, "lost": 1, "failed": 0})
+    many.heartbeat(1, "running", attempts={"stopped": 1})
     _, shown = _status(many, capsys)
     assert "3 stopped, 1 lost" in next(line for line in shown.splitlines() if line.startswith(STAGE))
 
 
 def test_json_holds_every_rank_for_scripts(many: ManyRanks, capsys: pytest.CaptureFixture[str]) -> None:
-    many.beat(0, "failed", reason="bad tar", exit=1, images=3)
+    many.heartbeat(0, "failed", reason="bad tar", exit=1, images=3)
     code, shown = _status(many, capsys, "--json")
     value = json.loads(shown)
     stage = next(stage for stage in value["stages"] if stage["name"] == STAGE)
@@ -214,7 +214,7 @@ def test_long_commands_are_not_folded(
     many: ManyRanks, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    many.beat(0, "failed", reason="bad tar")
+    many.heartbeat(0, "failed", reason="bad tar")
     _, shown = _status(many, capsys)
     (command,) = [line for line in shown.splitlines() if " why " in line]
     assert command.endswith(f"why {many.config} generate 0")
@@ -223,13 +223,13 @@ def test_long_commands_are_not_folded(
 def test_another_process_with_the_pid_of_a_dead_rank_does_not_keep_it_alive(many: ManyRanks) -> None:
     """As after a reboot: this process began long after the rank's last word."""
     here = {"host": this_host(), "pid": os.getpid()}
-    many.beat(0, "running", **here)
-    many.beat(1, "running", **here, time=time.time() - 86400)
+    many.heartbeat(0, "running", **here)
+    many.heartbeat(1, "running", **here, time=time.time() - 86400)
     assert [rank.state for rank in many.look().ranks] == ["running", "lost"]
 
 
 def test_damaged_heartbeats_and_records_do_not_hide_the_others(many: ManyRanks) -> None:
-    many.beat(1, "running")
+    many.heartbeat(1, "running")
     folder = many.run.stage_folder(STAGE)
     folder.heartbeat(0).write_text('{"rank": 0')
     folder.heartbeat(2).write_text("{}")
@@ -240,7 +240,7 @@ def test_damaged_heartbeats_and_records_do_not_hide_the_others(many: ManyRanks) 
 def test_F46_each_folder_is_listed_once_and_each_file_opened_once(many: ManyRanks) -> None:
     many.done(range(11))
     for rank in range(8):
-        many.beat(rank, "done")
+        many.heartbeat(rank, "done")
     observer = Observer(many.run)
     observer.look()  # imports and caches
     with _calls() as calls:
@@ -286,10 +286,10 @@ def test_of_units_that_are_trainings_those_not_begun_count_as_the_mean_of_the_ot
         find_method("cemiface").chain["study-sets"],
         Units(total=6, done=2, left="unit 2", images=300, images_by_process=Counter()),
     )
-    beats = [_heartbeat(images=50, total=100), _heartbeat(images=20, total=400), _heartbeat(images=0)]
-    assert images_expected(many.run, study, units, beats) == (300 + 100 + 400) * 6 // 4
+    heartbeats = [_heartbeat(images=50, total=100), _heartbeat(images=20, total=400), _heartbeat(images=0)]
+    assert images_expected(many.run, study, units, heartbeats) == (300 + 100 + 400) * 6 // 4
     ended = _heartbeat(images=150, total=150, state="done")  # its unit is one of the two that are done
-    assert images_expected(many.run, study, units, [*beats, ended]) == (300 + 100 + 400) * 6 // 4
+    assert images_expected(many.run, study, units, [*heartbeats, ended]) == (300 + 100 + 400) * 6 // 4
     assert images_expected(many.run, study, units, [_heartbeat(images=0)]) is None
 
 
@@ -298,18 +298,18 @@ def test_the_bar_of_such_a_stage_learns_from_the_units_that_end_while_it_runs(
 ) -> None:
     monkeypatch.setattr("jobs.watch.progress.SECONDS_BETWEEN_LINES", 0.0)
     caplog.set_level("INFO")
-    beats = [_heartbeat(images=15, total=50)]  # 10 of the unit that has ended, 5 of the present one
+    heartbeats = [_heartbeat(images=15, total=50)]  # 10 of the unit that has ended, 5 of the present one
     with StageProgress(many.run, find_method("cemiface").chain[STAGE]) as progress:
-        progress.update(beats)
+        progress.update(heartbeats)
         many.done(range(1))
-        progress.update(beats)
+        progress.update(heartbeats)
     assert [record.getMessage().split(": ")[1] for record in caplog.records] == [
         "15 of 600 images ",
         "15 of 360 images ",  # two units known, of 10 and 50
     ]
 
 
-def test_a_run_of_a_cluster_that_is_gone_goes_on_here_once_that_is_said(many: ManyRanks, tools: Path) -> None:
+def test_a_run_of_a_lost_cluster_resumes_here_once_its_job_record_is_removed(many: ManyRanks, tools: Path) -> None:
     many.submitted(ranks=2)
     fake_tool(tools, "squeue", complaint="no route to the controller", code=1)
     with pytest.raises(RunError, match=r"the queue cannot be read: .*; if the cluster .* is gone: rm ") as refused:

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from jobs.frame.experiment import load_run, save_run
-from tests.jobs.phases import Phase, run_struck
 
-from .commands import PROJECT, Project, flip_a_bit
-from .conftest import CHAIN
+from ..commands import PROJECT, Project, flip_a_bit
+from ..conftest import CHAIN
+from ..phases import Phase, run_with_signals
 
 TERM, USR1, USR2 = signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2
 SIGNALS = [(TERM,), (USR1,), (USR2,), (USR2, TERM)]
@@ -57,7 +57,7 @@ ARRAYS = [
 
 @pytest.fixture
 def project(tiny_run: Any, tmp_path: Path) -> Project:
-    """A copy of the tiny run that knows where it lies now: ranks read the run folder alone."""
+    """A copy of the tiny run with its own root in its config, as ranks read only the run folder."""
     project = Project.copy_of(tiny_run, tmp_path / "project")
     _save(project)
     return project
@@ -69,19 +69,19 @@ def _save(project: Project, *overrides: str) -> None:
 
 
 def _is_saved(project: Project, stage: str) -> bool:
-    """Stopped is told, and nothing unfinished lies about."""
-    (beat,) = project.beats(stage)
-    return beat["state"] == "stopped" and not list((project.runs / stage).rglob("*.part"))
+    """The rank recorded that it stopped, and left no partial file."""
+    (heartbeat,) = project.heartbeats(stage)
+    return heartbeat["state"] == "stopped" and not list((project.runs / stage).rglob("*.part"))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("signals", SIGNALS, ids=lambda signals: "-".join(one.name for one in signals))
 @pytest.mark.parametrize("phase", TRAINING, ids=str)
-def test_F11_F12_F13_F15_a_training_struck_anywhere_saves_once_and_loses_at_most_one_step(
+def test_F11_F12_F13_F15_a_training_signaled_anywhere_saves_once_and_loses_at_most_one_step(
     project: Project, phase: Phase, signals: Sequence[signal.Signals]
 ) -> None:
     project.undo(phase.stage)
-    ended = run_struck(project.runs, phase, signals=signals, counted=STEP_DONE)
+    ended = run_with_signals(project.runs, phase, signals=signals, counted=STEP_DONE)
     assert ended.code == 75
     assert ended.after <= 1
     assert _is_saved(project, phase.stage)
@@ -96,12 +96,12 @@ def test_F11_F12_F13_F15_a_training_struck_anywhere_saves_once_and_loses_at_most
 @pytest.mark.long
 @pytest.mark.parametrize("signals", SIGNALS, ids=lambda signals: "-".join(one.name for one in signals))
 @pytest.mark.parametrize("phase", ARRAYS, ids=str)
-def test_F11_F12_F13_an_array_rank_struck_anywhere_leaves_at_once_and_keeps_what_is_done(
+def test_F11_F12_F13_an_array_rank_signaled_anywhere_stops_at_once_and_keeps_what_is_done(
     project: Project, phase: Phase, signals: Sequence[signal.Signals]
 ) -> None:
     project.undo(phase.stage)
     counted = phase.function if phase.function in {SAMPLED, EMBEDDED} else PROGRESS
-    ended = run_struck(project.runs, phase, signals=signals, counted=counted)
+    ended = run_with_signals(project.runs, phase, signals=signals, counted=counted)
     assert ended.code == 75
     assert ended.after <= 2
     assert _is_saved(project, phase.stage)
@@ -113,13 +113,13 @@ NEVER = Phase(stage="generate", function="jobs.frame.rank:Work.done", call=99)
 @pytest.mark.long
 @pytest.mark.parametrize("call", [1, 2, 3, 4, 5, 6, 7, 8, 9])
 def test_F11_F13_a_stop_in_the_middle_of_a_tar_costs_at_most_the_batch_at_hand(project: Project, call: int) -> None:
-    """Two tars of four batches of two steps: every step of the first tar is struck, and the first of the second."""
+    """Two tars of four batches of two steps: a signal at each step of the first tar, and the first of the second."""
     undisturbed = _by_hand(project)
     project.undo("generate")
-    struck = Phase(stage="generate", function=SAMPLED, call=call)
-    ended = run_struck(project.runs, struck, signals=[TERM], counted=SAMPLED)
+    phase = Phase(stage="generate", function=SAMPLED, call=call)
+    ended = run_with_signals(project.runs, phase, signals=[TERM], counted=SAMPLED)
     assert ended.code == 75
-    again = run_struck(project.runs, NEVER, signals=[], counted=SAMPLED)
+    again = run_with_signals(project.runs, NEVER, signals=[], counted=SAMPLED)
     assert again.code == 0
     assert project.hashes("generate/*.tar") == undisturbed
     assert ended.before + ended.after + again.before <= 16 + 2  # one batch of two steps may be sampled twice
@@ -127,13 +127,13 @@ def test_F11_F13_a_stop_in_the_middle_of_a_tar_costs_at_most_the_batch_at_hand(p
 
 
 @pytest.mark.long
-def test_F06_what_was_kept_of_another_config_or_is_damaged_is_not_gone_on_with(project: Project) -> None:
+def test_F06_partial_work_of_another_config_or_damaged_is_not_resumed(project: Project) -> None:
     undisturbed = _by_hand(project)
-    struck = Phase(stage="generate", function=SAMPLED, call=5)
+    phase = Phase(stage="generate", function=SAMPLED, call=5)
     for other, spoil in ((("seed=4",), lambda kept: None), ((), flip_a_bit)):
         project.undo("generate")
         _save(project, "generate.batch=2", *other)
-        run_struck(project.runs, struck, signals=[TERM], counted=SAMPLED)
+        run_with_signals(project.runs, phase, signals=[TERM], counted=SAMPLED)
         spoil(project.runs / "generate" / "kept" / "synthetic-00000.tar")
         assert _by_hand(project) == undisturbed
 
@@ -143,14 +143,14 @@ def _by_hand(project: Project) -> dict[str, str]:
     if (project.runs / "generate" / "summary.json").exists():
         project.undo("generate")
     _save(project, "generate.batch=2")
-    assert run_struck(project.runs, NEVER, signals=[], counted=SAMPLED).code == 0
+    assert run_with_signals(project.runs, NEVER, signals=[], counted=SAMPLED).code == 0
     return project.hashes("generate/*.tar")
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("number", [TERM, USR1, USR2], ids=lambda number: number.name)
 @pytest.mark.parametrize("stage", ["train-diffusion", "generate"])
-def test_F13_a_rank_struck_while_it_imports_torch_leaves_for_another_turn(
+def test_F13_a_rank_signaled_while_it_imports_torch_asks_to_be_rerun(
     project: Project, stage: str, number: signal.Signals
 ) -> None:
     project.undo(stage)
@@ -159,6 +159,6 @@ def test_F13_a_rank_struck_while_it_imports_torch_leaves_for_another_turn(
     assert _is_saved(project, stage)
 
 
-def test_every_stage_that_works_for_long_is_struck() -> None:
-    struck = {phase.stage for phase in (*TRAINING, *ARRAYS)}
-    assert set(CHAIN) - struck == {"train-embedder", "report"}  # the code of train-recognition; one page
+def test_every_stage_that_takes_long_has_a_phase() -> None:
+    stages = {phase.stage for phase in (*TRAINING, *ARRAYS)}
+    assert set(CHAIN) - stages == {"train-embedder", "report"}  # the code of train-recognition; one page

@@ -1,0 +1,1 @@
+"""Reading config files: YAML, base files, overrides, and refusals in one line."""
