@@ -33,7 +33,8 @@ class Conv(nn.Module):
         self.bn = nn.BatchNorm2d(outputs, eps=0.001)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.conv(x)).relu()
+        y: Tensor = self.bn(self.conv(x))
+        return y.relu()
 
 
 class Block(nn.Module):

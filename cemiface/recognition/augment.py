@@ -93,7 +93,8 @@ def _hue_matrix(angle: Tensor) -> Tensor:
     yiq = torch.tensor(YIQ, device=angle.device)
     zero, one = torch.zeros_like(angle), torch.ones_like(angle)
     rows = [one, zero, zero, zero, angle.cos(), -angle.sin(), zero, angle.sin(), angle.cos()]
-    return torch.linalg.inv(yiq) @ torch.stack(rows, 1).view(-1, 3, 3) @ yiq
+    rgb: Tensor = torch.linalg.inv(yiq) @ torch.stack(rows, 1).view(-1, 3, 3) @ yiq
+    return rgb
 
 
 def _between(uniform: Tensor, interval: Interval) -> Tensor:

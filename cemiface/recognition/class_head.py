@@ -70,13 +70,14 @@ class ClassHead(nn.Module):
         theirs of the loss, as the engine of the backbone averages over ranks; the one of the centers is exact.
         """
         logits, target = self.logits(embeddings, labels, step=step)
-        loss, hits = _CrossEntropy.apply(logits, target, self.size)
+        loss, hits = _CrossEntropy.apply(logits, target, self.size)  # type: ignore[no-untyped-call]  # torch's apply has no types
         return HeadLoss(loss=loss, hits=hits)
 
     def logits(self, embeddings: Tensor, labels: Tensor, *, step: int = 0) -> tuple[Tensor, Tensor]:
         """Logits (N, c) of all ranks' images for this rank's classes, and each image's column, -1 where elsewhere."""
         with torch.autocast(embeddings.device.type, enabled=False):
-            x, y = _GatherRows.apply(embeddings.float(), self.rank, self.size), gather_rows(labels, size=self.size)
+            x = _GatherRows.apply(embeddings.float(), self.rank, self.size)  # type: ignore[no-untyped-call]  # torch's apply has no types
+            y = gather_rows(labels, size=self.size)
             centers, target = self._sampled(y, step=step)
             cosine = F.linear(F.normalize(x), F.normalize(centers))
             rows = (target >= 0).nonzero().flatten()  # of images whose class is here

@@ -64,7 +64,8 @@ def check_embeddings(features: Floats, *, names: Sequence[str]) -> None:
 def unit_rows(x: Floats) -> Floats:
     """Rows scaled to length 1; zero rows stay."""
     length = np.linalg.norm(x, axis=1, keepdims=True)
-    return np.divide(x, length, out=np.zeros_like(x), where=length > 0)
+    unit: Floats = np.divide(x, length, out=np.zeros_like(x), where=length > 0)
+    return unit
 
 
 def ten_fold_accuracy(similarity: ArrayLike, same: ArrayLike, *, folds: int = 10) -> Accuracy:
@@ -114,7 +115,8 @@ def _correct_counts(distance: Floats, same: NDArray[np.bool_]) -> NDArray[np.int
     """How many pairs each threshold of the grid gets right, when distances below it count as mated."""
     accepted = np.searchsorted(np.sort(distance[same]), DISTANCE_GRID, side="left")
     false_accepted = np.searchsorted(np.sort(distance[~same]), DISTANCE_GRID, side="left")
-    return accepted + (~same).sum() - false_accepted
+    correct: NDArray[np.int64] = accepted + (~same).sum() - false_accepted
+    return correct
 
 
 def _checked(similarity: ArrayLike, same: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:
