@@ -63,8 +63,8 @@ def recolor(x: Tensor, uniform: Tensor, *, config: AugmentConfig) -> Tensor:
     turn = _hue_matrix(2 * math.pi * config.hue * (2 * hue - 1))
     chosen = chance < config.color_probability
     matrix = torch.where(chosen[:, None, None], turn @ saturate * (b * c)[:, None, None], eye)
-    # In [0, 1] contrast adds (1 - c) b times the mean gray, and saturation and hue keep gray. In [-1, 1] the matrix maps
-    # 1 to b c, which gives this offset.
+    # In [0, 1] contrast adds (1 - c) b times the mean gray, and saturation and hue keep gray. In [-1, 1] the matrix
+    # maps 1 to b c, which gives this offset.
     mean_gray = (x.float().mean((2, 3)) @ luma + 1) / 2
     offset = torch.where(chosen, b * c + 2 * (1 - c) * b * mean_gray - 1, torch.zeros_like(b))
     colored = torch.baddbmm(offset[:, None, None].to(x.dtype), matrix.to(x.dtype), x.flatten(2))

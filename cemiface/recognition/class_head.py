@@ -36,7 +36,7 @@ class HeadLoss:
 
 
 def check_labels(labels: Tensor, *, classes: int) -> None:
-    """Raise ModelError for labels outside 0 to classes - 1. Takes CPU tensors; on a GPU a kernel assertion would fail."""
+    """Raise ModelError for labels outside 0 to classes - 1; called on the CPU, as on a GPU a kernel would abort."""
     if labels.dtype != torch.int64:
         raise ModelError(f"labels: got {labels.dtype}, allowed: int64")
     bad = ((labels < 0) | (labels >= classes)).nonzero().flatten()
@@ -73,7 +73,7 @@ class ClassHead(nn.Module):
         return HeadLoss(loss=loss, hits=hits)
 
     def logits(self, embeddings: Tensor, labels: Tensor, *, step: int = 0) -> tuple[Tensor, Tensor]:
-        """Logits (N, c) of all ranks' images for this rank's classes, and each image's column, -1 if on another rank."""
+        """Logits (N, c) of all ranks' images for this rank's classes; each image's column, -1 if on another rank."""
         with torch.autocast(embeddings.device.type, enabled=False):
             x = _GatherRows.apply(embeddings.float(), self.rank, self.size)  # type: ignore[no-untyped-call]  # torch's apply has no types
             y = gather_rows(labels, size=self.size)
@@ -156,7 +156,7 @@ class _GatherRows(torch.autograd.Function):
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Mean cross entropy of logits whose columns are split over ranks, and the fraction of rows whose class has the largest logit.
+    """Mean cross entropy of logits whose columns are split over ranks, and the fraction of rows that are hits.
 
     `target` (N,) is the column of each row's class, -1 on the ranks that do not hold it.
     """
