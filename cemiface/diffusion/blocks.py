@@ -46,8 +46,9 @@ class ResidualBlock(nn.Module):
         h = self._resized(recomputed(lambda x: silu(self.norm_in(x)), x))
         h = self.norm_out(self.conv_in(h))
         scale, shift = self.time(time)[:, :, None, None].chunk(2, dim=1)
-        h = self.conv_out(recomputed(lambda h: silu(h * (1 + scale) + shift), h))
-        return self.skip(self._resized(x)) + h
+        branch: Tensor = self.conv_out(recomputed(lambda h: silu(h * (1 + scale) + shift), h))
+        shortcut: Tensor = self.skip(self._resized(x))
+        return shortcut + branch
 
     def _resized(self, x: Tensor) -> Tensor:
         if self.resample == "down":
@@ -80,7 +81,8 @@ class Attention(nn.Module):
         )  # each (N, heads, L*tokens, head_channels)
         k, v = torch.cat([condition_k, k], dim=2), torch.cat([condition_v, v], dim=2)
         h = F.scaled_dot_product_attention(q, k, v)
-        return x + self.project(h.transpose(-1, -2).reshape(n, channels, height, width))
+        projected: Tensor = self.project(h.transpose(-1, -2).reshape(n, channels, height, width))
+        return x + projected
 
 
 def silu(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a U-Net costs, from its config alone and without torch: parameters and multiply-accumulates per image."""
+"""Parameters and multiply-accumulates of a U-Net, computed from its config without torch."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from cemiface.diffusion.config import OUTPUT_CHANNELS, UNetConfig
 
 @dataclass(frozen=True, kw_only=True)
 class UNetCost:
-    """Size and work of one net: `macs` are those of a forward pass of one image, without biases and norms."""
+    """Parameters, and multiply-accumulates of a forward pass of one image, without biases and norms."""
 
-    parameters: int  # of the U-Net proper, in the paper 93,563,910
-    adapter_parameters: int  # of everything the condition goes through
+    parameters: int  # of the U-Net without the adapter; 93,563,910 in the paper
+    adapter_parameters: int  # of all layers that process the condition
     macs: int
 
 
 class _Sum:
+    """Running totals; each method adds one layer or block."""
+
     def __init__(self) -> None:
         self.parameters = self.adapter = self.macs = 0
 
@@ -49,7 +51,7 @@ class _Sum:
 
 
 def unet_cost(config: UNetConfig, *, condition_width: int, condition_tokens: int) -> UNetCost:
-    """Cost of the U-Net that `UNet` builds for one condition vector, without what computes that vector."""
+    """Cost of `UNet` with one condition vector, without the layers that compute that vector."""
     total, time, size = _Sum(), 4 * config.channels, config.image_size
     total.linear(config.channels, time)
     total.linear(time, time)

@@ -130,7 +130,8 @@ def adams_weights(nodes: np.ndarray, *, now: float, then: float) -> np.ndarray:
     lagrange = [
         np.prod([(at - other) / (node - other) for other in nodes if other != node], axis=0) * weights for node in nodes
     ]
-    return np.asarray(lagrange).sum(axis=1)
+    integrals: np.ndarray = np.asarray(lagrange).sum(axis=1)
+    return integrals
 
 
 def sampling_timesteps(schedule: Schedule, *, steps: int, spacing: Spacing = "leading") -> list[int]:

@@ -80,7 +80,8 @@ class UNet(nn.Module):
         h = self.middle_out(self.middle(h, time, condition), time, condition)
         for level in self.decoder:
             h = level(torch.cat([h, skips.pop()], dim=1), time, condition)
-        return self.output(silu(self.norm(h)))[:, :3]
+        output: Tensor = self.output(silu(self.norm(h)))
+        return output[:, :3]
 
     def parameter_counts(self) -> tuple[int, int]:
         """Numbers of parameters of the U-Net proper, and of everything the condition goes through."""

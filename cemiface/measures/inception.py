@@ -1,7 +1,7 @@
-"""Inception v3 (Szegedy et al. 2016, arXiv 1512.00567) in the variant that Frechet distances are measured with.
+"""Inception v3 (Szegedy et al. 2016, arXiv 1512.00567) in the variant used for Frechet distances.
 
-Only features; the weights are the user's, e.g. those that pytorch-fid publishes, whose names these are. Against
-torchvision's net the average pools leave the border out, and the last block's pool takes the maximum.
+Features only. The user supplies the weights, e.g. those published by pytorch-fid, whose parameter names are used here.
+Unlike in torchvision's net, average pools exclude the padding, and the last block has a max pool.
 """
 
 from __future__ import annotations
@@ -15,13 +15,10 @@ from torch import Tensor, nn
 
 from cemiface.weights import fit_weights, read_weights
 
-SIDE = 299  # pixels the net was trained on
-
-HEADS = ("fc.", "AuxLogits.")  # classifiers, which features do not need
-
+SIDE = 299  # pixels; the input size the net was trained with
+HEADS = ("fc.", "AuxLogits.")  # classifiers, not needed for features
 ROW, COLUMN = {"kernel": (1, 7), "padding": (0, 3)}, {"kernel": (7, 1), "padding": (3, 0)}
-
-Convolutions = dict[str, tuple[int, dict[str, Any]]]  # name: output channels, and what is not a plain 1x1
+Convolutions = dict[str, tuple[int, dict[str, Any]]]  # name: output channels and shape; empty for 1x1
 
 
 class Conv(nn.Module):
@@ -33,11 +30,12 @@ class Conv(nn.Module):
         self.bn = nn.BatchNorm2d(outputs, eps=0.001)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.conv(x)).relu()
+        y: Tensor = self.bn(self.conv(x))
+        return y.relu()
 
 
 class Block(nn.Module):
-    """Branches side by side, their channels joined; a branch is a chain of convolutions and may fork at its end."""
+    """Parallel branches with concatenated channels; a branch is a chain of convolutions that may fork at its end."""
 
     def __init__(self, inputs: int, *, branches: tuple[Convolutions, ...], pool: str) -> None:
         super().__init__()
@@ -151,7 +149,7 @@ class Inception(nn.Module):
 
 
 def load_inception(path: str | Path) -> Inception:
-    """Frozen, in eval mode; raises ModelError as `load_recognition` does for files that cannot be used."""
+    """Load the net, frozen and in eval mode; raises ModelError for unusable files, as `load_recognition` does."""
     tensors, _ = read_weights(path)
     net = Inception()
     fit_weights(net, {name: tensor for name, tensor in tensors.items() if not name.startswith(HEADS)}, path=path)

@@ -54,7 +54,8 @@ def class_centers(unit: Floats, labels: NDArray[np.int64]) -> Floats:
     lengths = np.linalg.norm(sums, axis=1)
     if lengths.min() < 1e-6:
         raise ModelError(f"identity {lengths.argmin()}: its embeddings cancel out, there is no center")
-    return (sums / lengths[:, None]).astype(np.float32)
+    centers: Floats = sums / lengths[:, None]
+    return centers.astype(np.float32)
 
 
 def uniqueness(centers: Floats, *, radius: float = RADIUS) -> float:
@@ -126,5 +127,5 @@ def identities_by_similarity(similarity: Floats, labels: NDArray[np.int64]) -> N
 
 def _squared_distances(a: Floats, b: Floats) -> Floats:
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    squares = np.square(a).sum(1)[:, None] + np.square(b).sum(1)[None] - 2 * a @ b.T
+    squares: Floats = np.square(a).sum(1)[:, None] + np.square(b).sum(1)[None] - 2 * a @ b.T
     return squares.clip(0)

@@ -1,8 +1,9 @@
-"""The class centers of margin softmax, split over the ranks of a training, and the loss over all of them.
+"""The class centers of margin softmax, split over the ranks of a training, and the loss over all classes.
 
-Partial FC (An et al. 2022, arXiv 2203.15565): every rank holds a part of the classes, computes its part of the logits
-for the embeddings of all ranks, and only maxima, sums and the gradient of the embeddings travel. A sample of
-many classes can suffice. It is a function of (seed, step), so the loss does not depend on the number of ranks.
+Partial FC (An et al. 2022, arXiv 2203.15565): each rank holds a part of the classes and computes its part of the logits
+for the embeddings of all ranks; only embeddings, maxima, sums and the gradient of the embeddings are exchanged.
+With `sample_rate` below 1, each step uses a sample of the classes. It depends on (seed, step) alone, so the loss does
+not depend on the number of ranks.
 """
 
 from __future__ import annotations
@@ -22,22 +23,20 @@ from cemiface.recognition.config import MarginConfig
 from cemiface.recognition.margins import build_margin
 
 ROWS = 1024  # centers drawn by one generator
-
 INITIAL_STD = 0.01
-
-ALWAYS = 2.0  # above every uniform number
+ALWAYS = 2.0  # above every uniform number, so such a class is always chosen
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadLoss:
-    """Of the global batch, the same on every rank; `hits` is the fraction whose lowered logit still is the largest."""
+    """Loss of the global batch, equal on all ranks; `hits`: the fraction whose lowered true logit is the largest."""
 
     loss: Tensor
     hits: Tensor
 
 
 def check_labels(labels: Tensor, *, classes: int) -> None:
-    """Refuse labels that are not 0 to classes - 1, on the CPU: on a GPU they end in an assertion of a kernel."""
+    """Raise ModelError for labels outside 0 to classes - 1; called on the CPU, as on a GPU a kernel would abort."""
     if labels.dtype != torch.int64:
         raise ModelError(f"labels: got {labels.dtype}, allowed: int64")
     bad = ((labels < 0) | (labels >= classes)).nonzero().flatten()
@@ -50,7 +49,7 @@ def check_labels(labels: Tensor, *, classes: int) -> None:
 
 
 class ClassHead(nn.Module):
-    """Centers of this rank's classes, the r-th of `size` nearly equal runs of consecutive ones."""
+    """Centers of this rank's classes: the r-th of `size` nearly equal runs of consecutive classes."""
 
     def __init__(
         self, classes: int, embedding: int, margin: MarginConfig, *, seed: int, rank: int = 0, size: int = 1
@@ -66,20 +65,21 @@ class ClassHead(nn.Module):
     def forward(self, embeddings: Tensor, labels: Tensor, *, step: int = 0) -> HeadLoss:
         """Margin softmax loss of the global batch, for this rank's embeddings (n, E) and labels (n,).
 
-        Collective. Everything is float32, under any autocast. The gradient of the embeddings is `size` times
-        theirs of the loss, as the engine of the backbone averages over ranks; the one of the centers is exact.
+        Collective. Computed in float32, under any autocast. The gradient of the embeddings is multiplied by `size`,
+        because the backbone's engine averages over ranks; the gradient of the centers is exact.
         """
         logits, target = self.logits(embeddings, labels, step=step)
-        loss, hits = _CrossEntropy.apply(logits, target, self.size)
+        loss, hits = _CrossEntropy.apply(logits, target, self.size)  # type: ignore[no-untyped-call]  # torch's apply has no types
         return HeadLoss(loss=loss, hits=hits)
 
     def logits(self, embeddings: Tensor, labels: Tensor, *, step: int = 0) -> tuple[Tensor, Tensor]:
-        """Logits (N, c) of all ranks' images for this rank's classes, and each image's column, -1 where elsewhere."""
+        """Logits (N, c) of all ranks' images for this rank's classes; each image's column, -1 if on another rank."""
         with torch.autocast(embeddings.device.type, enabled=False):
-            x, y = _GatherRows.apply(embeddings.float(), self.rank, self.size), gather_rows(labels, size=self.size)
+            x = _GatherRows.apply(embeddings.float(), self.rank, self.size)  # type: ignore[no-untyped-call]  # torch's apply has no types
+            y = gather_rows(labels, size=self.size)
             centers, target = self._sampled(y, step=step)
             cosine = F.linear(F.normalize(x), F.normalize(centers))
-            rows = (target >= 0).nonzero().flatten()  # of images whose class is here
+            rows = (target >= 0).nonzero().flatten()  # images whose class is on this rank
             columns = target[rows]
             lowered = self._lowered(cosine[rows, columns], x.norm(dim=1), rows=rows)
             logits = self.config.scale * cosine
@@ -87,13 +87,13 @@ class ClassHead(nn.Module):
             return logits, target
 
     def _lowered(self, cosine: Tensor, norm: Tensor, *, rows: Tensor) -> Tensor:
-        """The margin on this rank's true cosines; AdaFace's moments are those of the whole batch on every rank."""
+        """Apply the margin to this rank's true cosines; AdaFace's moments use the whole batch on every rank."""
         whole = torch.zeros_like(norm).index_put((rows,), cosine)
         lowered: Tensor = self.margin(whole, norm)[rows]
         return lowered
 
     def _sampled(self, labels: Tensor, *, step: int) -> tuple[Tensor, Tensor]:
-        """This rank's centers of the step (c, E), and for every label its row among them, -1 where it is elsewhere."""
+        """This rank's centers of the step (c, E), and for each label its row among them, -1 if on another rank."""
         if self.config.sample_rate == 1:
             here = (labels >= self.first) & (labels < self.last)
             return self.weight, torch.where(here, labels - self.first, -1)
@@ -101,17 +101,17 @@ class ClassHead(nn.Module):
         chosen = chosen[(chosen >= self.first) & (chosen < self.last)]
         if len(chosen) == 0:
             return self.weight[:0], torch.full_like(labels, -1)
-        place = torch.searchsorted(chosen, labels).clamp(max=len(chosen) - 1)
-        return self.weight[chosen - self.first], torch.where(chosen[place] == labels, place, -1)
+        row = torch.searchsorted(chosen, labels).clamp(max=len(chosen) - 1)
+        return self.weight[chosen - self.first], torch.where(chosen[row] == labels, row, -1)
 
 
 def part_of(classes: int, *, rank: int, size: int) -> tuple[int, int]:
-    """First class of a rank's part and the one after its last."""
+    """First class of a rank's part, and the one after its last."""
     return classes * rank // size, classes * (rank + 1) // size
 
 
 def initial_centers(first: int, last: int, *, embedding: int, seed: int) -> Tensor:
-    """Rows `first` to `last` of the random centers that (seed, class) name."""
+    """Rows `first` to `last` (excluded) of the initial random centers; each depends on (seed, class) alone."""
     blocks = []
     for block in range(first // ROWS, -(-last // ROWS)):
         start = int(np.random.SeedSequence([seed, block]).generate_state(1, np.uint64)[0] >> np.uint64(1))
@@ -121,7 +121,7 @@ def initial_centers(first: int, last: int, *, embedding: int, seed: int) -> Tens
 
 
 def sample_classes(labels: Tensor, *, classes: int, rate: float, seed: int, step: int) -> Tensor:
-    """The sorted classes of a step: those of the labels, and others by chance up to `rate` of all."""
+    """The sorted classes of a step: those of the labels, and random others up to `rate` of all classes."""
     start = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
     chance = torch.rand(classes, generator=torch.Generator().manual_seed(start)).to(labels.device)
     present = labels.unique()
@@ -130,7 +130,7 @@ def sample_classes(labels: Tensor, *, classes: int, rate: float, seed: int, step
 
 
 def gather_rows(x: Tensor, *, size: int) -> Tensor:
-    """The rows of all ranks in their order; every rank has equally many."""
+    """The rows of all ranks, in rank order; all ranks have the same number of rows."""
     if size == 1:
         return x
     parts = [torch.empty_like(x) for _ in range(size)]
@@ -156,7 +156,7 @@ class _GatherRows(torch.autograd.Function):
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Mean cross entropy of logits whose columns are split over ranks, and the fraction of rows that are hit.
+    """Mean cross entropy of logits whose columns are split over ranks, and the fraction of rows that are hits.
 
     `target` (N,) is the column of each row's class, -1 on the ranks that do not hold it.
     """
@@ -179,7 +179,7 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
-        gradient, here, target = ctx.saved_tensors  # so far the probabilities; in place, it is the largest tensor
+        gradient, here, target = ctx.saved_tensors  # the probabilities; updated in place, as this is the largest tensor
         gradient[here, target[here]] -= 1
         return gradient.mul_(grad / len(gradient)), None, None
 
@@ -190,7 +190,7 @@ def _reduce(x: Tensor, how: Any, *, size: int) -> None:
 
 
 class TrainedHead:
-    """A head with its own SGD, as the backbone's engine must not average the parts of different ranks.
+    """A head with its own SGD: the backbone's engine would average the different parts of the ranks.
 
     Its state is gathered whole on rank 0, one part after the other, so that a checkpoint resumes on any number of
     ranks; rank 0 needs 8 bytes per class and dimension of host memory for it.
@@ -203,7 +203,7 @@ class TrainedHead:
         )
 
     def step(self, *, learning_rate: float) -> None:
-        """Take the gradient of the last loss, and forget it."""
+        """Update the centers with the gradient of the last loss, and clear it."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
@@ -221,7 +221,7 @@ class TrainedHead:
         return {**{name: value for name, value in state.items() if value is not None}, **margin}
 
     def restore(self, whole: Mapping[str, Any]) -> None:
-        """Take this rank's part of a gathered state; its tensors need only be sliceable."""
+        """Load this rank's part of a gathered state; its tensors need only support slicing."""
         rows = slice(self.head.first, self.head.last)
         weight = self.head.weight
         weight.data.copy_(whole["weight"][rows])

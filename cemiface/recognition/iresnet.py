@@ -25,7 +25,8 @@ class Squeeze(nn.Module):
         self.fc2 = nn.Conv2d(channels // reduction, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.fc2(self.fc1(x.mean((2, 3), keepdim=True)).relu()).sigmoid()
+        scale: Tensor = self.fc2(self.fc1(x.mean((2, 3), keepdim=True)).relu())
+        return x * scale.sigmoid()
 
 
 class IRBlock(nn.Module):
@@ -51,7 +52,9 @@ class IRBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.prelu(self.bn2(self.conv1(self.bn1(x))))
-        return self.downsample(x) + self.se(self.bn3(self.conv2(h)))
+        shortcut: Tensor = self.downsample(x)
+        branch: Tensor = self.se(self.bn3(self.conv2(h)))
+        return shortcut + branch
 
 
 class IResNet(nn.Module):
@@ -93,7 +96,8 @@ class IResNet(nn.Module):
         x = self.prelu(self.bn1(self.conv1(x)))
         for name in self.layers:
             x = self.get_submodule(name)(x)
-        return self.features(self.fc(self.bn2(x).flatten(1)).float())
+        embedding: Tensor = self.features(self.fc(self.bn2(x).flatten(1)).float())
+        return embedding
 
 
 def ir_tiny(*, image_size: int, embedding: int, pooled: bool = False) -> IResNet:

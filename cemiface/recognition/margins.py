@@ -1,4 +1,4 @@
-"""The margins of the softmax: what the cosine to the true class is lowered to, and by what.
+"""Margins of the softmax loss: each lowers the cosine to the true class.
 
 CosFace (Wang et al. 2018, arXiv 1801.09414), ArcFace (Deng et al. 2019, arXiv 1801.07698), AdaFace (Kim et al. 2022,
 arXiv 2204.00964).
@@ -13,13 +13,12 @@ from torch import Tensor, nn
 
 from cemiface.recognition.config import MarginConfig
 
-SHORTEST, LONGEST = 1e-3, 100.0  # norms of embeddings as AdaFace counts them
-
+SHORTEST, LONGEST = 1e-3, 100.0  # AdaFace clips the norms of embeddings to this range
 EPSILON = 1e-3
 
 
 def build_margin(config: MarginConfig) -> nn.Module:
-    """A module of (true cosines (N,), norms of the embeddings (N,)) to lowered cosines (N,)."""
+    """A module that maps cosines to the true class (N,) and norms of embeddings (N,) to lowered cosines (N,)."""
     if config.kind == "adaface":
         return AdaFace(config)
     return CosFace(config.margin) if config.kind == "cosface" else ArcFace(config.margin)
@@ -37,22 +36,23 @@ class CosFace(nn.Module):
 
 
 class ArcFace(nn.Module):
-    """cos(angle + margin); beyond angle pi - margin, where that would rise again, a line below it."""
+    """cos(angle + margin); above angle pi - margin, where that would rise again, cos(angle) minus a constant."""
 
     def __init__(self, margin: float) -> None:
         super().__init__()
         self.margin = margin
 
     def forward(self, cosine: Tensor, norm: Tensor) -> Tensor:
-        turned = cosine * math.cos(self.margin) - _sine(cosine) * math.sin(self.margin)
-        return torch.where(cosine > -math.cos(self.margin), turned, cosine - self.margin * math.sin(self.margin))
+        shifted = cosine * math.cos(self.margin) - _sine(cosine) * math.sin(self.margin)
+        return torch.where(cosine > -math.cos(self.margin), shifted, cosine - self.margin * math.sin(self.margin))
 
 
 class AdaFace(nn.Module):
-    """Sections 3.3 and 3.4: long embeddings, the mark of good images, are pushed at where they are hard.
+    """A margin that depends on the norm of the embedding, a measure of image quality (AdaFace, sections 3.3 and 3.4).
 
-    With z the norm, standardized by running moments of earlier batches, times `concentration`, and clipped to -1..1:
-    cos(angle - margin z) - (margin + margin z). The moments move in training only, and are part of its state.
+    With z the norm, standardized by its running moments, times `concentration` and clipped to [-1, 1]:
+    cos(angle - margin z) - (margin + margin z). Hard images of high quality thus get large gradients, those of low
+    quality small ones. The moments are buffers; only training updates them.
     """
 
     mean: Tensor
@@ -61,7 +61,7 @@ class AdaFace(nn.Module):
     def __init__(self, config: MarginConfig) -> None:
         super().__init__()
         self.margin, self.concentration, self.momentum = config.margin, config.concentration, config.norm_momentum
-        # Where the published training starts them; some hundred batches later it does not matter.
+        # The published code's initial moments; their effect is gone after some hundred batches.
         self.register_buffer("mean", torch.tensor([20.0]))
         self.register_buffer("std", torch.tensor([100.0]))
 
@@ -76,5 +76,5 @@ class AdaFace(nn.Module):
 
 
 def _sine(cosine: Tensor) -> Tensor:
-    """Not exactly 0, where the root has no gradient."""
+    """The sine of the angle; clamped above 0, where the gradient of the root is infinite."""
     return (1 - cosine.square()).clamp(min=1e-12).sqrt()

@@ -33,7 +33,8 @@ class ConvBlock(nn.Module):
         self.act = activation(act, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.norm(self.conv(x)))
+        y: Tensor = self.act(self.norm(self.conv(x)))
+        return y
 
 
 class Bottleneck(nn.Module):
@@ -50,7 +51,8 @@ class Bottleneck(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x) if self.skip else self.body(x)
+        y: Tensor = self.body(x)
+        return x + y if self.skip else y
 
 
 class MobileFaceNet(nn.Module):
@@ -84,7 +86,8 @@ class MobileFaceNet(nn.Module):
         self.net = nn.Sequential(*blocks)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x).flatten(1).float()
+        embedding: Tensor = self.net(x)
+        return embedding.flatten(1).float()
 
 
 class FoldedMobileFaceNet(MobileFaceNet):

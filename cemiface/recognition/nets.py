@@ -62,7 +62,8 @@ class Embedder(nn.Module):
             x = resize(x, size=self.config.image_size)
         if self.config.color == "BGR":
             x = x.flip(1)
-        return self.net(x.contiguous(memory_format=torch.channels_last))
+        embeddings: Tensor = self.net(x.contiguous(memory_format=torch.channels_last))
+        return embeddings
 
     def train(self, mode: bool = True) -> Embedder:
         """Stays in eval mode: an enclosing module's train() must not move the batch norm statistics."""

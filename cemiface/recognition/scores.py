@@ -1,4 +1,4 @@
-"""Mated and non-mated similarity scores of a set of faces, and how two sets of scores differ."""
+"""Mated and non-mated similarity scores of a labeled set, and distances between two sets of scores."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from cemiface.recognition.verification import Floats, accept_rate, unit_rows
 Indices = NDArray[np.int64]
 
 BINS: Floats = np.linspace(-1, 1, 101)
-
 BLOCK = 8192  # pairs compared at once: 32 MB at 512 wide
 
 
 @dataclass(frozen=True, kw_only=True)
 class Statistics:
-    """What papers tabulate of a set; rates are fractions."""
+    """The statistics that papers report for a set; rates are fractions."""
 
     mated_mean: float
     mated_std: float
@@ -33,7 +32,7 @@ class Statistics:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Cosines of image pairs of one identity, and of two."""
+    """Cosines of image pairs of the same identity (mated) and of different identities (non-mated)."""
 
     mated: Floats
     non_mated: Floats
@@ -61,9 +60,9 @@ class Scores:
 def mated_non_mated(features: ArrayLike, labels: ArrayLike, *, seed: int, limit: int) -> Scores:
     """Cosines of the image pairs of a labeled set: features (N, E), labels (N,).
 
-    At most `limit` scores of each kind. Where there are more pairs, a sample of `limit` of them, drawn uniformly and
-    independently, that depends on the labels, the seed and the limit only. Memory stays at the features, the scores and
-    one block. Raises ModelError unless there are mated and non-mated pairs.
+    At most `limit` scores of each kind: if there are more pairs, `limit` of them are drawn uniformly. The sample
+    depends on the labels, the seed and the limit only. Memory is that of the features, the scores and one block.
+    Raises ModelError unless there are both mated and non-mated pairs.
     """
     unit = unit_rows(np.asarray(features, np.float32))
     kinds = np.unique(np.asarray(labels), return_inverse=True)[1].reshape(-1)
@@ -77,7 +76,7 @@ def mated_non_mated(features: ArrayLike, labels: ArrayLike, *, seed: int, limit:
 
 
 def mated_pairs(labels: Indices, *, seed: int, limit: int) -> tuple[Indices, Indices]:
-    """Indices of the pairs with one label (N,) of 0..L-1: all of them, or a sample of `limit`."""
+    """Indices of the pairs of equal labels (N,) in 0..L-1: all pairs, or a sample of `limit`."""
     order = np.argsort(labels, kind="stable")
     counts = np.bincount(labels)
     before = _exclusive_sum(counts * (counts - 1) // 2)  # pairs of the labels below each label
@@ -94,19 +93,21 @@ def mated_pairs(labels: Indices, *, seed: int, limit: int) -> tuple[Indices, Ind
 
 
 def non_mated_pairs(labels: Indices, *, seed: int, limit: int) -> tuple[Indices, Indices]:
-    """Indices of the pairs with two labels (N,) of 0..L-1: all of them, or a sample of `limit`."""
+    """Indices of the pairs of different labels (N,) in 0..L-1: all pairs, or a sample of `limit`."""
     order = np.argsort(labels, kind="stable")
-    following = np.cumsum(np.bincount(labels))[labels[order]]  # where the next label begins, for each image in order
-    before = _exclusive_sum(len(labels) - following)  # pairs of the images before, each with all of later labels
+    following = np.cumsum(np.bincount(labels))[
+        labels[order]
+    ]  # for each image in order, the position where the next label begins
+    before = _exclusive_sum(len(labels) - following)  # pairs of the earlier images with images of later labels
     if before[-1] == 0:
         raise ModelError(f"labels: got {len(labels)} images of one identity; non-mated pairs need two")
     number = _chosen(before[-1], limit=limit, generator=np.random.default_rng([seed, 1]))
-    place = np.searchsorted(before, number, side="right") - 1
-    return order[place], order[following[place] + number - before[place]]
+    position = np.searchsorted(before, number, side="right") - 1
+    return order[position], order[following[position] + number - before[position]]
 
 
 def histogram(scores: ArrayLike, *, bins: Floats = BINS) -> Indices:
-    """Counts of the scores per bin; what lies outside counts in the outermost bins."""
+    """Counts of the scores per bin; scores outside the range count in the outermost bins."""
     return np.histogram(np.clip(np.asarray(scores, np.float64), bins[0], bins[-1]), bins=bins)[0]
 
 

@@ -42,7 +42,8 @@ class HostSyncNorm(nn.SyncBatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        y, mean, variance = _Normalize.apply(x, self.weight, self.bias, self.eps)
+        y: Tensor
+        y, mean, variance = _Normalize.apply(x, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]  # torch's apply has no types
         self._move(mean, variance, count=x.numel() // x.shape[1] * dist.get_world_size())
         return y
 

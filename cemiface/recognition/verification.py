@@ -1,4 +1,4 @@
-"""Face verification on pairs: the LFW protocol as insightface runs it, ROC, TAR at FAR."""
+"""Face verification on pairs: the LFW protocol as in insightface, the ROC curve, TAR at FAR."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ Floats = NDArray[np.floating]
 
 # Squared L2 distances of unit vectors, 2 - 2 cosine; insightface's grid.
 DISTANCE_GRID: Floats = np.arange(0, 4, 0.01)
-
-ROWS = 64  # pairs turned into float64 at once: they stay in the cache
+ROWS = 64  # pairs converted to float64 at once, so that they fit the cache
 
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """Verification accuracy over folds, as fractions; thresholds are cosines above which a pair counts as mated."""
+    """Verification accuracy over folds, as fractions; a pair counts as mated if its cosine is above the threshold."""
 
     mean: float
     std: float
@@ -30,7 +29,7 @@ class Accuracy:
 
 @dataclass(frozen=True, kw_only=True)
 class Roc:
-    """False and true accept rates when pairs at or above each threshold are accepted; thresholds fall."""
+    """False and true accept rates when pairs at or above each threshold are accepted; thresholds are descending."""
 
     far: Floats
     tar: Floats
@@ -50,7 +49,7 @@ def pair_similarity(a: ArrayLike, b: ArrayLike) -> Floats:
 
 
 def check_embeddings(features: Floats, *, names: Sequence[str]) -> None:
-    """Refuse embeddings (N, E) of no direction: NaN, infinite or zero; a cosine would hide or spread them."""
+    """Raise ModelError for rows of embeddings (N, E) that have no direction: NaN, infinite or zero."""
     with np.errstate(over="ignore", invalid="ignore"):
         norms = np.linalg.norm(features.astype(np.float32), axis=1)
     bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
@@ -64,20 +63,22 @@ def check_embeddings(features: Floats, *, names: Sequence[str]) -> None:
 def unit_rows(x: Floats) -> Floats:
     """Rows scaled to length 1; zero rows stay."""
     length = np.linalg.norm(x, axis=1, keepdims=True)
-    return np.divide(x, length, out=np.zeros_like(x), where=length > 0)
+    unit: Floats = np.divide(x, length, out=np.zeros_like(x), where=length > 0)
+    return unit
 
 
 def ten_fold_accuracy(similarity: ArrayLike, same: ArrayLike, *, folds: int = 10) -> Accuracy:
-    """Accuracy of the pairs' cosines (N,) against `same` (N,) bool, in folds of consecutive pairs.
+    """Cross-validated accuracy of cosines (N,) for the labels `same` (N,) bool; folds are runs of consecutive pairs.
 
-    For each fold, the threshold is the grid distance (0, 0.01 .. 3.99) of the highest accuracy on the other folds, the
-    smallest of several: insightface's rule. Raises ModelError on fewer pairs than folds, one kind of pair, or NaN.
+    The threshold of a fold is the grid distance (0, 0.01 .. 3.99) with the highest accuracy on the other folds, the
+    smallest if several tie: insightface's rule. Raises ModelError for fewer pairs than folds, pairs of one kind only,
+    and cosines that are not finite.
     """
     similarity, same = _checked(similarity, same)
     if not 2 <= folds <= len(same):
         raise ModelError(f"folds: got {folds} for {len(same)} pairs; allowed: 2 to the number of pairs")
     distance = 2 - 2 * similarity
-    parts = np.array_split(np.arange(len(same)), folds)  # the first of unequal folds are larger, as in scikit-learn
+    parts = np.array_split(np.arange(len(same)), folds)  # the first folds take the remainder, as in scikit-learn
     correct = np.stack([_correct_counts(distance[part], same[part]) for part in parts])  # (folds, thresholds)
     best = np.argmax(correct.sum(0) - correct, axis=1)
     sizes = np.array([len(part) for part in parts])
@@ -100,7 +101,7 @@ def roc(similarity: ArrayLike, same: ArrayLike) -> Roc:
 
 
 def tar_at_far(similarity: ArrayLike, same: ArrayLike, *, far: float) -> float:
-    """The highest true accept rate whose false accept rate is not above `far`; 0 where every threshold is above."""
+    """The highest true accept rate at a false accept rate of at most `far`; 0 if no threshold reaches that."""
     curve = roc(similarity, same)
     return float(curve.tar[curve.far <= far].max(initial=0.0))
 
@@ -111,10 +112,11 @@ def accept_rate(scores: Floats, *, thresholds: Floats) -> Floats:
 
 
 def _correct_counts(distance: Floats, same: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """How many pairs each threshold of the grid gets right, when distances below it count as mated."""
+    """Number of correctly classified pairs at each threshold of the grid; distances below it count as mated."""
     accepted = np.searchsorted(np.sort(distance[same]), DISTANCE_GRID, side="left")
     false_accepted = np.searchsorted(np.sort(distance[~same]), DISTANCE_GRID, side="left")
-    return accepted + (~same).sum() - false_accepted
+    correct: NDArray[np.int64] = accepted + (~same).sum() - false_accepted
+    return correct
 
 
 def _checked(similarity: ArrayLike, same: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:

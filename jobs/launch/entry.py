@@ -19,6 +19,7 @@ from jobs.frame.rank import Rank
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.summary import finish_if_last
+from jobs.frame.unit import Unit
 from slurm.checkpoints import newest_checkpoint
 from slurm.errors import DiskError, RunError
 from slurm.locks import claim
@@ -65,7 +66,7 @@ class _Attempt:
     """One attempt of a rank. Its heartbeat records how it ended."""
 
     run: Run
-    stage: Stage
+    stage: Stage[Unit]
     process: _Process
     units: int | None  # at most this many; None: all of the rank
     stop: StopFlag
@@ -124,7 +125,7 @@ class _Attempt:
         return code
 
 
-def _wait_for_files(run: Run, needed: Stage, rank: Rank) -> None:
+def _wait_for_files(run: Run, needed: Stage[Unit], rank: Rank) -> None:
     """Wait until a needed stage is finished: on a shared file system, files of another node may appear late.
 
     Raises:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from jobs.frame.experiment import save_run
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
+from jobs.frame.unit import Unit
 from jobs.launch.code import PROJECT
 from jobs.launch.local import run_local
 from jobs.launch.submit import refuse_second_submission, submit
@@ -21,7 +22,7 @@ from slurm.provenance import provenance
 log = logging.getLogger(__name__)
 
 
-def launch(run: Run, stages: Sequence[Stage]) -> None:
+def launch(run: Run, stages: Sequence[Stage[Unit]]) -> None:
     """Run the stages on this machine, or submit them to Slurm, depending on the cluster file.
 
     Ranks read the config from the run folder, so it is written only while no ranks of another launch can start.

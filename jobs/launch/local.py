@@ -10,6 +10,7 @@ from types import FrameType
 
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
+from jobs.frame.unit import Unit
 from jobs.launch.local_stage import LocalStage
 from jobs.launch.stage_work import require_finished
 from slurm.errors import RunError
@@ -17,7 +18,7 @@ from slurm.errors import RunError
 log = logging.getLogger(__name__)
 
 
-def run_local(run: Run, stages: Sequence[Stage]) -> None:
+def run_local(run: Run, stages: Sequence[Stage[Unit]]) -> None:
     """Run the stages one after the other, each as local processes.
 
     If a stage fails, the stages that need it are skipped and all others run, e.g. the report of an unpublished run.
@@ -41,7 +42,7 @@ def run_local(run: Run, stages: Sequence[Stage]) -> None:
         raise next(iter(failed.values()))
 
 
-def _run_stage(run: Run, stage: Stage) -> None:
+def _run_stage(run: Run, stage: Stage[Unit]) -> None:
     for name in stage.needs(run):
         require_finished(run, name, needed_by=stage)
     if run.ledger.why_not_finished(stage) is None:

@@ -13,6 +13,7 @@ import submitit
 
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
+from jobs.frame.unit import Unit
 from jobs.launch.code import ENTRY
 from jobs.launch.stage_work import write_plan
 from jobs.watch.progress import StageProgress
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 class LocalStage:
     """The ranks of one stage on this machine; at most `parallel` run at once."""
 
-    def __init__(self, run: Run, stage: Stage) -> None:
+    def __init__(self, run: Run, stage: Stage[Unit]) -> None:
         self.run, self.stage = run, stage
         self.folder = run.stage_folder(stage.name)
         self.undone = [number for number, state in enumerate(run.ledger.unit_states(stage)) if state is not None]

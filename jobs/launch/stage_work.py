@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
-from jobs.frame.unit import PlanFile, write_plan_file
+from jobs.frame.unit import PlanFile, Unit, write_plan_file
 from slurm.errors import RunError
 from slurm.files import publish
 from slurm.submission.slurm_job import SlurmJob, slurm_jobs
@@ -18,7 +18,7 @@ from slurm.submission.submit import MAX_ARRAY_SIZE
 class StageWork:
     """A stage to be submitted: its jobs, the undone units, and the submitted stages it waits for."""
 
-    stage: Stage
+    stage: Stage[Unit]
     jobs: tuple[SlurmJob, ...]
     undone: tuple[int, ...]
     needs: tuple[str, ...]  # must have succeeded
@@ -30,7 +30,7 @@ class StageWork:
         return sum(job.ranks for job in self.jobs if job.kind != "canary")
 
 
-def chain(run: Run, stages: Sequence[Stage], *, largest: int = MAX_ARRAY_SIZE) -> Iterator[StageWork]:
+def chain(run: Run, stages: Sequence[Stage[Unit]], *, largest: int = MAX_ARRAY_SIZE) -> Iterator[StageWork]:
     """The stages that have work left, or will have once the stages before them are done.
 
     Raises:
@@ -56,11 +56,11 @@ def chain(run: Run, stages: Sequence[Stage], *, largest: int = MAX_ARRAY_SIZE) -
         yield StageWork(stage=stage, jobs=tuple(jobs), undone=undone, needs=pending, after=after)
 
 
-def _undone(run: Run, stage: Stage) -> tuple[int, ...]:
+def _undone(run: Run, stage: Stage[Unit]) -> tuple[int, ...]:
     return tuple(number for number, state in enumerate(run.ledger.unit_states(stage)) if state is not None)
 
 
-def require_finished(run: Run, name: str, *, needed_by: Stage) -> None:
+def require_finished(run: Run, name: str, *, needed_by: Stage[Unit]) -> None:
     """Check that the outputs of a stage are those of the current config.
 
     Raises:
@@ -71,7 +71,7 @@ def require_finished(run: Run, name: str, *, needed_by: Stage) -> None:
         raise RunError(f"{needed_by.name}: needs the stage {name}, which is not finished ({reason}); run {name} first")
 
 
-def write_plan(run: Run, stage: Stage, *, undone: Sequence[int]) -> None:
+def write_plan(run: Run, stage: Stage[Unit], *, undone: Sequence[int]) -> None:
     """Write what the ranks share; remove the heartbeats and the job record of earlier launches."""
     folder = run.stage_folder(stage.name)
     for path in (*folder.heartbeats.glob("*.json"), folder.superseded_for, folder.job_record):

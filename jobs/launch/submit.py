@@ -12,6 +12,7 @@ from typing import Any
 
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
+from jobs.frame.unit import Unit
 from jobs.launch.code import ENTRY, PROJECT
 from jobs.launch.stage_work import StageWork, chain, dependency, write_plan
 from slurm.errors import RunError
@@ -53,7 +54,7 @@ def refuse_second_submission(run: Run) -> None:
         )
 
 
-def submit(run: Run, stages: Sequence[Stage]) -> dict[str, list[str]]:
+def submit(run: Run, stages: Sequence[Stage[Unit]]) -> dict[str, list[str]]:
     """Submit the unfinished stages to Slurm; returns the job ids by stage."""
     sweep(run.folder.root, all_hosts=True)  # no job of this run is in the queue, so no other host is writing here
     code = snapshot(PROJECT, folder=run.folder.code)
@@ -100,7 +101,7 @@ def _parameters(run: Run, work: StageWork, job: SlurmJob, *, dependency: str) ->
     )
 
 
-def scripts(run: Run, stages: Sequence[Stage]) -> Iterator[tuple[str, str]]:
+def scripts(run: Run, stages: Sequence[Stage[Unit]]) -> Iterator[tuple[str, str]]:
     """Name and text of every job script, with job names in place of ids; needs no Slurm."""
     code = run.folder.code / code_digest(PROJECT)
     ids: dict[str, list[str]] = {}

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from jobs.frame.errors import USER_ERRORS
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
+from jobs.frame.unit import Unit
 from jobs.watch.rank_states import RankFacts, RankState, state_of
 from jobs.watch.status import RunStatus, StageStatus, finished_stage, unfinished_stage
 from jobs.watch.units import read_units
@@ -49,7 +50,7 @@ class Observer:
         no_answer = self._queue.no_answer if submitted else None
         return RunStatus(stages=tuple(stages.values()), launcher=launcher, no_answer=no_answer)
 
-    def _stage(self, stage: Stage, record: JobRecord | None, *, before: list[StageStatus]) -> StageStatus:
+    def _stage(self, stage: Stage[Unit], record: JobRecord | None, *, before: list[StageStatus]) -> StageStatus:
         folder = self.run.stage_folder(stage.name)
         waits = [earlier.name for earlier in before if earlier.state != "done"]
         blocked = ", ".join(f"{earlier.name}, which is {earlier.state}" for earlier in before if earlier.troubled)
@@ -65,7 +66,7 @@ class Observer:
             return finished_stage(stage, units, ranks, summary=summary, waits=waits)
         return unfinished_stage(self.run, stage, units, ranks, waits=waits)
 
-    def _ranks(self, stage: Stage, record: JobRecord | None, *, finished: bool) -> tuple[RankState, ...]:
+    def _ranks(self, stage: Stage[Unit], record: JobRecord | None, *, finished: bool) -> tuple[RankState, ...]:
         heartbeats = {found.rank: found for found in read_heartbeats(self.run.stage_folder(stage.name))}
         submitted = record.ranks if record else 0
         tasks = self._tasks(stage, record, heartbeats.values(), finished=finished) if record else {}
@@ -85,7 +86,7 @@ class Observer:
         return tuple(states)
 
     def _tasks(
-        self, stage: Stage, record: JobRecord, heartbeats: Iterable[Heartbeat], *, finished: bool
+        self, stage: Stage[Unit], record: JobRecord, heartbeats: Iterable[Heartbeat], *, finished: bool
     ) -> dict[int, Task]:
         """The task of each rank. squeue forgets jobs some minutes after their end; the accounting does not."""
         tasks = record.tasks_by_rank(self._queue.tasks)

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
+from jobs.frame.unit import Unit
 from jobs.watch.throughput import images_expected, images_of_attempt
 from jobs.watch.units import read_units
 from slurm.markers import marked_units
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 class StageProgress:
     """Shows the images of done units and running ranks, of all images that the stage will handle."""
 
-    def __init__(self, run: Run, stage: Stage) -> None:
+    def __init__(self, run: Run, stage: Stage[Unit]) -> None:
         self.run, self.stage = run, stage
         self.before = read_units(run, stage)  # at the start of this launch
         self._now, self._marked = self.before, -1

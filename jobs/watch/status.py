@@ -10,6 +10,7 @@ from typing import Literal
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.summary import Summary
+from jobs.frame.unit import Unit
 from jobs.watch.rank_states import RankState, by_cause
 from jobs.watch.throughput import images_expected, images_per_second, images_so_far, seconds_left
 from jobs.watch.units import Units
@@ -84,7 +85,7 @@ class RunStatus:
 
 
 def finished_stage(
-    stage: Stage, units: Units, ranks: tuple[RankState, ...], *, summary: Summary, waits: Sequence[str]
+    stage: Stage[Unit], units: Units, ranks: tuple[RankState, ...], *, summary: Summary, waits: Sequence[str]
 ) -> StageStatus:
     """A stage whose units are all done. It is stale if a stage it needs (`waits`) is not done."""
     return StageStatus(
@@ -101,7 +102,7 @@ def finished_stage(
 
 
 def unfinished_stage(
-    run: Run, stage: Stage, units: Units, ranks: tuple[RankState, ...], *, waits: Sequence[str]
+    run: Run, stage: Stage[Unit], units: Units, ranks: tuple[RankState, ...], *, waits: Sequence[str]
 ) -> StageStatus:
     """A stage with unfinished units."""
     if waits and not any(rank.facts.heartbeat or rank.state not in {"stopped", "unknown"} for rank in ranks):
@@ -128,7 +129,7 @@ def unfinished_stage(
     )
 
 
-def _state_by_units(run: Run, stage: Stage, units: Units) -> StageState:
+def _state_by_units(run: Run, stage: Stage[Unit], units: Units) -> StageState:
     if units.left is not None and units.left.startswith("stale"):
         return "stale"
     return "partial" if units.done or run.stage_folder(stage.name).summary.exists() else "not started"

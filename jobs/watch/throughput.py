@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from jobs.frame.errors import USER_ERRORS
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
+from jobs.frame.unit import Unit
 from jobs.watch.units import Units
 from slurm.ranks.heartbeats import Heartbeat
 
 
-def images_of_attempt(stage: Stage, heartbeats: Sequence[Heartbeat]) -> int:
+def images_of_attempt(stage: Stage[Unit], heartbeats: Sequence[Heartbeat]) -> int:
     """Images handled by the current attempts. Each rank of a distributed stage counts the images of the whole stage."""
     counts = [heartbeat.images for heartbeat in heartbeats]
     return max(counts, default=0) if stage.distributed else sum(counts)
 
 
-def images_so_far(stage: Stage, units: Units, heartbeats: Sequence[Heartbeat]) -> int:
+def images_so_far(stage: Stage[Unit], units: Units, heartbeats: Sequence[Heartbeat]) -> int:
     """Images of the done units, and of the unfinished unit of each running rank."""
     if stage.distributed:
         return images_of_attempt(stage, heartbeats) or units.images
@@ -27,7 +28,7 @@ def images_so_far(stage: Stage, units: Units, heartbeats: Sequence[Heartbeat]) -
     return units.images + unfinished
 
 
-def images_expected(run: Run, stage: Stage, units: Units, heartbeats: Sequence[Heartbeat]) -> int | None:
+def images_expected(run: Run, stage: Stage[Unit], units: Units, heartbeats: Sequence[Heartbeat]) -> int | None:
     """Images the whole stage will have handled; None if that is unknown.
 
     If each unit is a training of its own, as in the studies, units that have not started count as the mean of the
@@ -44,7 +45,7 @@ def images_expected(run: Run, stage: Stage, units: Units, heartbeats: Sequence[H
         return None
 
 
-def images_per_second(stage: Stage, heartbeats: Sequence[Heartbeat]) -> float | None:
+def images_per_second(stage: Stage[Unit], heartbeats: Sequence[Heartbeat]) -> float | None:
     """The throughput of the running ranks; None before any has reported images twice."""
     found = [throughput for throughput in map(_throughput, heartbeats) if throughput is not None]
     if not found:

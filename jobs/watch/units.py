@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
+from jobs.frame.unit import Unit
 from slurm.markers import Sizes, marked_units, read_marker, why_not_certified
 
 
@@ -21,7 +22,7 @@ class Units:
     images_by_process: Counter[tuple[int, str, int]] = field(default_factory=Counter)  # the same, see Worker.process
 
 
-def read_units(run: Run, stage: Stage) -> Units:
+def read_units(run: Run, stage: Stage[Unit]) -> Units:
     """Compare the stage's markers with the current config and inputs.
 
     The summary of a finished stage certifies all of its outputs, so its markers are not read.

@@ -13,7 +13,8 @@ ROWS = 65_536  # normalized at once
 
 def normalized(features: np.ndarray) -> np.ndarray:
     """Rows of unit length, float32; zero rows give NaN."""
-    return (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
+    unit: np.ndarray = features / np.linalg.norm(features, axis=1, keepdims=True)
+    return unit.astype(np.float32)
 
 
 def identity_centers(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -54,7 +55,8 @@ def directions(sums: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
     if lengths.min() < 1e-6:
         raise DataError(f"identity {int(lengths.argmin())}: its embeddings cancel out, there is no center")
-    return (sums / lengths).astype(np.float32)
+    unit: np.ndarray = sums / lengths
+    return unit.astype(np.float32)
 
 
 def blocks(count: int) -> Iterator[slice]:

@@ -48,7 +48,8 @@ def classifier_centers(path: Path, *, classes: Sequence[str], width: int) -> np.
     if bad.any():
         row = int(bad.argmax())
         raise DataError(f"{path}: the row of {classes[row]!r} has norm {lengths[row, 0]}, expected above zero")
-    return chosen / lengths
+    unit: np.ndarray = chosen / lengths
+    return unit
 
 
 def _read(path: Path) -> tuple[np.ndarray, list[str]]:

@@ -110,5 +110,6 @@ def _reached_by(control: Findings, count: int, *, basis: str) -> Thresholds:
 
 def _threshold(cosines: Sequence[float], *, allowed: int) -> float:
     """The lowest cosine, rounded to `DIGITS`, that at most `allowed` of the values reach."""
-    highest_below = np.sort(cosines)[max(0, len(cosines) - 1 - allowed)]
-    return round(float(highest_below) + 10**-DIGITS, DIGITS)
+    highest_below = float(np.sort(cosines)[max(0, len(cosines) - 1 - allowed)])
+    lowest: float = highest_below + 10**-DIGITS
+    return round(lowest, DIGITS)

@@ -14,7 +14,7 @@ from slurm.run_folder import StageFolder
 from slurm.submission.slurm_job import SlurmJob
 
 
-class JobExecutor(submitit.SlurmExecutor):
+class JobExecutor(submitit.SlurmExecutor):  # type: ignore[misc]  # submitit has no types
     """submitit's Slurm executor, which also works where no Slurm is installed.
 
     submitit's own refuses to start without `srun`, by a negative affinity. But a dry run prints scripts on any machine,
@@ -35,7 +35,8 @@ def script(*, stage: StageFolder, parameters: dict[str, Any], tasks: int, code: 
         executor.parameters["map_count"] = tasks  # as `map_array` sets it
     # These two are private. submitit has no public way to render a script without submitting it, and a copy of its
     # template would differ from what it submits. tests/slurm/test_submitit.py fails if they change.
-    return executor._make_submission_file_text(executor._submitit_command_str, uid="")
+    text: str = executor._make_submission_file_text(executor._submitit_command_str, uid="")
+    return text
 
 
 def python_of(code: Path) -> str:

@@ -1,4 +1,4 @@
-"""One thread: the tests share few cores, and sums are then added in one order."""
+"""Run torch on one thread: the tests share few cores, and sums then have a fixed order."""
 
 from __future__ import annotations
 

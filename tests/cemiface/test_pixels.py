@@ -6,7 +6,7 @@ import torch
 from cemiface.pixels import to_bytes, to_unit_range
 
 
-def test_every_level_survives_the_way_to_a_net_and_back():
+def test_every_pixel_level_survives_the_round_trip_to_a_net_input():
     images = np.arange(256, dtype=np.uint8).repeat(3).reshape(2, 8, 16, 3)
     tensor = to_unit_range(images)
     assert tensor.shape == (2, 3, 8, 16)

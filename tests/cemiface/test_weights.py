@@ -47,7 +47,7 @@ def test_the_bytes_do_not_depend_on_the_process():
     assert len(made) == 1
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_written_weights_are_read_back_unchanged(tmp_path):
     module = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     path = tmp_path / "net.safetensors"
     path.write_bytes(weights_bytes(module, metadata={"b": "2", "a": "1"}))
@@ -179,7 +179,7 @@ def test_metadata_that_describes_no_net_is_refused(tmp_path, net, config):
     assert "its metadata does not describe a recognition net" in refusal(path, None)
 
 
-def test_our_weights_say_what_they_are(tmp_path, net):
+def test_metadata_of_written_weights_describes_the_net(tmp_path, net):
     path = tmp_path / "net.safetensors"
     path.write_bytes(recognition_bytes(net, CONFIG))
     metadata = read_weights(path)[1]

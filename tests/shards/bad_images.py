@@ -1,4 +1,4 @@
-"""Files that are not what they seem: rows of the bad-input matrix, generated."""
+"""Generated bad files, one for each row of the bad-input matrix."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def animated(kind: str) -> bytes:
 
 
 def turned(orientation: int) -> tuple[bytes, Image.Image]:
-    """A JPEG stored turned, marked so in EXIF, and the upright picture it shows."""
+    """A JPEG stored rotated with the EXIF orientation set, and the upright image."""
     undo = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,

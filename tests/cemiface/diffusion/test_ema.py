@@ -52,7 +52,7 @@ def test_buffers_are_copied_and_the_source_is_left_alone():
     assert module.training
 
 
-def test_a_stored_average_goes_on_as_if_never_stored():
+def test_a_restored_average_continues_as_if_uninterrupted():
     module = nn.Linear(2, 2)
     one, two = Ema(module, decay=0.9), Ema(nn.Linear(2, 2), decay=0.9)
     two.module.load_state_dict(one.module.state_dict())

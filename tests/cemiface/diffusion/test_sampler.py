@@ -28,7 +28,7 @@ SCHEDULE = Schedule(DiffusionConfig(timesteps=100, beta_start=1e-3, beta_end=0.1
 
 
 class Plain(Condition):
-    """The caller's vectors as they are."""
+    """Passes the caller's vectors through unchanged."""
 
     def forward(self, vectors: Tensor) -> Tensor:
         return vectors
@@ -126,7 +126,7 @@ def test_adams_equals_a_loop_over_single_images(clip):
 
 
 @pytest.mark.parametrize("sample", [partial(ddim, steps=5), partial(ddim, steps=5, rederive_noise=False), adams])
-def test_a_net_of_velocities_samples_what_the_same_net_of_noise_does(sample):
+def test_velocity_and_noise_predictions_of_one_net_give_the_same_samples(sample):
     by_velocity = Schedule(SCHEDULE.config.model_copy(update={"prediction": "velocity"}))
     noise, condition = inputs()
 

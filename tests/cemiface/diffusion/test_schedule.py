@@ -36,7 +36,7 @@ def test_noise_is_added_step_by_step(draw):
 
 
 @pytest.mark.parametrize("prediction", ["noise", "velocity"])
-def test_the_true_output_gives_image_and_noise_back(draw, prediction):
+def test_the_true_output_recovers_image_and_noise(draw, prediction):
     schedule = Schedule(DiffusionConfig(prediction=prediction))
     x0, noise = torch.rand(4, 3, 8, 8, generator=draw) * 2 - 1, torch.randn(4, 3, 8, 8, generator=draw)
     t = torch.tensor([0, 10, 500, 999])
@@ -57,7 +57,7 @@ def test_the_velocity_leads_from_noise_to_image(draw):
 
 
 def test_an_error_of_the_velocity_is_no_larger_in_the_image_at_any_timestep(draw):
-    """Of the noise it is: 157 times as large at the noisiest."""
+    """An error of the noise is 157 times as large in the image at the last timestep."""
     x0, noise = torch.rand(1, 3, 8, 8, generator=draw) * 2 - 1, torch.randn(1, 3, 8, 8, generator=draw)
     t, off = torch.tensor([999]), 0.01
     errors = {}

@@ -36,7 +36,7 @@ def net() -> UNet:
     return module
 
 
-def test_a_condition_of_the_callers_goes_into_every_attention_block(net, draw):
+def test_a_custom_condition_reaches_every_attention_block(net, draw):
     x, t = torch.randn(2, 3, 16, 16, generator=draw), torch.tensor([3, 500])
     one = net(x, t, torch.tensor([[1, 2, 3], [4, 5, 6]]))
     other = net(x, t, torch.tensor([[1, 2, 3], [4, 5, 7]]))

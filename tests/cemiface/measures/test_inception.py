@@ -14,21 +14,21 @@ def net() -> Inception:
     return Inception().eval()
 
 
-def test_it_has_the_parameters_of_inception_v3_without_its_classifiers():
+def test_parameter_count_is_that_of_inception_v3_without_classifiers():
     """23,834,568 with a classifier of 1,000 classes (2,049,000), without the auxiliary one."""
     with torch.device("meta"):
         whole = Inception()
     assert sum(parameter.numel() for parameter in whole.parameters()) == 23_834_568 - 2_049_000
 
 
-def test_it_costs_5_7_gmac(mac_count):
+def test_forward_pass_costs_5_7_gmac(mac_count):
     with torch.device("meta"):
         whole = Inception().eval()
     macs = mac_count(whole, torch.empty(1, 3, 299, 299, device="meta"))
     assert macs["Conv2d"] / 1e9 == pytest.approx(5.71, abs=0.02)
 
 
-def test_its_names_are_those_of_the_published_files():
+def test_parameter_names_match_the_published_files():
     with torch.device("meta"):
         names = set(Inception().state_dict())
     wanted = ["Conv2d_1a_3x3.conv.weight", "Conv2d_4a_3x3.bn.running_var", "Mixed_5b.branch5x5_2.conv.weight"]
@@ -41,8 +41,8 @@ def test_its_names_are_those_of_the_published_files():
     assert names.issuperset(wanted)
 
 
-def test_a_block_with_forks_computes_what_one_reads_in_the_paper(net, draw):
-    """The last block: its branches by hand."""
+def test_a_block_with_forked_branches_matches_the_paper(net, draw):
+    """The branches of the last block, written out."""
     x, block = torch.rand(1, 2048, 8, 8, generator=draw), net.get_submodule("Mixed_7c")
     at = block.get_submodule
     three, twice = at("branch3x3_1")(x), at("branch3x3dbl_2")(at("branch3x3dbl_1")(x))
@@ -55,14 +55,14 @@ def test_a_block_with_forks_computes_what_one_reads_in_the_paper(net, draw):
     assert torch.equal(block(x), torch.cat(expected, 1))
 
 
-def test_a_strided_block_passes_its_input_on(net, draw):
+def test_a_strided_block_appends_its_max_pooled_input(net, draw):
     x = torch.rand(1, 288, 9, 9, generator=draw)
     out = net.get_submodule("Mixed_6a")(x)
     assert out.shape == (1, 768, 4, 4)
     assert torch.equal(out[:, -288:], F.max_pool2d(x, 3, 2))
 
 
-def test_a_convolution_is_normalized_and_cut_at_zero(draw):
+def test_a_convolution_applies_batch_norm_and_relu(draw):
     conv = Conv(3, 4, kernel=(1, 7), padding=(0, 3)).eval()
     x = torch.randn(1, 3, 8, 8, generator=draw)
     torch.testing.assert_close(conv(x), F.relu(conv.conv(x) / (1 + 0.001) ** 0.5))

@@ -41,7 +41,7 @@ def test_copies_of_an_identity_are_not_unique_and_far_ones_all_are():
     assert uniqueness(np.repeat(np.eye(5, dtype=np.float32), 4, axis=0)) == 0.25
 
 
-def test_set_metrics_tell_close_images_from_scattered_ones():
+def test_set_metrics_distinguish_close_images_from_scattered_ones():
     draw = np.random.default_rng(0)
     centers, labels = np.eye(8)[:4] * 5, np.repeat(np.arange(4), 25)
     close = set_metrics(centers[labels] + 0.5 * draw.normal(size=(100, 8)), labels)

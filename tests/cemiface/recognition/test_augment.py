@@ -26,7 +26,7 @@ def uniform(draw: torch.Generator) -> Tensor:
     return torch.rand(6, DRAWS, generator=draw)
 
 
-def test_an_image_is_augmented_alike_in_any_batch(images, uniform):
+def test_augmentation_of_an_image_does_not_depend_on_its_batch(images, uniform):
     whole = augment(images, uniform, config=CONFIG)
     for index in ([3], [5, 0], [2, 1, 4]):
         part = augment(images[index], uniform[index], config=CONFIG)
@@ -55,7 +55,7 @@ def test_probability_zero_changes_nothing(images, uniform):
     torch.testing.assert_close(augment(images, uniform, config=OFF), images, atol=1e-6, rtol=0)
 
 
-def test_each_probability_is_that_of_its_images(draw):
+def test_each_augmentation_is_applied_with_its_probability(draw):
     x = torch.rand(2000, 3, 8, 8, generator=draw) * 2 - 1
     uniform = torch.rand(2000, DRAWS, generator=draw)
     for field in ("crop_probability", "color_probability", "erase_probability"):
@@ -65,7 +65,7 @@ def test_each_probability_is_that_of_its_images(draw):
 
 
 def test_a_crop_is_the_named_square_enlarged():
-    """A ramp tells where the crop was: the draws 0.25 and 1 put it left of the middle and at the bottom."""
+    """A ramp shows where the crop was: the draws 0.25 and 1 put it left of the middle and at the bottom."""
     config = AugmentConfig(crop_area=(0.5, 0.5))
     ramp = torch.linspace(-1, 1, 65)[1:] - 1 / 64  # the pixels' centers in coordinates of -1 to 1
     x = torch.stack([ramp.expand(64, 64), ramp[:, None].expand(64, 64), torch.zeros(64, 64)])[None]
@@ -93,13 +93,13 @@ def test_brightness_multiplies():
     torch.testing.assert_close(after, 1.1 * before, atol=1e-5, rtol=0)
 
 
-def test_contrast_moves_from_the_mean_gray():
+def test_contrast_scales_the_distance_to_the_mean_gray():
     before, after = color({"contrast": 0.1}, [0.5, 0.0, 0.5, 0.5])
     mean = (before @ LUMA).mean()
     torch.testing.assert_close(after, mean + 0.9 * (before - mean), atol=1e-5, rtol=0)
 
 
-def test_saturation_moves_from_the_own_gray():
+def test_saturation_scales_the_distance_to_the_pixels_gray():
     before, after = color({"saturation": 0.1}, [0.5, 0.5, 1.0, 0.5])
     gray = (before @ LUMA)[:, None]
     torch.testing.assert_close(after, gray + 1.1 * (before - gray), atol=1e-5, rtol=0)
@@ -119,7 +119,7 @@ def test_hue_keeps_the_gray_and_turns_the_color_circle():
     torch.testing.assert_close(after - gray, gray - before, atol=1e-3, rtol=0)
 
 
-def test_a_turn_of_a_third_sends_red_towards_green_or_blue():
+def test_a_hue_rotation_by_a_third_turns_red_towards_green_or_blue():
     red = torch.tensor([0.2, -0.2, -0.2]).view(1, 3, 1, 1)
     config = AugmentConfig(brightness=0, contrast=0, saturation=0, hue=1 / 3)
     out = (recolor(red, torch.tensor([[0.0, 0.5, 0.5, 0.5, 1.0]]), config=config).flatten() + 1) / 2

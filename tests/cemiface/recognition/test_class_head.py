@@ -81,7 +81,7 @@ ADAFACE = MarginConfig(kind="adaface", scale=16, margin=0.3, sample_rate=0.4)
     [(ADAFACE, (1,)), pytest.param(COSFACE, (1, 3), marks=pytest.mark.long)],
     ids=["adaface, sampled, 1 rank", "cosface, 1 and 3 ranks"],
 )
-def test_F35_a_head_saved_on_2_ranks_goes_on_with_the_same_losses(tmp_path: Path, config, sizes) -> None:
+def test_F35_a_head_saved_on_2_ranks_resumes_with_the_same_losses(tmp_path: Path, config, sizes) -> None:
     alone = _run(tmp_path, size=1, config=config, last=6)
     half = _run(tmp_path, size=2, config=config, last=3)
     torch.testing.assert_close(half["losses"], alone["losses"][:3])
@@ -135,6 +135,6 @@ def test_fewer_classes_than_ranks_are_refused():
         (torch.tensor([0.0, 1.0]), "got torch.float32, allowed: int64"),
     ],
 )
-def test_B32_labels_that_are_no_classes_are_refused_before_any_kernel_sees_them(labels, message):
+def test_B32_labels_outside_the_classes_are_refused_before_any_kernel_runs(labels, message):
     with pytest.raises(ModelError, match=message):
         check_labels(labels, classes=5)

@@ -6,7 +6,7 @@ from cemiface.recognition.config import RecognitionConfig
 from cemiface.recognition.cost import recognition_cost
 
 
-def test_irse50_costs_what_the_papers_log_shows():
+def test_cost_of_irse50_matches_the_papers_log():
     cost = recognition_cost(RecognitionConfig(net="irse50"))
     assert cost["net"] == "irse50"
     assert cost["parameters"] == 43_813_568

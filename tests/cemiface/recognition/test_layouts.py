@@ -174,7 +174,7 @@ def test_B44_every_tensor_of_the_published_nets_at_112_px_has_its_place(net, mak
 
 
 @pytest.mark.parametrize("net", ["ir18", "irse50", "ir_tiny"])
-def test_insightface_names_tell_the_net(tmp_path, net, draw):
+def test_insightface_names_identify_the_net(tmp_path, net, draw):
     config = RecognitionConfig(net=net, embedding=16, image_size=32)
     torch.manual_seed(0)
     module = moved(build_recognition(config))
@@ -194,7 +194,7 @@ def backbone(tmp_path):
     return path
 
 
-def test_B44_the_color_order_is_asked_for_and_never_guessed(backbone):
+def test_B44_a_missing_color_order_is_refused_not_guessed(backbone):
     with pytest.raises(ModelError, match=r"a ir18 of 16 dimensions without a color order.*give color: RGB"):
         load_recognition(backbone)
 
@@ -231,7 +231,7 @@ def test_B44_units_of_another_kind_are_refused(tmp_path):
         load_recognition(path, color="BGR")
 
 
-def test_a_pooled_net_says_so_in_its_own_file(tmp_path, draw):
+def test_metadata_of_a_pooled_net_records_the_pooling(tmp_path, draw):
     config = RecognitionConfig(net="ir18", embedding=8, image_size=32, shortcut="pool")
     path = tmp_path / "net.safetensors"
     net = build_recognition(config).eval()

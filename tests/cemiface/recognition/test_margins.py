@@ -93,7 +93,7 @@ def adaface(*, mean: float, std: float) -> AdaFace:
 
 
 def test_adaface_equals_its_equations_for_short_middle_and_long_embeddings():
-    """Section 3.4, z = -1, 0 and 1: an ArcFace turned the other way, CosFace, and cos(angle - m) - 2 m."""
+    """Section 3.4, z = -1, 0 and 1: ArcFace with the sign of the margin reversed, CosFace, and cos(angle - m) - 2 m."""
     angle = torch.tensor(1.1)
     margin = adaface(mean=20, std=10)
     short, middle, long = margin(angle.cos().expand(3), torch.tensor([0.001, 20.0, 99.0])).tolist()

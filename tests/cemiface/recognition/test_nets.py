@@ -58,7 +58,7 @@ def test_every_net_gives_embeddings_at_every_size(net, size):
 
 
 def test_residual_nets_have_the_names_of_arcface_torch():
-    """Its published backbone.pth files load."""
+    """Files like its published backbone.pth load."""
     names = set(on_meta("ir50").state_dict())
     wanted = ["conv1.weight", "bn1.running_mean", "prelu.weight", "bn2.weight", "fc.bias", "features.running_var"]
     wanted += ["layer1.0.downsample.0.weight", "layer1.0.downsample.1.running_var", "layer3.13.conv2.weight"]
@@ -138,7 +138,7 @@ def test_an_embedder_made_during_training_leaves_the_net_trainable():
     assert all(parameter.requires_grad for name, parameter in net.named_parameters() if name != "features.weight")
 
 
-def test_bgr_nets_are_given_bgr(draw):
+def test_bgr_nets_receive_bgr_input(draw):
     net = build_recognition(TINY).eval()
     x = torch.rand(2, 3, 32, 32, generator=draw)
     bgr = Embedder(net, TINY.model_copy(update={"color": "BGR"}))

@@ -29,7 +29,7 @@ def all_pairs(labels: np.ndarray, *, mated: bool) -> set[frozenset[int]]:
 
 
 @pytest.mark.parametrize(("pairs", "mated"), [(mated_pairs, True), (non_mated_pairs, False)])
-def test_below_the_limit_every_pair_comes_once(pairs, mated):
+def test_below_the_limit_every_pair_is_returned_once(pairs, mated):
     a, b = pairs(LABELS, seed=0, limit=1000)
     found = [frozenset(pair) for pair in zip(a.tolist(), b.tolist(), strict=True)]
     assert len(found) == len(set(found))
@@ -37,7 +37,7 @@ def test_below_the_limit_every_pair_comes_once(pairs, mated):
 
 
 @pytest.mark.parametrize(("pairs", "mated"), [(mated_pairs, True), (non_mated_pairs, False)])
-def test_above_the_limit_pairs_are_drawn_evenly(pairs, mated):
+def test_above_the_limit_pairs_are_sampled_uniformly(pairs, mated):
     labels = np.concatenate([LABELS] * 8)  # enough pairs to draw from
     allowed = all_pairs(labels, mated=mated)
     a, b = pairs(labels, seed=0, limit=len(allowed) - 1)
@@ -56,7 +56,7 @@ def test_the_sample_depends_on_the_seed_only():
     assert not np.array_equal(one, other)
 
 
-def test_large_sets_take_little_memory():
+def test_large_sets_use_little_memory():
     """A million images have 5e11 pairs; only the sample is held."""
     labels = np.arange(1_000_000) // 50
     a, b = non_mated_pairs(labels, seed=0, limit=1000)
@@ -119,7 +119,7 @@ def test_kl_divergence_of_disjoint_samples_is_finite():
     assert 1 < kl_divergence([0.5] * 100, [-0.5] * 100) < 10
 
 
-def test_wasserstein_is_the_mean_move_of_sorted_samples():
+def test_wasserstein_is_the_mean_distance_of_sorted_samples():
     generator = np.random.default_rng(0)
     a, b = generator.normal(0.3, 0.1, 500), generator.normal(0.1, 0.2, 500)
     assert wasserstein(a, b) == pytest.approx(np.abs(np.sort(a) - np.sort(b)).mean())

@@ -9,14 +9,14 @@ from cemiface.recognition.verification import check_embeddings, pair_similarity,
 
 
 def pairs(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Overlapping scores, half of the pairs mated, in runs as benchmark files have them."""
+    """Overlapping scores, half of the pairs mated, in runs like those of benchmark files."""
     generator = np.random.default_rng(seed)
     same = np.arange(n) // max(1, n // 20) % 2 == 0
     return np.clip(generator.normal(np.where(same, 0.4, 0.1), 0.2), -1, 1), same
 
 
 def naive_accuracy(similarity: np.ndarray, same: np.ndarray, folds: int) -> list[float]:
-    """Every threshold on every fold, by comparing."""
+    """Try every threshold on every fold."""
     distance = 2 - 2 * similarity
     sizes = [len(same) // folds + (fold < len(same) % folds) for fold in range(folds)]
     bounds = np.concatenate([[0], np.cumsum(sizes)])
@@ -44,7 +44,7 @@ def test_accuracy_equals_a_loop_over_folds_and_thresholds(n, folds):
 
 
 def test_fold_accuracies_from_embeddings_equal_the_written_out_protocol_to_the_last_bit():
-    """Unit vectors and squared distances there, cosines in blocks here."""
+    """The protocol uses unit vectors and squared distances; the code uses cosines in blocks."""
     draw = np.random.default_rng(0)
     same = np.arange(1210) % 121 < 60
     a = draw.normal(size=(1210, 64)).astype(np.float32)
@@ -76,7 +76,7 @@ def test_a_distance_equal_to_the_threshold_is_not_accepted():
     assert set(np.round(2 - 2 * np.array(found.thresholds), 2) * 100 % 25) == {1}  # one step above the accepted ones
 
 
-def test_separable_pairs_are_all_right_at_a_threshold_between():
+def test_separable_pairs_reach_full_accuracy_at_a_threshold_between():
     similarity, same = np.tile([0.9, 0.1], 50), np.tile([True, False], 50)
     accuracy = ten_fold_accuracy(similarity, same)
     assert (accuracy.mean, accuracy.std) == (1, 0)
@@ -84,7 +84,7 @@ def test_separable_pairs_are_all_right_at_a_threshold_between():
 
 
 def test_the_threshold_is_not_picked_on_the_test_fold():
-    """The pairs of one fold have other scores: a threshold that saw them would get them right."""
+    """The pairs of one fold have other scores: a threshold chosen with them would classify them correctly."""
     similarity, same = np.tile([0.9, 0.5], 50), np.tile([True, False], 50)
     similarity[:10] = np.tile([0.3, 0.1], 5)
     assert ten_fold_accuracy(similarity, same).per_fold[0] == 0.5

@@ -22,7 +22,7 @@ def test_the_cost_of_a_config_is_that_of_the_net_built(preset, fields, mac_count
     assert cost.macs == macs["Conv2d"] + macs["Linear"] + macs["Attention"]
 
 
-def test_the_paper_network_costs_what_is_known_of_it():
+def test_cost_of_the_paper_network_matches_the_published_figures():
     cost = denoiser_cost(DenoiserConfig.named("paper112"))
     assert cost.parameters == 93_563_910
     assert cost.macs / 1e9 == pytest.approx(38.4, abs=0.05)

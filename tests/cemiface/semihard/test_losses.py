@@ -14,7 +14,7 @@ SIZE = 4
 
 
 class TinyEmbedder(nn.Module):
-    """Differentiable and nonlinear, in double precision whatever comes in."""
+    """A differentiable, nonlinear net that computes in double precision for any input type."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ def test_the_loss_is_equation_14(batch, embedder, clip):
         assert getattr(result, term).item() == pytest.approx(value, rel=1e-4), term
 
 
-def test_of_a_velocity_the_loss_has_its_error_and_the_image_it_means(batch, embedder):
+def test_loss_of_a_velocity_prediction_uses_its_mse_and_its_predicted_image(batch, embedder):
     schedule = Schedule(DiffusionConfig(timesteps=100, prediction="velocity"))
     alpha_bar = schedule.alpha_bar[batch["t"]][:, None, None, None]
     signal, spread = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
@@ -160,7 +160,7 @@ def test_only_the_total_carries_a_gradient(batch, embedder):
     assert not any(term.requires_grad for term in (result.mse, result.reconstruction, result.similarity, result.cosine))
 
 
-def test_m_is_drawn_evenly_from_the_grid():
+def test_m_is_drawn_uniformly_from_the_grid():
     grid = SimilarityGrid(low=-1, high=1, interval=0.5)
     uniform = torch.arange(1000) / 1000
     values, counts = draw_similarity(uniform, grid=grid).unique(return_counts=True)

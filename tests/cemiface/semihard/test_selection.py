@@ -9,7 +9,7 @@ from cemiface.semihard.selection import GreedyChoice, shares
 
 
 def naive(features: np.ndarray, *, count: int, max_cosine: float, groups=None, room=None) -> list[int]:
-    """One candidate against one chosen one at a time, in double precision."""
+    """Compare each candidate with each chosen one in turn, in double precision."""
     room = dict(room or {})
     chosen: list[int] = []
     for row, a in enumerate(features.astype(np.float64)):
@@ -26,7 +26,7 @@ def naive(features: np.ndarray, *, count: int, max_cosine: float, groups=None, r
 
 
 def crowd(people: int = 2500, *, width: int = 6) -> np.ndarray:
-    """Many candidates in few dimensions: most of them are too similar to somebody."""
+    """Many candidates in few dimensions: most of them are too similar to another."""
     return np.random.default_rng(0).normal(size=(people, width)).astype(np.float32) * 7
 
 
@@ -43,7 +43,7 @@ def test_blocked_products_choose_as_one_pair_at_a_time_does(pieces, count, max_c
     assert choice.full == (len(found) == count)
 
 
-def test_quotas_are_kept_and_nobody_of_unknown_group_is_taken():
+def test_quotas_are_kept_and_identities_of_unknown_group_are_not_chosen():
     features = crowd(600)
     draw = np.random.default_rng(1)
     groups = [("a", "b", "other", None)[place] for place in draw.integers(0, 4, len(features))]
@@ -56,7 +56,7 @@ def test_quotas_are_kept_and_nobody_of_unknown_group_is_taken():
     assert choice.full
 
 
-def test_memory_is_bounded_by_the_chosen_ones_not_by_the_candidates():
+def test_memory_depends_on_the_number_chosen_not_on_the_candidates():
     width, count, piece = 128, 2000, 4000
     choice = GreedyChoice(count=count, width=width, max_cosine=0.25)
     draw = np.random.default_rng(0)

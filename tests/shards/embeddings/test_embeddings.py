@@ -67,7 +67,7 @@ def merged(parts: list[Path]) -> Path:
     return path
 
 
-def test_embeddings_come_back_as_written(tmp_path):
+def test_embeddings_are_read_back_as_written(tmp_path):
     whole = embeddings(0, ["zoe", "\u00e9ric", "zoe"])
     path = tmp_path / "x.h5"
     path.write_bytes(embeddings_bytes(whole, embedder="net"))
@@ -152,7 +152,7 @@ def test_a_joining_file_that_points_outside_its_folder_is_refused(parts, merged,
         read_whole(merged)
 
 
-def test_parts_that_do_not_belong_together_are_refused(parts):
+def test_incompatible_parts_are_refused(parts):
     parts[1].write_bytes(embeddings_bytes(embeddings(5, ["zoe"]), embedder="other net"))
     with pytest.raises(DataError, match="embedder or width differs"):
         merged_bytes(parts)
@@ -237,7 +237,7 @@ def test_missing_or_mistyped_datasets_are_named(parts, name):
         read_embeddings(parts[0])
 
 
-def test_an_open_set_gives_the_rows_that_are_asked_for_and_holds_no_others(parts, merged):
+def test_an_open_set_reads_only_the_requested_rows(parts, merged):
     whole, opened = read_whole(merged), open_merged(merged)
     assert opened.features.shape == whole.features.shape
     for rows in (slice(1, 5), slice(None), np.array([5, 0, 3, 3]), np.array([], np.int64)):
@@ -246,7 +246,7 @@ def test_an_open_set_gives_the_rows_that_are_asked_for_and_holds_no_others(parts
     assert (opened.keys, opened.classes, opened.embedder) == (whole.keys, whole.classes, whole.embedder)
 
 
-def test_B43_an_open_set_refuses_an_unusable_row_when_it_is_asked_for(parts, merged):
+def test_B43_an_open_set_refuses_an_unusable_row_when_it_is_read(parts, merged):
     with h5py.File(parts[1], "a") as file:
         file["flipped"][1] = np.nan
     opened = open_merged(merged)
@@ -285,7 +285,7 @@ def test_an_open_set_larger_than_its_memory_limit_is_read_in_blocks(tmp_path):
 def classifier(tmp_path: Path) -> Path:
     weight = np.random.default_rng(5).normal(size=(5, WIDTH)).astype(np.float32) * 3
     path = tmp_path / "classifier.safetensors"
-    path.write_bytes(classifier_bytes(weight, classes=["zoe", "nobody", "anna", "bob", "\u00e9ric"]))
+    path.write_bytes(classifier_bytes(weight, classes=["zoe", "extra", "anna", "bob", "\u00e9ric"]))
     return path
 
 
@@ -316,7 +316,7 @@ def test_B43_a_classifier_that_does_not_fit_is_refused(parts, tmp_path, weight, 
 
 
 @pytest.mark.parametrize("data", [b"", b"text", b"version https://git-lfs.github.com/spec/v1\n"])
-def test_B44_what_is_no_classifier_is_refused_in_one_line(parts, tmp_path, data):
+def test_B44_a_file_that_is_not_a_classifier_is_refused_in_one_line(parts, tmp_path, data):
     path = tmp_path / "classifier.safetensors"
     path.write_bytes(data)
     for wrong in (path, tmp_path / "missing"):

@@ -1,4 +1,4 @@
-"""The nearest reference is that of a brute-force search, however the references are cut."""
+"""The nearest reference is that of a brute-force search, for any block size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..pictures import unit_features
 
 @pytest.mark.parametrize("block", [1, 7, 64, 4096])
 @pytest.mark.parametrize("part", [1, 30, 81])
-def test_nearest_is_the_brute_force_answer_in_any_cut(block, part):
+def test_nearest_equals_a_brute_force_search_for_any_block_size(block, part):
     queries, references = unit_features(50), unit_features(81, seed=1)
     names = [f"r{row}" for row in range(81)]
     found = NearestSearch(queries, block=block)
@@ -27,7 +27,7 @@ def test_nearest_is_the_brute_force_answer_in_any_cut(block, part):
 
 @pytest.mark.parametrize("block", [1, 7, 4096])
 @pytest.mark.parametrize("part", [1, 30, 81])
-def test_references_of_a_querys_own_identity_do_not_count(block, part):
+def test_references_of_the_querys_own_identity_are_excluded(block, part):
     queries, references = unit_features(50), unit_features(81, seed=1)
     own = np.arange(50) % 9
     people = np.arange(81) % 11  # 9 and 10 are no query's
@@ -42,14 +42,14 @@ def test_references_of_a_querys_own_identity_do_not_count(block, part):
 
 
 @pytest.mark.parametrize("block", [1, 2, 4096])
-def test_of_equal_references_the_first_is_nearest(block):
+def test_among_equal_references_the_first_is_nearest(block):
     found = NearestSearch(np.eye(2, dtype=np.float32)[:1], block=block)
     found.add(np.eye(2, dtype=np.float32)[[1, 0]], ["other", "first"])
     found.add(np.eye(2, dtype=np.float32)[[0]], ["second"])
     assert (found.name.tolist(), found.cosine.tolist()) == (["first"], [1.0])
 
 
-def test_memory_does_not_grow_with_the_references():
+def test_memory_does_not_depend_on_the_number_of_references():
     queries, part, names = unit_features(1000), unit_features(1000, seed=1), [f"r{row}" for row in range(1000)]
     found = NearestSearch(queries, block=256)
     peaks = []
@@ -62,5 +62,5 @@ def test_memory_does_not_grow_with_the_references():
     assert peaks[1] < 1.5 * peaks[0] < 3_000_000
 
 
-def test_the_speed_that_is_tried_is_one():
+def test_the_measured_speed_is_positive():
     assert pairs_per_second(64, seconds=0.01) > 0

@@ -1,4 +1,4 @@
-"""The card and the Croissant metadata say what is in the folder."""
+"""The card and the Croissant metadata describe the files of the folder."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_the_card_states_every_fact(facts, words):
     assert words in dataset_card(facts)
 
 
-def test_a_value_cannot_break_out_of_its_table_row(facts):
+def test_values_are_escaped_in_table_rows(facts):
     card = dataset_card(dataclasses.replace(facts, config={"x\n| y": "\n# fake"}))
     assert "\n# fake" not in card
     assert "| x \\| y |" in card
@@ -108,7 +108,7 @@ def test_the_index_lists_every_tar_with_its_count(facts):
     ]
 
 
-def test_every_reference_in_croissant_leads_somewhere(facts):
+def test_every_reference_in_croissant_resolves(facts):
     defined, referenced = set(), set()
 
     def walk(node: object) -> None:

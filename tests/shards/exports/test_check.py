@@ -1,4 +1,4 @@
-"""A folder is compared with its manifest; every difference is found, at once, also without this package."""
+"""A folder is compared with its manifest; all differences are reported at once, also without this package."""
 # ruff: noqa: N802
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def verify(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the verifier as a stranger would: isolated from this package and everything installed."""
+    """Run the verifier as a recipient of the set does: without this package or any installed one."""
     command = [sys.executable, "-I", "-S", str(folder / "verify.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 

@@ -47,7 +47,7 @@ def exported(shards: ShardSet, form: str, folder: Path) -> Path:
 
 
 def jpegs_by_label(shards: ShardSet) -> list[tuple[int, bytes]]:
-    """What every format has to hold: label of the sorted name, and the bytes of the image."""
+    """What every format must contain: the label by sorted name, and the bytes of the image."""
     names = sorted(set(shards.identities))
     pairs = [(names.index(identity), shards.jpeg(row)) for row, identity in enumerate(shards.identities)]
     return sorted(pairs, key=lambda pair: pair[0])
@@ -64,7 +64,7 @@ def parts_of(data: bytes, at: int) -> Iterator[tuple[int, bytes, int]]:
 
 
 def record_at(data: bytes, at: int) -> bytes:
-    """One record, put together again where it was cut."""
+    """One record, reassembled from its parts."""
     whole = b""
     for flag, content, _ in parts_of(data, at):
         whole += content if flag in (0, 1) else struct.pack("<I", 0xCED7230A) + content
@@ -125,7 +125,7 @@ def test_recordio_is_read_as_insightface_documents_it(shards: ShardSet, tmp_path
         b"1234" + MAGIC_BYTES + MAGIC_BYTES + b"x",
     ],
 )
-def test_data_that_looks_like_the_start_of_a_record_comes_back_as_it_was(data: bytes):
+def test_data_that_contains_the_record_magic_is_read_back_unchanged(data: bytes):
     written = b"".join(framed(data)) + b"".join(framed(b"next"))
     assert record_at(written, 0) == data
     aligned = [at for at in range(0, len(written), 4) if written[at : at + 4] == MAGIC_BYTES]
@@ -156,7 +156,7 @@ def test_folders_hold_every_image_under_its_identity(shards: ShardSet, tmp_path:
 
 
 def test_hugging_face_datasets_loads_the_layout(shards: ShardSet, tmp_path: Path):
-    """By the library itself, in a process of its own that may not use the network."""
+    """With the library itself, in a separate process without network access."""
     folder = exported(shards, "huggingface", tmp_path / "hf")
     code = (
         "import sys, json, datasets\n"

@@ -1,4 +1,4 @@
-"""Where a JPEG is decoded to changes the time it takes, and nothing else."""
+"""The address a JPEG is decoded to changes the time only, not the pixels."""
 
 from __future__ import annotations
 

@@ -80,12 +80,12 @@ def test_B03_jpeg_damaged_inside_is_rejected_where_pillow_would_paint_gray():
     refused(damaged, Outcome.CORRUPT)
 
 
-def test_B04_zero_bytes():
+def test_B04_empty_files_are_rejected():
     refused(b"", Outcome.EMPTY)
 
 
 @pytest.mark.parametrize("name", bad_images.not_images())
-def test_B05_what_is_no_image_whatever_its_name(name):
+def test_B05_files_that_are_not_images_are_rejected_whatever_their_name(name):
     refused(bad_images.not_images()[name], Outcome.NOT_AN_IMAGE)
 
 
@@ -228,8 +228,8 @@ def test_resizing_does_not_alias():
     assert rgb.std() < 3
 
 
-def test_B18_whether_there_is_a_face_is_not_looked_at():
-    """Drawn squares are taken as any picture; docs/data.md says that nobody looks."""
+def test_B18_images_without_a_face_are_kept():
+    """A checkerboard is kept like any image: there is no face detection, as docs/data.md states."""
     squares = np.kron(np.indices((8, 8)).sum(0) % 2, np.ones((14, 14)))[..., None] * (255, 128, 0)
     data = encode_jpeg(squares.astype(np.uint8), quality=95)
     assert prepare(data, rules=NEVER) == Prepared(outcome=Outcome.KEPT, jpeg=data)
@@ -262,7 +262,7 @@ def test_B20_near_duplicates_have_near_hashes():
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_blocks": 4}])
 def test_B01_B02_B03_the_quick_check_refuses_exactly_what_a_full_decode_refuses(options):
-    """On 30,000 damaged crops of real faces, too, the two never differed."""
+    """They also agreed on 30,000 damaged crops of real faces."""
     whole = encoded(picture(), "JPEG", quality=90, **options)
     assert prepare(whole, rules=NEVER) == Prepared(outcome=Outcome.KEPT, jpeg=whole)
     rng, refusals = np.random.default_rng(1), 0

@@ -1,4 +1,4 @@
-"""Fingerprints come back from disk as they were, and what is damaged is refused."""
+"""Fingerprints are read back as written, and damaged ones are refused."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def references(count: int = 6, *, seed: int = 0) -> Fingerprints:
     )
 
 
-def test_references_come_back_as_they_were_in_the_same_bytes(tmp_path: Path):
+def test_references_are_read_back_unchanged_and_written_reproducibly(tmp_path: Path):
     written = references()
     data = vectors_bytes(written, embedder="judge")
     assert data == vectors_bytes(written, embedder="judge")

@@ -14,7 +14,7 @@ from ..pictures import random_features
 
 @pytest.mark.parametrize("fmr", [0.5, 1e-2, 1e-3])
 @pytest.mark.parametrize("block", [64, 4096])
-def test_the_threshold_is_reached_by_the_wanted_rate_of_non_mated_pairs(fmr, block):
+def test_the_threshold_is_reached_by_the_requested_rate_of_non_mated_pairs(fmr, block):
     features, labels = random_features(400), np.arange(400) // 4
     threshold = ImpostorScores(features, labels, block=block).threshold(fmr)
     unit = normalized(features)
@@ -33,7 +33,7 @@ def test_mated_pairs_do_not_move_the_threshold():
         ImpostorScores(features, np.arange(400)).threshold(0.005)
 
 
-def test_a_large_set_is_sampled_evenly():
+def test_a_large_set_is_sampled_uniformly():
     features, labels = random_features(3000), np.arange(3000)
     threshold = ImpostorScores(features, labels, images=500).threshold(1e-2)
     assert threshold == pytest.approx(ImpostorScores(features, labels).threshold(1e-2), abs=0.02)
@@ -55,8 +55,8 @@ def test_a_rate_that_the_pairs_cannot_resolve_is_refused(fmr, identities, words)
         ImpostorScores(random_features(100), np.arange(100) % identities).threshold(fmr)
 
 
-def test_only_the_rates_that_the_pairs_resolve_are_told():
+def test_only_rates_that_the_pairs_can_resolve_are_reported():
     scores = ImpostorScores(random_features(400), np.arange(400) // 4)
-    told = scores.resolved((1e-2, 1e-3, 1e-6))
-    assert list(told) == [1e-2, 1e-3]
-    assert told[1e-2] == scores.threshold(1e-2) < told[1e-3]
+    rates = scores.resolved((1e-2, 1e-3, 1e-6))
+    assert list(rates) == [1e-2, 1e-3]
+    assert rates[1e-2] == scores.threshold(1e-2) < rates[1e-3]

@@ -1,4 +1,4 @@
-"""Real faces planted into a set are found by their pixels alone, whatever a net thinks of them.
+"""Real images planted into a set are found by their pixels alone, without a net's embeddings.
 
 On the demo's faces. What a net adds, and how often it errs, is measured with more people by `benchmarks.audit_leaks`.
 """
@@ -76,7 +76,7 @@ WAYS: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_every_planted_face_is_found_by_its_pixels(faces: Faces, way: str):
+def test_every_planted_image_is_found_by_its_pixels(faces: Faces, way: str):
     """Each is stored once more as JPEG, as a published image would be."""
     sources = [path for path in sorted(faces) if faces[path][0] < "s25"][::4]
     changed = [np.asarray(WAYS[way](Image.fromarray(faces[path][1]))) for path in sources]
@@ -84,10 +84,12 @@ def test_every_planted_face_is_found_by_its_pixels(faces: Faces, way: str):
     found = {leak.key: leak.real for leak in searched(faces, planted).pixels}
     assert len(found) == len(sources)
     same = [faces[found[f"planted-{row}"]][0] == faces[path][0] for row, path in enumerate(sources)]
-    assert way == "blurred" or all(same)  # blurred, some photos of two people are one to a hash; they leak all the same
+    assert way == "blurred" or all(
+        same
+    )  # blurred, some images of two people have one hash; they count as leaks all the same
 
 
-def test_faces_of_strangers_are_not_taken_for_leaks_by_their_pixels(faces: Faces):
-    strangers = [rgb for identity, rgb in faces.values() if identity >= "s25"]
-    assert len(strangers) > 100
-    assert searched(faces, strangers).pixels == []
+def test_images_of_other_people_are_not_reported_as_pixel_copies(faces: Faces):
+    others = [rgb for identity, rgb in faces.values() if identity >= "s25"]
+    assert len(others) > 100
+    assert searched(faces, others).pixels == []

@@ -1,4 +1,4 @@
-"""The search finds every copy of a real face, mirrored or not, and what is nearest to images and identities."""
+"""The search finds every copy of a real image, also mirrored, and the nearest real image and center."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_the_nearest_face_and_center_of_images_and_of_identities_are_found():
     np.testing.assert_allclose(result.probes, (unit_features(3, seed=7) @ features.T).max(axis=1), atol=1e-5)
 
 
-def test_findings_survive_json_and_are_joined():
+def test_findings_are_stored_as_json_and_merged():
     parts = [found(pixels(7), pixels(300 + row)) for row in range(2)]
     read = [Findings.from_json(json.loads(json.dumps(part.as_json(), allow_nan=False))) for part in parts]
     assert read == parts
@@ -113,7 +113,7 @@ def test_findings_survive_json_and_are_joined():
         join_findings([])
 
 
-def test_people_searched_alone_are_found_as_with_their_images():
+def test_searching_identities_alone_gives_the_same_findings_as_with_their_images():
     images = [pixels(seed) for seed in range(100, 112)]
     features = unit_features(len(images), seed=4)
     whole = found(*images, features=features, people=3)
@@ -124,7 +124,7 @@ def test_people_searched_alone_are_found_as_with_their_images():
     assert other.face_cosine[1:] == alone.face_cosine[1:]
 
 
-def test_training_people_as_a_control_group_are_each_held_against_the_others_only():
+def test_a_control_group_of_training_identities_is_compared_with_other_identities_only():
     whole = real_parts(cut=REAL)[0]
     features, people = np.asarray(whole.features), np.array(whole.identities)
     centers = centers_of([whole])
@@ -137,7 +137,7 @@ def test_training_people_as_a_control_group_are_each_held_against_the_others_onl
     assert (control.references, control.pixels) == (REAL, [])
 
 
-def test_people_held_out_as_a_control_group_are_held_against_everybody():
+def test_a_held_out_control_group_is_compared_with_all_training_identities():
     group = Vectors(keys=["x", "y"], identities=["new", "newer"], features=unit_features(2, seed=9))
     control = search_control_group(group, real_parts(), centers=CENTERS)
     alike = found(pixels(100), pixels(101), features=group.features, people=2)

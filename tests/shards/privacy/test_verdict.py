@@ -1,4 +1,4 @@
-"""Thresholds come from people nobody trained on, and the verdict says what must go and why."""
+"""Thresholds come from people held out of training; the verdict lists what to drop and why."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ THRESHOLDS = Thresholds(
 
 @pytest.mark.parametrize("rate", [0.005, 0.01, 0.1, 0.5])
 @pytest.mark.parametrize("people", [1, 3, 100])
-def test_at_most_the_wanted_rate_of_unseen_faces_counts_as_leaks_for_all_reasons_together(rate, people):
+def test_at_most_the_requested_rate_of_unseen_faces_counts_as_leaks_over_all_reasons(rate, people):
     group = control(people=people)
-    thresholds = Thresholds.from_control(group, rate=rate, people="strangers")
+    thresholds = Thresholds.from_control(group, rate=rate, people="held-out people")
     alarms = {leak.key for leak in leaks_of(group, thresholds)}
     assert len(alarms) <= rate * 1000
     assert len(alarms) >= 0.5 * rate * 1000 or people > 1  # with many people their means may take the whole rate
@@ -58,9 +58,9 @@ def test_at_most_the_wanted_rate_of_unseen_faces_counts_as_leaks_for_all_reasons
 
 def test_a_rate_that_the_control_group_cannot_resolve_is_refused():
     with pytest.raises(DataError, match=r"audit.false_alarms: got 0.05, .* 40 faces resolves .* 1.2e-01; raise it"):
-        Thresholds.from_control(control(40, people=4), rate=0.05, people="strangers")
+        Thresholds.from_control(control(40, people=4), rate=0.05, people="held-out people")
     with pytest.raises(DataError, match="between 0 and 1"):
-        Thresholds.from_control(control(), rate=0.0, people="strangers")
+        Thresholds.from_control(control(), rate=0.0, people="held-out people")
 
 
 def test_an_image_leaks_by_itself_or_by_its_identity():
@@ -81,7 +81,7 @@ def test_an_image_leaks_by_itself_or_by_its_identity():
     ]
 
 
-def test_an_identity_takes_all_its_images_along():
+def test_all_images_of_a_leaked_identity_leak():
     people = table(["p"], [0.1], [0.8])
     leaks = leaks_of(findings(table(["x", "y"], [0.0] * 2, [0.0] * 2), people, ["p", "p"]), THRESHOLDS)
     assert [(leak.key, leak.reason, leak.real) for leak in leaks] == [
@@ -112,7 +112,7 @@ def verdict() -> Verdict:
     )
 
 
-def test_a_verdict_lists_what_to_drop_and_survives_json():
+def test_a_verdict_lists_the_images_to_drop_and_is_stored_as_json():
     assert verdict().dropped == ["a", "b", "c"]
     record = json.loads(json.dumps(verdict().record(), allow_nan=False))
     assert {reason: count for reason, count in record["counts"].items() if count} == {
@@ -141,14 +141,14 @@ def test_an_old_verdict_with_rates_by_m_is_read():
     }
 
 
-def test_what_is_published_of_a_verdict_names_no_real_face_or_person():
+def test_the_published_part_of_a_verdict_names_no_real_face_or_person():
     text = json.dumps(verdict().public_record())
     assert "00000001" not in text
     assert "a private name" not in text
     assert json.loads(text)["dropped"] == ["a", "b", "c"]
 
 
-def test_every_image_has_one_outcome_the_strictest():
+def test_every_image_gets_its_strictest_outcome():
     assert outcomes(LEAKS, images=9) == {
         "clear": 6,
         "exact_pixels": 1,
@@ -157,7 +157,7 @@ def test_every_image_has_one_outcome_the_strictest():
     }
 
 
-def test_the_membership_signal_is_the_chance_that_a_trained_photo_is_closer():
+def test_the_membership_signal_is_the_probability_that_a_training_image_is_closer():
     low, high = np.array([0.1, 0.2, 0.3]), np.array([0.2, 0.4])
     pairs = [(a > b) + 0.5 * (a == b) for a in high for b in low]
     assert membership(high, low)["auc"] == pytest.approx(np.mean(pairs))

@@ -1,4 +1,4 @@
-"""insightface's benchmark files: read whatever wrote them, refused where they are anything else; nothing is run."""
+"""insightface's benchmark files are read from any pickle protocol; other pickles are refused and never run."""
 # ruff: noqa: N802
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def test_B46_a_file_of_python_2_is_read():
     assert read_bin(PROTOCOL_0_TRUTH, name="lfw.bin").same == [True]
 
 
-def test_an_image_that_stands_in_two_pairs_is_stored_once_and_read_twice():
+def test_an_image_in_two_pairs_is_stored_once_and_read_twice():
     image = b"the same object"
     found = read_bin(pickle.dumps(([image, b"a", image, b"b"], [True, True])), name="lfw.bin")
     assert found.images == [image, b"a", image, b"b"]

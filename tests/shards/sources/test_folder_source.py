@@ -1,4 +1,4 @@
-"""Listing and reading a folder of faces: odd names, odd files, files that change."""
+"""Listing and reading a folder of faces: unusual names, special files, files that change."""
 # ruff: noqa: N802
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def test_B24_escaping_is_reversible_and_keeps_names_apart():
     assert len({escaped(name) for name in names}) == len(set(names))
 
 
-def test_B25_hidden_files_and_litter_are_ignored_and_counted(root):
+def test_B25_hidden_and_system_files_are_ignored_and_counted(root):
     for name in (".DS_Store", "._1.jpg", "Thumbs.db", "desktop.ini"):
         put(root / "a" / name)
     put(root / "__MACOSX" / "a" / "._1.jpg")
@@ -136,7 +136,7 @@ def unprivileged() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("unprivileged")
-def test_B28_unreadable_files_end_in_their_outcome_and_the_rest_goes_on(open_folder):
+def test_B28_unreadable_files_get_their_outcome_and_the_others_are_read(open_folder):
     user = os.geteuid()
     os.seteuid(os.getuid())
     put(open_folder / "a" / "1.jpg")
@@ -231,19 +231,19 @@ def test_B30_B31_a_folder_without_faces_is_refused(tmp_path, files):
 
 
 @pytest.mark.parametrize("name", ["missing", "file"])
-def test_a_root_that_is_no_folder_is_refused(tmp_path, name):
+def test_a_root_that_is_not_a_folder_is_refused(tmp_path, name):
     put(tmp_path / "file")
     with pytest.raises(DataError, match="not a folder"):
         FolderSource(tmp_path / name).listing()
 
 
-def test_folders_inside_an_identity_are_refused_not_lost(root):
+def test_folders_inside_an_identity_are_refused_not_ignored(root):
     put(root / "a" / "more" / "3.jpg")
     with pytest.raises(DataError, match="a/more is a folder inside an identity"):
         FolderSource(root).listing()
 
 
-def test_what_is_passed_over_is_named(root):
+def test_skipped_entries_are_named(root):
     (root / "a" / "link.jpg").symlink_to("2.jpg")
     put(root / "list.txt")
     skipped = FolderSource(root).listing().skipped

@@ -31,11 +31,11 @@ def test_lfws_own_list_names_people_and_numbers():
     assert found.folds == 2
 
 
-def test_a_list_of_one_part_says_nothing_of_folds():
+def test_a_list_of_one_part_has_no_folds():
     assert read_pairs("1\nAnn 1 2\nAnn 1 Bob 1\n", name="pairs.txt", extension=".png").folds is None
 
 
-def test_pairs_of_a_list_without_folds_are_dealt_so_that_every_fold_has_both_kinds():
+def test_pairs_without_folds_are_distributed_so_that_every_fold_has_both_kinds():
     mated, others = 50, 30
     lines = [f"m{n},n{n},1" for n in range(mated)] + [f"x{n},y{n},0" for n in range(others)]
     found = read_pairs("\n".join(["a,b,same", *lines]), name="pairs.csv")
@@ -111,7 +111,7 @@ def test_links_and_pipes_are_refused(folder):
             ImageSource(folder).read(name)
 
 
-def test_what_is_neither_folder_nor_tar_is_refused(tmp_path):
+def test_an_image_source_that_is_neither_folder_nor_tar_is_refused(tmp_path):
     (tmp_path / "text.tar").write_text("no tar")
     with pytest.raises(DataError, match="not a folder and not an uncompressed tar"):
         ImageSource(tmp_path / "text.tar")

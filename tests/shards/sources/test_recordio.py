@@ -1,4 +1,4 @@
-"""RecordIO as others write it; the writer here follows the format's description and shares no code with the reader."""
+"""RecordIO as other tools write it; the writer here follows the format's description, not our reader."""
 # ruff: noqa: N802
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ PEOPLE = {1: 0, 2: 0, 3: 1, 4: 10, 5: 2}
 
 
 def insightface(folder: Path, *, meta: bool = True) -> RecordWriter:
-    """As insightface's tools do: record 0 says where images end, the last records which images each person has."""
+    """As insightface's tools do: record 0 holds where the images end, the last records which images each person has."""
     writer = RecordWriter(folder)
     if meta:
         writer.add(0, [6.0, 10.0])
@@ -94,7 +94,7 @@ def test_labels_may_be_lists_whose_first_is_the_identity(tmp_path):
 
 
 @pytest.mark.parametrize("layout", ["magic", "magic twice", "magic at the end", "magic off the grid", "only magic"])
-def test_images_that_contain_the_magic_word_come_back_whole(tmp_path, layout):
+def test_images_that_contain_the_record_magic_are_read_whole(tmp_path, layout):
     word = struct.pack("<I", MAGIC)
     image = {
         "magic": b"a" * 8 + word + b"b" * 7,
@@ -141,7 +141,7 @@ def test_records_the_list_does_not_name_have_no_identity(tmp_path):
 
 
 @pytest.mark.parametrize("line", ["x\tanna/1.jpg", "1", "1\tno-folder.jpg"])
-def test_a_list_that_is_none_is_refused(tmp_path, line):
+def test_a_file_that_is_not_an_identity_list_is_refused(tmp_path, line):
     path = dcface(tmp_path)
     (tmp_path / "list.txt").write_text(line + "\n")
     with pytest.raises(DataError, match=r"list\.txt: got"):
@@ -149,7 +149,7 @@ def test_a_list_that_is_none_is_refused(tmp_path, line):
 
 
 @pytest.mark.parametrize("label", [-1.0, 0.5, float("nan"), float("inf"), 2.0**24])
-def test_B32_labels_that_are_no_whole_numbers_are_counted(tmp_path, label):
+def test_B32_labels_that_are_not_integers_are_counted(tmp_path, label):
     writer = insightface(tmp_path)
     writer.add(77, label, b"whose?")
     listing = open_source(writer.close()).listing()
@@ -158,7 +158,7 @@ def test_B32_labels_that_are_no_whole_numbers_are_counted(tmp_path, label):
     assert len(listing.faces) == 5
 
 
-def test_what_the_index_leaves_out_is_passed_over_and_counted(tmp_path):
+def test_records_missing_from_the_index_are_skipped_and_counted(tmp_path):
     writer = insightface(tmp_path)
     writer.lines = "".join(line for line in writer.lines.splitlines(keepends=True) if not line.startswith("3\t"))
     listing = open_source(writer.close()).listing()
@@ -190,7 +190,7 @@ def test_B33_a_file_cut_anywhere_is_refused(tmp_path, cut):
     assert "\n" not in str(caught.value)
 
 
-def test_B34_a_file_cut_between_records_is_noticed_by_its_index(tmp_path):
+def test_B34_a_file_cut_between_records_is_detected_by_its_index(tmp_path):
     path = insightface(tmp_path, meta=False).close()
     last = int(path.with_suffix(".idx").read_text().splitlines()[-1].split("\t")[1])
     path.write_bytes(path.read_bytes()[:last])
@@ -199,14 +199,14 @@ def test_B34_a_file_cut_between_records_is_noticed_by_its_index(tmp_path):
 
 
 @pytest.mark.parametrize("data", [b"text, not records", bytes(1000), struct.pack("<II", MAGIC, 4) + b"tiny"])
-def test_what_is_no_image_recordio_is_refused(tmp_path, data):
+def test_a_file_that_is_not_image_recordio_is_refused(tmp_path, data):
     path = tmp_path / "train.rec"
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"train\.rec"):
         open_source(path).listing()
 
 
-def test_an_empty_file_holds_no_faces(tmp_path):
+def test_an_empty_file_has_no_images(tmp_path):
     (tmp_path / "train.rec").touch()
     with pytest.raises(DataError, match="no faces found"):
         open_source(tmp_path).listing()
@@ -219,7 +219,7 @@ def test_several_files_in_one_folder_are_refused(tmp_path):
         open_source(tmp_path)
 
 
-def test_B29_a_record_that_is_no_longer_there_has_changed(tmp_path):
+def test_B29_a_record_that_disappeared_counts_as_changed(tmp_path):
     path = insightface(tmp_path).close()
     face = open_source(path).listing().faces[1]
     path.write_bytes(path.read_bytes()[4:])
@@ -229,7 +229,7 @@ def test_B29_a_record_that_is_no_longer_there_has_changed(tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_a_damaged_file_is_refused_or_read_never_a_crash(tmp_path, seed):
+def test_a_damaged_file_is_read_or_refused_without_crashing(tmp_path, seed):
     draw = random.Random(seed)
     path = insightface(tmp_path).close(index=bool(seed % 2))
     data = bytearray(path.read_bytes())

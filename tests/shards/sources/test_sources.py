@@ -1,4 +1,4 @@
-"""What was planned of a source is stored, read back by whoever does the work, and held against what is there."""
+"""The planned list of a source is stored, read back by the ranks, and compared with the files that exist then."""
 # ruff: noqa: N802
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "faces"
 
 
-def test_a_list_comes_back_as_written_whatever_the_names(tmp_path):
+def test_a_list_is_read_back_as_written_with_any_names(tmp_path):
     root = tmp_path / "faces"
     for name in NAMES:
         put(Path(str(root), "x", *[name.decode("utf-8", "surrogateescape")]))
@@ -49,7 +49,7 @@ def test_a_list_comes_back_as_written_whatever_the_names(tmp_path):
     assert data.count(b"\n") == len(NAMES) + 1
 
 
-def test_a_list_that_is_not_the_planned_one_is_refused(tmp_path):
+def test_a_list_other_than_the_planned_one_is_refused(tmp_path):
     path = tmp_path / "list.tsv"
     with pytest.raises(DataError, match=r"list\.tsv: No such file"):
         read_list(path, sha256="0" * 64)
@@ -58,7 +58,7 @@ def test_a_list_that_is_not_the_planned_one_is_refused(tmp_path):
         read_list(path, sha256="0" * 64)
 
 
-def test_B29_with_hashes_a_change_of_equal_size_is_noticed(root):
+def test_B29_with_hashes_a_change_of_equal_size_is_detected(root):
     source = FolderSource(root)
     plain = source.listing().faces[0]
     (hashed,) = with_hashes(root, [plain])
@@ -69,7 +69,7 @@ def test_B29_with_hashes_a_change_of_equal_size_is_noticed(root):
     assert caught.value.outcome == Outcome.CHANGED
 
 
-def test_hashing_leaves_what_cannot_be_read_to_its_outcome(root):
+def test_unreadable_files_are_left_without_a_hash(root):
     faces = FolderSource(root).listing().faces
     (root / "a" / "2").unlink()
     hashed = with_hashes(root, faces)
@@ -84,10 +84,10 @@ def test_B20_of_equal_files_the_first_is_kept_and_the_others_are_named(root):
     assert skips_bytes(skipped) == b"path\toutcome\tdetail\nb/1\tduplicate\tequal to a/1\n"
 
 
-def test_B20_equal_pictures_are_found_however_they_are_packed(tmp_path):
+def test_B20_equal_images_are_found_in_any_encoding(tmp_path):
     root, whole = tmp_path / "faces", picture(1)
     upright = Image.Exif()
-    upright[0x0112] = 6  # to be turned by a quarter to the right
+    upright[0x0112] = 6  # rotate by 90 degrees clockwise
     put(root / "a" / "1", encoded(whole, "PNG"))
     put(root / "a" / "2", encoded(whole, "PPM"))
     put(root / "b" / "1", encoded(whole.transpose(Image.Transpose.ROTATE_90), "PNG", exif=upright))
@@ -98,10 +98,10 @@ def test_B20_equal_pictures_are_found_however_they_are_packed(tmp_path):
     assert [skip.detail for skip in skipped] == ["equal to a/1", "equal to a/1"]
 
 
-def test_what_could_not_be_hashed_is_never_taken_for_equal(root):
+def test_images_that_cannot_be_hashed_are_never_duplicates(root):
     faces = FolderSource(root).listing().faces
     rules = ImageRules(size=32)
-    assert first_of_equals(with_hashes(root, faces, rules=rules))[1] == []  # they are no images
+    assert first_of_equals(with_hashes(root, faces, rules=rules))[1] == []  # they are not images
     for face in faces:
         (root / face.path).unlink()
     kept, skipped = first_of_equals(with_hashes(root, faces))
@@ -109,7 +109,7 @@ def test_what_could_not_be_hashed_is_never_taken_for_equal(root):
 
 
 @pytest.mark.parametrize("name", ["faces.tar.gz", "faces.txt", "missing"])
-def test_what_is_no_source_is_refused_with_what_is_allowed(tmp_path, name):
+def test_an_unsupported_source_is_refused_with_the_allowed_kinds(tmp_path, name):
     if name != "missing":
         put(tmp_path / name)
     with pytest.raises(DataError, match=r"expected a folder of identity folders, a \.zip, \.tar or \.rec file"):
@@ -117,7 +117,7 @@ def test_what_is_no_source_is_refused_with_what_is_allowed(tmp_path, name):
 
 
 @pytest.mark.parametrize("locked", ["above", "above/faces"])
-def test_B28_a_source_that_may_not_be_entered_or_read_is_told_in_one_line(locked):
+def test_B28_a_source_without_read_permission_is_refused_in_one_line(locked):
     with tempfile.TemporaryDirectory() as name:  # which another user can reach, unlike the folders of pytest
         os.chmod(name, 0o755)
         source = put(Path(name) / "above" / "faces" / "a" / "1.jpg").parent.parent
@@ -132,7 +132,7 @@ def test_B28_a_source_that_may_not_be_entered_or_read_is_told_in_one_line(locked
             (Path(name) / locked).chmod(0o755)
 
 
-def test_a_tree_with_an_archive_beside_the_identities_is_a_tree(root):
+def test_a_folder_of_identities_with_an_archive_beside_them_is_read_as_a_folder(root):
     put(root / "backup.tar")
     listing = open_source(root).listing()
     assert (len(listing.faces), listing.counts) == (4, {"ignored": 1})

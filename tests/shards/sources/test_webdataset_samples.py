@@ -1,4 +1,4 @@
-"""WebDataset tars as a source: identities from .cls or .json, whatever else is in them is never parsed."""
+"""WebDataset tars as a source: identities from .cls or .json; other members are never parsed."""
 # ruff: noqa: N802
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .test_archive_source import tarred
 
 
 def webdataset_tar(path: Path, samples: list[dict[str, Any]]) -> Path:
-    """Written by webdataset's own writer, as it comes."""
+    """Written by webdataset's own writer, with its defaults."""
     with webdataset.TarWriter(str(path)) as writer:
         for sample in samples:
             writer.write(sample)
@@ -73,7 +73,7 @@ def test_B39_B42_images_without_a_readable_identity_are_counted(tmp_path, label)
     assert listing.counts == {"no_identity": 2}
 
 
-def test_odd_identities_are_one_line_of_text(tmp_path):
+def test_unusual_identities_become_one_line_of_text(tmp_path):
     record = json.dumps({"identity": "two\nlines % \u202e"}).encode()
     ((identity, _),) = people(tarred(tmp_path / "set.tar", {"0.jpg": b"x", "0.json": record}))
     assert identity == "two%0Alines %25 %E2%80%AE"

@@ -1,4 +1,4 @@
-"""The index beside a tar: a shortcut that says what a scan says, and is refused when it does not fit."""
+"""The index beside a tar: it holds what a scan finds, and is refused when it does not match."""
 # ruff: noqa: N802
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def tar(tmp_path: Path) -> Path:
     return write(tmp_path / "real-00000.tar")
 
 
-def test_the_index_says_what_a_scan_says(tar):
+def test_the_index_equals_a_scan_of_the_tar(tar):
     index = read_index(index_path(tar))
     spans = list(OpenTar(tar).scan())
     assert index.keys == [span.key for span in spans]
@@ -50,7 +50,7 @@ def test_equal_tars_have_equal_indexes(tmp_path, tar):
     assert index_path(write(tmp_path / "other.tar")).read_bytes() == index_path(tar).read_bytes()
 
 
-def test_with_and_without_index_a_set_is_the_same(tar):
+def test_a_set_is_the_same_with_and_without_index(tar):
     indexed = ShardSet([tar])
     index_path(tar).unlink()
     scanned = ShardSet([tar])
@@ -79,12 +79,12 @@ def test_B41_the_index_of_another_tar_is_refused(tmp_path, tar):
 
 
 @pytest.mark.parametrize("at", [step / 40 for step in range(40)])
-def test_a_damaged_index_is_refused_or_says_the_same(tar, at):
+def test_a_damaged_index_is_refused_or_still_reads_the_same(tar, at):
     path = index_path(tar)
     data, whole = bytearray(path.read_bytes()), read_index(path)
     data[int(len(data) * at)] ^= 0xFF
     path.write_bytes(data)
-    with suppress(DataError):  # unless the byte says nothing, as those of the zip's dates
+    with suppress(DataError):  # unless the byte has no effect, as in the zip's dates
         found = read_index(path)
         assert (found.keys, found.classes, found.tar_bytes) == (whole.keys, whole.classes, whole.tar_bytes)
         np.testing.assert_array_equal(found.spans, whole.spans)
@@ -92,7 +92,7 @@ def test_a_damaged_index_is_refused_or_says_the_same(tar, at):
 
 
 @pytest.mark.parametrize("data", [b"", b"text", b"PK\x05\x06" + bytes(18)])
-def test_what_is_no_index_is_refused(tar, data):
+def test_a_file_that_is_not_an_index_is_refused(tar, data):
     index_path(tar).write_bytes(data)
     with pytest.raises(DataError, match="not a readable index"):
         ShardSet([tar])

@@ -53,7 +53,7 @@ def test_an_epoch_is_a_permutation_that_depends_on_seed_and_epoch():
     np.testing.assert_array_equal(orders[3], image_order(1000, seed=1, epoch=1))
 
 
-def test_the_order_is_fixed_for_good():
+def test_the_order_matches_the_recorded_one():
     assert image_order(10, seed=7, epoch=2).tolist() == [1, 9, 3, 8, 0, 6, 4, 7, 5, 2]
 
 
@@ -77,7 +77,7 @@ def test_ranks_together_see_what_one_rank_sees(shards, world_size):
 
 
 @pytest.mark.parametrize("start", [0, 1, 13, 14, 15, 60, 1_000_003])
-def test_resuming_is_starting_at_a_position(shards, start):
+def test_resuming_at_a_position_continues_the_same_batches(shards, start):
     stop = start + 8
     (resumed,) = take(batches(shards, batch=8, seed=5, start=start), 1)
     order = np.concatenate([image_order(COUNT, seed=5, epoch=start // COUNT + step) for step in range(2)])
@@ -93,7 +93,7 @@ def test_the_number_of_threads_changes_nothing(shards):
     assert_same(runs[0], runs[2])
 
 
-def test_images_are_mirrored_where_flips_say_so(shards):
+def test_images_are_mirrored_where_flips_is_true(shards):
     indices, flips, images = joined(take(batches(shards, batch=8, seed=4, start=0), 25))
     assert 60 < flips.sum() < 140
     for index, flip, image in zip(indices, flips, images, strict=True):

@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_manifest_comes_back_as_written_and_counts_its_shards(folder):
+def test_a_manifest_is_read_back_as_written_and_counts_its_shards(folder):
     manifest = read_manifest(folder / NAME)
     assert manifest_bytes(manifest) == (folder / NAME).read_bytes()
     assert (manifest.totals.shards, manifest.totals.samples) == (3, 3)
@@ -60,7 +60,7 @@ SHARD = {"name": "a.tar", "bytes": 1, "sha256": "0" * 64, "samples": 1}
         ({"totals": {"shards": 4, "samples": 3, "bytes": 1}}, "totals are"),
     ],
 )
-def test_a_manifest_that_is_not_strictly_right_is_refused_in_one_line(folder, changes, words):
+def test_an_invalid_manifest_is_refused_in_one_line(folder, changes, words):
     with pytest.raises(DataError, match=words) as caught:
         read_manifest(edited(folder, **changes))
     assert str(folder / NAME) in str(caught.value)
@@ -75,7 +75,7 @@ def test_a_missing_manifest_and_a_key_twice_are_refused(tmp_path):
         read_manifest(tmp_path / NAME)
 
 
-def test_values_cannot_be_changed_after_the_fact(folder):
+def test_values_are_immutable(folder):
     manifest = read_manifest(folder / NAME)
     with pytest.raises(ValueError, match="frozen"):
         manifest.private = False  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Tars are written with reproducible bytes and read completely or not at all."""
+"""Tars are written with reproducible bytes and read completely or refused."""
 # ruff: noqa: N802
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def assert_refused(path: Path, words: str, *, samples: int | None = None) -> Non
     assert "\n" not in str(caught.value)
 
 
-def test_samples_come_back_as_written(tar):
+def test_samples_are_read_back_as_written(tar):
     samples = list(read_tar(tar, samples=3))
     assert [(sample.key, sample.record["identity"]) for sample in samples] == SAMPLES
     assert [sample.jpg for sample in samples] == [jpeg(index, size=32) for index in range(3)]
@@ -101,7 +101,7 @@ def test_the_bytes_are_those_of_the_standard_library(tmp_path, tar):
     assert members(tmp_path / "theirs.tar", entries=entries).read_bytes() == tar.read_bytes()
 
 
-def test_members_carry_nothing_of_the_machine(tar):
+def test_member_headers_hold_no_data_of_the_machine(tar):
     with tarfile.open(tar) as archive:
         for header in archive:
             assert (header.mtime, header.uid, header.gid, header.uname, header.gname) == (0, 0, 0, "", "")
@@ -170,7 +170,7 @@ def test_B34_a_tar_with_fewer_samples_than_the_manifest_promises_is_refused(tar)
     assert_refused(tar, "3 samples, the manifest promises 10", samples=10)
 
 
-def test_a_change_of_any_header_byte_is_noticed(tmp_path, tar):
+def test_a_change_of_any_header_byte_is_detected(tmp_path, tar):
     damaged = tmp_path / "damaged.tar"
     for at in range(512):
         data = bytearray(tar.read_bytes())
@@ -292,7 +292,7 @@ def test_data_after_the_end_marker_is_refused(tmp_path, tar):
     assert_refused(both, "data after the end marker")
 
 
-def test_a_tar_that_is_no_file_is_refused_without_blocking(tmp_path):
+def test_a_tar_that_is_not_a_regular_file_is_refused_without_blocking(tmp_path):
     os.mkfifo(tmp_path / "fifo.tar")
     assert_refused(tmp_path / "fifo.tar", "not a regular file")
     assert_refused(tmp_path / "missing.tar", "No such file")

@@ -1,4 +1,4 @@
-"""Records tell real images, synthetic images and copies apart, whichever version wrote them, and group them."""
+"""Records of every version distinguish real images, synthetic images and copies; and they can be grouped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OLD_COPY = OLD | {"origin": "inquiry"}
 
 
 @pytest.mark.parametrize("record", [NEW, NEW_COPY, OLD, OLD_COPY])
-def test_records_of_both_versions_are_synthetic(record):
+def test_synthetic_records_of_both_versions_are_recognized(record):
     assert is_synthetic(record)
     assert asked_of(record) == {"m": 0.5}
 
@@ -36,11 +36,11 @@ def test_everything_else_counts_as_real(record):
     assert not is_synthetic(record)
 
 
-def test_copies_of_both_versions_are_told_from_generated_images():
+def test_copies_of_both_versions_are_distinguished_from_generated_images():
     assert [is_copy(record) for record in (NEW, NEW_COPY, OLD, OLD_COPY, REAL)] == [False, True, False, True, False]
 
 
-def test_a_real_record_has_nothing_that_was_asked():
+def test_a_real_record_has_no_requested_values():
     with pytest.raises(KeyError):
         asked_of(REAL)
 
@@ -60,7 +60,7 @@ def test_an_upgraded_record_is_upgraded_to_itself(record):
     assert is_copy(once) == is_copy(record)
 
 
-def test_a_few_numbers_are_a_group_each_in_order_of_size():
+def test_a_few_distinct_numbers_form_one_group_each_in_ascending_order():
     groups = Groups({"m": value} for value in (1.0, -1.0, 0.25, 0.5, 0.25))
     assert groups.labels == {"m": ["-1", "0.25", "0.5", "1"]}
     assert groups.of({"m": 0.25}) == {"m": "0.25"}
@@ -73,7 +73,7 @@ def test_many_numbers_are_rounded_without_a_minus_zero():
 
 
 @pytest.mark.parametrize(("count", "rounded"), [(21, False), (22, True)])
-def test_more_than_21_numbers_are_taken_for_continuous(count, rounded):
+def test_more_than_21_distinct_numbers_are_treated_as_continuous(count, rounded):
     groups = Groups({"m": value / 100} for value in range(count))
     assert (groups.label("m", 0.12) == "0.1") == rounded
 
