@@ -40,7 +40,7 @@ def start_engine(
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     # On CPUs DeepSpeed would compile this communication op for two minutes before the first step; gloo works without
-    # it. The table is private, but DeepSpeed has no public switch for the op. tests/jobs/test_deepspeed.py fails if
+    # it. The table is private, but DeepSpeed has no public switch for the op. tests/jobs/training/test_deepspeed.py fails if
     # DeepSpeed stops reading it.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     engine, *_ = deepspeed.initialize(

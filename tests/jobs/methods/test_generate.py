@@ -21,9 +21,9 @@ from jobs.methods.cemiface.identities.plan import MakeIdentities
 from jobs.stages.shared.curves import curve_of
 from shards.tars.shard_set import ShardSet
 
-from .commands import Project
+from ..commands import Project
 
-CONFIGS = Path(__file__).parent.parent.parent / "configs"
+CONFIGS = Path(__file__).parents[3] / "configs"
 
 
 @pytest.fixture
