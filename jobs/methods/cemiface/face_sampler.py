@@ -15,7 +15,7 @@ from cemiface.semihard.denoiser import load_denoiser
 from jobs.frame.run import Run
 from jobs.methods.cemiface.sampling import SamplingConfig
 from jobs.methods.cemiface.train_diffusion.plan import DENOISER
-from jobs.training.device import autocast, tuned
+from jobs.training.device import autocast, tune
 
 
 class FaceSampler:
@@ -26,7 +26,7 @@ class FaceSampler:
         self.denoiser, diffusion = load_denoiser(run.stage_folder("train-diffusion").output(DENOISER))
         self.schedule = Schedule(diffusion, device=device)
         self.size, self.embedding = self.denoiser.config.image_size, self.denoiser.config.embedding
-        tuned(self.denoiser.to(device), channels_last=config.channels_last, compiled=config.compile, graphs=True)
+        tune(self.denoiser.to(device), channels_last=config.channels_last, compiled=config.compile, graphs=True)
 
     def faces(
         self,

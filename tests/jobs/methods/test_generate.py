@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from jobs.command.info import info
 from jobs.frame.errors import ConfigError
 from jobs.frame.experiment import load_run
-from jobs.methods.cemiface.generate.maker import pipelined
+from jobs.methods.cemiface.generate.face_generator import pipelined
 from jobs.methods.cemiface.generate.plan import GenerateFaces
 from jobs.methods.cemiface.generate.requests import SimilarityRequest, requests_of
 from jobs.methods.cemiface.identities.plan import MakeIdentities

@@ -13,7 +13,7 @@ from jobs.frame.rank import Rank
 from jobs.frame.run import Run
 from jobs.frame.stage import Finish
 from jobs.frame.unit import SetUnit
-from jobs.methods.cemiface.generate.maker import FaceMaker, pipelined
+from jobs.methods.cemiface.generate.face_generator import FaceGenerator, pipelined
 from jobs.methods.cemiface.generate.plan import STAGE, GenerateFaces
 from jobs.methods.cemiface.generate.requests import requests_of
 from jobs.methods.cemiface.identities.plan import INQUIRIES
@@ -31,7 +31,7 @@ def run_rank(run: Run, rank: Rank) -> None:
     folder = run.stage_folder("identities")
     embedded = torch.from_numpy(read_embeddings(folder.output(f"{INQUIRIES}.h5")).features)
     inquiries = ShardSet([folder.output(f"{INQUIRIES}.tar")])
-    maker = FaceMaker(run, embedded=embedded, device=rank_device(rank))
+    maker = FaceGenerator(run, embedded=embedded, device=rank_device(rank))
     for work in rank.remaining(SetUnit):
         block = range(work.unit.first, work.unit.last + 1)
         images = requests_of(config, block, identities=len(embedded), seed=run.seed)

@@ -41,7 +41,7 @@ class _Batch:
     encoded: Sequence[Future[tuple[bytes, np.ndarray]]]
 
 
-class FaceMaker:
+class FaceGenerator:
     """Samples faces, and encodes and measures them; entered once per tar, for its threads."""
 
     def __init__(self, run: Run, *, embedded: torch.Tensor, device: torch.device) -> None:
@@ -92,13 +92,13 @@ class FaceMaker:
         return jpeg, decode_rgb(jpeg)
 
 
-class FaceRemaker:
+class FaceRegenerator:
     """Generates images of the set again, as `refill` asks for them."""
 
     def __init__(self, run: Run, *, device: torch.device) -> None:
         self.run, self.config = run, run.section(GenerateFaces)
         embedded = read_embeddings(run.stage_folder("identities").output(f"{INQUIRIES}.h5")).features
-        self.maker = FaceMaker(run, embedded=torch.from_numpy(embedded), device=device)
+        self.maker = FaceGenerator(run, embedded=torch.from_numpy(embedded), device=device)
 
     def remake(
         self, requests: Sequence[ImageRequest], *, attempt: int, work: Work[SetUnit]
