@@ -88,7 +88,7 @@ def test_study_sets_tells_what_each_set_lacks_to_the_first_seed_by_seed(project:
     rows = project.summary("study-sets")["figures"]["groups"]
     assert [row["group"] for row in rows] == ["real", "synthetic", "easy", "both, in part"]
     images = {row["group"]: row["images"] for row in rows}
-    assert images["easy"] * 2 == images["synthetic"]  # wished at one of two values of m
+    assert images["easy"] * 2 == images["synthetic"]  # each requested m has half of the images
     assert images["both, in part"] == 12
     for row in rows:
         assert row["gap"]["values"] == [rows[0]["average"]["mean"] - row["average"]["mean"]]
@@ -189,4 +189,4 @@ def test_the_plot_is_the_same_bytes_each_time_and_knows_both_studies():
     assert once == again
     by_m = [{**row, "group": group} for row, group in zip(rows, ("m = 1", "m = 0.8"), strict=True)]
     assert paper_curve("study-m", by_m) == [(1.0, 0.8413), None]
-    assert "wished m" in json.dumps(plot(by_m, paper=[None, None], name="study-m").decode())
+    assert "requested m" in json.dumps(plot(by_m, paper=[None, None], name="study-m").decode())
