@@ -1,1 +1,1 @@
-"""The project beside named peers: runnable files that print ratios. Not tests."""
+"""Benchmarks against named peers: runnable files that print ratios. They are not tests."""

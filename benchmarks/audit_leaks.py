@@ -1,12 +1,12 @@
-"""Planted leaks: how many does the audit find, and how many faces of strangers does it take for leaks?
+"""Planted leaks: how many the audit finds, and how many faces of strangers it counts as leaks.
 
     python -m benchmarks.audit_leaks FACES WEIGHTS
 
-FACES is a folder of identity folders of aligned crops, WEIGHTS a recognition net. Its people are split by the seed into
-those trained on, a control group for the thresholds, and strangers. The set under audit has 10,000 images: 1,000 are
-real training images, changed in one of the ways below and spread among the others; 9,000 are stand-ins for synthetic
-faces, blends of two strangers each. False alarms are counted on the strangers' own faces, unchanged. Several seeds say
-how much of a figure hangs on who is in which group.
+FACES is a folder of identity folders with aligned crops, WEIGHTS a recognition net. The seed splits the people into
+training people, a control group for the thresholds, and strangers. The audited set has 10,000 images: 1,000 are real
+training images, each changed in one of the ways below; 9,000 stand in for synthetic faces, each a blend of two
+strangers. False alarms are counted on the unchanged faces of the strangers. Several seeds show how much a figure
+depends on the split.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from shards.privacy.thresholds import Thresholds, leaks_of
 from shards.sources.sources import open_source
 
 SHARES = {"trained": 0.6, "control": 0.2, "strangers": 0.2}  # of the people
-PART = 2000  # references shown at once
+PART = 2000  # references compared at once
 SYNTHETIC_PER_IDENTITY = 50
 
 
 @dataclass(frozen=True, kw_only=True)
 class Faces:
-    """N images: names, pixels and the judge's unit embeddings (N, D)."""
+    """N images: names, pixels and unit embeddings under the audit's net (N, D)."""
 
     keys: list[str]
     identities: list[str]
@@ -65,7 +65,7 @@ class Faces:
 
 
 def cropped(face: Image.Image) -> Image.Image:
-    """The inner 90 %, enlarged again."""
+    """The inner 90 %, enlarged to the full size."""
     edge = round(face.width * 0.05)
     return face.crop((edge, edge, face.width - edge, face.height - edge)).resize(face.size, Image.Resampling.BICUBIC)
 
@@ -98,15 +98,15 @@ def main() -> None:
     parser.add_argument("--false-alarms", type=float, default=0.005, help="what the threshold allows (default: 0.005)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="one split and one set each (default: 1)")
     options = parser.parse_args()
-    judge = load_recognition(options.weights)
-    faces = read_faces(options.faces, size=options.size, judge=judge)
+    net = load_recognition(options.weights)
+    faces = read_faces(options.faces, size=options.size, net=net)
     print(f"{len(faces.keys)} images of {len(set(faces.identities))} people; embedded with {options.weights.name}")
     for seed in options.seeds:
-        report(split(faces, seed=seed), judge=judge, seed=seed, options=options)
+        report(split(faces, seed=seed), net=net, seed=seed, options=options)
         print(f"{time.process_time():.0f} s of CPU time so far", flush=True)
 
 
-def read_faces(root: Path, *, size: int, judge: Embedder) -> Faces:
+def read_faces(root: Path, *, size: int, net: Embedder) -> Faces:
     """Every readable image, in order of its path."""
     source, rules = open_source(root), ImageRules(size=size, resize="center")
     found = [
@@ -115,7 +115,7 @@ def read_faces(root: Path, *, size: int, judge: Embedder) -> Faces:
         if (jpeg := prepare(source.read(face), rules=rules).jpeg) is not None
     ]
     keys, identities, images = (list(column) for column in zip(*found, strict=True))
-    return Faces(keys=keys, identities=identities, images=images, features=embedded(images, judge=judge))
+    return Faces(keys=keys, identities=identities, images=images, features=embedded(images, net=net))
 
 
 def split(faces: Faces, *, seed: int) -> dict[str, Faces]:
@@ -133,7 +133,7 @@ def split(faces: Faces, *, seed: int) -> dict[str, Faces]:
     }
 
 
-def report(groups: dict[str, Faces], *, judge: Embedder, seed: int, options: argparse.Namespace) -> None:
+def report(groups: dict[str, Faces], *, net: Embedder, seed: int, options: argparse.Namespace) -> None:
     """Audit one planted set, and print what was found."""
     trained = groups["trained"].references()
     centers = centers_of([trained])
@@ -146,25 +146,25 @@ def report(groups: dict[str, Faces], *, judge: Embedder, seed: int, options: arg
     control = search_control_group(groups["control"].references(), parts, centers=centers)
     thresholds = Thresholds.from_control(control, rate=options.false_alarms, people="people in no group")
     print(thresholds)
-    planted = planted_set(groups, seed=seed, judge=judge, options=options)
+    planted = planted_set(groups, seed=seed, net=net, options=options)
     dropped = {leak.key for leak in leaks_of(found(planted), thresholds)}
 
-    def told(name: str, ways: Sequence[str]) -> None:
+    def print_found(name: str, ways: Sequence[str]) -> None:
         keys = [key for key in planted.keys if key.partition("/")[0] in ways]
         print(f"{name:>24}: {sum(key in dropped for key in keys)} of {len(keys)} found")
 
     for way in WAYS:
-        told(way, [way])
-    told("must all be found", ALWAYS_FOUND)
-    told("others", [way for way in WAYS if way not in ALWAYS_FOUND])
-    told("blends of strangers", ["blend"])
+        print_found(way, [way])
+    print_found("must all be found", ALWAYS_FOUND)
+    print_found("others", [way for way in WAYS if way not in ALWAYS_FOUND])
+    print_found("blends of strangers", ["blend"])
     strangers = groups["strangers"]
     alarms = {leak.key for leak in leaks_of(found(strangers), thresholds)}
     share = len(alarms) / len(strangers.keys)
-    print(f"{'faces of strangers':>24}: {share:.2%} of {len(strangers.keys)} taken for leaks", flush=True)
+    print(f"{'faces of strangers':>24}: {share:.2%} of {len(strangers.keys)} counted as leaks", flush=True)
 
 
-def planted_set(groups: dict[str, Faces], *, seed: int, judge: Embedder, options: argparse.Namespace) -> Faces:
+def planted_set(groups: dict[str, Faces], *, seed: int, net: Embedder, options: argparse.Namespace) -> Faces:
     """Pixels as decoded from the JPEG that would be published."""
     draw = random.Random(seed + 1)
     trained, strangers = groups["trained"].images, groups["strangers"].images
@@ -180,7 +180,7 @@ def planted_set(groups: dict[str, Faces], *, seed: int, judge: Embedder, options
     images = [rgb if key.startswith("exact/") else decode_rgb(encode_jpeg(rgb, quality=95)) for key, rgb in rows]
     identities = [f"synthetic-{number // SYNTHETIC_PER_IDENTITY:06d}" for number in range(len(rows))]
     keys = [key for key, _ in rows]
-    return Faces(keys=keys, identities=identities, images=images, features=embedded(images, judge=judge))
+    return Faces(keys=keys, identities=identities, images=images, features=embedded(images, net=net))
 
 
 def in_parts(whole: Fingerprints) -> Iterator[Fingerprints]:
@@ -189,14 +189,14 @@ def in_parts(whole: Fingerprints) -> Iterator[Fingerprints]:
         yield Fingerprints(**{name: value[rows] for name, value in vars(whole).items()})
 
 
-def embedded(images: Sequence[np.ndarray], *, judge: Embedder, batch: int = 64) -> np.ndarray:
+def embedded(images: Sequence[np.ndarray], *, net: Embedder, batch: int = 64) -> np.ndarray:
     """Unit embeddings of the images together with their mirror images."""
     plain, mirrored = [], []
     with torch.inference_mode():
         for first in range(0, len(images), batch):
             x = torch.from_numpy(np.stack(images[first : first + batch])).permute(0, 3, 1, 2).float() / 127.5 - 1
-            plain.append(judge(x).numpy())
-            mirrored.append(judge(x.flip(3)).numpy())
+            plain.append(net(x).numpy())
+            mirrored.append(net(x.flip(3)).numpy())
     return mirror_invariant(np.concatenate(plain), np.concatenate(mirrored))
 
 

@@ -1,11 +1,11 @@
-"""Does the audit of a million images against a million stay below 2 GB, and how long does it take?
+"""Peak memory and time of an audit of a million images against a million; the limit is 2 GB.
 
     python -m benchmarks.audit_memory [--queries 1000000 --references 1000000 --width 512 --units 1]
 
 Embeddings and hashes are simulated: drawn per tar from (seed, tar), as the audit would read them from disk. One unit of
-work is one synthetic tar of 10,000 images, held against all references, tar by tar, by `shards.findings.search`, the
-function the audit stage calls. Memory does not depend on how many units follow, so --units 1 shows the peak; the time
-of all is printed before it starts and again as measured. What a unit leaves is on disk by then, not in memory.
+work is one synthetic tar of 10,000 images, compared with all references, tar by tar, by the function that the audit
+stage calls. The result of a unit is written to disk, so memory does not depend on the number of units and --units 1
+shows the peak. The time of all units is estimated before the start and again after each unit.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Augmentation of a batch at equal parameters: this project's against kornia's, with numbers drawn per image by both.
+"""Augmentation of a batch with equal parameters: ours against kornia's. Both draw numbers per image.
 
 Both: square crops of 0.9 to 1 of the area anywhere in the image, enlarged to the full size; flips of every second
-image; brightness, contrast, saturation and hue within 0.1; erasing 0.02 to 0.1 of every second image. Not the same
-work in one point: hue is turned in YIQ by a matrix here, in HSV and with the four steps in random order there.
+image; brightness, contrast, saturation and hue within 0.1; erasing 0.02 to 0.1 of every second image. They differ in
+one point: ours rotates the hue in YIQ by a matrix; kornia does it in HSV, with the four color steps in random order.
 Needs the extra `bench`.
 
   python -m benchmarks.augmentation --batch 128 --size 112 --rounds 7

@@ -1,19 +1,19 @@
 """Sharding, verifying and loading faces: this project beside tar, tarfile, webdataset and img2dataset.
 
-Each contender does the same faces in a process of its own, one after the other, for several rounds; counted are CPU
-seconds of that process and its children, without imports. Ratios are medians over the rounds of (peer / ours) within
-a round: above 1, ours is cheaper. Every contender reads its files once before, so that no disk is measured.
+Each contender processes the same faces in a process of its own, one after the other, for several rounds. Measured are
+the CPU seconds of that process and its children, without imports. Ratios are medians over the rounds of (peer / ours)
+within a round: above 1, ours is cheaper. Every contender reads its files once before, so that no disk is measured.
 
 - shard, ours: list the folder, check every image through its whole entropy code (decoded at an eighth of the size),
   sha256, JSON record, index, manifest, fsync, marker
-- shard, webdataset: `ShardWriter` as it comes, and with mtime=0; jpg and json, no check, no hash, no fsync
-- shard, img2dataset: from file:// addresses, one process, one thread (needs --img2dataset), as it comes, with
-  image_size=112 (it makes every image 112x112 once more and encodes it), and told to store the bytes as they are. It
-  starts processes of its own, whose imports count: what a run of one image takes, spread over all images, is taken off
+- shard, webdataset: `ShardWriter` with its defaults, and with mtime=0; jpg and json, no check, no hash, no fsync
+- shard, img2dataset: from file:// addresses, one process, one thread (needs --img2dataset), with
+  image_size=112 (it resizes and encodes every image again), and with the option to store the bytes as they are. It
+  starts processes of its own, whose imports count, so the cost of a run of one image is subtracted
 - load: three passes over all images as uint8 batches of 256, one decoding thread; ours shuffled by seed, the peers
-  in tar order. The peers read the tars that webdataset writes as it comes (a PAX header per member), and ours, which
+  in tar order. The peers read the tars that webdataset writes by default (a PAX header per member), and ours, which
   cost them less. Decode only is a bare loop over images in memory, into an array for each as the codec makes it, and
-  into a batch like ours (see `shards.jpeg.empty_images`)
+  into a batch like ours (see `shards.images.jpeg.empty_images`)
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def cpu_seconds() -> float:
 
 
 def listed(faces: Path) -> list[tuple[str, str]]:
-    """Identity and path of every image, as a plain script would find them."""
+    """Identity and path of every image, as a plain script would list them."""
     return [
         (os.path.basename(folder), os.path.join(folder, name))
         for folder, _, names in sorted(os.walk(faces))
@@ -63,7 +63,7 @@ def read(path: str) -> bytes:
 
 
 def record(identity: str, path: str, index: int) -> dict[str, object]:
-    """What all contenders write beside an image."""
+    """The record that all contenders write with an image."""
     return {"identity": identity, "source": path[-40:], "index": index, "outcome": "kept"}
 
 
@@ -307,10 +307,10 @@ CONTENDERS: dict[str, dict[str, Callable[..., Callable[[], int]]]] = {
 
 
 def contend(task: str, name: str, source: Path, *, more: list[str]) -> float:
-    """Be the one contender of this process; microseconds of CPU per image."""
+    """Run one contender in this process; returns microseconds of CPU per image."""
     with tempfile.TemporaryDirectory(prefix="bench-") as work:
         run = CONTENDERS[task][name](source, Path(work), *more)
-        for _, path in listed(source):  # else the first of a round would fetch from disk what the others find in memory
+        for _, path in listed(source):  # fills the page cache, so the first contender has no disadvantage
             read(path)
         before = cpu_seconds()
         images = run()

@@ -1,11 +1,11 @@
-"""The denoiser beside its peers: forward, training step and 20-step sampling at 112 px, in CPU seconds.
+"""The denoiser against its peers: forward, training step and 20-step sampling at 112 px, in CPU seconds.
 
-Peers: the same U-Net written down straightforwardly in the reference layout (`benchmarks/reference_denoiser.py`, whose
+Peers: the same U-Net, written straightforwardly in the reference layout (`benchmarks/reference_denoiser.py`, whose
 whole step pays two recognition forwards), and a `diffusers` UNet2DModel of nearly equal cost (per multiply-accumulate;
-needs the extra `bench`). Everything is measured in one run, interleaved: each round takes every contender once, and
+needs the extra `bench`). All contenders are measured in one run, interleaved: each round runs every contender once, and
 a ratio is taken within its round. Printed are the median ratio and its smallest and largest; above 1, ours is cheaper.
 Fractions are of the rate of a 2048 x 2048 matrix product on this machine, measured in the same rounds. Peak memory of
-a step is that of a process of its own per contender.
+a step is measured in a process of its own per contender.
 
     python -m benchmarks.generator --threads 1 --rounds 3
 """
@@ -63,10 +63,10 @@ def batch_of(n: int, size: int, embedding: int) -> Batch:
 
 
 class Contender:
-    """A denoiser with its optimizer: what each timed part needs."""
+    """A denoiser with its optimizer, and the parts that are timed."""
 
     def __init__(self, net: nn.Module, *, tuned: bool) -> None:
-        """`tuned`: as our training has it, channels-last weights and fused AdamW; else what torch does by default."""
+        """`tuned`: channels-last weights and fused AdamW as in our training; else the defaults of torch."""
         self.net = net.to(memory_format=torch.channels_last) if tuned else net  # type: ignore[call-overload]
         self.optimizer = torch.optim.AdamW(self.net.parameters(), lr=1e-6, fused=tuned)
 
@@ -86,7 +86,7 @@ class Contender:
 
 
 class Diffusers(Contender):
-    """Unconditional, which is less work than ours has."""
+    """Unconditional, which is less work than ours."""
 
     def __init__(self, size: int) -> None:
         from diffusers import UNet2DModel
@@ -125,7 +125,7 @@ def reference(config: DenoiserConfig) -> Contender:
 
 
 def peak_of_step(make: Callable[[DenoiserConfig], Contender], config: DenoiserConfig, batch: int) -> int:
-    """Peak memory of two steps, in bytes; to be called in a fresh process."""
+    """Peak memory of two steps, in bytes; call it in a fresh process."""
     torch.set_num_threads(1)
     contender = make(config)
     for _ in range(2):
@@ -134,7 +134,7 @@ def peak_of_step(make: Callable[[DenoiserConfig], Contender], config: DenoiserCo
 
 
 def whole_step(contender: Contender, batch: Batch, *, embedder: Embedder, schedule: Schedule, ema: Ema | None) -> None:
-    """Equation 14, with E_id(x) from the store (ours, with EMA), or computed again at every step (the reference)."""
+    """Equation 14, with E_id(x) from the store (ours, with EMA), or computed at every step (the reference)."""
     identity = batch.identity
     if ema is None:
         with torch.no_grad():

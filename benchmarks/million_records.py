@@ -1,8 +1,8 @@
-"""One million tiny images: seconds and memory of what must stay quick however large a set is.
+"""One million tiny images: time and memory of the commands that must stay fast for sets of any size.
 
-Makes a RecordIO file of so many 16x16 images, then measures, each in a process of its own, the real commands and
-calls: CPU seconds, seconds on the clock, and the highest resident memory in MB (a process that only imports the
-packages has 60 to 100 MB of it).
+Writes a RecordIO file of one million 16x16 images, then measures the real commands and calls, each in a process of its
+own: CPU seconds, wall seconds, and the peak resident memory in MB (a process that only imports the packages has 60 to
+100 MB).
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ def make_source(path: Path, *, images: int) -> None:
             file.write(struct.pack("<II", MAGIC, len(payload)) + payload + bytes(-len(payload) % 4))
 
 
-def measured(name: str, command: list[str]) -> None:
-    """Run a command and print what it took."""
+def measure(name: str, command: list[str]) -> None:
+    """Run a command and print its time and memory."""
     started = time.monotonic()
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     _, status, used = os.wait4(process.pid, 0)
     seconds = time.monotonic() - started
     assert process.stdout
-    told = [line.rstrip("\n") for line in process.stdout if line.startswith("    of which")]
+    details = [line.rstrip("\n") for line in process.stdout if line.startswith("    of which")]
     if status:
         raise SystemExit(f"{name}: failed")
     cpu = used.ru_utime + used.ru_stime
-    print(f"{name:36}{cpu:8.1f} s CPU{seconds:8.1f} s{used.ru_maxrss / 1024:8.0f} MB", *told, sep="\n", flush=True)
+    print(f"{name:36}{cpu:8.1f} s CPU{seconds:8.1f} s{used.ru_maxrss / 1024:8.0f} MB", *details, sep="\n", flush=True)
 
 
 def main() -> None:
@@ -75,12 +75,12 @@ def main() -> None:
         cluster.write_text("array: {ranks: 1}\n")
         command = [sys.executable, "-m", "jobs"]
         at = [str(config), "--cluster", str(cluster)]
-        measured("plan (dry run)", [*command, "plan", *at])
-        measured("shard: launcher, rank, all images", [*command, "shard", *at])
-        measured("shard again: nothing to do", [*command, "shard", *at])
-        measured("status", [*command, "status", *at])
-        measured("manifest check, all bytes hashed", [sys.executable, "-c", CHECK, str(shard)])
-        measured("open the set", [sys.executable, "-c", INDEX, str(shard)])
+        measure("plan (dry run)", [*command, "plan", *at])
+        measure("shard: launcher, rank, all images", [*command, "shard", *at])
+        measure("shard again: nothing to do", [*command, "shard", *at])
+        measure("status", [*command, "status", *at])
+        measure("manifest check, all bytes hashed", [sys.executable, "-c", CHECK, str(shard)])
+        measure("open the set", [sys.executable, "-c", INDEX, str(shard)])
 
 
 if __name__ == "__main__":

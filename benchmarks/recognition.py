@@ -1,8 +1,8 @@
 """A training step and embedding of faces against straightforward implementations of the same recipe.
 
-Both sides train the same net from the same weights with CosFace on as many classes, SGD with momentum and weight
-decay and the gradient's norm clipped; the straightforward one is plain PyTorch in the default memory format with
-cross entropy on the whole logits and no DeepSpeed around it. Losses of the first steps are compared before timing.
+Both sides train the same net from the same weights with CosFace on the same number of classes, SGD with momentum and
+weight decay and a clipped gradient norm; the straightforward one is plain PyTorch in the default memory format with
+cross entropy on all logits and without DeepSpeed. Losses of the first steps are compared before timing.
 Embedding is of image and mirror image, as in evaluation.
 
   python -m benchmarks.recognition --net mobilefacenet --batch 32 --classes 10000 --rounds 7
@@ -30,7 +30,7 @@ RATE, MOMENTUM, DECAY, CLIP = 1e-4, 0.9, 5e-4, 5.0
 
 
 class Straightforward(nn.Module):
-    """CosFace as one reads it in the paper."""
+    """CosFace as its paper defines it."""
 
     def __init__(self, centers: Tensor, margin: MarginConfig) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Straightforward(nn.Module):
 
 
 def training(net: nn.Module, *, x: Tensor, labels: Tensor, classes: int, embedding: int) -> Candidates:
-    """One step of each; every call moves its own weights on."""
+    """A training step of each side; every call updates the weights of its side."""
     margin = MarginConfig()
     plain = copy.deepcopy(net).train()
     head = ClassHead(classes, embedding, margin, seed=0)

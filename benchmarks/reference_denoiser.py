@@ -1,6 +1,6 @@
-"""The paper's U-Net written down straightforwardly in the layout of the ADM code family, as a peer for measuring.
+"""The paper's U-Net, written straightforwardly in the layout of the ADM code family, as a peer for benchmarks.
 
-Same blocks, widths and number of multiplications as `cemiface.semihard.denoiser`, different details: one fused
+Same blocks, widths and number of multiplications as `cemiface.semihard.denoiser`, with other details: one fused
 query-key-value projection as Conv1d, attention as two einsums around a float32 softmax with both sides scaled, the
 condition prepended to keys and values, a dropout of zero, resampling inside lists of layers, NCHW memory.
 """

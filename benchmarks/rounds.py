@@ -10,7 +10,7 @@ Candidates = dict[str, Callable[[], object]]
 
 
 def run_rounds(candidates: Candidates, *, rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of every candidate in every round, after one round that does not count."""
+    """CPU seconds of every candidate in every round, after one round that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for number in range(rounds + 1):
         for name, candidate in candidates.items():
@@ -22,7 +22,7 @@ def run_rounds(candidates: Candidates, *, rounds: int) -> dict[str, list[float]]
 
 
 def print_ratios(seconds: dict[str, list[float]], *, ours: str, work: float, unit: str) -> None:
-    """Per candidate `work / seconds`, and how many times faster ours is: the median over rounds, least and most."""
+    """Print `work / seconds` per candidate, and how many times faster ours is: median, minimum and maximum."""
     for name, values in seconds.items():
         print(f"{name:<44} {work / statistics.median(values):12.1f} {unit} per CPU second", end="")
         if name != ours:

@@ -1,12 +1,14 @@
-"""What our rank runner costs on Slurm: seconds to submit and to look at many ranks, and overhead over a bare array.
+"""The cost of our rank runner on Slurm: seconds to submit many ranks and to show their status, and overhead per rank.
 
-Starts a Slurm of virtual nodes on this machine and submits a run of `--ranks` trivial ranks, each of which makes one
+Starts a Slurm of virtual nodes on this machine and submits a run of `--ranks` trivial ranks, each of which writes one
 tar of one small image. Measured in one run, the peers of a comparison alternating:
 
 - submission: wall seconds of the command that submits all ranks to a partition that starts none of them, and of
   `status` while they wait;
-- CPU seconds of one rank, started as its job starts it, against a bare python that imports the same modules and ends;
-- wall seconds of an array of `--array` ranks against a bare array of that python, as many tasks at once.
+- CPU seconds of one rank, started as its job starts it, against a bare Python process that imports the same modules
+  and exits;
+- wall seconds of an array of `--array` ranks against an array of that bare process, with the same number of tasks
+  at once.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ TASK |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_JOB_NODELIST": "127.0
 
 
 def make_project(root: Path, *, ranks: int) -> Path:
-    """A folder of `ranks` people of one photo each, and a config that makes one unit of each."""
+    """A folder of `ranks` people of one image each, and a config with one unit per image."""
     buffer = io.BytesIO()
     Image.frombytes("RGB", (16, 16), bytes(range(256)) * 3).save(buffer, "PNG")
     for number in range(ranks):
@@ -53,7 +55,7 @@ def make_project(root: Path, *, ranks: int) -> Path:
 
 
 def command(config: Path, name: str, *, ranks: int, parallel: int) -> list[str]:
-    """The command line that submits, or looks at, a run of so many ranks."""
+    """The command line that submits a run of `ranks` ranks, or shows its status."""
     site = config.parent / f"site-{ranks}.yaml"
     site.write_text(SITE.format(ranks=ranks, parallel=parallel))
     return [sys.executable, "-m", "jobs", name, str(config), "--cluster", str(site)]
@@ -70,7 +72,7 @@ def seconds(arguments: list[str], *, environment: dict[str, str]) -> tuple[float
 
 
 def cpu_of_ranks(folder: StageFolder, *, environment: dict[str, str], repeats: int) -> tuple[list[float], list[float]]:
-    """CPU seconds of ranks of a submission that waits, and of bare pythons."""
+    """CPU seconds of ranks of a pending submission, and of bare Python processes."""
     submission = read_json(folder.job_record)
     code = folder.root.parent / "code" / submission["code"]
     rank = [*shlex.split(python_of(code)), "-u", "-m", "submitit.core._submit", str(folder.submitit_logs)]

@@ -1,9 +1,9 @@
-"""Samplers by their number of evaluations: how far from a 250-step reference, and which similarity comes out.
+"""Samplers by number of evaluations: distance to a 250-step reference, and the cosine to the inquiry face.
 
 Takes a finished run (train-diffusion and identities), starts every sampler from the same noise, and prints for each
 the root mean square distance of its pixels ([-1, 1]) to 250 steps of DDIM from the noisiest timestep, and the mean
-cosine to the inquiry at each m beside that of the reference. The reference recomputes its noise after clipping: the
-number of steps then only decides how closely the same path is followed.
+cosine to the inquiry face at each m beside that of the reference. The reference recomputes its noise after clipping, so
+that the number of steps only changes how closely the same path is followed.
 
     python -m benchmarks.solvers runs/demo --identities 16
 """

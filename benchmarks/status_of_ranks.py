@@ -1,7 +1,7 @@
-"""How long `status` takes for a stage of many ranks and units, a third of them done: wall and CPU seconds.
+"""Wall and CPU seconds of `status` for a stage of many ranks and units, a third of them done.
 
-Compared with its floor on the same machine, interleaved: a Python process that lists the same folders and reads the
-same files once, without looking into them. Everything is made in a temporary folder.
+The lower bound is measured on the same machine, interleaved: a Python process that lists the same folders and reads
+the same files once, without parsing them. All files are in a temporary folder.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ for folder in sys.argv[1:]:
 
 
 def make_run(root: Path, *, ranks: int, units: int) -> ManyRanks:
-    """A run whose stage `generate` has `units` units, a third of them done, and `ranks` ranks that tell of it."""
+    """A run whose stage `generate` has `units` units, a third of them done, and `ranks` heartbeats."""
     many = ManyRanks.make(root, units=units)
     many.done(range(units // 3))
     for rank in range(ranks):

@@ -1,10 +1,10 @@
-"""Ten-fold verification against plain loops over thresholds, and against insightface's evaluation written out.
+"""Ten-fold verification against plain loops over thresholds, and against insightface's evaluation, written out.
 
 Peers, both in numpy and called in the same process:
   loop        for each fold and each of 400 thresholds the accuracy on the other folds, then on the fold
   insightface its evaluation of a benchmark: embeddings normalized, squared distances, accuracy, TPR and FPR at 400
               thresholds per fold, and TAR at FAR 0.001 from 4,000 thresholds per fold by interpolation
-Fold accuracies have to be equal to the last bit; it stops where they are not.
+It stops if the fold accuracies are not equal to the last bit.
 
   python -m benchmarks.verification --pairs 6000 --dimensions 512 --rounds 5
 """
@@ -30,7 +30,7 @@ def loop(distance: np.ndarray, same: np.ndarray) -> list[float]:
 
 
 def insightface(a: np.ndarray, b: np.ndarray, same: np.ndarray) -> tuple[list[float], float]:
-    """Accuracy per fold and TAR at FAR 0.001, step by step as its evaluation does it."""
+    """Accuracy per fold and TAR at FAR 0.001, step by step as in its evaluation."""
     a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
     thresholds, accuracies = np.arange(0, 4, 0.01), []
     distance = np.sum(np.square(np.subtract(a, b)), 1)
@@ -80,7 +80,7 @@ def ours(a: np.ndarray, b: np.ndarray, same: np.ndarray) -> tuple[list[float], f
 
 
 def make_pairs(pairs: int, *, dimensions: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs whose scores overlap, 300 mated and 300 not in turn as in LFW's folds."""
+    """Pairs whose scores overlap: 300 mated and 300 non-mated in turn, as in the folds of LFW."""
     draw = np.random.default_rng(0)
     same = np.arange(pairs) % (pairs // FOLDS) < pairs // FOLDS // 2
     centers = draw.normal(size=(pairs, dimensions))

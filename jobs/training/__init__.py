@@ -1,1 +1,1 @@
-"""What all training stages share."""
+"""What the training stages share: process group, engine, checkpoints, metrics, and the recognition loop."""

@@ -1,4 +1,4 @@
-"""The device of a rank with everything fixed that results depend on, and what makes nets fast on it."""
+"""The device of a rank, its determinism settings, and the settings that make nets fast on it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def rank_device(rank: Rank) -> torch.device:
-    """One GPU of the node where the cluster file gives one to each rank, else the rank's own CPU threads."""
+    """A GPU of the node if the cluster file gives the stage GPUs, else the CPU.
+
+    Also sets the number of threads and deterministic kernels, which results depend on.
+    """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     cluster = rank.run.cluster
     array = cluster.of_array(rank.stage.name)
@@ -28,13 +31,19 @@ def rank_device(rank: Rank) -> torch.device:
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """bfloat16 for matrix products and convolutions where `precision` says so; weights stay float32."""
+    """A context that computes matrix products and convolutions in bfloat16 if `precision` asks for it.
+
+    Weights stay float32. "auto" is bfloat16 on GPUs and float32 on CPUs.
+    """
     enabled = precision == "bf16" or (precision == "auto" and device.type == "cuda")
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
-def tuned(net: nn.Module, *, channels_last: bool, compiled: bool, graphs: bool = False) -> None:
-    """Change, in place, how a net on its device computes, not what: memory layout, compiled kernels, CUDA graphs."""
+def tune(net: nn.Module, *, channels_last: bool, compiled: bool, graphs: bool = False) -> None:
+    """Set the memory layout of a net and compile it, in place; results change by rounding only.
+
+    `graphs`: a compiled net on a GPU also uses CUDA graphs.
+    """
     if channels_last:
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if compiled:

@@ -1,4 +1,4 @@
-"""The writer of `metrics.jsonl`."""
+"""The writer of metrics files."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ from slurm.files import publish
 
 
 class Metrics:
-    """`metrics.jsonl`: one JSON object per line. Lines past the resumed checkpoint are dropped, never doubled."""
+    """Appends to a metrics file: one JSON object per line, with the key "images".
+
+    Opening it drops the lines after `images`, the count of the checkpoint that training resumes from: those steps
+    run again.
+    """
 
     def __init__(self, path: Path, *, images: int) -> None:
         kept = [values for values in read_metrics(path) if values["images"] <= images]
         publish(path, "".join(_line(values) for values in kept).encode(), replace=True)
-        self._file = open(path, "a", buffering=1)  # noqa: SIM115 (lives as long as the training)
+        self._file = open(path, "a", buffering=1)  # noqa: SIM115 (open until the process ends)
 
     def write(self, values: Mapping[str, float]) -> None:
+        """Append one line."""
         self._file.write(_line(values))
 
 

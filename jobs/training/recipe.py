@@ -1,4 +1,4 @@
-"""The recipe of a recognition net, and the loop that follows it: the released training log of the paper, in full."""
+"""The recipe of a recognition training: the settings of the training log that the paper released."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from jobs.frame.stage_config import StageConfig, operational
 
 
 class Recipe(StageConfig):
-    """The defaults are those of the released log, not of the paper's text, which drops after 26 and 34 epochs."""
+    """How a recognition net is trained.
+
+    The defaults follow the released log. The text of the paper differs: it drops the learning rate after 26 and 34
+    epochs.
+    """
 
     recognition: RecognitionConfig = Field(RecognitionConfig(), description="The recognition net that is trained.")
     margin: MarginConfig = Field(MarginConfig(), description="The margin softmax loss that it is trained with.")

@@ -20,7 +20,7 @@ from jobs.training.engine import start_engine
 from jobs.training.metrics import Metrics
 from jobs.training.recipe import Recipe
 from jobs.training.state import TrainingState
-from jobs.training.watch import Watch, crossed
+from jobs.training.step_monitor import StepMonitor, crossed
 from jobs.training.world import join, join_alone
 from shards.tars.loader import batches
 from shards.tars.shard_set import ShardSet
@@ -29,8 +29,8 @@ from slurm.checkpoints import Checkpoints
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where one training keeps its checkpoints and metrics; `key` is what its state depends on."""
+class TrainingFiles:
+    """Where a training keeps its checkpoints and metrics; `key` identifies the training that may resume from them."""
 
     checkpoints: Path
     metrics: Path
@@ -38,11 +38,11 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
-    """A finished training, the same on every rank, but that only rank 0 has the `centers` (C, E) of all classes."""
+class TrainingResult:
+    """A finished training. It is the same on all ranks, except for `centers` and `world_rank`."""
 
     net: nn.Module
-    centers: torch.Tensor | None
+    centers: torch.Tensor | None  # (C, E), the rows of the class head; None on ranks other than 0
     images: int
     resumed_after: int
     earlier_seconds: float
@@ -50,24 +50,28 @@ class Trained:
     world_size: int
 
 
-def train(recipe: Recipe, faces: ShardSet | Subset, *, seed: int, rank: Rank, place: Place) -> Trained:
-    """Train a net on the faces from its newest checkpoint to the last image; `seed` names the weights and the order.
+def train(recipe: Recipe, faces: ShardSet | Subset, *, seed: int, rank: Rank, files: TrainingFiles) -> TrainingResult:
+    """Train a recognition net on `faces`, or resume the training from its newest checkpoint.
+
+    The first weights and the order of the images follow from `seed`.
 
     Raises:
-        ModelError: fewer images than a batch, a batch the ranks cannot share, or a loss that is no number.
-        Stopped: the rank was asked to leave; the work is saved.
+        ModelError: fewer images than a batch, a batch that does not divide by the ranks, or a loss that is not finite.
+        Stopped: the rank was asked to stop; a checkpoint is saved.
     """
     world = join(rank) if rank.stage.distributed else join_alone(rank)
+
+    # Data: whole batches only, so an epoch may leave out the last few images of its order.
     classes, labels = len(faces.classes), torch.from_numpy(faces.labels)
     check_labels(labels, classes=classes)
-    steps_per_epoch = len(faces) // recipe.batch
-    if steps_per_epoch == 0:
+    images_per_epoch = len(faces) // recipe.batch * recipe.batch
+    if images_per_epoch == 0:
         raise ModelError(
-            f"{rank.stage.name}: batch: got {recipe.batch} for {len(faces)} images; allowed: at most these"
+            f"{rank.stage.name}: batch: got {recipe.batch} for {len(faces)} images; allowed: 1 to {len(faces)}"
         )
-    total = recipe.epochs * steps_per_epoch * recipe.batch
+    total = recipe.epochs * images_per_epoch
 
-    # The backbone is whole on every rank and the engine's; the class head is split over the ranks and steps itself.
+    # Backbone: a whole copy on each rank, whose gradients the engine averages.
     torch.manual_seed(derive(seed, "weights"))
     net = build_recognition(recipe.recognition).to(world.device)
     if recipe.sync_norm and world.size > 1:
@@ -78,9 +82,11 @@ def train(recipe: Recipe, faces: ShardSet | Subset, *, seed: int, rank: Rank, pl
     engine = start_engine(
         net, optimizer=optimizer, batch=recipe.batch, gradient_clipping=recipe.gradient_clipping, world=world
     )
-    # After the engine, whose first broadcast takes contiguous weights only.
+    # After the engine has started, as its first broadcast takes contiguous weights only.
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    centers = ClassHead(
+
+    # Class head: the classes are split over the ranks, so it has an optimizer of its own.
+    head = ClassHead(
         classes,
         recipe.recognition.embedding,
         recipe.margin,
@@ -88,20 +94,21 @@ def train(recipe: Recipe, faces: ShardSet | Subset, *, seed: int, rank: Rank, pl
         rank=world.rank,
         size=world.size,
     )
-    head = TrainedHead(
-        centers.to(world.device),
+    trained_head = TrainedHead(
+        head.to(world.device),
         learning_rate=recipe.learning_rate,
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
     )
 
-    # State: the newest whole checkpoint of this very training.
-    checkpoints = Checkpoints(place.checkpoints, key=place.key)
-    state = TrainingState(checkpoints, modules={"net": net}, optimizer=optimizer, world=world, split=head)
+    # State: resume from the newest whole checkpoint of the same training.
+    checkpoints = Checkpoints(files.checkpoints, key=files.key)
+    state = TrainingState(checkpoints, modules={"net": net}, optimizer=optimizer, world=world, split=trained_head)
     images = resumed_after = state.restore()
-    metrics = Metrics(place.metrics, images=images) if world.rank == 0 else None
-    watch = Watch(rank, world, total=total)
+    metrics = Metrics(files.metrics, images=images) if world.rank == 0 else None
+    monitor = StepMonitor(rank, world, total=total)
 
+    # Order: the batch at each position follows from (seed, position), so the loader has no state to save.
     order = derive(seed, "order")
     stream = batches(
         faces,
@@ -113,44 +120,46 @@ def train(recipe: Recipe, faces: ShardSet | Subset, *, seed: int, rank: Rank, pl
         flip=recipe.flip,
         threads=max(2, torch.get_num_threads()),
     )
+    share = recipe.batch // world.size
     engine.train()
-    centers.train()
+    head.train()
     while images < total:
-        watch.between_steps(state, images=images, batch=recipe.batch, every=recipe.checkpoint_images)
+        monitor.between_steps(state, images=images, batch=recipe.batch, every=recipe.checkpoint_images)
 
-        # A batch, augmented by numbers drawn per image from (seed, position).
+        # This rank's share of a batch; the augmentation's numbers are drawn per image from (seed, position).
         batch = next(stream)
         x = to_unit_range(batch.images, device=world.device)
-        share = recipe.batch // world.size
         first = batch.position + world.rank * share
         x = augment(x, draw(range(first, first + share), seed=order).to(world.device), config=recipe.augment)
         if x.shape[-1] != recipe.recognition.image_size:
             x = resize(x, size=recipe.recognition.image_size)
         y = labels[torch.from_numpy(batch.indices)].to(world.device)
 
-        # One step of the margin softmax; the loss is that of all ranks' images over all ranks' classes.
+        # Margin softmax over all classes, averaged over the images of all ranks.
         with world.autocast():
             embeddings = engine(x.contiguous(memory_format=torch.channels_last))
-        found = centers(embeddings, y, step=images)
+        found = head(embeddings, y, step=images)
         engine.backward(found.loss)
-        learning_rate = recipe.learning_rate_of(images // (steps_per_epoch * recipe.batch))
+
+        # One step of SGD, of the backbone and of the head.
+        learning_rate = recipe.learning_rate_of(images // images_per_epoch)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
         engine.step()
-        head.step(learning_rate=learning_rate)
+        trained_head.step(learning_rate=learning_rate)
         images += recipe.batch
 
-        value = watch.loss(found.loss, images=images)
+        # Metrics. The margin lowers the logit of the true class, so this accuracy is a lower bound.
+        loss = monitor.mean_loss(found.loss, images=images)
         if metrics and crossed(images, recipe.batch, every=recipe.log_images):
-            # The margin lowers the true class's logit: this is a lower bound of the training accuracy.
-            hits = found.hits.item()
-            metrics.write({"images": images, "loss": value, "accuracy_with_margin": hits, "lr": learning_rate})
+            accuracy = found.hits.item()
+            metrics.write({"images": images, "loss": loss, "accuracy_with_margin": accuracy, "lr": learning_rate})
 
     stream.close()
     state.save(images)
-    return Trained(
+    return TrainingResult(
         net=net,
-        centers=head.gathered().get("weight"),
+        centers=trained_head.gathered().get("weight"),
         images=images,
         resumed_after=resumed_after,
         earlier_seconds=state.earlier_seconds,
@@ -160,6 +169,6 @@ def train(recipe: Recipe, faces: ShardSet | Subset, *, seed: int, rank: Rank, pl
 
 
 def draw(positions: range, *, seed: int) -> torch.Tensor:
-    """The augmentation's uniform numbers (N, DRAWS) of the images at these positions, from (seed, position) alone."""
+    """Uniform numbers (N, DRAWS) for `augment`; the row of an image follows from (seed, position) alone."""
     generators = [torch.Generator().manual_seed(derive(seed, "augmentation", position)) for position in positions]
     return torch.stack([torch.rand(DRAWS, generator=generator) for generator in generators])

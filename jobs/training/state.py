@@ -1,6 +1,6 @@
-"""The whole state of a training in checkpoints that resume on any number of ranks.
+"""The state of a training in checkpoints that resume on any number of ranks.
 
-DeepSpeed's own are pickles that only the same number of ranks can load; these are safetensors.
+DeepSpeed's own checkpoints are pickles that only the same number of ranks can load; these are safetensors.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import safetensors.torch
 import torch
@@ -24,18 +24,24 @@ STATE, SPLIT, CLOCK = "state.safetensors", "split.safetensors", "clock.json"
 log = logging.getLogger(__name__)
 
 
-class Split(Protocol):
-    """Something every rank holds a part of, and a checkpoint the whole, so that it resumes on any number of ranks."""
+class Sliceable(Protocol):
+    """A tensor in a file, of which only the requested slice is read."""
+
+    def __getitem__(self, rows: slice, /) -> Tensor: ...
+
+
+class SplitState(Protocol):
+    """A state of which each rank holds a part and a checkpoint the whole."""
 
     def gathered(self) -> dict[str, Tensor]:
-        """The whole state on rank 0, empty elsewhere; all ranks call it."""
+        """The whole state on rank 0, empty elsewhere; all ranks must call it."""
 
-    def restore(self, whole: Mapping[str, Any]) -> None:
-        """Take this rank's part of a whole state, whose tensors are read as far as they are sliced."""
+    def restore(self, whole: Mapping[str, Sliceable]) -> None:
+        """Load this rank's part of a whole state."""
 
 
 class TrainingState:
-    """Modules and optimizer of one training, and the checkpoints that keep them whole."""
+    """The modules and the optimizer of one training, with the checkpoints that store them."""
 
     def __init__(
         self,
@@ -44,37 +50,32 @@ class TrainingState:
         modules: Mapping[str, nn.Module],
         optimizer: torch.optim.Optimizer,
         world: World,
-        split: Split | None = None,
+        split: SplitState | None = None,
     ) -> None:
         self.checkpoints, self.modules, self.optimizer, self.world = checkpoints, modules, optimizer, world
         self.split = split
-        self.earlier_seconds = 0.0  # of training in the attempts this one goes on from
+        self.earlier_seconds = 0.0  # of training, in the attempts that this one continues
         self._started = time.monotonic()
 
     def save(self, images: int) -> None:
-        """Commit everything as one whole checkpoint after `images` images; rank 0 writes, the others hold the same.
+        """Write a checkpoint of everything after `images` images.
 
-        With a split part all ranks must call it: theirs is gathered.
+        Rank 0 writes; modules and optimizer are the same on all ranks. All ranks must call it: a split state is
+        gathered.
         """
         split = self.split.gathered() if self.split is not None else None
         if self.world.rank != 0:
             return
-        tensors: dict[str, Tensor] = {}
-        for prefix, module in self.modules.items():
-            tensors |= {f"{prefix}.{name}": tensor for name, tensor in module.state_dict().items()}
-        for number, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in state.items() if tensor is not None}
-        whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         seconds = {"seconds": self.earlier_seconds + time.monotonic() - self._started}
-        files = {STATE: safetensors.torch.save(whole), CLOCK: json.dumps(seconds).encode()}
+        files = {STATE: safetensors.torch.save(self._tensors()), CLOCK: json.dumps(seconds).encode()}
         if split is not None:
             files[SPLIT] = safetensors.torch.save(split)
         self.checkpoints.save(images, files=files)
 
     def restore(self, *, at_most: int | None = None) -> int:
-        """Load the newest whole checkpoint, after `at_most` images; returns its image count, 0 if there is none.
+        """Load the newest whole checkpoint of up to `at_most` images; returns its image count, 0 if there is none.
 
-        Rank 0 decides which one; the others read the same.
+        Rank 0 chooses the checkpoint, as the ranks may see different states of a network file system.
         """
         found = self.checkpoints.newest(at_most=at_most) if self.world.rank == 0 else None
         count = torch.tensor([found.images if found else 0], device=self.world.device)
@@ -89,19 +90,32 @@ class TrainingState:
         if self.split is not None:
             with safe_open(checkpoint.folder / SPLIT, framework="pt") as file:
                 self.split.restore({name: file.get_slice(name) for name in file.keys()})  # noqa: SIM118
+        self._restore_optimizer(_under(tensors, "optimizer"))
+        log.info("resumed after %d images", images)
+        return images
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Copies on the CPU, named "<module>.<name>" and "optimizer.<number of the parameter>.<name>"."""
+        tensors: dict[str, Tensor] = {}
+        for prefix, module in self.modules.items():
+            tensors |= {f"{prefix}.{name}": tensor for name, tensor in module.state_dict().items()}
+        for number, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in state.items() if tensor is not None}
+        return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+    def _restore_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
         state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _under(tensors, "optimizer").items():
+        for name, tensor in tensors.items():
             number, _, field = name.partition(".")
             state.setdefault(int(number), {})[field] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         for parameter, own in self.optimizer.state.items():
             for field, value in own.items():
-                if value.shape == parameter.shape:  # in the parameter's memory layout, as fused optimizers need it
+                if value.shape == parameter.shape:  # fused optimizers need the memory layout of the parameter
                     own[field] = torch.empty_like(parameter).copy_(value)
-        log.info("resumed after %d images", images)
-        return images
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose name starts with the prefix and a dot, without them."""
     return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(prefix + ".")}

@@ -1,4 +1,4 @@
-"""The trained denoiser as a sampler of faces."""
+"""Sampling faces with the trained denoiser."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from cemiface.semihard.denoiser import load_denoiser
 from jobs.frame.run import Run
 from jobs.methods.cemiface.sampling import SamplingConfig
 from jobs.methods.cemiface.train_diffusion.plan import DENOISER
-from jobs.training.device import autocast, tuned
+from jobs.training.device import autocast, tune
 
 
 class FaceSampler:
-    """The trained denoiser, ready to make faces on one device."""
+    """The trained denoiser on one device, with a solver."""
 
     def __init__(self, run: Run, config: SamplingConfig, *, device: torch.device) -> None:
         self.config, self.device = config, device
         self.denoiser, diffusion = load_denoiser(run.stage_folder("train-diffusion").output(DENOISER))
         self.schedule = Schedule(diffusion, device=device)
         self.size, self.embedding = self.denoiser.config.image_size, self.denoiser.config.embedding
-        tuned(self.denoiser.to(device), channels_last=config.channels_last, compiled=config.compile, graphs=True)
+        tune(self.denoiser.to(device), channels_last=config.channels_last, compiled=config.compile, graphs=True)
 
     def faces(
         self,
@@ -36,12 +36,13 @@ class FaceSampler:
         identity: torch.Tensor | None = None,
         m: Sequence[float] | None = None,
     ) -> np.ndarray:
-        """uint8 faces (N, S, S, 3), one per seed; without identity (N, E) and m those of nobody in particular.
+        """Sample uint8 faces (N, S, S, 3), one per seed.
 
-        Face i comes of seeds[i], identity[i] and m[i] alone. `on_step(step)` may raise to stop.
+        Face i depends on seeds[i], identity[i] and m[i] alone. Without identity (N, E) and m (N,) the samples are
+        unconditional. `on_step(step)` is called after each step of the solver and may raise to stop.
         """
         config, count = self.config, len(seeds)
-        # A compiled net has one batch shape: a smaller batch is filled up with copies of its last row.
+        # A compiled net takes one batch shape only: copies of the last row fill up a smaller batch.
         rows = list(range(count)) + [count - 1] * (config.batch - count if config.compile else 0)
         generators = [torch.Generator().manual_seed(seeds[row]) for row in rows]
         noise = torch.stack([torch.randn((3, self.size, self.size), generator=generator) for generator in generators])

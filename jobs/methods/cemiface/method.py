@@ -1,4 +1,4 @@
-"""CemiFace (Sun et al., NeurIPS 2024, arXiv 2409.18876) as the suite's shared stages see it."""
+"""The method CemiFace (Sun et al., NeurIPS 2024, arXiv 2409.18876), as the shared stages use it."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ STAGES = (TRAIN_DIFFUSION, IDENTITIES, CALIBRATE, GENERATE)
 
 
 def card(run: Run) -> CardText:
+    """What the card of a published set says about the method."""
     return CardText(
         summary=(
             "Synthetic faces made with CemiFace (NeurIPS 2024): a diffusion model conditioned on an identity and on a "
-            f"wished similarity m to it. Identities come from: {run.section(MakeIdentities).source}."
+            f"requested similarity m to it. Identities come from: {run.section(MakeIdentities).source}."
         ),
-        limits=("The similarity m is what was asked for; each record holds the similarity that was measured.",),
+        limits=("The similarity m is the requested one; each record holds the measured similarity.",),
         citation=(
             "Made with CemiFace: Center-based Semi-hard Synthetic Face Generation for Face Recognition, NeurIPS 2024, "
             "arXiv 2409.18876."
@@ -41,7 +42,7 @@ def card(run: Run) -> CardText:
 
 
 def lineage(run: Run) -> tuple[DataSource, ...]:
-    """The run's own faces, which the audit holds the set against, and whatever given weights have learned from."""
+    """The run's own faces, which the audit compares the set with, and what given weights were trained on."""
     shard, published = run.section(ShardFaces), run.find(PublishSet)
     sharded = run.ledger.summary("shard")
     own = DataSource(
@@ -86,7 +87,7 @@ def identity_faces(run: Run) -> Path:
 
 
 def describe(run: Run) -> dict[str, Any]:
-    """The denoiser's size and cost, and how much is generated."""
+    """Size and cost of the denoiser, and the size of the set."""
     found: dict[str, Any] = {}
     training, identities, generate = run.find(TrainDiffusion), run.find(MakeIdentities), run.find(GenerateFaces)
     if training is not None:
@@ -114,7 +115,7 @@ METHOD = Method(
     own_stages=tuple(stage.name for stage in STAGES),
     identities=IDENTITIES,
     generate=GENERATE,
-    remaker="jobs.methods.cemiface.generate.maker:FaceRemaker",
+    remaker="jobs.methods.cemiface.generate.face_generator:FaceRegenerator",
     report_parts="jobs.methods.cemiface.report_parts.parts:PARTS",
     training_plots="jobs.methods.cemiface.report_parts.training:training_plots",
     card=card,

@@ -1,4 +1,4 @@
-"""Accuracy by similarity over all nets of a study, as a table and a plot, beside the paper's curve."""
+"""Accuracy by similarity over the nets of a study, as a table and a plot beside the paper's curve."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BLUE, GRAY = "#2563a8", "#8791a0"
 
 
 def finished_study(run: Run, markers: Sequence[Marker], *, name: str, groups: Sequence[str]) -> Finish:
-    """The end of a study: its rows, a table and a plot, each beside the paper's."""
+    """Publish the table and the plot of a finished study; the figures are its rows."""
     rows = rows_of(run, markers, name=name, groups=groups)
     paper = paper_curve(name, rows)
     files = {"table.md": table(rows, paper=paper, name=name).encode(), "curve.svg": plot(rows, paper=paper, name=name)}

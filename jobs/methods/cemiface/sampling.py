@@ -1,4 +1,4 @@
-"""Sampling faces from the trained denoiser: the fields and the sampler that three stages share."""
+"""Fields and cost of sampling faces from the trained denoiser, which three stages share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BYTES_PER_PIXEL = 0.9  # of a JPEG of a face at quality 95, 4:4:4, with its reco
 
 
 class SamplingConfig(StageConfig):
-    """How faces are sampled; every field may change single bits of them and is part of what identifies a set."""
+    """How faces are sampled. Every field may change single bits of the images, unless it is operational."""
 
     solver: Literal["ddim", "adams"] = Field(
         "ddim",
@@ -102,14 +102,14 @@ class SamplingConfig(StageConfig):
         return self
 
     def sampling(self) -> str:
-        """The fields that images follow from, in one line."""
+        """One line of text with the fields that change the images."""
         spacing = self.spacing or ("leading" if self.solver == "ddim" else "mixed")
         path = ", noise kept" if self.solver == "ddim" and not self.rederive_noise else ""
         return f"{self.solver}, {self.steps} steps, eta {self.eta}, {spacing}{path}, quality {self.quality}"
 
 
 def sampling_cost(run: Run, config: SamplingConfig, *, images: int, stored: int | None = None) -> Cost:
-    """Of sampling so many images and storing them, or only `stored` of them."""
+    """The cost of sampling `images` images and storing `stored` of them (None: all)."""
     training = run.find(TrainDiffusion)
     pixels = training.denoiser.image_size**2 if training else 0
     rate = config.images_per_second

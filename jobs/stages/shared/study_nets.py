@@ -17,7 +17,7 @@ from jobs.stages.shared.benchmarks import load_benchmark, verify
 from jobs.stages.shared.study import Study, StudyUnit
 from jobs.stages.shared.study_tables import GroupRows
 from jobs.stages.shared.verification import benchmark_names
-from jobs.training.recognition import Place, train
+from jobs.training.recognition import TrainingFiles, train
 from shards.tars.shard_set import ShardSet
 from shards.tars.subset import Subset
 from slurm.files import Output, publish, read_json
@@ -34,13 +34,13 @@ def train_one(
         Stopped: the rank was asked to stop; the work is saved.
     """
     unit = f"{work.number:03d}"
-    place = Place(
+    files = TrainingFiles(
         checkpoints=rank.folder.checkpoints / unit,
         metrics=rank.folder.output(f"metrics-{unit}.jsonl"),
         key=rank.fingerprint(work.unit),
     )
     # Groups share the first weights and order of a seed, so that they differ by their images alone.
-    trained = train(recipe, faces, seed=derive(run.seed, "study", work.unit.seed), rank=rank, place=place)
+    trained = train(recipe, faces, seed=derive(run.seed, "study", work.unit.seed), rank=rank, files=files)
     net = Embedder(trained.net, recipe.recognition)
     results = {}
     for name in benchmark_names(run):
@@ -61,7 +61,7 @@ def train_one(
         earlier_seconds=trained.earlier_seconds,
         figures=kept,
     )
-    shutil.rmtree(place.checkpoints, ignore_errors=True)
+    shutil.rmtree(files.checkpoints, ignore_errors=True)
 
 
 def rows_of(run: Run, markers: Sequence[Marker], *, name: str, groups: Sequence[str]) -> GroupRows:

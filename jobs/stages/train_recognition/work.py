@@ -10,7 +10,7 @@ from jobs.frame.seeds import derive
 from jobs.stages.shared.embedder import TRAINED_HERE
 from jobs.stages.shared.sets import faces_of
 from jobs.stages.train_recognition.plan import TrainEmbedder, TrainingUnit, TrainRecognition
-from jobs.training.recognition import Place, train
+from jobs.training.recognition import TrainingFiles, train
 from shards.embeddings.classifier import classifier_bytes
 
 
@@ -22,8 +22,10 @@ def run_rank(run: Run, rank: Rank) -> None:
 def _train(run: Run, rank: Rank, work: Work) -> None:
     config: TrainRecognition = run.section(TrainEmbedder if rank.stage.name == TRAINED_HERE else TrainRecognition)
     faces = faces_of(run, kinds=config.sets)
-    place = Place(checkpoints=rank.folder.checkpoints, metrics=rank.folder.metrics, key=rank.fingerprint(work.unit))
-    trained = train(config, faces, seed=derive(run.seed, rank.stage.name), rank=rank, place=place)
+    files = TrainingFiles(
+        checkpoints=rank.folder.checkpoints, metrics=rank.folder.metrics, key=rank.fingerprint(work.unit)
+    )
+    trained = train(config, faces, seed=derive(run.seed, rank.stage.name), rank=rank, files=files)
     if trained.world_rank != 0:
         return
     work.publish(WEIGHTS, recognition_bytes(trained.net, config.recognition))

@@ -22,7 +22,7 @@ from ..phases import Phase, run_with_signals
 TERM, USR1, USR2 = signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2
 SIGNALS = [(TERM,), (USR1,), (USR2,), (USR2, TERM)]
 BATCH = 8
-STEP_DONE = "jobs.training.watch:Watch.loss"
+STEP_DONE = "jobs.training.step_monitor:StepMonitor.mean_loss"
 LOSS, AUGMENT = "cemiface.semihard.losses:cemiface_loss", "cemiface.recognition.augment:augment"
 TRAINING = [
     Phase(stage="train-diffusion", function="jobs.training.world:join"),

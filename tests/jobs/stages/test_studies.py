@@ -88,7 +88,7 @@ def test_study_sets_tells_what_each_set_lacks_to_the_first_seed_by_seed(project:
     rows = project.summary("study-sets")["figures"]["groups"]
     assert [row["group"] for row in rows] == ["real", "synthetic", "easy", "both, in part"]
     images = {row["group"]: row["images"] for row in rows}
-    assert images["easy"] * 2 == images["synthetic"]  # wished at one of two values of m
+    assert images["easy"] * 2 == images["synthetic"]  # each requested m has half of the images
     assert images["both, in part"] == 12
     for row in rows:
         assert row["gap"]["values"] == [rows[0]["average"]["mean"] - row["average"]["mean"]]

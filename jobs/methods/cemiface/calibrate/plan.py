@@ -1,7 +1,7 @@
-"""Calibrate: which m gives which cosine to the inquiry face? A pilot over a grid of m, made monotone and inverted.
+"""Calibrate: measure the cosine to the inquiry face that each m gives, and invert the curve.
 
-Runs where `generate` is asked for cosines instead of m. The same identities with the same noise at every m, so that
-the curve shows m and not the luck of the draw.
+It is needed where the config requests cosines (`generate.target: cosine`). A pilot samples the same identities with the
+same noise at every m of a grid, so that the differences between its points come from m alone.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class CalibrateFaces(StageConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class PilotUnit(Unit):
-    """A value of m that is tried."""
+    """The pilot at one m."""
 
     m: float
 
@@ -56,7 +56,7 @@ def plan(run: Run) -> list[PilotUnit]:
     """One unit per m.
 
     Raises:
-        ConfigError: nothing is generated that could be calibrated.
+        ConfigError: the config has no section `generate`.
     """
     config = run.section(CalibrateFaces)
     if not run.asks_for("generate"):
@@ -64,14 +64,16 @@ def plan(run: Run) -> list[PilotUnit]:
     return [PilotUnit(m=m) for m in config.grid.values]
 
 
-def generating(run: Run) -> SamplingConfig:
-    """How `generate` samples, which the curve is true for. Its module imports this one."""
+def sampling_of_generate(run: Run) -> SamplingConfig:
+    """How `generate` samples: the curve holds for this alone."""
+    # Found by name, as generate's plan imports this module.
     section = run.config.section("generate")
     assert isinstance(section, SamplingConfig)
     return section
 
 
 def expected_images(run: Run) -> int:
+    """Images of the pilot."""
     config = run.section(CalibrateFaces)
     pilots = min(config.identities, run.section(MakeIdentities).count) * config.images_per_identity
     return pilots * len(config.grid.values)
@@ -80,13 +82,13 @@ def expected_images(run: Run) -> int:
 STAGE = Stage(
     unit=PilotUnit,
     name=NAME,
-    title="which m gives which cosine to the inquiry: a pilot, its curve inverted",
+    title="a pilot that measures which m gives which cosine to the inquiry face",
     config=CalibrateFaces,
     needs=lambda run: ("train-diffusion", "identities", *embedder_needs(run)),
-    # How generate samples is not in this stage's own section, but its curve is true for that alone.
-    files=lambda run: {"generate": generating(run).sampling()} if run.asks_for("generate") else {},
+    # Not a field of this stage, but the curve depends on it.
+    files=lambda run: {"generate": sampling_of_generate(run).sampling()} if run.asks_for("generate") else {},
     plan=plan,
     work="jobs.methods.cemiface.calibrate.work",
     expected_images=expected_images,
-    cost=lambda run: sampling_cost(run, generating(run), images=expected_images(run), stored=0),
+    cost=lambda run: sampling_cost(run, sampling_of_generate(run), images=expected_images(run), stored=0),
 )

@@ -1,7 +1,7 @@
-"""Generate: images of every inquiry identity at wished similarities, one tar per block of identities.
+"""Generate: sample images of every identity at the requested similarities, one tar per block of identities.
 
-A tar is a pure function of (config, seed): every image has its own noise generator, and batches are cut at the tar's
-start, so that the bytes are the same for any number of ranks.
+A tar is a pure function of (config, seed): every image has a noise generator of its own, and batches start at the first
+image of the tar, so the bytes are the same for any number of ranks.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class GenerateFaces(SamplingConfig):
         return self
 
     def images_of(self, identity: int, *, identities: int) -> int:
-        """How many images are made of one of so many identities."""
+        """How many images are generated of an identity; `identities` is the number of all."""
         return self.few_images if identity >= identities - self.few_identities else self.images_per_identity
 
 
@@ -101,7 +101,7 @@ def plan(run: Run) -> list[SetUnit]:
     """One unit per tar: a block of identities.
 
     Raises:
-        ConfigError: copies of inquiry faces are wished, and those may be real.
+        ConfigError: the config requests copies of inquiry faces, which may be real.
     """
     config = run.section(GenerateFaces)
     if config.inquiry_copies and not run.section(MakeIdentities).synthetic:
@@ -143,7 +143,7 @@ def cost(run: Run) -> Cost:
 STAGE = Stage(
     unit=SetUnit,
     name="generate",
-    title="synthetic faces at wished similarities, as tars",
+    title="synthetic faces at the requested similarities, as tars",
     config=GenerateFaces,
     needs=needs,
     plan=plan,

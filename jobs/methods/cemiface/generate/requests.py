@@ -1,4 +1,4 @@
-"""What is asked of each generated image."""
+"""The identity and the similarity requested for each image."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from jobs.methods.cemiface.generate.plan import GenerateFaces
 
 @dataclass(frozen=True, kw_only=True)
 class SimilarityRequest(ImageRequest):
-    """An image, and the similarity asked for: m, or with `target: cosine` the cosine to the identity's first face."""
+    """An image and its requested similarity: m, or with `target: cosine` the cosine to the inquiry face."""
 
     similarity: float
 
 
 def requests_of(config: GenerateFaces, block: range, *, identities: int, seed: int) -> list[SimilarityRequest]:
-    """The images of a block of identities in order; what is asked depends on (seed, identity, index) alone."""
+    """The images of a block of identities, in order; each request depends on (seed, identity, index) alone."""
     found = []
     for identity in block:
         count = config.images_of(identity, identities=identities)

@@ -13,7 +13,7 @@ from jobs.frame.rank import Rank
 from jobs.frame.run import Run
 from jobs.frame.stage import Finish
 from jobs.frame.unit import SetUnit
-from jobs.methods.cemiface.generate.maker import FaceMaker, pipelined
+from jobs.methods.cemiface.generate.face_generator import FaceGenerator, pipelined
 from jobs.methods.cemiface.generate.plan import STAGE, GenerateFaces
 from jobs.methods.cemiface.generate.requests import requests_of
 from jobs.methods.cemiface.identities.plan import INQUIRIES
@@ -27,42 +27,46 @@ from slurm.markers import Marker
 
 
 def run_rank(run: Run, rank: Rank) -> None:
+    """Publish the tars of this rank; a tar that was interrupted is resumed after its last saved image."""
     config = run.section(GenerateFaces)
     folder = run.stage_folder("identities")
     embedded = torch.from_numpy(read_embeddings(folder.output(f"{INQUIRIES}.h5")).features)
     inquiries = ShardSet([folder.output(f"{INQUIRIES}.tar")])
-    maker = FaceMaker(run, embedded=embedded, device=rank_device(rank))
+    generator = FaceGenerator(run, embedded=embedded, device=rank_device(rank))
     for work in rank.remaining(SetUnit):
         block = range(work.unit.first, work.unit.last + 1)
-        images = requests_of(config, block, identities=len(embedded), seed=run.seed)
-        with maker, resumable_tar(work, work.unit.tar) as tar:
-            parts = (images[start : start + config.batch] for start in range(tar.samples, len(images), config.batch))
-            for batch in pipelined(maker.sampled(part, work=work) for part in parts):
-                for image in maker.measured(batch):
+        requests = requests_of(config, block, identities=len(embedded), seed=run.seed)
+        with generator, resumable_tar(work, work.unit.tar) as tar:
+            starts = range(tar.samples, len(requests), config.batch)
+            parts = (requests[start : start + config.batch] for start in starts)
+            # The encoders compress one batch while the next one is sampled.
+            for batch in pipelined(generator.sample(part, work=work) for part in parts):
+                for image in generator.measure(batch):
                     tar.add(image.request.key, jpg=image.jpeg, record=image.record)
                 work.progress(len(batch.requests))
             for identity, number in product(block, range(config.inquiry_copies)):
                 copy = ImageRequest(identity=identity, index=config.images_per_identity + number)
                 tar.add(copy.key, jpg=inquiries.jpeg(identity), record=_record_of_copy(copy))
         copies = len(block) * config.inquiry_copies
-        work.done(images=tar.samples, counts={"generated": len(images)} | ({"copied": copies} if copies else {}))
+        work.done(images=tar.samples, counts={"generated": len(requests)} | ({"copied": copies} if copies else {}))
 
 
 def _record_of_copy(copy: ImageRequest) -> dict[str, Any]:
+    """The record of a copy of an inquiry face, whose cosine to that face is 1."""
     name = identity_name(copy.identity)
-    measured = {"m": 1.0, "measured_cosine": 1.0}
     return {
         "identity": name,
         "index": copy.index,
         "origin": SYNTHETIC,
         "asked": {"m": 1.0},
         "copy_of": name,
-        **measured,
+        "m": 1.0,
+        "measured_cosine": 1.0,
     }
 
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
-    """Measured cosine to the inquiry face by what was asked for: mean, spread and count."""
+    """The figures: mean, standard deviation and count of measured cosines by requested m, and by requested cosine."""
     folder = run.stage_folder("generate")
     shards = ShardSet([folder.output(unit.tar) for unit in run.ledger.units(STAGE)])
     records = [record for record in shards.records() if not is_copy(record)]
@@ -71,6 +75,6 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
         "measured_cosine": curve_of([(record["m"], record["measured_cosine"]) for record in records], asked="m"),
     }
     if run.section(GenerateFaces).target == "cosine":
-        wished = [(record["wished_cosine"], record["measured_cosine"]) for record in records]
-        figures["wished_cosine"] = curve_of(wished, asked="cosine")
+        requested = [(record["wished_cosine"], record["measured_cosine"]) for record in records]
+        figures["wished_cosine"] = curve_of(requested, asked="cosine")
     return Finish(figures=figures)

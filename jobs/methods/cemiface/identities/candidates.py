@@ -1,11 +1,11 @@
-"""Where candidates for inquiry faces come from: our own denoiser, the real training faces, or files somebody brings.
+"""Sources of candidates for inquiry faces: our own denoiser, the real training faces, or files of the user.
 
-A source gives faces by candidate number, the same for any split of the numbers, and tells where each came from.
+A source returns faces by candidate number. They do not depend on how the numbers are divided into batches and ranks.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from jobs.frame.rank import Work
 from jobs.frame.run import Run
 from jobs.frame.seeds import derive
 from jobs.methods.cemiface.face_sampler import FaceSampler
-from jobs.methods.cemiface.identities.plan import MakeIdentities, listed_files
+from jobs.methods.cemiface.identities.plan import CandidatesUnit, MakeIdentities, listed_files
 from jobs.methods.cemiface.train_diffusion.plan import TrainDiffusion
 from jobs.stages.shard.plan import ShardFaces
 from shards.images.faces import UnreadableFaceError
@@ -28,38 +28,41 @@ from shards.tars.shard_set import ShardSet
 
 
 class CandidateSource(Protocol):
+    """Faces by candidate number."""
+
     def __init__(self, run: Run, *, device: torch.device) -> None: ...
 
-    def faces(self, numbers: range, *, work: Work[Any]) -> dict[int, np.ndarray]:
-        """The faces (S, S, 3) of these candidates, those left out that are not usable."""
+    def faces(self, numbers: range, *, work: Work[CandidatesUnit]) -> dict[int, np.ndarray]:
+        """The uint8 faces (S, S, 3) of these candidates, without those that are not usable."""
 
-    def origin(self, number: int) -> dict[str, Any]:
-        """What the record says of where a candidate came from."""
+    def origin(self, number: int) -> dict[str, str | int]:
+        """The fields of the record that hold where a candidate comes from."""
 
 
 def candidate_source(run: Run, *, device: torch.device) -> CandidateSource:
-    kinds: dict[str, type[CandidateSource]] = {"denoiser": _Samples, "real": _Photos, "files": _Files}
+    """The source that `identities.source` names."""
+    kinds: dict[str, type[CandidateSource]] = {"denoiser": _DenoiserSource, "real": _RealSource, "files": _FileSource}
     return kinds[run.section(MakeIdentities).source](run, device=device)
 
 
-class _Samples:
-    """Unconditional samples of our own denoiser; candidate k's noise comes from (seed, k) alone."""
+class _DenoiserSource:
+    """Unconditional samples of our own denoiser; the noise of candidate k follows from (seed, k) alone."""
 
     def __init__(self, run: Run, *, device: torch.device) -> None:
         self.sampler, self.seed = FaceSampler(run, run.section(MakeIdentities), device=device), run.seed
 
-    def faces(self, numbers: range, *, work: Work[Any]) -> dict[int, np.ndarray]:
+    def faces(self, numbers: range, *, work: Work[CandidatesUnit]) -> dict[int, np.ndarray]:
         seeds = [derive(self.seed, "candidate", number) for number in numbers]
         faces = self.sampler.faces(seeds, on_step=lambda step: work.progress(0))
         work.progress(len(numbers))
         return dict(zip(numbers, faces, strict=True))
 
-    def origin(self, number: int) -> dict[str, Any]:
+    def origin(self, number: int) -> dict[str, str | int]:
         return {"origin": "denoiser", "candidate": number}
 
 
-class _Photos:
-    """One photo of each real training person, both chosen by the seed."""
+class _RealSource:
+    """One image of each real training person; people and images are drawn from the seed."""
 
     def __init__(self, run: Run, *, device: torch.device) -> None:
         config = run.section(MakeIdentities)
@@ -67,22 +70,22 @@ class _Photos:
         if config.candidates > len(self.shards.classes):
             raise ModelError(
                 f"identities.candidates: got {config.candidates}, allowed: 1 to {len(self.shards.classes)} "
-                "(one photo per real training person); lower it or take source: denoiser"
+                "(one image per real training person); lower it or take source: denoiser"
             )
         generator = np.random.default_rng(derive(run.seed, "inquiry photos"))
         people = generator.permutation(len(self.shards.classes))[: config.candidates]
         self.rows = [int(generator.choice(np.flatnonzero(self.shards.labels == person))) for person in people]
 
-    def faces(self, numbers: range, *, work: Work[Any]) -> dict[int, np.ndarray]:
+    def faces(self, numbers: range, *, work: Work[CandidatesUnit]) -> dict[int, np.ndarray]:
         work.progress(len(numbers))
         return {number: self.shards.rgb(self.rows[number]) for number in numbers}
 
-    def origin(self, number: int) -> dict[str, Any]:
+    def origin(self, number: int) -> dict[str, str | int]:
         return {"origin": "real", "key": self.shards.keys[self.rows[number]]}
 
 
-class _Files:
-    """Faces of a folder or archive, in an order that follows from the seed; unusable ones are left out."""
+class _FileSource:
+    """Faces of a folder or an archive, in an order that follows from the seed, without unusable ones."""
 
     def __init__(self, run: Run, *, device: torch.device) -> None:
         config = run.section(MakeIdentities)
@@ -92,7 +95,7 @@ class _Files:
         size = training.denoiser.image_size if training else run.section(ShardFaces).image_size
         self.rules = ImageRules(size=size, resize="center", quality=config.quality)
 
-    def faces(self, numbers: range, *, work: Work[Any]) -> dict[int, np.ndarray]:
+    def faces(self, numbers: range, *, work: Work[CandidatesUnit]) -> dict[int, np.ndarray]:
         found = {}
         for number in numbers:
             try:
@@ -104,5 +107,5 @@ class _Files:
         work.progress(len(numbers))
         return found
 
-    def origin(self, number: int) -> dict[str, Any]:
+    def origin(self, number: int) -> dict[str, str | int]:
         return {"origin": self.origin_name, "file": self.files[number].path}

@@ -1,8 +1,10 @@
-"""Identities: inquiry faces, each of which becomes one synthetic person, pairwise below a cosine of 0.3.
+"""Identities: choose inquiry faces, whose cosines to each other are below a limit (0.3 in the paper).
 
-Where they come from is recorded per identity. `denoiser` takes unconditional samples of our own net: people who do
-not exist. `real` takes one photo of each real training person (1-shot, as the paper does), which ties every synthetic
-person to a real one; sets made so are for study, not for release. `files` takes the faces of a folder or archive.
+An inquiry face (the paper's word) is the image that defines a synthetic identity: the denoiser is conditioned on its
+embedding. The record of each identity holds where its face comes from. With `denoiser` the faces are unconditional
+samples of our own net, of people who do not exist. With `real` they are one image of each real training person (1-shot,
+as in the paper), which ties every synthetic person to a real one: such sets are for study, not for release. With
+`files` they come from a folder or archive.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def listed_files(run: Run) -> list[Face]:
-    """The files to take candidates from, at most as many as wanted, in an order that follows from the seed.
+    """The files of up to `candidates` faces, in an order that follows from the seed.
 
     Raises:
         ModelError: there is no such source.
@@ -41,7 +43,7 @@ def listed_files(run: Run) -> list[Face]:
         raise ModelError(f"identities.faces: got {root}, no such file or folder; give identity folders of images")
     faces = open_source(root).listing().faces
     order = np.random.default_rng(derive(run.seed, "inquiry files")).permutation(len(faces))
-    return [faces[place] for place in order[: config.candidates].tolist()]
+    return [faces[position] for position in order[: config.candidates].tolist()]
 
 
 INQUIRIES = "inquiries"  # .tar with the faces, .h5 with their embeddings
@@ -120,7 +122,7 @@ class MakeIdentities(SamplingConfig):
 
     @property
     def synthetic(self) -> bool:
-        """Whether the people of the inquiry faces do not exist."""
+        """Whether the inquiry faces show people who do not exist."""
         return self.source == "denoiser" or (self.source == "files" and self.faces_are == "synthetic")
 
     @model_validator(mode="after")
@@ -136,7 +138,7 @@ class MakeIdentities(SamplingConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class CandidatesUnit(Unit):
-    """The candidates `start` to `stop` - 1; `faces` is a digest of the files they come from, if any."""
+    """The candidates `start` to `stop` - 1; `faces` is a digest of their files with `source: files`."""
 
     start: int
     stop: int
@@ -144,7 +146,7 @@ class CandidatesUnit(Unit):
 
 
 def plan(run: Run) -> list[CandidatesUnit]:
-    """Blocks of candidate numbers; for files with a digest of what is there, so that a change is noticed."""
+    """Blocks of candidate numbers; with `source: files` each has a digest of file names and sizes to detect changes."""
     config = run.section(MakeIdentities)
     if config.source == "files":
         files = listed_files(run)
@@ -167,8 +169,8 @@ def needs(run: Run) -> tuple[str, ...]:
     return (*stages[run.section(MakeIdentities).source], *embedder_needs(run))
 
 
-def _attributes(run: Run) -> dict[str, str]:
-    """The digest of the file of attributes, empty while it is not there."""
+def _attributes_digest(run: Run) -> dict[str, str]:
+    """The digest of the file of attributes, empty while there is no such file."""
     attributes = run.section(MakeIdentities).attributes
     if attributes is None:
         return {}
@@ -177,7 +179,7 @@ def _attributes(run: Run) -> dict[str, str]:
 
 
 def cost(run: Run) -> Cost:
-    """Of the candidates and the chosen; beside every face its embedding and that of its mirror image."""
+    """The cost of candidates and chosen faces, each stored with its embedding and that of its mirror image."""
     config = run.section(MakeIdentities)
     candidates = sum(unit.stop - unit.start for unit in run.ledger.units(STAGE))
     sampled = candidates if config.source == "denoiser" else 0
@@ -190,10 +192,10 @@ def cost(run: Run) -> Cost:
 STAGE: Stage[CandidatesUnit] = Stage(
     unit=CandidatesUnit,
     name="identities",
-    title="inquiry faces of people who do not exist, pairwise far enough apart",
+    title="the inquiry face of each synthetic identity",
     config=MakeIdentities,
     needs=needs,
-    final_files=_attributes,
+    final_files=_attributes_digest,
     plan=plan,
     work="jobs.methods.cemiface.identities.work",
     expected_images=lambda run: sum(unit.stop - unit.start for unit in run.ledger.units(STAGE)),

@@ -1,8 +1,9 @@
-"""The work of identities: make and embed candidates, then choose those that are far enough apart."""
+"""The work of identities: collect and embed candidates, then choose those whose cosines are below the limit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from cemiface.errors import ModelError
 from cemiface.pixels import to_unit_range
 from cemiface.semihard.selection import GreedyChoice, shares
-from jobs.frame.rank import Rank
+from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
 from jobs.frame.stage import Finish
 from jobs.methods.cemiface.identities.candidates import candidate_source
@@ -29,68 +30,87 @@ from slurm.files import Output, publish
 from slurm.markers import Marker
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Candidate:
+    key: str
+    jpeg: bytes
+    record: Mapping[str, str | int]
+
+
 def run_rank(run: Run, rank: Rank) -> None:
+    """Publish the usable candidates of each block, as a tar and a file of their embeddings."""
     config = run.section(MakeIdentities)
     device = rank_device(rank)
     embedder = load_embedder(run, device=device)
     source = candidate_source(run, device=device)
     for work in rank.remaining(CandidatesUnit):
-        samples: list[tuple[str, bytes, dict[str, Any]]] = []
+        candidates: list[_Candidate] = []
         features, flipped = [], []
         for first in range(work.unit.start, work.unit.stop, config.batch):
             numbers = range(first, min(first + config.batch, work.unit.stop))
             faces = source.faces(numbers, work=work)
-            # Embeddings are taken of the pixels that are stored, not of those before JPEG.
-            jpegs = [encode_jpeg(face, quality=config.quality) for face in faces.values()]
-            if not jpegs:
+            if not faces:
                 continue
+            jpegs = [encode_jpeg(face, quality=config.quality) for face in faces.values()]
+            # Embeddings are those of the stored pixels, not of the pixels before JPEG.
             x = to_unit_range(np.stack([decode_rgb(jpeg) for jpeg in jpegs]), device=device)
             features.append(embedder(x).detach().cpu().numpy())
             flipped.append(embedder(x.flip(3)).detach().cpu().numpy())
             for number, jpeg in zip(faces, jpegs, strict=True):
                 key = f"candidate-{number:07d}"
-                samples.append((key, jpeg, {"identity": key, **source.origin(number)}))
-        if samples:  # else no file of this block could be read, and there is nothing to write
-            with publishing_tar(work.path(f"candidates-{work.number:05d}.tar"), record=work.record) as tar:
-                for key, jpeg, record in samples:
-                    tar.add(key, jpg=jpeg, record=record)
-            keys = [key for key, _, _ in samples]
-            embedded = with_similarity(
-                keys, identities=keys, features=np.concatenate(features), flipped=np.concatenate(flipped)
-            )
-            work.publish(f"candidates-{work.number:05d}.h5", embeddings_bytes(embedded, embedder=config.source))
-        unusable = work.unit.stop - work.unit.start - len(samples)
-        # The stage's counts are those of its choice; a block's are made then, of what came out of it.
-        work.done(images=len(samples), counts={"unusable": unusable} if unusable else {})
+                record = {"identity": key, **source.origin(number)}
+                candidates.append(_Candidate(key=key, jpeg=jpeg, record=record))
+        if candidates:
+            _publish_block(work, candidates, features=features, flipped=flipped, embedder=config.source)
+        unusable = work.unit.stop - work.unit.start - len(candidates)
+        # The counts of the stage are those of the choice; the counts of a block hold unusable candidates only.
+        work.done(images=len(candidates), counts={"unusable": unusable} if unusable else {})
+
+
+def _publish_block(
+    work: Work[CandidatesUnit],
+    candidates: Sequence[_Candidate],
+    *,
+    features: Sequence[np.ndarray],
+    flipped: Sequence[np.ndarray],
+    embedder: str,
+) -> None:
+    with publishing_tar(work.path(f"candidates-{work.number:05d}.tar"), record=work.record) as tar:
+        for one in candidates:
+            tar.add(one.key, jpg=one.jpeg, record=one.record)
+    keys = [one.key for one in candidates]
+    arrays = {"features": np.concatenate(features), "flipped": np.concatenate(flipped)}
+    embedded = with_similarity(keys, identities=keys, **arrays)
+    work.publish(f"candidates-{work.number:05d}.h5", embeddings_bytes(embedded, embedder=embedder))
 
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     """Choose greedily, in candidate order, and write the chosen faces and their embeddings.
 
     Raises:
-        ModelError: fewer candidates than wanted are far enough apart, or the file of attributes is missing.
+        ModelError: the choice has fewer candidates than `count`, or the file of attributes is missing.
     """
     config = run.section(MakeIdentities)
     folder = run.stage_folder("identities")
     blocks = [folder.output(f"candidates-{marker.unit:05d}") for marker in markers if marker.images]
-    chosen, counts = _choose(run, blocks=blocks)
     candidates = sum(marker.images for marker in markers)
+    chosen, groups = _choose(run, blocks=blocks)
     if len(chosen) < config.count:
-        of_groups = f" in the shares of quotas {config.quotas}" if config.quotas else ""
+        in_shares = f" in the shares of quotas {config.quotas}" if config.quotas else ""
         raise ModelError(
             f"identities: only {len(chosen)} of {candidates} candidates are pairwise below a cosine of "
-            f"{config.max_cosine}{of_groups}, wanted {config.count}; raise identities.candidates or lower "
+            f"{config.max_cosine}{in_shares}, {config.count} are requested; raise identities.candidates or lower "
             "identities.count"
         )
-    figures: dict[str, Any] = {"identities": len(chosen), "candidates": candidates, "source": config.source}
-    if config.source == "files":
-        figures["faces_are"] = config.faces_are
-    if counts:
-        figures["groups"] = counts
     outputs: list[Output] = []
     with publishing_tar(folder.output(f"{INQUIRIES}.tar"), record=outputs.append, replace=True) as tar:
         embedded = _write_chosen(blocks, chosen, tar=tar, embedder=config.source)
     outputs.append(publish(folder.output(f"{INQUIRIES}.h5"), embedded, replace=True))
+    figures: dict[str, Any] = {"identities": len(chosen), "candidates": candidates, "source": config.source}
+    if config.source == "files":
+        figures["faces_are"] = config.faces_are
+    if groups:
+        figures["groups"] = groups
     return Finish(
         outputs=tuple(outputs),
         images_out=len(chosen),
@@ -100,7 +120,10 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
 
 
 def _choose(run: Run, *, blocks: Sequence[Path]) -> tuple[list[tuple[int, int]], dict[str, int]]:
-    """(block, row) of each chosen candidate in order, and how many of each group; one block is in memory at a time."""
+    """The chosen candidates as (block, row) in order, and their number per group.
+
+    Holds the embeddings of one block in memory at a time.
+    """
     config = run.section(MakeIdentities)
     group_of = _read_attributes(run) if config.quotas else {}
     room = shares(config.quotas, count=config.count) if config.quotas else None
@@ -122,10 +145,10 @@ def _choose(run: Run, *, blocks: Sequence[Path]) -> tuple[list[tuple[int, int]],
 
 
 def _read_attributes(run: Run) -> dict[str, str]:
-    """The group of each candidate that the file of attributes tells of.
+    """The group of each candidate in the file of attributes, by key.
 
     Raises:
-        ModelError: there is no such file yet, or a line is not a key, a tab and a group.
+        ModelError: there is no such file, or a line is not a key, a tab and a group.
     """
     config = run.section(MakeIdentities)
     path = run.path(str(config.attributes))
@@ -139,13 +162,13 @@ def _read_attributes(run: Run) -> dict[str, str]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         key, tab, group = line.partition("\t")
         if not tab or not group:
-            raise ModelError(f"{path}: line {number}: got {line[:60]!r}; allowed: candidate-0000012<TAB>group; mend it")
+            raise ModelError(f"{path}: line {number}: got {line[:60]!r}; allowed: candidate-0000012<TAB>group; fix it")
         groups[key] = group.strip()
     return groups
 
 
 def _write_chosen(blocks: Sequence[Path], chosen: Sequence[tuple[int, int]], *, tar: TarWriter, embedder: str) -> bytes:
-    """Add the chosen faces to a tar; returns the file of their embeddings. Each block's files are opened once."""
+    """Add the chosen faces to a tar; returns the content of the file of their embeddings."""
     features, flipped = [], []
     for block, rows in _by_block(chosen):
         part = read_embeddings(blocks[block].with_suffix(".h5"))

@@ -1,7 +1,7 @@
-"""Study-groups: does a net learn most from real faces at a middle similarity to their identity's center?
+"""Study-groups: train nets on groups of real faces by similarity to the identity center, and compare them.
 
 The images of each identity are ranked by similarity to its center and cut into equal groups (section 3.1, tables 1 and
-9 of the paper). One net per group and seed, all by one recipe, on as many images of the same identities.
+9 of the paper). One net per group and seed, all by one recipe, on the same number of images of the same identities.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class StudyGroups(Study):
 
     @property
     def group_names(self) -> list[str]:
+        """From the most similar images to the least."""
         return [f"group {number + 1}" for number in range(self.groups)]
 
 
@@ -47,7 +48,7 @@ def plan(run: Run) -> list[StudyUnit]:
     """One unit per group and seed.
 
     Raises:
-        ConfigError: there is nothing to verify the nets on, or an identity may have too few images for the groups.
+        ConfigError: the config has no benchmark to verify the nets on, or `min_images` is below the number of groups.
     """
     config = run.section(StudyGroups)
     planned = units(run, name=NAME, groups=config.group_names, seeds=config.seeds)

@@ -24,12 +24,13 @@ from slurm.markers import Marker
 
 
 def run_rank(run: Run, rank: Rank) -> None:
+    """Train and verify the nets of this rank."""
     config = run.section(StudyGroups)
     for work in rank.remaining(StudyUnit):
         faces, similarity = _group(run, config, group=work.unit.group)
         figures = {"similarity": float(similarity.mean()), "similarity_std": float(similarity.std())}
         train_one(run, rank, work, faces=faces, recipe=config, figures=figures)
-        gc.collect()  # the engine of the unit before is held by a reference cycle
+        gc.collect()  # frees the engine of this unit, which is part of a reference cycle
 
 
 def _group(run: Run, config: StudyGroups, *, group: str) -> tuple[Subset, np.ndarray]:
@@ -40,14 +41,15 @@ def _group(run: Run, config: StudyGroups, *, group: str) -> tuple[Subset, np.nda
     groups = equal_groups(embedded.similarity, embedded.labels, groups=config.groups, min_images=config.min_images)
     rows = groups[config.group_names.index(group)]
     if len(rows) == 0:
-        raise DataError(f"{NAME}.min_images: got {config.min_images}, and no identity has so many images; lower it")
+        raise DataError(f"{NAME}.min_images: got {config.min_images}, and no identity has that many images; lower it")
     return Subset(faces, rows), embedded.similarity[rows]
 
 
 def equal_groups(similarity: np.ndarray, labels: np.ndarray, *, groups: int, min_images: int) -> list[np.ndarray]:
-    """Rows by falling similarity within each identity, cut into groups of exactly as many rows of every identity.
+    """The rows of each group: those of an identity, by falling similarity, are cut into groups of the same size.
 
-    What does not divide is left out, a row at the end of as many groups; identities of fewer images altogether.
+    If the rows of an identity do not divide evenly, some groups leave out their last row. Identities with fewer than
+    `min_images` rows are left out.
     """
     found: list[list[np.ndarray]] = [[] for _ in range(groups)]
     order = np.lexsort((np.arange(len(labels)), -similarity, labels))
@@ -61,5 +63,5 @@ def equal_groups(similarity: np.ndarray, labels: np.ndarray, *, groups: int, min
 
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
-    """The table and the plot, beside the paper's."""
+    """Publish the table and the plot, with the paper's values beside ours."""
     return finished_study(run, markers, name=NAME, groups=run.section(StudyGroups).group_names)

@@ -1,7 +1,7 @@
-"""Study-m: does a net learn most from faces that were generated at a middle m?
+"""Study-m: train nets on generated faces of one requested m each, and compare them.
 
-Generated images in groups by the m that was asked for (table 11 of the paper). One net per group and seed, all by one
-recipe, on as many images of the same identities.
+The groups are the generated images of each requested m (table 11 of the paper). One net per group and seed, all by one
+recipe, on the same number of images of the same identities.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ class StudyM(Study):
 
 
 def group_of(m: float) -> str:
-    """The name of the group of images that were asked for m."""
+    """The name of the group of images with this requested m."""
     return f"{PREFIX}{m:g}"
 
 
 def group_names(run: Run) -> list[str]:
+    """One per m, from the largest to the smallest."""
     return [group_of(m) for m in sorted(set(run.section(GenerateFaces).similarity), reverse=True)]
 
 
@@ -35,7 +36,7 @@ def plan(run: Run) -> list[StudyUnit]:
     """One unit per m and seed.
 
     Raises:
-        ConfigError: there is nothing to verify the nets on, or the sets differ in more than m.
+        ConfigError: the config has no benchmark to verify the nets on, or the groups differ in more than m.
     """
     planned = units(run, name=NAME, groups=group_names(run), seeds=run.section(StudyM).seeds)
     _check_generated(run.section(GenerateFaces))
@@ -62,7 +63,7 @@ def needs(run: Run) -> tuple[str, ...]:
 
 STAGE = Stage(
     name=NAME,
-    title="study: generated faces by the m asked for, one net per m",
+    title="study: generated faces by requested m, one net per m",
     config=StudyM,
     unit=StudyUnit,
     needs=needs,

@@ -1,4 +1,4 @@
-"""The work of study-m: train and verify a net per m and seed on the images that were asked for that m."""
+"""The work of study-m: train and verify a net per m and seed on the images with that requested m."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ from slurm.markers import Marker
 
 
 def run_rank(run: Run, rank: Rank) -> None:
+    """Train and verify the nets of this rank."""
     for work in rank.remaining(StudyUnit):
         faces, similarity = _group(run, group=work.unit.group)
         figures = {"similarity": float(similarity.mean()), "similarity_std": float(similarity.std())}
         train_one(run, rank, work, faces=faces, recipe=run.section(StudyM), figures=figures)
-        gc.collect()  # the engine of the unit before is held by a reference cycle
+        gc.collect()  # frees the engine of this unit, which is part of a reference cycle
 
 
 def _group(run: Run, *, group: str) -> tuple[Subset, np.ndarray]:
-    """The images of a group, and the cosine of each to its identity's first face as it was measured."""
+    """The images of a group, and the measured cosine of each to its inquiry face."""
     faces = ShardSet(tars(run, kind=SYNTHETIC))
     records = list(faces.records())
     chosen = np.flatnonzero([group_of(record["m"]) == group and not is_copy(record) for record in records])
@@ -39,5 +40,5 @@ def _group(run: Run, *, group: str) -> tuple[Subset, np.ndarray]:
 
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
-    """The table and the plot, beside the paper's."""
+    """Publish the table and the plot, with the paper's values beside ours."""
     return finished_study(run, markers, name=NAME, groups=group_names(run))

@@ -1,4 +1,4 @@
-"""Train-diffusion: the denoiser, conditioned on identity and similarity, through a DeepSpeed engine."""
+"""Train-diffusion: train the denoiser, which is conditioned on an identity and a similarity m."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def plan(run: Run) -> list[TrainingUnit]:
     """One unit: the training.
 
     Raises:
-        ModelError: the faces have another size than the denoiser works at.
+        ModelError: the faces and the denoiser have different image sizes.
     """
     size, faces = run.section(TrainDiffusion).denoiser.image_size, run.section(ShardFaces).image_size
     if size != faces:
@@ -165,10 +165,10 @@ def plan(run: Run) -> list[TrainingUnit]:
 
 
 def files(run: Run) -> dict[str, str]:
-    """The denoiser to go on from, by its hash.
+    """The hash of the denoiser to continue from, if there is one.
 
     Raises:
-        ConfigError: the config names a file that is not there.
+        ConfigError: there is no such file.
     """
     weights = run.section(TrainDiffusion).initial_weights
     if not weights:
@@ -178,7 +178,7 @@ def files(run: Run) -> dict[str, str]:
 
 
 def cost(run: Run) -> Cost:
-    """GPU hours at the config's throughput; disk: three checkpoints of weights, EMA and Adam's two, and the result."""
+    """GPU hours at the config's throughput; disk for the result and three checkpoints of weights, EMA and moments."""
     config = run.section(TrainDiffusion)
     net = denoiser_cost(config.denoiser)
     weights = 4 * (net.parameters + net.adapter_parameters)
@@ -189,7 +189,7 @@ def cost(run: Run) -> Cost:
 STAGE = Stage(
     unit=TrainingUnit,
     name=NAME,
-    title="the denoiser, through DeepSpeed",
+    title="the denoiser, trained on the real faces",
     config=TrainDiffusion,
     needs=lambda run: ("shard", *embedder_needs(run), "embed"),
     files=files,

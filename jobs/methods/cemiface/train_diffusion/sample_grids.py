@@ -1,4 +1,4 @@
-"""Grids of faces sampled while a denoiser trains, with the cosines they reach: does it follow identity and m yet?"""
+"""Grids of faces sampled during the training of the denoiser, with the mean cosine at each m."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ PEOPLE, VALUES, STEPS = 8, 5, 20
 
 
 class SampleGrids:
-    """A row per real training face, m rising from left to right; always the same faces and noise.
+    """A grid has a row per identity: the real face, then samples with m rising from left to right.
 
-    The grids are private, as they show real faces in the first column.
+    Identities and noise are the same in every grid. The grids are private, as they show real faces.
     """
 
     def __init__(self, run: Run, *, shards: ShardSet, identity: MappedRows, schedule: Schedule, images: int) -> None:
         config = run.section(TrainDiffusion)
         self.folder = run.stage_folder("train-diffusion").output("samples")
         rows = np.linspace(0, len(shards) - 1, PEOPLE).astype(int).tolist()
-        self.photos = np.stack([shards.rgb(row) for row in rows])
+        self.real_faces = np.stack([shards.rgb(row) for row in rows])
         self.identity = torch.from_numpy(identity[np.array(rows)]).repeat_interleave(VALUES, dim=0)
         self.values = np.linspace(config.similarity.low, config.similarity.high, VALUES).round(3).tolist()
         self.m = torch.tensor(self.values * PEOPLE, dtype=torch.float32)
         size = config.denoiser.image_size
-        seed = torch.Generator().manual_seed(derive(run.seed, "sample grid"))
-        noise = torch.randn((PEOPLE, 3, size, size), generator=seed)
+        generator = torch.Generator().manual_seed(derive(run.seed, "sample grid"))
+        noise = torch.randn((PEOPLE, 3, size, size), generator=generator)
         self.noise = noise.repeat_interleave(VALUES, dim=0)  # along a row only m changes
         self.schedule, self.first_images = schedule, images
         self._metrics: Metrics | None = None
 
     def write(self, denoiser: nn.Module, *, embedder: Embedder, images: int) -> None:
-        """`samples/<images>.jpg`, and a line of mean cosines by m in `samples/cosines.jsonl`."""
+        """Write `samples/<images>.jpg`, and a line of mean cosines by m to `samples/cosines.jsonl`."""
         device = self.schedule.alpha_bar.device
         identity, m = self.identity.to(device), self.m.to(device)
 
@@ -56,7 +56,7 @@ class SampleGrids:
         embedded = embedder(to_unit_range(faces, device=device))
         cosines = torch.nn.functional.cosine_similarity(embedded, identity).reshape(PEOPLE, VALUES).mean(dim=0)
         rows = faces.reshape(PEOPLE, VALUES, *faces.shape[1:])
-        grid = np.concatenate([self.photos[:, None], rows], axis=1)
+        grid = np.concatenate([self.real_faces[:, None], rows], axis=1)
         high, wide = grid.shape[0] * grid.shape[2], grid.shape[1] * grid.shape[3]
         picture = grid.transpose(0, 2, 1, 3, 4).reshape(high, wide, 3)
         publish(self.folder / f"{images:012d}.jpg", encode_jpeg(picture, quality=95), replace=True)

@@ -21,11 +21,11 @@ from jobs.methods.cemiface.train_diffusion.sample_grids import SampleGrids
 from jobs.stages.shared.embedder import embedder_path
 from jobs.stages.shared.embedding import load_embedder
 from jobs.stages.train_recognition.plan import TrainingUnit
-from jobs.training.device import tuned
+from jobs.training.device import tune
 from jobs.training.engine import start_engine
 from jobs.training.metrics import Metrics
 from jobs.training.state import TrainingState
-from jobs.training.watch import Watch, crossed
+from jobs.training.step_monitor import StepMonitor, crossed
 from jobs.training.world import join
 from shards.embeddings.embeddings import open_merged
 from shards.tars.loader import batches
@@ -33,26 +33,34 @@ from shards.tars.shard_set import ShardSet
 from slurm.checkpoints import Checkpoints
 from slurm.files import sha256_of
 
-TERMS = ("loss", "mse", "reconstruction", "similarity", "cosine")  # of equation 14, in the log
+TERMS = ("loss", "mse", "reconstruction", "similarity", "cosine")  # of equation 14, as keys of metrics.jsonl
 
 log = logging.getLogger(__name__)
 
 
 def run_rank(run: Run, rank: Rank) -> None:
+    """Train the denoiser, unless it is done."""
     for work in rank.remaining(TrainingUnit):
         train(run, rank, work)
 
 
 def train(run: Run, rank: Rank, work: Work[TrainingUnit]) -> None:
+    """Train the denoiser, or resume the training from its newest checkpoint; publishes the EMA weights.
+
+    Raises:
+        ModelError: a batch that does not divide by the ranks, initial weights of another net or another E_id, or a
+            loss that is not finite.
+        Stopped: the rank was asked to stop; a checkpoint is saved.
+    """
     config = run.section(TrainDiffusion)
     world = join(rank)
 
-    # Data: real faces, and E_id of each of them and of its mirror image, computed once by the embed stage.
+    # Data: real faces, with the embeddings under E_id of each image and its mirror image from the stage embed.
     shards = ShardSet(run.ledger.outputs("shard", prefix=REAL, suffix=".tar"))
     merged = open_merged(run.stage_folder("embed").output(MERGED))
     assert merged.keys == shards.keys
 
-    # Nets. The width of the identity embedding is E_id's, whatever the config says.
+    # Nets: the frozen E_id, the denoiser and its moving average. E_id sets the width of the identity condition.
     embedder = load_embedder(run, device=world.device)
     torch.manual_seed(derive(run.seed, "denoiser weights"))
     shape = config.denoiser.model_copy(update={"embedding": embedder.embedding})
@@ -66,7 +74,7 @@ def train(run: Run, rank: Rank, work: Work[TrainingUnit]) -> None:
         denoiser.parameters(),
         lr=config.learning_rate,
         weight_decay=config.weight_decay,
-        fused=True,  # one pass over memory: a third of the time on CPUs, too
+        fused=True,  # one pass over memory; takes a third of the time, on CPUs as well
     )
     engine = start_engine(
         denoiser,
@@ -76,44 +84,46 @@ def train(run: Run, rank: Rank, work: Work[TrainingUnit]) -> None:
         gradient_clipping=config.gradient_clipping,
         world=world,
     )
-    # After the engine, which cannot take over tensors in another memory format.
-    tuned(denoiser, channels_last=config.channels_last, compiled=config.compile)
-    tuned(ema.module, channels_last=config.channels_last, compiled=False)
+    # After the engine has started, as its first broadcast takes contiguous weights only.
+    tune(denoiser, channels_last=config.channels_last, compiled=config.compile)
+    tune(ema.module, channels_last=config.channels_last, compiled=False)
     schedule = Schedule(config.diffusion, device=world.device)
 
-    # State: the newest whole checkpoint of this very training; a longer training may go on from a shorter one.
+    # State: resume from the newest whole checkpoint. A longer training may continue a shorter one, never the reverse.
     checkpoints = Checkpoints(rank.folder.checkpoints, key=checkpoint_key(rank.fingerprint(work.unit)))
     modules = {"denoiser": denoiser, "ema": ema.module}
     state = TrainingState(checkpoints, modules=modules, optimizer=optimizer, world=world)
-    end = -(-config.images // config.batch) * config.batch  # whole batches
-    images = state.restore(at_most=end)  # a shortened training must not take a longer one's weights
+    total = -(-config.images // config.batch) * config.batch  # whole batches
+    images = resumed_after = state.restore(at_most=total)
     metrics = Metrics(rank.folder.metrics, images=images) if world.rank == 0 else None
     grids = SampleGrids(run, shards=shards, identity=merged.features, schedule=schedule, images=images)
-    watch = Watch(rank, world, total=end)
-    start_images = images
+    monitor = StepMonitor(rank, world, total=total)
 
+    # Order: the batch at each position follows from (seed, position), so the loader has no state to save.
     order = derive(run.seed, "diffusion order")
     stream = batches(
         shards, batch=config.batch, seed=order, start=images, rank=world.rank, world_size=world.size, flip=True
     )
-    while images < end:
-        watch.between_steps(state, images=images, batch=config.batch, every=config.checkpoint_images)
+    share = config.batch // world.size
+    micro = config.micro_batch or share
+    while images < total:
+        monitor.between_steps(state, images=images, batch=config.batch, every=config.checkpoint_images)
 
-        # Algorithm 1: images, noise, t and m; each drawn per sample from (seed, position).
+        # Algorithm 1: this rank's share of images; noise, t and m are drawn per image from (seed, position).
         batch = next(stream)
         x0 = to_unit_range(batch.images, device=world.device)
         identity = torch.from_numpy(merged.of(batch.indices, flips=batch.flips)).to(world.device)
-        share = config.batch // world.size
         first = batch.position + world.rank * share
         draws = draw(range(first, first + share), shape=x0.shape[1:], config=config, seed=run.seed)
         noise, t, m, null = (tensor.to(world.device) for tensor in draws)
-        x_t = schedule.add_noise(x0, noise, t)  # eq. 4
+        x_t = schedule.add_noise(x0, noise, t)  # equation 4
 
-        # Equation 14, in pieces where a rank's share does not fit its memory; one step; EMA.
-        rate = config.learning_rate * min(1.0, (images + config.batch) / max(1, config.warmup_images))
+        # Learning rate with linear warm-up.
+        learning_rate = config.learning_rate * min(1.0, (images + config.batch) / max(1, config.warmup_images))
         for group in optimizer.param_groups:
-            group["lr"] = rate
-        micro = config.micro_batch or share
+            group["lr"] = learning_rate
+
+        # The loss of equation 14, one micro batch at a time, and one step of AdamW after the last.
         terms = torch.zeros(len(TERMS), device=world.device)
         for start in range(0, share, micro):
             piece = slice(start, start + micro)
@@ -131,19 +141,21 @@ def train(run: Run, rank: Rank, work: Work[TrainingUnit]) -> None:
                     weight_mask=(~null[piece]).float(),
                 )
             engine.backward(losses.total)
-            engine.step()  # of the last piece; of the others it only counts
+            engine.step()  # updates the weights after the last micro batch, only counts before
             terms += losses.terms() * (micro / share)
         ema.update(denoiser, step=images // config.batch)
         images += config.batch
 
-        loss = watch.loss(terms[0], images=images)
+        # Metrics and sample grids.
+        loss = monitor.mean_loss(terms[0], images=images)
         if crossed(images, config.batch, every=config.log_images):
             means = (world.total(terms) / world.size).tolist()
             if metrics:
                 metrics.write({"images": images, **dict(zip(TERMS, means, strict=True))})
-        if world.rank == 0 and (images == end or crossed(images, config.batch, every=config.sample_images)):
+        if world.rank == 0 and (images == total or crossed(images, config.batch, every=config.sample_images)):
             grids.write(ema.module, embedder=embedder, images=images)
 
+    # Result: the EMA weights, with their config in the metadata.
     stream.close()
     state.save(images)
     if world.rank == 0:
@@ -156,11 +168,11 @@ def train(run: Run, rank: Rank, work: Work[TrainingUnit]) -> None:
             counts={"trained": images},
             earlier_seconds=state.earlier_seconds,
             figures={
-                "loss": loss if images > start_images else None,
+                "loss": loss if images > resumed_after else None,
                 "parameters": net,
                 "adapter_parameters": adapter,
                 "world_size": world.size,
-                "resumed_after_images": start_images,
+                "resumed_after_images": resumed_after,
             },
         )
 
@@ -168,7 +180,10 @@ def train(run: Run, rank: Rank, work: Work[TrainingUnit]) -> None:
 def draw(
     positions: range, *, shape: torch.Size, config: TrainDiffusion, seed: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Noise (N, 3, S, S), t, m and null (N,) of the images at these positions, from (seed, position) alone."""
+    """Noise (N, 3, S, S), t, m and null (N,) of the images at these positions, each from (seed, position) alone.
+
+    `null` marks the images that are trained without a condition.
+    """
     generators = [torch.Generator().manual_seed(derive(seed, "diffusion draw", position)) for position in positions]
     uniform = torch.stack([torch.rand(3, generator=generator) for generator in generators])
     noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
@@ -178,6 +193,6 @@ def draw(
 
 
 def checkpoint_key(fingerprint: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint's state depends on: everything but how long the training will go on."""
+    """What the state in a checkpoint depends on: the fingerprint without the length of the training."""
     config = {name: value for name, value in fingerprint[NAME].items() if name != "images"}
     return {**fingerprint, NAME: config}

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs.commands import SECONDS, Project, kill_group, wait_until
-from tests.jobs.conftest import TinyRun
+from ..commands import SECONDS, Project, kill_group, wait_until
+from ..conftest import TinyRun
 
 STAGE = "train-recognition"
 # 48 epochs of one batch, which 1, 2 and 3 ranks can share; few classes: every rank holds one or two.

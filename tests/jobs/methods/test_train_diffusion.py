@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from shards.images.jpeg import decode_rgb
 
-from .commands import SECONDS, Project, kill_group, wait_until
+from ..commands import SECONDS, Project, kill_group, wait_until
 
 STAGE = "train-diffusion"
 INTERRUPTIONS = int(os.environ.get("CEMIFACE_INTERRUPTIONS", "6"))  # of the long test; 20 takes some minutes

@@ -14,16 +14,16 @@ from pydantic import ValidationError
 from jobs.command.info import info
 from jobs.frame.errors import ConfigError
 from jobs.frame.experiment import load_run
-from jobs.methods.cemiface.generate.maker import pipelined
+from jobs.methods.cemiface.generate.face_generator import pipelined
 from jobs.methods.cemiface.generate.plan import GenerateFaces
 from jobs.methods.cemiface.generate.requests import SimilarityRequest, requests_of
 from jobs.methods.cemiface.identities.plan import MakeIdentities
 from jobs.stages.shared.curves import curve_of
 from shards.tars.shard_set import ShardSet
 
-from .commands import Project
+from ..commands import Project
 
-CONFIGS = Path(__file__).parent.parent.parent / "configs"
+CONFIGS = Path(__file__).parents[3] / "configs"
 
 
 @pytest.fixture

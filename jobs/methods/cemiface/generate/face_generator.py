@@ -1,11 +1,11 @@
-"""Sampling, encoding and measuring images, for generate and refill."""
+"""Sampling images, encoding them and measuring their cosines, for generate and refill."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from jobs.frame.rank import Work
 from jobs.frame.run import Run
 from jobs.frame.seeds import derive
 from jobs.frame.unit import SetUnit
-from jobs.methods.cemiface.calibrate.curve import calibration
+from jobs.methods.cemiface.calibrate.files import read_calibration
 from jobs.methods.cemiface.face_sampler import FaceSampler
 from jobs.methods.cemiface.generate.plan import GenerateFaces
 from jobs.methods.cemiface.generate.requests import SimilarityRequest, requests_of
@@ -31,25 +31,28 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Batch:
-    """Images in the hands of the encoders."""
+class _SampledBatch:
+    """Images that are being encoded."""
 
     requests: Sequence[SimilarityRequest]
     seeds: Sequence[int]
-    ms: Sequence[float]  # given to the net
-    condition: torch.Tensor  # (N, E), of the inquiry faces
-    encoded: Sequence[Future[tuple[bytes, np.ndarray]]]
+    ms: Sequence[float]  # the m that the denoiser gets
+    condition: torch.Tensor  # (N, E), embeddings of the inquiry faces
+    encoded: Sequence[Future[tuple[bytes, np.ndarray]]]  # JPEG, and the pixels that it decodes to
 
 
-class FaceMaker:
-    """Samples faces, and encodes and measures them; entered once per tar, for its threads."""
+class FaceGenerator:
+    """Samples, encodes and measures faces; entering it starts the encoder threads.
+
+    `embedded` (identities, E) holds the embeddings of all inquiry faces.
+    """
 
     def __init__(self, run: Run, *, embedded: torch.Tensor, device: torch.device) -> None:
         self.config = run.section(GenerateFaces)
         self.seed, self.embedded, self.device = run.seed, embedded, device
         self.sampler = FaceSampler(run, self.config, device=device)
         self.embedder = load_embedder(run, device=device)
-        self.curve = calibration(run) if self.config.target == "cosine" else None
+        self.calibration = read_calibration(run) if self.config.target == "cosine" else None
 
     def __enter__(self) -> None:
         self.pool = ThreadPoolExecutor(self.config.encoders, thread_name_prefix="encode")
@@ -57,17 +60,19 @@ class FaceMaker:
     def __exit__(self, *_: object) -> None:
         self.pool.shutdown(cancel_futures=True)
 
-    def sampled(self, images: Sequence[SimilarityRequest], *, work: Work[Any], purpose: str = "face") -> _Batch:
-        """Sample a batch, its noise drawn for `purpose`, and hand it to the encoders without waiting for them."""
-        ms = [self.curve.m_for(one.similarity) if self.curve else one.similarity for one in images]
-        seeds = [derive(self.seed, purpose, self._number(one)) for one in images]
-        condition = self.embedded[[one.identity for one in images]]
+    def sample(
+        self, requests: Sequence[SimilarityRequest], *, work: Work[SetUnit], purpose: str = "face"
+    ) -> _SampledBatch:
+        """Sample a batch and start to encode it. The noise of an image follows from (seed, `purpose`, number)."""
+        ms = [self.calibration.m_for(one.similarity) if self.calibration else one.similarity for one in requests]
+        seeds = [derive(self.seed, purpose, self._number(one)) for one in requests]
+        condition = self.embedded[[one.identity for one in requests]]
         faces = self.sampler.faces(seeds, identity=condition, m=ms, on_step=lambda step: work.progress(0))
-        encoded = [self.pool.submit(self._encoded, face) for face in faces]
-        return _Batch(requests=images, seeds=seeds, ms=ms, condition=condition, encoded=encoded)
+        encoded = [self.pool.submit(self._encode, face) for face in faces]
+        return _SampledBatch(requests=requests, seeds=seeds, ms=ms, condition=condition, encoded=encoded)
 
-    def measured(self, batch: _Batch) -> Iterator[GeneratedImage]:
-        """Every image with its record. What is stored is what is measured: the cosine is of the decoded JPEG."""
+    def measure(self, batch: _SampledBatch) -> Iterator[GeneratedImage]:
+        """The images with their records; the cosine to the inquiry face is that of the stored JPEG."""
         jpegs, pixels = zip(*(future.result() for future in batch.encoded), strict=True)
         embedded = self.embedder(to_unit_range(np.stack(pixels), device=self.device)).cpu()
         cosines = torch.nn.functional.cosine_similarity(embedded, batch.condition).tolist()
@@ -76,57 +81,58 @@ class FaceMaker:
                 "identity": identity_name(request.identity),
                 "index": request.index,
                 "origin": SYNTHETIC,
-                "asked": {"cosine": request.similarity} if self.curve else {"m": round(m, 6)},
+                "asked": {"cosine": request.similarity} if self.calibration else {"m": round(m, 6)},
                 "m": round(m, 6),
                 "seed": seed,
                 "measured_cosine": round(cosine, 5),
             }
-            record |= {"wished_cosine": request.similarity} if self.curve else {}
+            record |= {"wished_cosine": request.similarity} if self.calibration else {}
             yield GeneratedImage(request=request, jpeg=jpeg, record=record)
 
     def _number(self, request: SimilarityRequest) -> int:
+        """The number of an image in a set where every identity has the same number of images."""
         return request.identity * self.config.images_per_identity + request.index
 
-    def _encoded(self, face: np.ndarray) -> tuple[bytes, np.ndarray]:
+    def _encode(self, face: np.ndarray) -> tuple[bytes, np.ndarray]:
         jpeg = encode_jpeg(face, quality=self.config.quality)
         return jpeg, decode_rgb(jpeg)
 
 
-class FaceRemaker:
-    """Generates images of the set again, as `refill` asks for them."""
+class FaceRegenerator:
+    """Generates images of the set again for the stage refill."""
 
     def __init__(self, run: Run, *, device: torch.device) -> None:
         self.run, self.config = run, run.section(GenerateFaces)
         embedded = read_embeddings(run.stage_folder("identities").output(f"{INQUIRIES}.h5")).features
-        self.maker = FaceMaker(run, embedded=torch.from_numpy(embedded), device=device)
+        self.generator = FaceGenerator(run, embedded=torch.from_numpy(embedded), device=device)
 
     def remake(
         self, requests: Sequence[ImageRequest], *, attempt: int, work: Work[SetUnit]
     ) -> Iterator[GeneratedImage]:
-        """Images of the same m with other noise, drawn for this attempt; their records say which attempt it was."""
-        block, identities = range(work.unit.first, work.unit.last + 1), len(self.maker.embedded)
+        """Images of the same m with other noise, which depends on `attempt`; their records hold the attempt."""
+        block, identities = range(work.unit.first, work.unit.last + 1), len(self.generator.embedded)
         known = {one.key: one for one in requests_of(self.config, block, identities=identities, seed=self.run.seed)}
-        wanted, size = [known[request.key] for request in requests], self.config.batch
-        with self.maker:
-            for start in range(0, len(wanted), size):
-                part = wanted[start : start + size]
-                for image in self.maker.measured(
-                    self.maker.sampled(part, work=work, purpose=f"face, attempt {attempt}")
-                ):
+        requested, size = [known[request.key] for request in requests], self.config.batch
+        with self.generator:
+            for start in range(0, len(requested), size):
+                batch = self.generator.sample(
+                    requested[start : start + size], work=work, purpose=f"face, attempt {attempt}"
+                )
+                for image in self.generator.measure(batch):
                     yield replace(image, record=image.record | {"attempt": attempt})
 
 
 def pipelined(items: Iterator[T]) -> Iterator[T]:
-    """The items, each once the next one is made: whatever works on an item in the background gets that time.
+    """Yield each item after the next one is made, so that background work on an item has time to finish.
 
-    The last one comes also where a stop ends the making of the next.
+    If making the next item raises Stopped, the last item is still yielded before the exception continues.
     """
-    before: list[T] = []
+    last: list[T] = []
     try:
         for item in items:
-            yield from before
-            before = [item]
+            yield from last
+            last = [item]
     except Stopped:
-        yield from before
+        yield from last
         raise
-    yield from before
+    yield from last

@@ -16,7 +16,7 @@ from jobs.methods.cemiface.report_parts.calibration import calibration
 from jobs.report.part import Sets
 from slurm.files import publish_json
 
-from .commands import Project
+from ..commands import Project
 
 NOTHING = Sets(real=None, held_out=None, synthetic=None)
 # Cosines of this E_id, trained on 5 drawn people, have a spread of 0.5 between images of one identity. The means of 576
