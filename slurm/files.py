@@ -182,7 +182,7 @@ def read_json(path: Path) -> Any:
             # ESTALE: on a network file system another node replaced the file; opening it again finds the new one.
             if error.errno != errno.ESTALE:
                 return None
-        except ValueError:
+        except (ValueError, RecursionError):  # the latter: nested deeper than the parser goes
             return None
     return None
 

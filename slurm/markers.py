@@ -36,10 +36,13 @@ def write_marker(stage: StageFolder, marker: Marker) -> None:
 
 
 def read_marker(stage: StageFolder, unit: int) -> Marker | None:
-    """The marker of a unit; None where there is none, it is damaged, or it has fields of another version."""
+    """The marker of a unit; None where there is none, it is damaged, or it has fields of another version or type."""
     value = read_json(stage.marker(unit))
     try:
         outputs = tuple(Output(**output) for output in value["outputs"])
+        named = all(isinstance(output.name, str) for output in outputs)
+        if not named or not isinstance(value["fingerprint"], dict):
+            return None
         return Marker(**{**value, "outputs": outputs, "worker": Worker.from_json(value.get("worker"))})
     except (AttributeError, KeyError, TypeError):
         return None
