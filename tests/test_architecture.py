@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import setuptools
 
+from jobs.frame.config_file.yaml_file import read_yaml
 from jobs.frame.experiment import load_run
 from jobs.frame.method import load
 from jobs.frame.methods import BUILT_IN, find_method
-from jobs.frame.config_file.yaml_file import read_yaml
 from slurm.cluster import Cluster
 
 ROOT = Path(__file__).parent.parent

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
+from jobs.frame.unit import Unit
 from jobs.launch.stage_work import StageWork, chain
 from jobs.launch.submit import scripts
 from slurm.cluster import TrainResources
@@ -23,7 +24,7 @@ LEGEND = (
 )
 
 
-def show_plan(run: Run, stages: Sequence[Stage], console: Console) -> None:
+def show_plan(run: Run, stages: Sequence[Stage[Unit]], console: Console) -> None:
     """Print what a launch of `stages` would do."""
     if run.cluster.executor == "slurm":
         for name, text in scripts(run, stages):
@@ -52,7 +53,7 @@ def show_plan(run: Run, stages: Sequence[Stage], console: Console) -> None:
     console.print(LEGEND, style="dim", highlight=False, soft_wrap=True)
 
 
-def _row(run: Run, stage: Stage, work: StageWork | None) -> tuple[str, ...]:
+def _row(run: Run, stage: Stage[Unit], work: StageWork | None) -> tuple[str, ...]:
     images, cost = stage.expected_images(run), stage.cost(run)
     units = str(len(run.ledger.plan(stage.name).units))
     reads = ", ".join(_nearest(run, stage)) or "files"
@@ -74,7 +75,7 @@ def _row(run: Run, stage: Stage, work: StageWork | None) -> tuple[str, ...]:
     )
 
 
-def _nearest(run: Run, stage: Stage) -> tuple[str, ...]:
+def _nearest(run: Run, stage: Stage[Unit]) -> tuple[str, ...]:
     """The stages that it reads, without those that another one of them reads."""
     needs = stage.needs(run)
     implied = {far for name in needs for far in run.stages[name].needs(run)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from jobs.frame.experiment import load_run_folder
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
+from jobs.frame.unit import Unit
 from jobs.launch import entry
 from jobs.launch.code import ENTRY
 from slurm.errors import RunError
@@ -13,7 +14,7 @@ from slurm.submission.job_record import read_job_record
 from slurm.submission.payload import Payload
 
 
-def ranks_of(run: Run, stage: Stage) -> int:
+def ranks_of(run: Run, stage: Stage[Unit]) -> int:
     """How many ranks shared the stage in its last launch; 0 if it was never launched."""
     folder = run.stage_folder(stage.name)
     record = read_job_record(folder)
@@ -21,12 +22,12 @@ def ranks_of(run: Run, stage: Stage) -> int:
     return max([*reported, record.ranks if record else 0])
 
 
-def can_rerun(run: Run, stage: Stage) -> bool:
+def can_rerun(run: Run, stage: Stage[Unit]) -> bool:
     """Whether one rank can run alone. Ranks of a distributed stage can only run together."""
     return not stage.distributed or ranks_of(run, stage) <= 1
 
 
-def run_rank(run: Run, stage: Stage, *, rank: int) -> None:
+def run_rank(run: Run, stage: Stage[Unit], *, rank: int) -> None:
     """Do the unfinished units of one rank in this process, with the config of the last launch. Exits like a job.
 
     Raises:

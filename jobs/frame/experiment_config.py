@@ -92,7 +92,9 @@ def experiment_of(method: str) -> type[ExperimentBase]:
         _attribute(name): (stage.config | None, Field(None, alias=name, description=_sentence(stage.title)))
         for name, stage in find_method(method).chain.items()
     }
-    return create_model("Experiment", __base__=ExperimentBase, **sections)  # type: ignore[call-overload]
+    # pydantic has no type for fields that are only known here.
+    made: type[ExperimentBase] = create_model("Experiment", __base__=ExperimentBase, **sections)  # type: ignore[call-overload]
+    return made
 
 
 def _attribute(stage: str) -> str:

@@ -87,7 +87,7 @@ class Rank:
         self,
         *,
         run: Run,
-        stage: Stage,
+        stage: Stage[Unit],
         index: int,
         count: int,
         stop: StopFlag,

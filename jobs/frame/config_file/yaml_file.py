@@ -21,7 +21,7 @@ class _Loader(yaml.SafeLoader):
     depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # its stubs leave it out
         line = f"line {event.start_mark.line + 1}"
         if isinstance(event, yaml.AliasEvent):
             raise ConfigError(f"{line}: aliases are not allowed; write the value out")

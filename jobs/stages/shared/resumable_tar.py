@@ -18,10 +18,11 @@ from slurm.files import PartialFile, digest, publish_json, read_json, sha256_of
 
 if TYPE_CHECKING:
     from jobs.frame.rank import Work
+from jobs.frame.unit import Unit
 
 
 @contextmanager
-def resumable_tar(work: Work, name: str) -> Iterator[TarWriter]:
+def resumable_tar(work: Work[Unit], name: str) -> Iterator[TarWriter]:
     """A tar to write, which already holds what an earlier attempt of this very unit had made when it was stopped.
 
     Leave the block by `Stopped` only between batches: what is in the tar then is kept.

@@ -19,7 +19,7 @@ def run_rank(run: Run, rank: Rank) -> None:
         _train(run, rank, work)
 
 
-def _train(run: Run, rank: Rank, work: Work) -> None:
+def _train(run: Run, rank: Rank, work: Work[TrainingUnit]) -> None:
     config: TrainRecognition = run.section(TrainEmbedder if rank.stage.name == TRAINED_HERE else TrainRecognition)
     faces = faces_of(run, kinds=config.sets)
     files = TrainingFiles(
