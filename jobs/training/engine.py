@@ -46,12 +46,8 @@ def start_engine(
     Raises:
         ModelError: the batch does not divide by the number of ranks, or a rank's share by the micro batch.
     """
-    share, rest = divmod(batch, world.size)
-    if rest:
-        raise ModelError(f"batch: got {batch} for {world.size} ranks, allowed: a multiple of the number of ranks")
+    share = _share(batch, ranks=world.size, micro_batch=micro_batch)
     micro = micro_batch or share
-    if share % micro:
-        raise ModelError(f"micro_batch: got {micro} for a share of {share} images per rank, allowed: a divisor of it")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about operators that are not used here
         # Imported here because the import reads DS_ACCELERATOR, which `join` sets.
@@ -76,3 +72,15 @@ def start_engine(
         },
     )
     return engine
+
+
+def _share(batch: int, *, ranks: int, micro_batch: int | None) -> int:
+    """The images of a step on one rank."""
+    share, rest = divmod(batch, ranks)
+    if rest:
+        raise ModelError(f"batch: got {batch} for {ranks} ranks, allowed: a multiple of the number of ranks")
+    if micro_batch and share % micro_batch:
+        raise ModelError(
+            f"micro_batch: got {micro_batch} for a share of {share} images per rank, allowed: a divisor of it"
+        )
+    return share

@@ -54,19 +54,22 @@ class FaceSampler:
             output: torch.Tensor = self.denoiser(x, t, identity_rows, m_rows, null)
             return output
 
-        solve = (
-            partial(adams, spacing=config.spacing or "mixed")
-            if config.solver == "adams"
-            else partial(
-                ddim,
-                eta=config.eta,
-                spacing=config.spacing or "leading",
-                rederive_noise=config.rederive_noise,
-                generators=generators,
-            )
-        )
+        solve = self._solver(generators)
         with autocast(self.device, config.precision):
             images = solve(
                 predict, noise=noise.to(self.device), schedule=self.schedule, steps=config.steps, on_step=on_step
             )
         return to_bytes(images[:count])
+
+    def _solver(self, generators: Sequence[torch.Generator]) -> Callable[..., torch.Tensor]:
+        """The configured solver; the generators draw the fresh noise of each image where eta is above 0."""
+        config = self.config
+        if config.solver == "adams":
+            return partial(adams, spacing=config.spacing or "mixed")
+        return partial(
+            ddim,
+            eta=config.eta,
+            spacing=config.spacing or "leading",
+            rederive_noise=config.rederive_noise,
+            generators=generators,
+        )

@@ -63,7 +63,7 @@ def test_generated_cosines_need_the_pilot_and_a_changed_sampler_makes_it_stale(t
 
 
 @pytest.mark.parametrize("after", [[], [{"cosine": 0.2, "mean": 0.22, "std": 0.1, "images": 8}]])
-def test_the_report_tells_wished_and_realised_before_and_after(tmp_path: Path, tiny_run: Any, after: list[Any]) -> None:
+def test_the_report_shows_requested_and_measured_cosines(tmp_path: Path, tiny_run: Any, after: list[Any]) -> None:
     run = load_run(tiny_run.config, overrides=["calibrate={}", f"runs={tmp_path}"])
     pilot = [{"m": m, "mean": 0.2 + m / 10, "std": 0.1, "images": 8} for m in (-1.0, 0.0, 1.0)]
     figures = {"measured_cosine": pilot, "reachable": [0.1, 0.3]}
@@ -78,7 +78,7 @@ def test_the_report_tells_wished_and_realised_before_and_after(tmp_path: Path, t
 
 
 @pytest.mark.long
-def test_a_short_training_follows_m_and_calibrated_images_have_the_wished_cosine(tiny_run: Any, tmp_path: Path) -> None:
+def test_a_short_training_follows_m_and_images_have_the_requested_cosine(tiny_run: Any, tmp_path: Path) -> None:
     project = Project.copy_of(tiny_run, tmp_path / "project")
     fields = (*SECTIONS, *QUICK)
     for stage in ("train-diffusion", "identities", "calibrate"):
@@ -90,9 +90,9 @@ def test_a_short_training_follows_m_and_calibrated_images_have_the_wished_cosine
     low, high = cosines[0], cosines[-1]
     assert high - low > 0.2
 
-    wishes = [round(low + share * (high - low), 3) for share in (0.1, 0.5, 0.9)]
-    asked = (f"generate.similarity={wishes}", "generate.target=cosine", "generate.images_per_identity=180")
-    done = project.run("generate", *fields, *asked)
+    requested = [round(low + share * (high - low), 3) for share in (0.1, 0.5, 0.9)]
+    overrides = (f"generate.similarity={requested}", "generate.target=cosine", "generate.images_per_identity=180")
+    done = project.run("generate", *fields, *overrides)
     assert done.returncode == 0, done.stderr
     for row in project.summary("generate")["figures"]["wished_cosine"]:
         assert row["mean"] == pytest.approx(row["cosine"], abs=0.1)

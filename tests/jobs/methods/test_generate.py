@@ -1,4 +1,4 @@
-"""What is asked of every image, and what becomes of it: in one process where that will do, else by the command."""
+"""Requests, identities and generated tars: in one process where possible, else through the command."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_plain_values_are_taken_in_turn() -> None:
     config = GenerateFaces(images_per_identity=5, similarity=(0.0, 1.0))
     found = requests_of(config, range(3, 5), identities=9, seed=1)
     assert found[0] == SimilarityRequest(identity=3, index=0, similarity=0.0)
-    assert [wish.similarity for wish in found] == [0, 1, 0, 1, 0] * 2
+    assert [request.similarity for request in found] == [0, 1, 0, 1, 0] * 2
     assert [one.identity for one in found] == [3] * 5 + [4] * 5
 
 
@@ -44,9 +44,11 @@ def test_a_mixture_is_the_same_for_any_cut_into_blocks() -> None:
     config = GenerateFaces.model_validate({"images_per_identity": 7, "mixture": parts})
     whole = requests_of(config, range(20), identities=20, seed=1)
     assert whole == [
-        wish for first in range(20) for wish in requests_of(config, range(first, first + 1), identities=20, seed=1)
+        request
+        for first in range(20)
+        for request in requests_of(config, range(first, first + 1), identities=20, seed=1)
     ]
-    assert 0.6 < Counter(wish.similarity for wish in whole)[0.0] / len(whole) < 0.8
+    assert 0.6 < Counter(request.similarity for request in whole)[0.0] / len(whole) < 0.8
     assert whole != requests_of(config, range(20), identities=20, seed=2)
 
 
@@ -76,7 +78,7 @@ def test_the_curve_is_mean_and_spread_by_what_was_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
         ({"source": "files"}, "faces: got None with source: files"),
         ({"faces": "somewhere"}, "faces: got somewhere with source: denoiser"),
@@ -85,8 +87,8 @@ def test_the_curve_is_mean_and_spread_by_what_was_asked() -> None:
         ({"solver": "adams", "eta": 1.0}, "eta: got 1.0 with solver: adams"),
     ],
 )
-def test_identities_that_cannot_be_meant_are_refused(fields: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
+def test_contradictory_fields_of_identities_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         MakeIdentities.model_validate(fields)
 
 
@@ -100,8 +102,8 @@ def test_copies_of_inquiry_faces_of_real_people_are_refused(tiny_run: Any, sourc
 
 def test_a_block_of_candidates_without_one_readable_file_leaves_the_others(project: Project) -> None:
     shutil.copytree(project.root / "faces", project.root / "others")
-    (project.root / "others" / "nobody").mkdir()
-    (project.root / "others" / "nobody" / "0.jpg").write_bytes(b"no image")
+    (project.root / "others" / "person-x").mkdir()
+    (project.root / "others" / "person-x" / "0.jpg").write_bytes(b"no image")
     fields = "identities={source: files, faces: others, count: 6, candidates: 41, block: 1, max_cosine: 1.0}"
     done = project.run("identities", fields)
     assert done.returncode == 0, done.stderr

@@ -50,7 +50,7 @@ def test_pieces_that_do_not_divide_a_ranks_share_are_refused(project: Project) -
     assert "micro_batch: got 3 for a share of 8 images per rank, allowed: a divisor of it" in failed.stderr
 
 
-def test_a_training_goes_on_from_given_weights(project: Project) -> None:
+def test_a_training_continues_from_given_weights(project: Project) -> None:
     earlier = project.root / "earlier.safetensors"
     earlier.write_bytes((project.runs / STAGE / "denoiser.safetensors").read_bytes())
     project.forget(STAGE)
@@ -72,7 +72,7 @@ def test_a_training_goes_on_from_given_weights(project: Project) -> None:
 def test_a_grid_of_samples_and_its_cosines_are_kept(tiny_run: Any) -> None:
     folder = tiny_run.folder / STAGE / "samples"
     grid = decode_rgb((folder / "000000000064.jpg").read_bytes())
-    assert grid.shape == (8 * 16, (1 + 5) * 16, 3)  # a row per person: the photo, then m from low to high
+    assert grid.shape == (8 * 16, (1 + 5) * 16, 3)  # a row per person: the real face, then m from low to high
     cosines = json.loads((folder / "cosines.jsonl").read_text().splitlines()[-1])
     assert list(cosines) == ["images", "m -1.0", "m -0.5", "m 0.0", "m 0.5", "m 1.0"]
     assert all(-1 <= value <= 1 for name, value in cosines.items() if name != "images")

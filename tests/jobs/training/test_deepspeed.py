@@ -1,4 +1,4 @@
-"""The private part of DeepSpeed that `jobs.training.engine` uses is still what we take it for."""
+"""The private part of DeepSpeed that `jobs.training.engine` uses still works as the engine expects."""
 
 from __future__ import annotations
 

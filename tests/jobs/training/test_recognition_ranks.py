@@ -1,4 +1,4 @@
-"""A recognition training, its head split over ranks, goes on with the same losses on any other number of ranks."""
+"""A recognition training, its head split over ranks, resumes with the same losses on any other number of ranks."""
 # ruff: noqa: N802
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _losses(project: Project) -> dict[int, float]:
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_F35_a_training_stopped_on_2_ranks_goes_on_with_the_same_losses_on_1_and_3(
+def test_F35_a_training_stopped_on_2_ranks_resumes_with_the_same_losses_on_1_and_3(
     tiny_run: TinyRun, tmp_path: Path, kind: str
 ) -> None:
     project = Project.copy_of(tiny_run, tmp_path / "copy")
@@ -48,8 +48,8 @@ def test_F35_a_training_stopped_on_2_ranks_goes_on_with_the_same_losses_on_1_and
     launcher = project.start(STAGE, *more, cluster=_cluster(2))
     wait_until(lambda: project.trained(STAGE) >= 60, what="60 images on two ranks")
     kill_group(launcher, signal.SIGINT)
-    _, told = launcher.communicate(timeout=SECONDS)
-    assert launcher.returncode == 130, told
+    _, errors = launcher.communicate(timeout=SECONDS)
+    assert launcher.returncode == 130, errors
     stopped = tmp_path / "stopped"
     shutil.copytree(project.runs / STAGE, stopped)
     for ranks in (1, 3):

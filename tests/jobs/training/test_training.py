@@ -55,7 +55,7 @@ def _step(state: TrainingState) -> None:
     state.optimizer.step()
 
 
-def test_a_restored_state_goes_on_bit_for_bit(tmp_path: Path) -> None:
+def test_a_restored_state_continues_bit_for_bit(tmp_path: Path) -> None:
     state = _state(tmp_path, seed=1)
     _step(state)
     state.save(8)
@@ -81,12 +81,12 @@ def test_F33_a_state_whose_only_checkpoint_is_damaged_is_not_begun_afresh(tmp_pa
         state.restore()
 
 
-def _restored(rank: int, folders: list[Path], meeting: str, told: multiprocessing.Queue[tuple[int, int]]) -> None:
+def _restored(rank: int, folders: list[Path], rendezvous: str, results: multiprocessing.Queue[tuple[int, int]]) -> None:
     """One of two ranks, each with its own view of the checkpoints."""
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
     state = _state(folders[rank], seed=rank)
     state.world = World(rank=rank, size=2, device=torch.device("cpu"))
-    told.put((rank, state.restore()))
+    results.put((rank, state.restore()))
     dist.destroy_process_group()
 
 
@@ -99,11 +99,11 @@ def test_F36_ranks_that_see_different_newest_checkpoints_take_the_one_of_rank_0(
     state.checkpoints.folder = folders[1]
     state.save(16)  # rank 0 looked before it was there
     processes = multiprocessing.get_context("forkserver")
-    told = processes.Queue()
-    ranks = [processes.Process(target=_restored, args=(rank, folders, str(tmp_path / "m"), told)) for rank in (0, 1)]
+    results = processes.Queue()
+    ranks = [processes.Process(target=_restored, args=(rank, folders, str(tmp_path / "m"), results)) for rank in (0, 1)]
     for rank in ranks:
         rank.start()
-    assert sorted(told.get(timeout=300) for _ in ranks) == [(0, 8), (1, 8)]
+    assert sorted(results.get(timeout=300) for _ in ranks) == [(0, 8), (1, 8)]
     for rank in ranks:
         rank.join(timeout=300)
         assert rank.exitcode == 0

@@ -127,6 +127,7 @@ def needs(run: Run) -> tuple[str, ...]:
 
 
 def expected_images(run: Run) -> int:
+    """Images of all identities, without copies of inquiry faces."""
     config = run.section(GenerateFaces)
     people = run.section(MakeIdentities).count
     few = min(config.few_identities, people)
@@ -134,6 +135,7 @@ def expected_images(run: Run) -> int:
 
 
 def cost(run: Run) -> Cost:
+    """GPU hours of the sampled images; disk for those and the copies."""
     config = run.section(GenerateFaces)
     images = expected_images(run)
     copies = run.section(MakeIdentities).count * config.inquiry_copies
