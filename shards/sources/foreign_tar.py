@@ -23,6 +23,8 @@ POSIX = b"ustar\x00"
 
 MAX_EXTENDED = 2**20  # bytes of a PAX header or a GNU long name
 
+MAX_DIGITS = 20  # of a number in a PAX header; python refuses to parse numbers of thousands of digits
+
 FOLDER, SYMLINK = b"5", b"2"
 
 REGULAR = (b"0", b"\0", b"7")
@@ -42,7 +44,10 @@ def members(path: Path, descriptor: int) -> Iterator[Member]:
         if len(block) < BLOCK or not checksum_fits(block):
             raise DataError(f"{path}: no tar header at byte {offset}; it is compressed, cut or damaged")
         name, size_field, kind, magic, prefix = FIELDS.unpack(block)
-        length = int(extended.pop(b"size", b"")) if b"size" in extended else _number(size_field, path, offset)
+        try:
+            length = int(extended.pop(b"size")) if b"size" in extended else _number(size_field)
+        except ValueError as error:
+            raise DataError(f"{path}: the size at byte {offset}: {error}") from None
         end = offset + BLOCK + -(-length // BLOCK) * BLOCK
         if end > size:
             raise DataError(f"{path}: ends inside the member at byte {offset}; it is cut short")
@@ -66,7 +71,10 @@ def read_member(descriptor: int, *, location: str, size: int) -> bytes | None:
     if len(data) != BLOCK + size or not checksum_fits(data[:BLOCK]):
         return None
     _, size_field, kind, *_ = FIELDS.unpack(data[:BLOCK])
-    return data[BLOCK:] if kind in REGULAR and octal(size_field) == size else None
+    try:
+        return data[BLOCK:] if kind in REGULAR and _number(size_field) == size else None
+    except ValueError:
+        return None
 
 
 def _extension(path: Path, descriptor: int, *, offset: int, length: int, kind: bytes) -> dict[bytes, bytes]:
@@ -79,10 +87,10 @@ def _extension(path: Path, descriptor: int, *, offset: int, length: int, kind: b
     fields: dict[bytes, bytes] = {}
     while data:  # each record is b"<its own length> <key>=<value>\n"
         digits, space, _ = data.partition(b" ")
-        if not space or not digits.isdigit() or not len(digits) + 3 <= int(digits) <= len(data):
+        if not space or not _is_number(digits) or not len(digits) + 3 <= int(digits) <= len(data):
             raise DataError(f"{path}: a damaged PAX header at byte {offset}")
         key, equals, value = data[len(digits) + 1 : int(digits) - 1].partition(b"=")
-        if not equals or (key == b"size" and not value.isdigit()):
+        if not equals or (key == b"size" and not _is_number(value)):
             raise DataError(f"{path}: a damaged PAX header at byte {offset}")
         fields[key] = value
         data = data[int(digits) :]
@@ -96,13 +104,13 @@ def _refused(kind: bytes, extended: dict[bytes, bytes]) -> Outcome | None:
     return None if kind in REGULAR and not sparse else Outcome.NOT_REGULAR  # links, devices, sparse files
 
 
-def _number(field: bytes, path: Path, offset: int) -> int:
-    if field[0] == 0x80:  # GNU: binary, for sizes above 8 GiB
-        return int.from_bytes(field[1:], "big")
-    try:
-        return octal(field)
-    except ValueError as error:
-        raise DataError(f"{path}: the size at byte {offset}: {error}") from None
+def _is_number(text: bytes) -> bool:
+    return text.isdigit() and len(text) <= MAX_DIGITS
+
+
+def _number(field: bytes) -> int:
+    """The size in a header; raises ValueError if it is not a number."""
+    return int.from_bytes(field[1:], "big") if field[0] == 0x80 else octal(field)  # 0x80: GNU's, above 8 GiB
 
 
 def _text(field: bytes) -> bytes:

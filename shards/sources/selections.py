@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from dataclasses import replace
 
 from shards.errors import DataError
@@ -23,13 +24,8 @@ def read_selection(text: str, *, name: str) -> frozenset[str]:
     Raises:
         DataError: a line (numbered in the message) is not the path of an image in a person's folder; an empty list.
     """
-    first = text.partition("\n")[0].rstrip("\r")
-    separator = "\t" if "\t" in first else ","
-    table = COLUMN in first.split(separator)
-    rows = csv.DictReader(io.StringIO(text), delimiter=separator) if table else ()
-    paths = [row[COLUMN] or "" for row in rows] if table else text.splitlines()
     chosen = set()
-    for number, path in enumerate(paths, start=1 + table):
+    for number, path in _numbered_paths(text, name=name):
         if "/" not in path:
             raise DataError(f"{name}: line {number}: got {path!r}; expected a path that ends in person/file")
         chosen.add(_tail(escaped(path.encode(errors="surrogateescape"))))
@@ -55,6 +51,21 @@ def select(listing: Listing, chosen: frozenset[str], *, name: str) -> Listing:
     others = [Skip(path=face.path, outcome=Outcome.NOT_LISTED) for face, tail in faces if tail not in chosen]
     taken = tuple(face for face, tail in faces if tail in chosen)
     return replace(listing, faces=taken, skipped=(*listing.skipped, *others))
+
+
+def _numbered_paths(text: str, *, name: str) -> Iterator[tuple[int, str]]:
+    """The paths of a list, each with the number of the line that it ends in."""
+    first = text.partition("\n")[0].rstrip("\r")
+    separator = "\t" if "\t" in first else ","
+    if COLUMN not in first.split(separator):
+        yield from enumerate(text.splitlines(), start=1)
+        return
+    rows = csv.DictReader(io.StringIO(text), delimiter=separator)
+    try:
+        for row in rows:
+            yield rows.line_num, row[COLUMN] or ""
+    except csv.Error as error:
+        raise DataError(f"{name}: line {rows.line_num + 1}: {error}") from None
 
 
 def _tail(path: str) -> str:

@@ -111,7 +111,7 @@ def read_index(path: Path) -> TarIndex:
             found = _of_text(file["format"])
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a readable index ({error}); remove it and run again") from None
     if found != FORMAT or not _is_consistent(index):
         raise DataError(f"{path}: not an index of format {FORMAT}; remove it and run again")
@@ -119,9 +119,13 @@ def read_index(path: Path) -> TarIndex:
 
 
 def _is_consistent(index: TarIndex) -> bool:
-    """Whether the spans are in order inside the tar, and everything has one length."""
+    """Whether the spans are in order inside the tar, and everything has one length and its type."""
     count, spans = len(index.keys), index.spans
-    if spans.shape != (count, 4) or spans.dtype != np.int64 or index.labels.shape != (count,) or not count:
+    if not isinstance(index.classes, list) or not all(isinstance(name, str) for name in index.classes):
+        return False
+    if not count or (spans.shape, spans.dtype) != ((count, 4), np.int64):
+        return False
+    if (index.labels.shape, index.labels.dtype) != ((count,), np.int32):
         return False
     ends = spans[:, 2] + spans[:, 3]
     in_order = (spans[:, 0] + spans[:, 1] <= spans[:, 2]).all() and (ends[:-1] <= spans[1:, 0]).all()
