@@ -123,9 +123,9 @@ def _is_consistent(index: TarIndex) -> bool:
     count, spans = len(index.keys), index.spans
     if not isinstance(index.classes, list) or not all(isinstance(name, str) for name in index.classes):
         return False
-    if not count or (spans.shape, spans.dtype) != ((count, 4), np.int64):
+    if not count or spans.shape != (count, 4) or spans.dtype != np.int64:
         return False
-    if (index.labels.shape, index.labels.dtype) != ((count,), np.int32):
+    if index.labels.shape != (count,) or index.labels.dtype != np.int32:
         return False
     ends = spans[:, 2] + spans[:, 3]
     in_order = (spans[:, 0] + spans[:, 1] <= spans[:, 2]).all() and (ends[:-1] <= spans[1:, 0]).all()
