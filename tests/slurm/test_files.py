@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from slurm.errors import RunError
-from slurm.files import publish, publish_json, publishing, read_json
+from slurm.files import link, publish, publish_json, publishing, read_json
 from slurm.partial_files import partial_path, sweep
 from slurm.processes import is_alive
 
@@ -229,3 +229,41 @@ def test_a_zombie_is_not_alive() -> None:
     assert not is_alive(process.pid)
     process.wait()
     assert not is_alive(process.pid)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_bytes_so_far_get_a_second_name_that_stays_when_the_writer_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def no_links(*arguments: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    kept = tmp_path / "kept" / "data.tar"
+
+    def fail() -> None:
+        with publishing(tmp_path / "data.tar") as part:
+            for count in (1, 2):  # the second time an older file is replaced
+                part.write(b"half")
+                part.link(kept)
+                assert (part.tell(), kept.read_bytes()) == (4 * count, b"half" * count)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert kept.read_bytes() == b"halfhalf"
+    assert _names(tmp_path) == ["kept"]
+
+
+def test_a_second_name_that_cannot_be_given_names_it_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    publish(tmp_path / "data.tar", b"bytes")
+    with pytest.raises(NotADirectoryError):
+        link(tmp_path / "data.tar", tmp_path / "file" / "data.tar")
+    with publishing(tmp_path / "other.tar") as part:
+        with pytest.raises(RunError, match=r"file/kept\.tar: could not be written: ") as error:
+            part.link(tmp_path / "file" / "kept.tar")
+        part.write(b"goes on")
+    assert "\n" not in str(error.value)
+    assert (tmp_path / "other.tar").read_bytes() == b"goes on"

@@ -226,3 +226,15 @@ def test_a_file_too_large_for_an_image_is_refused_by_its_size(tmp_path):
         file.truncate(MAX_FILE_BYTES + 1)
     with pytest.raises(DataError, match=rf"big\.jpg has {MAX_FILE_BYTES + 1} bytes, allowed are {MAX_FILE_BYTES}"):
         ImageSource(tmp_path).read("big.jpg")
+
+
+@pytest.mark.parametrize("size", [b"zzz", b"", b"00000000004\0", b"\x80" + bytes(10) + b"\x04"])
+def test_a_member_whose_size_was_rewritten_after_listing_has_changed(tmp_path, size):
+    path = archive(tmp_path / "a.tar", PHOTO)
+    source = open_source(path)
+    (face,) = source.listing().faces
+    with path.open("r+b") as file:
+        file.write(header(b"anna/1.jpg", size))
+    with pytest.raises(UnreadableFaceError, match=r"anna/1\.jpg: has moved or changed in the archive") as caught:
+        source.read(face)
+    assert caught.value.outcome is Outcome.CHANGED
