@@ -231,7 +231,7 @@ def test_no_source_is_unfinished() -> None:
     assert [path.name for path in SOURCES if pattern.search(path.read_text())] == []
 
 
-def test_users_are_not_told_by_assert_what_they_did_wrong() -> None:
+def test_errors_for_users_are_no_asserts() -> None:
     """An assert with a message would be one for somebody; ours state invariants and say nothing."""
     asserts = (
         f"{name}:{node.lineno}"

@@ -70,7 +70,7 @@ def test_F29_the_number_of_files_does_not_grow_with_the_images(finished: Project
         assert len(files) <= 2 * finished.summary(stage)["units"] + 4  # a tar and its index, and the stage's own
 
 
-def test_every_tar_has_its_index_beside_it_which_says_what_a_scan_finds(finished: Project, tmp_path: Path) -> None:
+def test_every_tar_has_an_index_that_equals_a_scan(finished: Project, tmp_path: Path) -> None:
     tars = [path for path in finished.runs.rglob("*.tar") if "superseded" not in path.parts]
     kinds = {path.stem.split("-0")[0] for path in tars}
     assert kinds == {"real", "held-out", "candidates", "inquiries", "synthetic"}

@@ -73,7 +73,7 @@ def test_where_files_cannot_be_locked_nothing_waits_and_no_launcher_is_seen(
         assert running_launcher(path) is None
 
 
-def test_a_lock_held_by_this_process_names_it_and_a_free_one_nobody(tmp_path: Path) -> None:
+def test_a_lock_held_by_this_process_names_it_and_a_free_one_names_none(tmp_path: Path) -> None:
     path = tmp_path / ".launch.lock"
     with locked(path, stop=None):
         path.write_text(f"{os.getpid()}\n")

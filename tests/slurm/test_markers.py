@@ -95,7 +95,7 @@ def test_an_output_of_another_size_is_damaged(stage: StageFolder, content: bytes
         ({"unit": {"tar": "x"}}, "stale: unit None -> {'tar': 'x'}"),
     ],
 )
-def test_F06_a_stale_unit_says_which_field_changed(stage: StageFolder, change: dict[str, Any], reason: str) -> None:
+def test_F06_a_stale_unit_names_the_field_that_changed(stage: StageFolder, change: dict[str, Any], reason: str) -> None:
     assert why_not_done(stage, 3, fingerprint=FINGERPRINT | change) == reason
 
 

@@ -57,7 +57,7 @@ def test_a_job_that_was_canceled_stays_so(asked: Path, state: str) -> None:
     assert "requeue 7" not in asked.read_text()
 
 
-def test_F20_a_refused_requeue_says_what_to_do(asked: Path, caplog: pytest.LogCaptureFixture) -> None:  # noqa: N802
+def test_F20_a_refused_requeue_names_the_remedy(asked: Path, caplog: pytest.LogCaptureFixture) -> None:  # noqa: N802
     _scontrol(asked, code=1, refusal="Requested operation is presently disabled")
     assert not requeue_this_job()
     assert "presently disabled; rerun the same command" in caplog.text

@@ -2,7 +2,7 @@
 
 Dropped images are left out, those made in their place put in. An identity that lost or got an image has another mean
 than the one that was audited, so the mean of what is left of it is judged once more. If that is too close, the identity
-goes as a whole, which changes nobody else's mean.
+goes as a whole, which changes no other identity's mean.
 """
 
 from __future__ import annotations

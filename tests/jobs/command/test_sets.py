@@ -53,7 +53,7 @@ def test_verify_py_passes_in_another_folder_and_names_the_shard_of_one_flipped_b
     assert len(damaged.stdout.splitlines()) == 1
 
 
-def test_the_published_folder_tells_nothing_of_the_cluster_and_of_real_people(tiny_run: Any, published: Path) -> None:
+def test_the_published_folder_reveals_nothing_of_the_cluster_and_of_real_people(tiny_run: Any, published: Path) -> None:
     private = [str(tiny_run.folder.parent.parent), "person-", '"0000000']
     for path in published.iterdir():
         if path.suffix not in (".tar", ".jpg"):

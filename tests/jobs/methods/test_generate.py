@@ -147,7 +147,7 @@ def test_identities_of_files_by_quota_and_copies_of_synthetic_inquiry_faces(proj
     assert {tars.jpeg(row) for row in copies} == {inquiries.jpeg(row) for row in range(6)}
 
 
-def test_info_tells_what_the_paper_configs_mean() -> None:
+def test_info_gives_the_figures_of_the_paper_configs() -> None:
     found = info(load_run(CONFIGS / "casia_0.5m.yaml"))
     assert found["denoiser"]["parameters"] == 93_563_910
     assert found["denoiser"]["gmacs"] == pytest.approx(38.4, abs=0.05)

@@ -97,7 +97,7 @@ def test_a_study_takes_the_images_that_were_asked_for_a_value(toy: Path) -> None
     assert [row["images"] for row in rows] == [len(images), red]
 
 
-def test_the_page_shows_the_set_and_says_nothing_of_another_method(toy: Path) -> None:
+def test_the_page_shows_the_set_and_names_no_other_method(toy: Path) -> None:
     page, results = ((toy / "report" / name).read_text() for name in ("index.html", "results.md"))
     assert "color = red" in page
     assert "shape" in page

@@ -36,7 +36,7 @@ def test_every_real_face_is_fingerprinted_and_every_training_person_has_a_center
     assert centers.keys == real.classes
 
 
-def test_the_control_group_sets_the_thresholds_and_the_verdict_says_so(copied: Run) -> None:
+def test_the_control_group_sets_the_thresholds_and_the_verdict_names_it(copied: Run) -> None:
     verdict = json.loads(copied.stage_folder("audit").output("verdict.json").read_text())
     assert "at most 30.0% of 18 faces of 3 real people that no net was trained on" in verdict["thresholds"]["basis"]
     control = json.loads(copied.stage_folder("audit").output("nearest-held-out-00000.json").read_text())
@@ -117,7 +117,7 @@ def test_the_membership_signal_compares_trained_with_kept_back_photos(copied: Ru
     assert figures["overlap"] == {}
 
 
-def test_the_forecast_tells_the_number_of_comparisons(copied: Run) -> None:
+def test_the_forecast_has_the_number_of_comparisons(copied: Run) -> None:
     assert forecast(copied).startswith("audit: 16 x 31 comparisons, about ")
 
 
@@ -178,7 +178,7 @@ def test_a_benchmark_of_training_people_is_seen_to_overlap(tiny_run: Any, tmp_pa
     assert overlap["held-out"]["in_training"] <= overlap["held-out"]["people"]
 
 
-def test_the_leak_rate_of_a_continuous_range_of_m_is_told_in_steps() -> None:
+def test_the_leak_rate_of_a_continuous_range_of_m_is_reported_in_steps() -> None:
     count = 10 * MAX_VALUES
     names = [f"image-{row}" for row in range(count)]
     near = ClosestMatches(names=names, face=names, face_cosine=[0.9] * count, center=names, center_cosine=[0.0] * count)

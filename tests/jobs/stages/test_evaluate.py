@@ -140,7 +140,7 @@ def test_benchmarks_and_judges_that_cannot_be_used_are_refused(project, override
     assert message in refused.stderr
 
 
-def test_another_net_says_too_whether_faces_follow_m(tiny_run: TinyRun, tmp_path: Path) -> None:
+def test_the_evaluation_net_also_measures_whether_images_follow_m(tiny_run: TinyRun, tmp_path: Path) -> None:
     project = Project.copy_of(tiny_run, tmp_path / "copy")
     (project.root / "judge.safetensors").write_bytes(
         (project.runs / "train-embedder" / "recognition.safetensors").read_bytes()

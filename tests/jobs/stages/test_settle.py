@@ -155,7 +155,7 @@ def test_tars_that_are_not_what_was_audited_or_refilled_are_refused(copied: Run,
         settle(copied, identity_to_face=NEVER, dropped=[key])
 
 
-def test_a_real_photo_that_is_wished_for_as_refill_is_refused_by_its_record(copied: Run, means: Means) -> None:
+def test_a_real_image_in_the_refill_is_refused_by_its_record(copied: Run, means: Means) -> None:
     real = ShardSet(copied.ledger.outputs("shard", prefix="real-", suffix=".tar"))
     key = means.synthetic.keys[0]
     planted = with_refill(copied, key=key, jpg=real.jpeg(0), record=real.record(0))

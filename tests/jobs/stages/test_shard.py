@@ -271,7 +271,7 @@ def test_what_is_missing_of_a_finished_stage_needs_the_source_again(tmp_path: Pa
     assert dict(tree(folder)) == before
 
 
-def test_without_its_source_a_stage_is_not_planned_anew(tmp_path: Path, faces: Path) -> None:
+def test_without_its_source_a_stage_is_not_planned_again(tmp_path: Path, faces: Path) -> None:
     sharded(tmp_path, faces)
     faces.rename(tmp_path / "elsewhere")
     with pytest.raises(DataError, match=r"shard\.faces: got .*faces, no such file or folder"):
@@ -283,7 +283,7 @@ def test_dropping_equal_files_without_hashes_is_refused(tmp_path: Path, faces: P
         planned(tmp_path, faces, duplicates="first")
 
 
-def test_tars_end_at_the_wished_size_too(tmp_path: Path, faces: Path) -> None:
+def test_tars_also_end_at_the_configured_size(tmp_path: Path, faces: Path) -> None:
     put(faces, {f"person-0/large-{n}.png": encoded(picture(n, size=(700, 700)), "PPM") for n in range(3)})
     run = planned(tmp_path, faces, shard_bytes=3_000_000, resize="center")
     assert [(unit.start, unit.stop) for unit in run.ledger.units(SHARD)] == [(0, 6), (6, 15)]
@@ -306,7 +306,7 @@ def test_the_same_source_gives_the_same_bytes(tmp_path: Path, faces: Path) -> No
     assert len(hashes[0]) == 7
 
 
-def test_B30_identities_without_images_or_with_one_are_told(tmp_path: Path, faces: Path) -> None:
+def test_B30_identities_without_images_or_with_one_are_counted(tmp_path: Path, faces: Path) -> None:
     put(faces, {"single/0.jpg": jpeg(50, size=32)})
     (faces / "nobody").mkdir()
     _, summary = sharded(tmp_path, faces)
@@ -316,7 +316,7 @@ def test_B30_identities_without_images_or_with_one_are_told(tmp_path: Path, face
 
 
 @pytest.mark.parametrize("header", ["", "identity\tpath\n"])
-def test_a_list_says_which_images_are_taken(tmp_path: Path, faces: Path, header: str) -> None:
+def test_a_list_selects_the_images(tmp_path: Path, faces: Path, header: str) -> None:
     names = ["person-1/0.jpg", "person-2/1.jpg"]
     lines = "".join(f"{name.partition('/')[0]}\tset/{name}\n" if header else f"{name}\n" for name in names)
     (tmp_path / "only.tsv").write_text(header + lines)

@@ -221,7 +221,7 @@ def _limit_files(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
-def test_F27_a_disk_that_runs_full_is_told_and_space_is_all_it_needs(small_disk: SmallDisk, faces: Path) -> None:
+def test_F27_a_full_disk_is_reported_and_a_rerun_needs_only_space(small_disk: SmallDisk, faces: Path) -> None:
     folder = small_disk.folder
     words = rf"disk/runs/sharding/shard/.*: could not be written: {small_disk.complaint}"
     with pytest.raises(RunError, match=words):

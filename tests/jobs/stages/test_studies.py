@@ -71,7 +71,7 @@ def test_a_net_that_is_missing_is_trained_again_to_the_last_bit_and_no_other(pro
 
 
 @pytest.mark.long
-def test_study_m_trains_a_net_per_wished_m_and_tells_the_measured_similarity(project: Project) -> None:
+def test_study_m_trains_a_net_per_requested_m_and_reports_the_measured_similarity(project: Project) -> None:
     done = project.run("study-m")
     assert done.returncode == 0, done.stderr
     rows = project.summary("study-m")["figures"]["groups"]
@@ -82,7 +82,7 @@ def test_study_m_trains_a_net_per_wished_m_and_tells_the_measured_similarity(pro
     assert rows[1]["similarity"] == pytest.approx(measured[0.0], abs=1e-4)
 
 
-def test_study_sets_tells_what_each_set_lacks_to_the_first_seed_by_seed(project: Project) -> None:
+def test_study_sets_reports_the_gap_of_each_set_to_the_first_seed_by_seed(project: Project) -> None:
     done = project.run("study-sets", "study-sets.seeds=1")
     assert done.returncode == 0, done.stderr
     rows = project.summary("study-sets")["figures"]["groups"]

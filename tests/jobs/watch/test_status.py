@@ -47,7 +47,7 @@ def _status(many: ManyRanks, capsys: pytest.CaptureFixture[str], *more: str) -> 
     return int(end.value.code or 0), capsys.readouterr().out
 
 
-def test_ranks_that_are_done_run_wait_and_failed_are_told_apart(many: ManyRanks, tools: Path) -> None:
+def test_done_running_queued_and_failed_ranks_are_distinguished(many: ManyRanks, tools: Path) -> None:
     many.submitted(ranks=5)
     many.done(range(4))
     many.heartbeat(0, "done", exit=0)
@@ -108,7 +108,7 @@ def test_F32_whoever_is_heard_lives_however_wrong_its_clock_is(many: ManyRanks) 
     assert many.look(observer).ranks[0].facts.silent < 3600
 
 
-def test_F26_without_sacct_and_with_a_squeue_that_forgot_the_run_folder_tells(many: ManyRanks, tools: Path) -> None:
+def test_F26_without_sacct_and_after_squeue_forgot_the_job_the_run_folder_is_used(many: ManyRanks, tools: Path) -> None:
     many.submitted(ranks=4)
     many.heartbeat(0, "done")
     many.heartbeat(1, "failed", reason="bad tar")
@@ -132,7 +132,7 @@ def test_F26_without_slurm_on_this_machine_no_rank_is_lost(
     assert "Slurm gave no answer (there is no squeue on this machine)" in shown
 
 
-def test_the_accounting_tells_what_squeue_has_forgotten(many: ManyRanks, tools: Path) -> None:
+def test_the_accounting_is_asked_for_jobs_that_squeue_has_forgotten(many: ManyRanks, tools: Path) -> None:
     many.submitted(ranks=3)
     many.heartbeat(0, "running", attempts={})
     many.heartbeat(1, "running")

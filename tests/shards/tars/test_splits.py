@@ -142,7 +142,7 @@ def test_an_index_cut_anywhere_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_an_index_with_damaged_bytes_is_refused_or_says_the_same(tmp_path, seed):
+def test_an_index_with_damaged_bytes_is_refused_or_reads_the_same(tmp_path, seed):
     path = index_path(write(tmp_path / "a.tar", list(range(5)), index=True))
     whole, data, draw = read_index(path), path.read_bytes(), random.Random(seed)
     for _ in range(60):
