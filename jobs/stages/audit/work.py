@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from jobs.frame.products import CENTERS, CLOSEST, HELD_OUT, PROBES, REAL, VERDICT
+from jobs.frame.products import AUDIT, CENTERS, CLOSEST, FINGERPRINT, HELD_OUT, PROBES, REAL, SHARD, VERDICT
 from jobs.frame.rank import Rank
 from jobs.frame.run import Run
 from jobs.frame.stage import Finish
 from jobs.frame.verdicts import all_references, reference_files
 from jobs.stages.audit.figures import Tally, closest_sheet
+from jobs.stages.audit.nearest_file import AuditedControl, AuditedTar, nearest_bytes, nearest_name, read_nearest
 from jobs.stages.audit.plan import AuditFaces, AuditUnit, control_tars, forecast
 from jobs.stages.fingerprint.plan import audit_net_path, is_independent
 from jobs.stages.shared.privacy import audit_features, load_audit_net
 from jobs.training.device import rank_device
 from shards.labels import classes_of
-from shards.privacy.findings import Findings, join_findings
+from shards.privacy.findings import join_findings
 from shards.privacy.fingerprints import read_vectors
 from shards.privacy.impostors import IMAGES, ImpostorScores
 from shards.privacy.leaks import outcomes
@@ -29,34 +28,34 @@ from shards.privacy.search import search, search_control_group
 from shards.privacy.synthetic_faces import SyntheticFaces
 from shards.privacy.thresholds import Thresholds
 from shards.privacy.verdict import Verdict
-from shards.tars.records import OLD_KEY, Asked, asked_of
+from shards.tars.records import asked_of
 from shards.tars.shard_set import ShardSet
-from slurm.files import Output, publish, publish_json, read_json, sha256_of
+from slurm.files import Output, publish, publish_json, sha256_of
 from slurm.markers import Marker
 
 log = logging.getLogger(__name__)
 
 
 def run_rank(run: Run, rank: Rank) -> None:
-    config: AuditFaces = run.section(AuditFaces)
+    config = run.section(AuditFaces)
     net = load_audit_net(run, device=rank_device(rank))
-    centers = read_vectors(run.stage_folder("fingerprint").output(CENTERS))
-    probes = [read_vectors(path).features for path in run.ledger.outputs("fingerprint", prefix=PROBES)]
+    centers = read_vectors(run.stage_folder(FINGERPRINT).output(CENTERS))
+    probes = [read_vectors(path).features for path in run.ledger.outputs(FINGERPRINT, prefix=PROBES)]
     log.info("%s", forecast(run))
     for work in rank.remaining(AuditUnit):
         on_part = partial(work.progress, 0)
         if work.unit.tar is None:
-            tar = str(work.unit.control)
-            group = read_vectors(run.stage_folder("fingerprint").output(tar.replace(".tar", ".h5")))
-            found = search_control_group(group, all_references(run), centers=centers, on_part=on_part)
-            value: dict[str, Any] = {"control": True, "findings": found.as_json()}
+            tar, images = str(work.unit.control), 0
+            group = read_vectors(run.stage_folder(FINGERPRINT).output(tar.replace(".tar", ".h5")))
+            matches = search_control_group(group, all_references(run), centers=centers, on_part=on_part)
+            found: AuditedTar | AuditedControl = AuditedControl(findings=matches)
         else:
             tar = work.unit.tar
             path = run.stage_folder(run.method.generate.name).output(tar)
             sha256 = sha256_of(path)  # of the bytes that are read now, not of those that a marker names
             shards = ShardSet([path])
             features = audit_features(shards, net=net, batch=config.batch, progress=work.progress)
-            found = search(
+            matches = search(
                 synthetic_faces_of(shards, features=features),
                 all_references(run),
                 centers=centers,
@@ -64,9 +63,9 @@ def run_rank(run: Run, rank: Rank) -> None:
                 on_part=on_part,
             )
             asked = [asked_of(record) for record in shards.records()]
-            value = {"control": False, "tar": tar, "sha256": sha256, "asked": asked, "findings": found.as_json()}
-        work.publish(f"nearest-{tar.removesuffix('.tar')}.json", (json.dumps(value, allow_nan=False) + "\n").encode())
-        work.done(images=len(value.get("asked", ())), counts={})
+            found, images = AuditedTar(tar=tar, sha256=sha256, asked=asked, findings=matches), len(asked)
+        work.publish(nearest_name(tar), nearest_bytes(found))
+        work.done(images=images, counts={})
 
 
 def synthetic_faces_of(shards: ShardSet, *, features: np.ndarray) -> SyntheticFaces:
@@ -76,15 +75,16 @@ def synthetic_faces_of(shards: ShardSet, *, features: np.ndarray) -> SyntheticFa
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     """Set thresholds by the control group, compare every synthetic image, and name the audited bytes in the verdict."""
-    config: AuditFaces = run.section(AuditFaces)
-    folder = run.stage_folder("audit")
+    config = run.section(AuditFaces)
+    folder = run.stage_folder(AUDIT)
     impostors = impostor_scores(run)
     thresholds = _thresholds(run, markers)
     tally = Tally(thresholds, rates=impostors.resolved(config.fmr))
     judged = {}
-    for value in _parts(run, markers, control=False):
-        tally.add(Findings.from_json(value["findings"]), asked=_asked(value))
-        judged[value["tar"]] = value["sha256"]
+    for part in _parts(run, markers):
+        if isinstance(part, AuditedTar):
+            tally.add(part.findings, asked=part.asked)
+            judged[part.tar] = part.sha256
     verdict = Verdict(
         passed=len(tally.dropped) <= config.max_dropped_fraction * tally.images,
         images=tally.images,
@@ -113,21 +113,13 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     )
 
 
-def _asked(value: Mapping[str, Any]) -> list[Asked]:
-    """What was asked of the images of a unit; units of older versions have m alone."""
-    return value["asked"] if "asked" in value else [{OLD_KEY: m} for m in value["m"]]
-
-
-def _parts(run: Run, markers: Sequence[Marker], *, control: bool) -> Iterator[dict[str, Any]]:
-    folder = run.stage_folder("audit")
-    for marker in markers:
-        value = read_json(folder.output(marker.outputs[0].name))
-        if value["control"] == control:
-            yield value
+def _parts(run: Run, markers: Sequence[Marker]) -> Iterator[AuditedTar | AuditedControl]:
+    folder = run.stage_folder(AUDIT)
+    return (read_nearest(folder.output(marker.outputs[0].name)) for marker in markers)
 
 
 def _thresholds(run: Run, markers: Sequence[Marker]) -> Thresholds:
-    control = join_findings(Findings.from_json(value["findings"]) for value in _parts(run, markers, control=True))
+    control = join_findings(part.findings for part in _parts(run, markers) if isinstance(part, AuditedControl))
     unseen = any(tar.startswith(HELD_OUT) for tar in control_tars(run))
     people = "real people that no net was trained on" if unseen else "training people, each compared with the others,"
     return Thresholds.from_control(control, rate=run.section(AuditFaces).false_alarms, people=people)
@@ -147,8 +139,8 @@ def impostor_scores(run: Run) -> ImpostorScores:
 
 def _sheet(run: Run, verdict: Verdict) -> list[Output]:
     """The closest pairs as a picture, each synthetic face beside its real one. It stays in the run folder."""
-    real = ShardSet(run.ledger.outputs("shard", prefix=f"{REAL}-", suffix=".tar"))
+    real = ShardSet(run.ledger.outputs(SHARD, prefix=f"{REAL}-", suffix=".tar"))
     synthetic = ShardSet([run.stage_folder(run.method.generate.name).output(tar) for tar in verdict.judged])
     data = closest_sheet(verdict, synthetic=synthetic, real=real)
-    written = publish(run.stage_folder("audit").output(CLOSEST), data, replace=True)
+    written = publish(run.stage_folder(AUDIT).output(CLOSEST), data, replace=True)
     return [Output(name=CLOSEST, bytes=written.bytes, sha256=written.sha256)]
