@@ -6,7 +6,7 @@ A benchmark that is missing, or of which one image is not usable, ends the stage
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -17,7 +17,7 @@ from jobs.frame.stage_config import PathText, StageConfig
 from jobs.frame.unit import Unit
 from shards.errors import DataError
 from shards.sources.image_files import ImageSource
-from shards.sources.pair_lists import read_pairs
+from shards.sources.pair_lists import PairList, read_pairs
 from slurm.files import digest, sha256_of
 
 NAME = "convert-benchmarks"
@@ -115,7 +115,7 @@ def plan(run: Run) -> list[BenchmarkUnit]:
     return units
 
 
-def _listed(run: Run, source: BenchmarkSource) -> tuple[ImageSource, Any]:
+def _listed(run: Run, source: BenchmarkSource) -> tuple[ImageSource, PairList]:
     """The images and the list of pairs, of full paths."""
     assert source.pairs is not None
     assert source.images is not None

@@ -1,7 +1,7 @@
 """Fingerprint: what the audit needs of every real face: an embedding under the audit's net, and hashes of its pixels.
 
-The judge is a recognition net other than E_id where the user has one (`fingerprint.judge.weights`): a net that guided
-the generator sees its own idea of likeness.
+The audit's net is another one than E_id where the user gives one (`fingerprint.judge.weights`): E_id guided the generator, so
+ it favors what it guided.
 """
 
 from __future__ import annotations

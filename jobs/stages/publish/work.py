@@ -41,7 +41,7 @@ SAMPLE_ROWS, SAMPLE_COLUMNS = 8, 12
 
 INDEX = "index.json"  # tars with their counts, as WebDataset's indexed readers take it
 
-PRIVATE_SETTINGS = {"faces", "judge"}  # fields that tell where on the cluster private things are
+PRIVATE_SETTINGS = {"faces", "judge"}  # fields with paths to private files
 
 
 def run_rank(run: Run, rank: Rank) -> None:
