@@ -1,7 +1,7 @@
 """Fingerprint: what the audit needs of every real face: an embedding under the audit's net, and hashes of its pixels.
 
-The audit's net is another one than E_id where the user gives one (`fingerprint.judge.weights`): E_id guided the generator, so
- it favors what it guided.
+The audit's net is another one than E_id where the user gives one (`fingerprint.judge.weights`), because E_id guided the
+generator and favors what it guided.
 """
 
 from __future__ import annotations
