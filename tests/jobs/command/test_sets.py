@@ -141,7 +141,7 @@ def test_a_damaged_copy_names_what_to_copy_again_and_goes_on_from_there(publishe
     assert damaged.returncode == 1
     assert "synthetic-00000.tar: damaged" in damaged.stdout
     assert "README.md: missing" in damaged.stdout
-    assert "copy these again and run the same command: README.md synthetic-00000.tar" in damaged.stdout
+    assert "copy these again and rerun the same command: README.md synthetic-00000.tar" in damaged.stdout
     assert not (tmp_path / "sets" / "tiny-set").exists()
     kept = tmp_path / "sets" / ".tiny-set.importing" / "synthetic-00001.tar"
     before = kept.stat().st_mtime_ns

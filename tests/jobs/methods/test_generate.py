@@ -102,8 +102,8 @@ def test_copies_of_inquiry_faces_of_real_people_are_refused(tiny_run: Any, sourc
 
 def test_a_block_of_candidates_without_one_readable_file_leaves_the_others(project: Project) -> None:
     shutil.copytree(project.root / "faces", project.root / "others")
-    (project.root / "others" / "person-x").mkdir()
-    (project.root / "others" / "person-x" / "0.jpg").write_bytes(b"no image")
+    (project.root / "others" / "no-image").mkdir()
+    (project.root / "others" / "no-image" / "0.jpg").write_bytes(b"no image")
     fields = "identities={source: files, faces: others, count: 6, candidates: 41, block: 1, max_cosine: 1.0}"
     done = project.run("identities", fields)
     assert done.returncode == 0, done.stderr

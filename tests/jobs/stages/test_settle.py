@@ -33,7 +33,7 @@ class Means:
     """The nearest real face to the mean of some images, by hand."""
 
     def __init__(self, run: Run) -> None:
-        self.judge = load_audit_net(run, device=torch.device("cpu"))
+        self.net = load_audit_net(run, device=torch.device("cpu"))
         self.real = np.concatenate([read_vectors(path).features for path in reference_files(run)])
         self.synthetic = ShardSet(run.ledger.outputs("generate", suffix=".tar"))
         self.features = dict(zip(self.synthetic.keys, self._embedded(self.synthetic), strict=True))
@@ -50,7 +50,7 @@ class Means:
         return [key for key, person in rows if person == identity]
 
     def _embedded(self, shards: ShardSet) -> np.ndarray:
-        return audit_features(shards, judge=self.judge, batch=64, progress=lambda _: None)
+        return audit_features(shards, net=self.net, batch=64, progress=lambda _: None)
 
 
 @pytest.fixture
