@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -90,7 +90,6 @@ class Method:
 
     Attributes:
         name: its name in configs, `method: NAME`.
-        title: its name in the report.
         chain: all stages by name, in order, including the shared ones.
         identities: its stage that makes the identities of the set.
         generate: its stage that generates the set.
@@ -105,7 +104,6 @@ class Method:
     """
 
     name: str
-    title: str
     chain: Mapping[str, Stage[Unit]]
     identities: Stage[Unit]
     generate: Stage[SetUnit]
@@ -113,7 +111,7 @@ class Method:
     report_parts: str
     card: Callable[[Run], CardText]
     lineage: Callable[[Run], tuple[DataSource, ...]]
-    own_stages: tuple[str, ...] = field(default=())
+    own_stages: tuple[str, ...] = ()
     training_plots: str = ""
     identity_faces: Callable[[Run], Path | None] = lambda run: None
     describe: Callable[[Run], dict[str, Any]] = lambda run: {}

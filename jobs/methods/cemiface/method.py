@@ -110,7 +110,6 @@ def describe(run: Run) -> dict[str, Any]:
 
 METHOD = Method(
     name="cemiface",
-    title="CemiFace",
     chain=chain_of(STAGES, studies=(STUDY_GROUPS, STUDY_M)),
     own_stages=tuple(stage.name for stage in STAGES),
     identities=IDENTITIES,

@@ -9,13 +9,13 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from jobs.frame.errors import ConfigError
-from jobs.frame.products import CLASSIFIER
+from jobs.frame.products import CLASSIFIER, EMBEDDER
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.stage_config import PathText, StageConfig, operational
 from jobs.frame.unit import Unit
 from jobs.stages.shard.plan import real_units
-from jobs.stages.shared.embedder import TRAINED_HERE, embedder_files, embedder_needs
+from jobs.stages.shared.embedder import embedder_files, embedder_needs
 from slurm.files import sha256_of
 
 
@@ -60,7 +60,7 @@ def classifier_path(run: Run) -> Path | None:
     if config.centers == "mean":
         return None
     if config.classifier is None and embedder_needs(run):
-        return run.stage_folder(TRAINED_HERE).output(CLASSIFIER)
+        return run.stage_folder(EMBEDDER).output(CLASSIFIER)
     path = run.path(config.classifier) if config.classifier else None
     if path is None or not path.is_file():
         raise ConfigError(f"embed.classifier: got {path}, no such file; give the classifier E_id was trained with")

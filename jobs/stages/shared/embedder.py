@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jobs.frame.products import WEIGHTS
+from jobs.frame.products import EMBEDDER, WEIGHTS
 from jobs.frame.run import Run
 from slurm.files import sha256_of
-
-TRAINED_HERE = "train-embedder"
 
 
 def embedder_needs(run: Run) -> tuple[str, ...]:
     """The stage that trains E_id, unless the config brings its weights."""
-    return () if run.config.embedder.weights else (TRAINED_HERE,)
+    return () if run.config.embedder.weights else (EMBEDDER,)
 
 
 def embedder_path(run: Run) -> Path:
@@ -24,7 +22,7 @@ def embedder_path(run: Run) -> Path:
     """
     weights = run.config.embedder.weights
     if not weights:
-        return run.stage_folder(TRAINED_HERE).output(WEIGHTS)
+        return run.stage_folder(EMBEDDER).output(WEIGHTS)
     return run.given_file("embedder.weights", weights, give="a recognition net's weights")
 
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from jobs.frame.products import WEIGHTS
+from jobs.frame.products import EMBEDDER, WEIGHTS
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.unit import Unit
-from jobs.stages.shared.embedder import TRAINED_HERE
 from jobs.stages.shared.sets import Sets, imported, makers_of
 from jobs.training.recipe import Recipe
 
@@ -42,7 +41,7 @@ class TrainEmbedder(TrainRecognition):
 
 
 def needs(run: Run, *, name: str) -> tuple[str, ...]:
-    return tuple(makers_of(run, run.section(TrainEmbedder if name == TRAINED_HERE else TrainRecognition).sets))
+    return tuple(makers_of(run, run.section(TrainEmbedder if name == EMBEDDER else TrainRecognition).sets))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +69,10 @@ STAGE = Stage(
 
 EMBEDDER_STAGE = Stage(
     unit=TrainingUnit,
-    name=TRAINED_HERE,
+    name=EMBEDDER,
     title="E_id, trained on the real faces (where the config brings no weights)",
     config=TrainEmbedder,
-    needs=lambda run: needs(run, name=TRAINED_HERE),
+    needs=lambda run: needs(run, name=EMBEDDER),
     files=lambda run: imported(run, kinds=run.section(TrainEmbedder).sets),
     plan=plan,
     work="jobs.stages.train_recognition.work",

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from cemiface.recognition.nets import recognition_bytes
-from jobs.frame.products import CLASSIFIER, WEIGHTS
+from jobs.frame.products import CLASSIFIER, EMBEDDER, WEIGHTS
 from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
 from jobs.frame.seeds import derive
-from jobs.stages.shared.embedder import TRAINED_HERE
 from jobs.stages.shared.sets import faces_of
 from jobs.stages.train_recognition.plan import TrainEmbedder, TrainingUnit, TrainRecognition
 from jobs.training.recognition import TrainingFiles, train
@@ -20,7 +19,7 @@ def run_rank(run: Run, rank: Rank) -> None:
 
 
 def _train(run: Run, rank: Rank, work: Work[TrainingUnit]) -> None:
-    config: TrainRecognition = run.section(TrainEmbedder if rank.stage.name == TRAINED_HERE else TrainRecognition)
+    config: TrainRecognition = run.section(TrainEmbedder if rank.stage.name == EMBEDDER else TrainRecognition)
     faces = faces_of(run, kinds=config.sets)
     files = TrainingFiles(
         checkpoints=rank.folder.checkpoints, metrics=rank.folder.metrics, key=rank.fingerprint(work.unit)
@@ -29,7 +28,7 @@ def _train(run: Run, rank: Rank, work: Work[TrainingUnit]) -> None:
     if trained.world_rank != 0:
         return
     work.publish(WEIGHTS, recognition_bytes(trained.net, config.recognition))
-    if rank.stage.name == TRAINED_HERE:  # the paper takes its weight rows as the centers of the real identities
+    if rank.stage.name == EMBEDDER:  # the paper takes its weight rows as the centers of the real identities
         assert trained.centers is not None
         work.publish(CLASSIFIER, classifier_bytes(trained.centers.numpy(), classes=faces.classes))
     work.done(

@@ -51,7 +51,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     (tmp_path / "some_method.py").write_text(
         "from dataclasses import replace\n"
         "from jobs.frame.methods import find_method\n"
-        "METHOD = replace(find_method('cemiface'), name='some', title='Some method')\n"
+        "METHOD = replace(find_method('cemiface'), name='some')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     yield "some"
@@ -60,7 +60,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_an_installed_method_is_found_by_its_entry_point(installed: str, tmp_path: Path) -> None:
-    assert find_method(installed).title == "Some method"
+    assert find_method(installed).name == "some"
     config = tmp_path / "chain.yaml"
     config.write_text(f"name: chain\nmethod: {installed}\n")
     assert load_run(config).method.name == installed

@@ -90,7 +90,7 @@ FACES_STAGE = Stage(
     **WORK,
 )  # fmt: skip
 METHOD = Method(
-    name="toy", title="Drawn faces", chain=chain_of((PEOPLE_STAGE, FACES_STAGE)), own_stages=("identities", "draw"),
+    name="toy", chain=chain_of((PEOPLE_STAGE, FACES_STAGE)), own_stages=("identities", "draw"),
     identities=PEOPLE_STAGE, generate=FACES_STAGE, remaker="toy_method:Artist", report_parts="toy_method:PARTS",
     card=lambda run: CardText(summary="Drawn faces.", limits=("They are drawings.",), citation="Nobody."),
     lineage=lambda run: (DataSource(name="drawn", license="MIT", sha256=None, held_against=True),),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from importlib import import_module
 
 import deepspeed
@@ -40,5 +41,5 @@ def test_an_op_that_the_table_calls_incompatible_is_not_compiled(monkeypatch: py
 
 
 def test_the_op_has_this_name() -> None:
-    builder = pytest.importorskip("deepspeed.ops.op_builder.cpu").ShareMemCommBuilder
+    builder = importlib.import_module("deepspeed.ops.op_builder.cpu").ShareMemCommBuilder
     assert builder.NAME == SHARED_MEMORY

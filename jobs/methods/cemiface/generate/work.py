@@ -46,19 +46,19 @@ def run_rank(run: Run, rank: Rank) -> None:
                 work.progress(len(batch.requests))
             for identity, number in product(block, range(config.inquiry_copies)):
                 copy = ImageRequest(identity=identity, index=config.images_per_identity + number)
-                tar.add(copy.key, jpg=inquiries.jpeg(identity), record=_record_of_copy(copy))
+                tar.add(copy.key, jpg=inquiries.jpeg(identity), record=_record_of_copy(copy, target=config.target))
         copies = len(block) * config.inquiry_copies
         work.done(images=tar.samples, counts={"generated": len(requests)} | ({"copied": copies} if copies else {}))
 
 
-def _record_of_copy(copy: ImageRequest) -> dict[str, Any]:
+def _record_of_copy(copy: ImageRequest, *, target: str) -> dict[str, Any]:
     """The record of a copy of an inquiry face, whose cosine to that face is 1."""
     name = identity_name(copy.identity)
     return {
         "identity": name,
         "index": copy.index,
         "origin": SYNTHETIC,
-        "asked": {"m": 1.0},
+        "asked": {target: 1.0},
         "copy_of": name,
         "m": 1.0,
         "measured_cosine": 1.0,
