@@ -6,23 +6,21 @@ import json
 import os
 import secrets
 import shutil
-import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import webdataset
 
-from jobs.frame.products import EVALUATE, RECOGNITION, SETTLE, SHARD
+from jobs.frame.products import SETTLE, SHARD
 from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
-from jobs.frame.stage_config import StageConfig
 from jobs.frame.verdicts import verdict_of
-from jobs.stages.publish.plan import PublishSet, PublishUnit
-from jobs.stages.shard.plan import ShardFaces
+from jobs.stages.publish.facts import facts_of
+from jobs.stages.publish.plan import PublishUnit
 from jobs.stages.shared.synthetic import require_synthetic
 from shards.exports import standalone_verify
-from shards.exports.card import Facts, croissant, dataset_card, shard_index
+from shards.exports.card import dataset_card, shard_index
+from shards.exports.croissant import croissant
 from shards.images.jpeg import encode_jpeg
 from shards.privacy.verdict import Verdict
 from shards.tars.index import index_path
@@ -40,8 +38,6 @@ SAMPLES = "samples.jpg"
 SAMPLE_ROWS, SAMPLE_COLUMNS = 8, 12
 
 INDEX = "index.json"  # tars with their counts, as WebDataset's indexed readers take it
-
-PRIVATE_SETTINGS = {"faces", "judge"}  # fields with paths to private files
 
 
 def run_rank(run: Run, rank: Rank) -> None:
@@ -97,7 +93,7 @@ def _build(run: Run, folder: Path, *, verdict: Verdict, work: Work[PublishUnit])
         raise RunError("publish: the audit dropped every image; nothing is left to publish")
     _check_with_webdataset(folder, shards)
     images = ShardSet([folder / shard.name for shard in shards])
-    facts = _facts(run, verdict=verdict, manifest=Manifest.of(shards, private=False), identities=len(images.classes))
+    facts = facts_of(run, verdict=verdict, manifest=Manifest.of(shards, private=False), identities=len(images.classes))
     texts = {
         "README.md": dataset_card(facts).encode(),
         "croissant.json": (json.dumps(croissant(facts), indent=1) + "\n").encode(),
@@ -169,61 +165,3 @@ def _sample_sheet(shards: ShardSet) -> bytes:
         if missing:
             rows[-1] = np.concatenate([rows[-1], *[blank] * missing], axis=1)
     return encode_jpeg(np.concatenate(rows), quality=92)
-
-
-def _facts(run: Run, *, verdict: Verdict, manifest: Manifest, identities: int) -> Facts:
-    config, text = run.section(PublishSet), run.method.card(run)
-    generated, evaluated = run.ledger.summary(run.method.generate.name), run.ledger.summary(EVALUATE)
-    assert generated is not None
-    sections = (SHARD, *run.method.own_stages, RECOGNITION)
-    return Facts(
-        name=config.set_name,
-        version=config.version,
-        # The day the faces were made, so that the same set published again is the same folder.
-        date=time.strftime("%Y-%m-%d", time.gmtime(generated.ended)),
-        creator=config.creator,
-        summary=text.summary,
-        citation=text.citation,
-        lineage=run.method.lineage(run),
-        license=config.license,
-        consent=config.consent,
-        size=run.section(ShardFaces).image_size,
-        identities=identities,
-        seed=run.seed,
-        config={name: _settings(found) for name in sections if (found := run.config.section(name)) is not None},
-        metrics=_metrics(evaluated.figures if evaluated else {}),
-        limits=[*text.limits, *_limits(verdict)],
-        verdict=verdict,
-        manifest=manifest,
-    )
-
-
-def _metrics(figures: dict[str, Any]) -> dict[str, float]:
-    """What evaluation found, under names a reader of the card understands."""
-    found = {
-        f"accuracy on held-out people, {net}": row["accuracy"] for net, row in figures.get("verification", {}).items()
-    }
-    found |= {f"average accuracy on benchmarks, {net}": value for net, value in figures.get("average", {}).items()}
-    scores = figures.get("scores", {}).get("synthetic", {})
-    names = {"eer": "EER of the set", "fmr100": "FMR100 of the set", "fisher": "Fisher ratio of the set"}
-    return found | {text: scores[name] for name, text in names.items() if name in scores}
-
-
-def _settings(section: StageConfig) -> dict[str, Any]:
-    """A stage's settings as they may leave the cluster."""
-    return {name: value for name, value in section.fingerprint().items() if name not in PRIVATE_SETTINGS}
-
-
-def _limits(verdict: Verdict) -> list[str]:
-    audit = (
-        "The audit used one recognition net. Faces that this net cannot tell apart, the audit cannot tell apart either."
-        if verdict.independent
-        else "The audit used the recognition net that also guided the generator. Faces that this net cannot tell apart "
-        "the audit cannot tell apart either, and the net may favor what it guided itself."
-    )
-    return [
-        audit,
-        "Demographics follow the real training faces and were neither measured nor balanced.",
-        "No face detector was run on the training images or on these images: an image with no face, with several, or "
-        "with a misaligned one was not noticed.",
-    ]

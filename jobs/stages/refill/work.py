@@ -61,7 +61,7 @@ def _refilled(
     left = list(wanted)
     for attempt in range(1, attempts + 1):
         tried = {image.request.key: image for image in remaker.remake(left, attempt=attempt, work=work)}
-        leaked = check.leaked([image.jpeg for image in tried.values()], keys=list(tried), work=work)
+        leaked = check.leaked([image.jpeg for image in tried.values()], keys=list(tried), progress=work.progress)
         done |= {key: image for key, image in tried.items() if key not in leaked}
         left = [request for request in left if request.key in leaked]
         work.progress(len(tried) - len(leaked))

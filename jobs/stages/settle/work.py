@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jobs.frame.products import REFILL, SETTLE, SYNTHETIC, VERDICT
@@ -12,6 +12,7 @@ from jobs.frame.run import Run
 from jobs.frame.stage import Finish
 from jobs.frame.verdicts import verdict_of
 from jobs.stages.audit.plan import AuditFaces
+from jobs.stages.settle.changes_file import Changes, changes_bytes, changes_name, read_changes
 from jobs.stages.settle.plan import STAGE, SettleUnit
 from jobs.stages.shared.privacy import LeakCheck
 from jobs.stages.shared.synthetic import require_synthetic
@@ -22,7 +23,7 @@ from shards.privacy.verdict import Verdict
 from shards.tars.reader import Sample, read_tar
 from shards.tars.records import upgraded
 from slurm.errors import RunError
-from slurm.files import Output, publish_json, read_json, sha256_of
+from slurm.files import Output, publish_json, sha256_of
 from slurm.markers import Marker
 
 
@@ -53,8 +54,7 @@ def run_rank(run: Run, rank: Rank) -> None:
         refilled = [sample.key for sample in kept if sample.key in remains.refilled]
         if kept:
             _write(work, kept)
-        value = {"refilled": refilled, "leaks": [asdict(leak) for leak in leaks]}
-        work.record(publish_json(rank.folder.output(_name_of(work.unit.tar)), value))
+        work.publish(changes_name(work.unit.tar), changes_bytes(Changes(refilled=tuple(refilled), leaks=tuple(leaks))))
         counted = {"refilled": len(refilled)} if refilled else {}
         lost = {"dropped": remains.dropped - len(remains.refilled), "withdrawn": len(withdrawn)}
         work.done(images=len(kept), counts={"kept": len(kept) - len(refilled), **counted, **lost})
@@ -109,7 +109,7 @@ def _leaks_of_changed_identities(remains: RemainingImages, *, check: LeakCheck, 
         [sample.jpg for sample in changed],
         keys=[sample.key for sample in changed],
         identities=[sample.record["identity"] for sample in changed],
-        work=work,
+        progress=work.progress,
     )
 
 
@@ -121,17 +121,13 @@ def _write(work: Work[SettleUnit], samples: Sequence[Sample]) -> None:
             work.progress()
 
 
-def _name_of(tar: str) -> str:
-    return f"judged-{tar.removesuffix('.tar')}.json"
-
-
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     """Write the final verdict: the audit's, about the settled tars, with regenerated and without withdrawn images."""
     folder, audited = run.stage_folder(SETTLE), verdict_of(run)
     tars = [output for marker in markers for output in marker.outputs if output.name.endswith(".tar")]
-    parts = [read_json(folder.output(_name_of(unit.tar))) for unit in run.ledger.units(STAGE)]
-    leaks = (*audited.leaks, *(Leak.from_record(leak) for part in parts for leak in part["leaks"]))
-    refilled = tuple(key for part in parts for key in part["refilled"])
+    changes = [read_changes(folder.output(changes_name(unit.tar))) for unit in run.ledger.units(STAGE)]
+    leaks = (*audited.leaks, *(leak for change in changes for leak in change.leaks))
+    refilled = tuple(key for change in changes for key in change.refilled)
     verdict = replace(audited, judged={tar.name: tar.sha256 for tar in tars}, leaks=leaks, refilled=refilled)
     allowed = run.section(AuditFaces).max_dropped_fraction * audited.images
     verdict = replace(verdict, passed=audited.passed and len(verdict.leaked) <= allowed)

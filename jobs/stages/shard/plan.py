@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
-from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +14,11 @@ from pydantic import Field, model_validator
 from jobs.frame.errors import ConfigError
 from jobs.frame.products import HELD_OUT, KEPT_BACK, REAL
 from jobs.frame.run import Run
-from jobs.frame.seeds import derive
 from jobs.frame.stage import FORMAT, Stage
 from jobs.frame.stage_config import PathText, StageConfig
 from jobs.frame.summary import read_summary
 from jobs.frame.unit import Plan, Unit, read_plan
+from jobs.stages.shard.split import held_out_identities, kept_back_paths, slices
 from shards.errors import DataError
 from shards.images.faces import Face, Listing
 from shards.images.rules import ImageRules
@@ -163,7 +161,7 @@ def plan(run: Run) -> Plan[ShardUnit]:
     files: dict[str, bytes] = {}
     faces = _split(run, listing)
     for kind, own in faces.items():
-        for number, (start, stop) in enumerate(_slices(own, images=config.shard_images, size=config.shard_bytes)):
+        for number, (start, stop) in enumerate(slices(own, images=config.shard_images, size=config.shard_bytes)):
             tar = f"{kind}-{number:05d}.tar"
             files[_list_of(tar)] = data = list_bytes(own[start:stop])
             units.append(ShardUnit(tar=tar, start=start, stop=stop, faces=hashlib.sha256(data).hexdigest()))
@@ -228,53 +226,26 @@ def _selection(run: Run) -> Path:
 
 
 def _split(run: Run, listing: Listing) -> dict[str, list[Face]]:
-    """Faces of training and of held-out identities; which people are held out follows from the seed.
+    """The faces of each kind.
 
     Raises:
         DataError: no identity would be left to train on.
     """
-    config: ShardFaces = run.section(ShardFaces)
-    people = sorted({face.identity for face in listing.faces})
-    if config.held_out_identities >= len(people):
+    config = run.section(ShardFaces)
+    identities = len(listing.images_per_identity)
+    if config.held_out_identities >= identities:
         raise DataError(
-            f"shard.held_out_identities: got {config.held_out_identities} of {len(people)} identities in "
+            f"shard.held_out_identities: got {config.held_out_identities} of {identities} identities in "
             f"{config.faces}, allowed: fewer; lower it or give more faces"
         )
-    held_out = set(random.Random(derive(run.seed, "held-out")).sample(people, config.held_out_identities))
+    held_out = held_out_identities(listing.faces, count=config.held_out_identities, seed=run.seed)
     training = [face for face in listing.faces if face.identity not in held_out]
-    kept_back = _kept_back(run, training)
+    kept_back = kept_back_paths(training, fraction=config.kept_back_fraction, seed=run.seed)
     return {
         REAL: [face for face in training if face.path not in kept_back],
         HELD_OUT: [face for face in listing.faces if face.identity in held_out],
         KEPT_BACK: [face for face in training if face.path in kept_back],
     }
-
-
-def _kept_back(run: Run, training: Sequence[Face]) -> set[str]:
-    """Paths of images of training people that are kept back from training, drawn with the seed."""
-    fraction = run.section(ShardFaces).kept_back_fraction
-    if not fraction:
-        return set()
-    images: dict[str, list[str]] = {}
-    for face in training:
-        images.setdefault(face.identity, []).append(face.path)
-    chosen: set[str] = set()
-    for number, identity in enumerate(sorted(images)):
-        count = int(fraction * len(images[identity]))
-        chosen.update(random.Random(derive(run.seed, "kept-back", number)).sample(images[identity], count))
-    return chosen
-
-
-def _slices(faces: Sequence[Face], *, images: int, size: int) -> Iterator[tuple[int, int]]:
-    """Consecutive ranges of at most `images` images and `size` bytes, each of at least one image."""
-    start, total = 0, 0
-    for position, face in enumerate(faces):
-        if position > start and (position - start == images or total + face.bytes > size):
-            yield start, position
-            start, total = position, 0
-        total += face.bytes
-    if start < len(faces):
-        yield start, len(faces)
 
 
 def _list_of(tar: str) -> str:

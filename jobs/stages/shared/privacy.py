@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 
 from cemiface.recognition.nets import Embedder, load_recognition
 from jobs.frame.products import CENTERS
-from jobs.frame.rank import Work
 from jobs.frame.run import Run
 from jobs.frame.verdicts import all_references, reference_files, verdict_of
 from jobs.stages.audit.plan import AuditFaces
@@ -24,6 +22,9 @@ from shards.privacy.search import search, search_identities
 from shards.privacy.synthetic_faces import SyntheticFaces
 from shards.privacy.thresholds import identity_leaks, leaks_of
 
+# Takes the number of images done. Called with 0 it tells that the rank is alive and stops it if that was asked for.
+Progress = Callable[[int], None]
+
 
 def load_audit_net(run: Run, *, device: torch.device) -> Embedder:
     """The audit's net on a device: the given one, else E_id."""
@@ -33,7 +34,7 @@ def load_audit_net(run: Run, *, device: torch.device) -> Embedder:
     return load_recognition(audit_net_path(run), color=given.color).to(device)
 
 
-def audit_features(images: Images, *, net: Embedder, batch: int, progress: Callable[[int], None]) -> np.ndarray:
+def audit_features(images: Images, *, net: Embedder, batch: int, progress: Progress) -> np.ndarray:
     """Unit embeddings (N, D) of a set's images together with their mirror images."""
     return mirror_invariant(*embed(images, embedder=net, batch=batch, progress=progress))
 
@@ -45,37 +46,37 @@ class LeakCheck:
         self.run, self.device = run, device
         self.thresholds = verdict_of(run).thresholds
 
-    def leaked(self, jpegs: Sequence[bytes], *, keys: Sequence[str], work: Work[Any]) -> set[str]:
+    def leaked(self, jpegs: Sequence[bytes], *, keys: Sequence[str], progress: Progress) -> set[str]:
         """Keys of the N images that are too close to a real face or center, each by itself."""
         if not keys:
             return set()
         images = _decoded(jpegs)
-        features = self._features(images, work=work)
+        features = self._features(images, progress=progress)
         # Each image is an identity of its own here; the means of identities are checked by `settle`.
         own = SyntheticFaces.of(list(keys), identities=list(keys), features=features, images=images)
         centers, none = self._centers, features[:0]
         parts = all_references(self.run)
-        found = search(own, parts, centers=centers, probes=none, on_part=lambda: work.progress(0))
+        found = search(own, parts, centers=centers, probes=none, on_part=lambda: progress(0))
         return {leak.key for leak in leaks_of(found, self.thresholds) if leak.reason not in IDENTITY_REASONS}
 
     def leaks_of_people(
-        self, jpegs: Sequence[bytes], *, keys: Sequence[str], identities: Sequence[str], work: Work[Any]
+        self, jpegs: Sequence[bytes], *, keys: Sequence[str], identities: Sequence[str], progress: Progress
     ) -> list[Leak]:
         """The N images whose identity is too close to a real face or center by the mean of these images."""
         if not keys:
             return []
         found = search_identities(
             identities,
-            self._features(_decoded(jpegs), work=work),
+            self._features(_decoded(jpegs), progress=progress),
             (read_vectors(path) for path in reference_files(self.run)),
             centers=self._centers,
-            on_part=lambda: work.progress(0),
+            on_part=lambda: progress(0),
         )
         return identity_leaks(found, dict(zip(keys, identities, strict=True)), self.thresholds)
 
-    def _features(self, images: _Decoded, *, work: Work[Any]) -> np.ndarray:
+    def _features(self, images: _Decoded, *, progress: Progress) -> np.ndarray:
         batch = self.run.section(AuditFaces).batch
-        return audit_features(images, net=self._net, batch=batch, progress=lambda _: work.progress(0))
+        return audit_features(images, net=self._net, batch=batch, progress=lambda _: progress(0))
 
     @cached_property
     def _net(self) -> Embedder:

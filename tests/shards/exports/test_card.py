@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from shards.exports.card import Facts, croissant, dataset_card, shard_index
+from shards.exports.card import Facts, dataset_card, shard_index
+from shards.exports.croissant import croissant
 from shards.privacy.leaks import Leak, Reason
 from shards.privacy.thresholds import Thresholds
 from shards.privacy.verdict import Verdict

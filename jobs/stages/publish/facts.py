@@ -1,0 +1,76 @@
+"""What the card of a published set says about its run."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from jobs.frame.products import EVALUATE, RECOGNITION, SHARD
+from jobs.frame.run import Run
+from jobs.frame.stage_config import StageConfig
+from jobs.stages.publish.plan import PublishSet
+from jobs.stages.shard.plan import ShardFaces
+from shards.exports.card import Facts
+from shards.privacy.verdict import Verdict
+from shards.tars.manifest import Manifest
+
+PRIVATE_SETTINGS = {"faces", "judge"}  # fields with paths to private files
+
+
+def facts_of(run: Run, *, verdict: Verdict, manifest: Manifest, identities: int) -> Facts:
+    """The facts of the set that `manifest` names."""
+    config, text = run.section(PublishSet), run.method.card(run)
+    generated, evaluated = run.ledger.summary(run.method.generate.name), run.ledger.summary(EVALUATE)
+    assert generated is not None
+    sections = (SHARD, *run.method.own_stages, RECOGNITION)
+    return Facts(
+        name=config.set_name,
+        version=config.version,
+        # The day the faces were made, so that the same set published again is the same folder.
+        date=time.strftime("%Y-%m-%d", time.gmtime(generated.ended)),
+        creator=config.creator,
+        summary=text.summary,
+        citation=text.citation,
+        lineage=run.method.lineage(run),
+        license=config.license,
+        consent=config.consent,
+        size=run.section(ShardFaces).image_size,
+        identities=identities,
+        seed=run.seed,
+        config={name: _settings(found) for name in sections if (found := run.config.section(name)) is not None},
+        metrics=_metrics(evaluated.figures if evaluated else {}),
+        limits=[*text.limits, *_limits(verdict)],
+        verdict=verdict,
+        manifest=manifest,
+    )
+
+
+def _metrics(figures: dict[str, Any]) -> dict[str, float]:
+    """What evaluation found, under names a reader of the card understands."""
+    found = {
+        f"accuracy on held-out people, {net}": row["accuracy"] for net, row in figures.get("verification", {}).items()
+    }
+    found |= {f"average accuracy on benchmarks, {net}": value for net, value in figures.get("average", {}).items()}
+    scores = figures.get("scores", {}).get("synthetic", {})
+    names = {"eer": "EER of the set", "fmr100": "FMR100 of the set", "fisher": "Fisher ratio of the set"}
+    return found | {text: scores[name] for name, text in names.items() if name in scores}
+
+
+def _settings(section: StageConfig) -> dict[str, Any]:
+    """A stage's settings as they may leave the cluster."""
+    return {name: value for name, value in section.fingerprint().items() if name not in PRIVATE_SETTINGS}
+
+
+def _limits(verdict: Verdict) -> list[str]:
+    audit = (
+        "The audit used one recognition net. Faces that this net cannot tell apart, the audit cannot tell apart either."
+        if verdict.independent
+        else "The audit used the recognition net that also guided the generator. Faces that this net cannot tell apart "
+        "the audit cannot tell apart either, and the net may favor what it guided itself."
+    )
+    return [
+        audit,
+        "Demographics follow the real training faces and were neither measured nor balanced.",
+        "No face detector was run on the training images or on these images: an image with no face, with several, or "
+        "with a misaligned one was not noticed.",
+    ]
