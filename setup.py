@@ -35,6 +35,7 @@ setup(
         "pillow>=11",
         "rich>=13",
         "jinja2>=3.1",
+        "markupsafe>=2.1",
         "matplotlib>=3.9",
     ],
     extras_require={

@@ -10,6 +10,7 @@ within a round: above 1, ours is cheaper. Every contender reads its files once b
 - shard, img2dataset: from file:// addresses, one process, one thread (needs --img2dataset), with
   image_size=112 (it resizes and encodes every image again), and with the option to store the bytes as they are. It
   starts processes of its own, whose imports count, so the cost of a run of one image is subtracted
+- verify: ours checks the manifest and hashes all bytes; the peers are sha256sum, `tar tf`, and reading every sample
 - load: three passes over all images as uint8 batches of 256, one decoding thread; ours shuffled by seed, the peers
   in tar order. The peers read the tars that webdataset writes by default (a PAX header per member), and ours, which
   cost them less. Decode only is a bare loop over images in memory, into an array for each as the codec makes it, and

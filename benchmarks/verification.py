@@ -16,7 +16,7 @@ import argparse
 import numpy as np
 
 from benchmarks.rounds import print_ratios, run_rounds
-from cemiface.recognition.verification import pair_similarity, tar_at_far, ten_fold_accuracy
+from cemiface.recognition.verification import k_fold_accuracy, pair_similarity, tar_at_far
 
 FOLDS = 10
 
@@ -76,7 +76,7 @@ def folds(count: int) -> list[np.ndarray]:
 
 def ours(a: np.ndarray, b: np.ndarray, same: np.ndarray) -> tuple[list[float], float]:
     similarity = pair_similarity(a, b)
-    return list(ten_fold_accuracy(similarity, same).per_fold), tar_at_far(similarity, same, far=1e-3)
+    return list(k_fold_accuracy(similarity, same).per_fold), tar_at_far(similarity, same, far=1e-3)
 
 
 def make_pairs(pairs: int, *, dimensions: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -106,7 +106,7 @@ def main() -> None:
     print("accuracy part, from distances:")
     seconds = run_rounds(
         {
-            "ours": lambda: [ten_fold_accuracy(similarity, same) for _ in range(50)],
+            "ours": lambda: [k_fold_accuracy(similarity, same) for _ in range(50)],
             "loop over thresholds": lambda: [loop(distance, same) for _ in range(5)],
         },
         rounds=options.rounds,

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class ModelError(ValueError):
-    """Weights, a setting or an input that cannot work, in one line: what was got, what is allowed, what to do."""
+    """Weights, a setting or an input that cannot work, in one line: what was given, what is allowed, what to do."""

@@ -23,7 +23,7 @@ SHOWN = 5
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a weights file by name, and its metadata (empty but for safetensors).
+    """The tensors of a weights file by name, and its metadata (empty unless the file is safetensors).
 
     Raises ModelError for a missing file, a Git LFS pointer or other text, an unknown suffix, a file that would need
     code to load, or one that holds anything but tensors.
@@ -50,7 +50,7 @@ def weights_bytes(module: nn.Module, *, metadata: Mapping[str, str]) -> bytes:
     return len(header).to_bytes(8, "little") + header + file[8 + size :]
 
 
-def fit_weights(module: nn.Module, tensors: Mapping[str, Tensor], *, path: str | Path) -> None:
+def copy_weights(module: nn.Module, tensors: Mapping[str, Tensor], *, path: str | Path) -> None:
     """Copy the tensors into the module; raises ModelError naming what is missing, unexpected or of another shape."""
     if all(name.startswith("module.") for name in tensors):  # saved from a data-parallel wrapper
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}

@@ -6,5 +6,5 @@ from __future__ import annotations
 class DataError(ValueError):
     """A file, folder or argument is not valid.
 
-    The message is one line for the user: the file or field, what was got, what is allowed, what to do.
+    The message is one line for the user: the file or field, what was given, what is allowed, what to do.
     """

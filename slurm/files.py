@@ -47,10 +47,6 @@ class PartialFile:
         with _write_errors(self._path):
             return self._file.write(data)
 
-    def tell(self) -> int:
-        """Bytes written so far."""
-        return self._bytes
-
     def flush(self) -> None:
         """Hand buffered bytes to the operating system."""
         with _write_errors(self._path):

@@ -69,7 +69,7 @@ def _room(module: str, package: str) -> str | None:
 
 
 @pytest.mark.parametrize("package", ["cemiface", "shards", "slurm"])
-def test_a_plane_imports_no_other_package_of_ours(package: str) -> None:
+def test_the_lower_packages_do_not_import_each_other(package: str) -> None:
     others = set(PACKAGES) - {package}
     found = {name: _imports(tree) & others for name, tree in TREES.items() if name.startswith(f"{package}/")}
     assert found
@@ -92,13 +92,13 @@ def test_the_rooms_are_those_of_the_rules() -> None:
     assert folders <= set(CEMIFACE)
 
 
-def test_no_room_is_crowded() -> None:
+def test_no_subpackage_has_too_many_files() -> None:
     folders = {path.parent for path in SOURCES}
     counts = {str(folder.relative_to(ROOT)): len(list(folder.glob("*.py"))) - 1 for folder in folders}
     assert {folder: count for folder, count in counts.items() if count > MAX_FILES} == {}
 
 
-def test_no_module_imports_itself_by_a_detour() -> None:
+def test_there_are_no_import_cycles() -> None:
     """Imports for type checking alone are none at run time and do not count."""
     graph = {name: sorted((_imported(_without_typing(tree)) & set(MODULES)) - {name}) for name, tree in MODULES.items()}
     done: set[str] = set()
@@ -203,7 +203,7 @@ def _violations(tree: ast.Module) -> Iterator[tuple[int, str]]:
             yield node.lineno, "LOAD_TRUNCATED_IMAGES"
 
 
-def test_no_source_runs_what_it_reads_or_hides_a_failure() -> None:
+def test_no_code_executes_input_or_swallows_errors() -> None:
     found = [f"{name}:{line}: {what}" for name, tree in TREES.items() for line, what in _violations(tree)]
     assert found == []
 
@@ -377,7 +377,7 @@ def test_the_walks_name_what_is_there() -> None:
             assert (ROOT / path).is_file()
 
 
-def test_the_walk_of_a_command_comes_to_no_module_twice() -> None:
+def test_the_path_of_a_command_visits_each_module_once() -> None:
     modules = [path for _, path, _ in _stops()[12:]]
     assert len(set(modules)) == len(modules)
 
@@ -387,7 +387,7 @@ def test_every_file_that_the_page_names_is_there() -> None:
     assert {path for path in named if not (ROOT / path).exists()} == set()
 
 
-def test_the_house_keeps_its_measures() -> None:
+def test_most_modules_and_functions_are_short_and_documented() -> None:
     """Half of the modules have at most 110 lines, nine functions of ten at most 25; what is public is documented."""
     modules = sorted(len(path.read_text().splitlines()) for path in SOURCES if path.name != "__init__.py")
     nodes = [node for tree in TREES.values() for node in ast.walk(tree)]

@@ -48,7 +48,7 @@ UNET_PRESETS: dict[str, dict[str, Any]] = {
 
 
 def _with_preset(schema: dict[str, Any]) -> None:
-    """Add to the JSON schema what stands for fields in a config file and is no field."""
+    """Add `preset` to the JSON schema: a config file may have it, although it is not a field."""
     schema["properties"]["preset"] = {
         "enum": list(UNET_PRESETS),
         "default": None,

@@ -1,4 +1,4 @@
-"""Exponential moving average (EMA) of weights: the net that samples."""
+"""Exponential moving average (EMA) of the weights, used for sampling."""
 
 from __future__ import annotations
 

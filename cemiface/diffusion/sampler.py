@@ -41,7 +41,7 @@ def ddim(
     """Images (N, 3, S, S) in float32 from noise of that shape; `predict` is the net with its condition bound.
 
     With eta > 0 the fresh noise of image i comes from generators[i] alone, so an image does not depend on its batch.
-    The predicted image is clipped to [-1, 1] and the noise is recomputed from it, which is the path of `adams`.
+    The predicted image is clipped to [-1, 1] and the noise is recomputed from it, as in `adams`.
     Without `rederive_noise`, as in DCFace, x loses what was clipped: if the prediction overshoots towards an identity,
     the image moves away from it, and similarity falls with m instead of rising.
     `on_step(step)` is called before each of the steps 0..steps-1 and may raise to stop. Raises ModelError on an

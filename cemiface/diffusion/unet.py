@@ -32,7 +32,7 @@ class Condition(nn.Module):
 
 
 class Level(nn.Module):
-    """One step down or up the U: a residual block, then optionally attention, then optionally an upsampling block."""
+    """A residual block, then optionally attention, then optionally an upsampling block."""
 
     def __init__(self, block: ResidualBlock, attention: Attention | None = None, up: ResidualBlock | None = None):
         super().__init__()

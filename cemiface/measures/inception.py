@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cemiface.weights import fit_weights, read_weights
+from cemiface.weights import copy_weights, read_weights
 
 SIDE = 299  # pixels; the input size the net was trained with
 HEADS = ("fc.", "AuxLogits.")  # classifiers, not needed for features
@@ -152,5 +152,5 @@ def load_inception(path: str | Path) -> Inception:
     """Load the net, frozen and in eval mode; raises ModelError for unusable files, as `load_recognition` does."""
     tensors, _ = read_weights(path)
     net = Inception()
-    fit_weights(net, {name: tensor for name, tensor in tensors.items() if not name.startswith(HEADS)}, path=path)
+    copy_weights(net, {name: tensor for name, tensor in tensors.items() if not name.startswith(HEADS)}, path=path)
     return net.requires_grad_(False).eval()

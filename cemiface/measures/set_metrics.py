@@ -28,8 +28,8 @@ TABLE_BINS: Floats = np.array([-1.0, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0])
 class SetMetrics:
     """Fractions of 1, and a mean with its spread over the images."""
 
-    uniqueness: float  # identities whose center is no nearer than RADIUS to an earlier one that counts
-    consistency: float  # images within RADIUS of their center
+    uniqueness: float  # identities whose center has a cosine below RADIUS to every earlier counted center
+    consistency: float  # images with a cosine of at least RADIUS to their center
     similarity_to_center: float
     similarity_to_center_std: float
 
@@ -59,7 +59,10 @@ def class_centers(unit: Floats, labels: NDArray[np.int64]) -> Floats:
 
 
 def uniqueness(centers: Floats, *, radius: float = RADIUS) -> float:
-    """The fraction of unit centers (C, E) that a greedy choice keeps: those below `radius` to all kept before."""
+    """The fraction of unit centers (C, E) that a greedy choice keeps.
+
+    A center is kept if its cosine to all kept before is below `radius`.
+    """
     kept = np.empty((0, centers.shape[1]), centers.dtype)
     for start in range(0, len(centers), BLOCK):
         block = centers[start : start + BLOCK]

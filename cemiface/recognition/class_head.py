@@ -29,7 +29,11 @@ ALWAYS = 2.0  # above every uniform number, so such a class is always chosen
 
 @dataclass(frozen=True, kw_only=True)
 class HeadLoss:
-    """Loss of the global batch, equal on all ranks; `hits`: the fraction whose lowered true logit is the largest."""
+    """Loss of the global batch, equal on all ranks.
+
+    Attributes:
+        hits: the fraction whose true logit, after the margin, is the largest: the training accuracy.
+    """
 
     loss: Tensor
     hits: Tensor

@@ -1,7 +1,7 @@
 """Published weights by the names of their tensors: which net they are, and the names this project gives the same parts.
 
 Two layouts: arcface_torch's of insightface, which is ours, and the one of AdaFace's repository (with its prefixes and
-its head). Their channel order is nowhere in the file, so it is asked for and never guessed.
+its head). The file does not state the channel order, so the caller must give it.
 """
 
 from __future__ import annotations

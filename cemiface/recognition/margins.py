@@ -18,7 +18,7 @@ EPSILON = 1e-3
 
 
 def build_margin(config: MarginConfig) -> nn.Module:
-    """A module that maps cosines to the true class (N,) and norms of embeddings (N,) to lowered cosines (N,)."""
+    """A module that applies the margin to cosines to the true class (N,), given the norms of the embeddings (N,)."""
     if config.kind == "adaface":
         return AdaFace(config)
     return CosFace(config.margin) if config.kind == "cosface" else ArcFace(config.margin)

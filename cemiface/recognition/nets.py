@@ -18,7 +18,7 @@ from cemiface.recognition.config import FoldedConfig, RecognitionConfig
 from cemiface.recognition.iresnet import BLOCKS, IResNet, ir_tiny
 from cemiface.recognition.layouts import recognize
 from cemiface.recognition.mobilefacenet import FoldedMobileFaceNet, MobileFaceNet
-from cemiface.weights import fit_weights, read_weights, weights_bytes
+from cemiface.weights import copy_weights, read_weights, weights_bytes
 
 NORMALIZATION = "[-1,1]"  # of the images every net here takes
 
@@ -117,7 +117,7 @@ def load_recognition(
     stored = config or _stored_config(metadata, path=path)
     _check_inputs(stored, metadata=metadata, color=color, path=path)
     net = build_recognition(stored)
-    fit_weights(net, tensors, path=path)
+    copy_weights(net, tensors, path=path)
     return Embedder(net, stored)
 
 

@@ -111,11 +111,6 @@ def histogram(scores: ArrayLike, *, bins: Floats = BINS) -> Indices:
     return np.histogram(np.clip(np.asarray(scores, np.float64), bins[0], bins[-1]), bins=bins)[0]
 
 
-def kl_divergence(scores: ArrayLike, reference: ArrayLike, *, bins: Floats = BINS) -> float:
-    """KL(scores || reference) in nats of the two samples' histograms."""
-    return kl_of_histograms(histogram(scores, bins=bins), histogram(reference, bins=bins))
-
-
 def kl_of_histograms(counts: ArrayLike, reference: ArrayLike) -> float:
     """KL(counts || reference) in nats of two histograms; half a count in every bin keeps empty ones finite."""
     p, q = (np.asarray(sample, np.float64) + 0.5 for sample in (counts, reference))

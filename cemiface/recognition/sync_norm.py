@@ -16,7 +16,7 @@ Norm = nn.BatchNorm1d | nn.BatchNorm2d
 
 
 def synchronized(net: nn.Module, *, device: torch.device) -> nn.Module:
-    """The net with its batch norms exchanged, keeping their parameters, buffers and names."""
+    """The net with its batch norms replaced by synchronized ones, with the same parameters, buffers and names."""
     if device.type == "cuda":
         whole: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(net)
         return whole

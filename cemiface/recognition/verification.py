@@ -67,7 +67,7 @@ def unit_rows(x: Floats) -> Floats:
     return unit
 
 
-def ten_fold_accuracy(similarity: ArrayLike, same: ArrayLike, *, folds: int = 10) -> Accuracy:
+def k_fold_accuracy(similarity: ArrayLike, same: ArrayLike, *, folds: int = 10) -> Accuracy:
     """Cross-validated accuracy of cosines (N,) for the labels `same` (N,) bool; folds are runs of consecutive pairs.
 
     The threshold of a fold is the grid distance (0, 0.01 .. 3.99) with the highest accuracy on the other folds, the

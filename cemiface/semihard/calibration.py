@@ -1,4 +1,4 @@
-"""From a requested cosine to the m that gives it: the measured curve, made monotone and read backwards.
+"""From a requested cosine to the m that gives it: the measured curve, made monotone and inverted.
 
 The m of the paper is only monotone: generated with m = 0, its images have a cosine of 0.285 to their inquiry (table 7).
 """

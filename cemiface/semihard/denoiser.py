@@ -12,7 +12,7 @@ from cemiface.diffusion.unet import UNet
 from cemiface.errors import ModelError
 from cemiface.semihard.condition import IdentityCondition
 from cemiface.semihard.config import DenoiserConfig
-from cemiface.weights import fit_weights, read_weights, weights_bytes
+from cemiface.weights import copy_weights, read_weights, weights_bytes
 
 
 class Denoiser(UNet):
@@ -44,11 +44,13 @@ def load_denoiser(path: str | Path) -> tuple[Denoiser, DiffusionConfig]:
     """
     tensors, config, diffusion, _ = _read_denoiser(path)
     denoiser = Denoiser(config)
-    fit_weights(denoiser, tensors, path=path)
+    copy_weights(denoiser, tensors, path=path)
     return denoiser.eval().requires_grad_(False), diffusion
 
 
-def start_from(denoiser: Denoiser, path: str | Path, *, diffusion: DiffusionConfig, embedder: str | None) -> None:
+def load_initial_weights(
+    denoiser: Denoiser, path: str | Path, *, diffusion: DiffusionConfig, embedder: str | None
+) -> None:
     """Load the weights of an earlier training into a denoiser; `embedder` None accepts those of any E_id.
 
     The image size may differ, as no weight depends on it: a training can continue at a higher resolution.
@@ -63,7 +65,7 @@ def start_from(denoiser: Denoiser, path: str | Path, *, diffusion: DiffusionConf
         raise ModelError(
             f"weights {path}: trained with {other} {theirs[other]}, here it is {ours[other]}; give both the same"
         )
-    fit_weights(denoiser, tensors, path=path)
+    copy_weights(denoiser, tensors, path=path)
 
 
 def _read_denoiser(path: str | Path) -> tuple[dict[str, Tensor], DenoiserConfig, DiffusionConfig, str]:

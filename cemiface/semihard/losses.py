@@ -69,7 +69,7 @@ def cemiface_loss(
     )
 
 
-def draw_similarity(uniform: Tensor, *, grid: SimilarityGrid) -> Tensor:
+def draw_m(uniform: Tensor, *, grid: SimilarityGrid) -> Tensor:
     """The m (N,) in float32 that uniform numbers (N,) in [0, 1) pick from the grid, or from the range without one."""
     if grid.interval is None:
         return (grid.low + uniform.double() * (grid.high - grid.low)).float()

@@ -15,7 +15,7 @@ class GreedyChoice:
     """Takes candidates in order whose cosine to every one taken before is below `max_cosine`, until there are `count`.
 
     Candidates are offered in pieces of any size; memory is the taken ones (count x width floats) and one block of
-    cosines. With `room`, a number per group, no more than that of each group are taken, and none of another group.
+    cosines. With `room`, at most that many candidates are taken per group, and none of other groups.
     """
 
     def __init__(self, *, count: int, width: int, max_cosine: float, room: Mapping[str, int] | None = None) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.command.fetch_demo_faces import fetch_demo_faces
+from jobs.frame.experiment_config import sentence
 from jobs.frame.methods import BUILT_IN, DEFAULT
 from slurm.files import publish
 
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 def add_demo_command(commands: Any, *, formatter: Any) -> None:
     """Add the command to the parser."""
     command = commands.add_parser(
-        "demo", help=TITLE, description=f"{TITLE[0].upper()}{TITLE[1:]}.", epilog=EXAMPLES, formatter_class=formatter
+        "demo", help=TITLE, description=sentence(TITLE), epilog=EXAMPLES, formatter_class=formatter
     )
     demos = [method for method in BUILT_IN if (FILES / demo_config(method)).exists()]
     command.add_argument("--method", choices=demos, default=DEFAULT, help=f"the method (default: {DEFAULT})")

@@ -24,7 +24,7 @@ class Invocation:
     @staticmethod
     def of(run: Run, *, config: Path, cluster: Path | None, overrides: tuple[str, ...]) -> Invocation:
         """The invocation. Without a cluster file, that of the last launch is used if it was on Slurm."""
-        recorded = run.folder.root / "cluster.yaml"
+        recorded = run.folder.cluster
         try:
             if cluster is None and read_yaml(recorded).get("executor") == "slurm":
                 cluster = Path(os.path.relpath(recorded))

@@ -80,7 +80,7 @@ def _launch(options: argparse.Namespace, run: Run) -> int:
         if run.cluster.executor == "local":
             show_status(run, Console(), invocation=_invocation(options, run))
         return 0
-    if not run.asks_for(options.command):
+    if not run.includes(options.command):
         _fail(f"{options.config}: has no section `{options.command}:`; add one", code=2)
     launch(run, (run.stages[options.command],))
     return 0
@@ -90,7 +90,7 @@ def _run_tool(options: argparse.Namespace, run: Run) -> int:
     """Run a command that starts no stage; returns the exit code."""
     console = Console()
     run.ledger.recorded = options.command not in {"plan", "info", "verify"}
-    if options.stage is not None and not run.asks_for(options.stage):
+    if options.stage is not None and not run.includes(options.stage):
         _fail(f"{options.config}: the stage {options.stage} is not part of this run", code=2)
     match options.command:
         case "plan":

@@ -11,6 +11,7 @@ from jobs.command.demo import add_demo_command
 from jobs.command.reference.explain import add_explain_command
 from jobs.command.sets.set_commands import add_set_commands
 from jobs.command.verbs import STAGES, VERBS, Verb
+from jobs.frame.experiment_config import sentence
 
 EXAMPLES = """examples:
   cemiface demo                                        all stages on public faces, in the current folder
@@ -78,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         lines = "\n".join(f"  cemiface {name} {example}" for example in verb.examples)
         epilog = f"example{'s' if len(verb.examples) > 1 else ''}:\n{lines}\n{verb.notes}"
         command = commands.add_parser(
-            name, help=verb.help, description=_sentence(verb.help), epilog=epilog, formatter_class=raw
+            name, help=verb.help, description=sentence(verb.help), epilog=epilog, formatter_class=raw
         )
         _add_arguments(command, name, verb)
     add_demo_command(commands, formatter=raw)
@@ -103,10 +104,6 @@ def _add_arguments(command: argparse.ArgumentParser, name: str, verb: Verb) -> N
     if verb.takes:
         text = f"STAGE is one of: {', '.join(STAGES)}; {text}"
     command.add_argument("overrides", nargs="*", metavar=f"{verb.takes} key=value".strip(), help=text)
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}{'' if text.endswith('?') else '.'}"
 
 
 def _count(text: str) -> int:

@@ -11,7 +11,7 @@ from rich.table import Table
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.unit import Unit
-from jobs.launch.stage_work import StageWork, chain
+from jobs.launch.stage_work import StageWork, unfinished_stages
 from jobs.launch.submit import scripts
 from slurm.cluster import TrainResources
 
@@ -37,7 +37,7 @@ def show_plan(run: Run, stages: Sequence[Stage[Unit]], console: Console) -> None
     for column in COLUMNS:
         left = column in COLUMNS[:2]
         table.add_column(column, justify="left" if left else "right", no_wrap=column not in {"reads", "jobs"})
-    planned = {work.stage.name: work for work in chain(run, stages)}
+    planned = {work.stage.name: work for work in unfinished_stages(run, stages)}
     for stage in stages:
         table.add_row(stage.name, *_row(run, stage, planned.get(stage.name)))
     if len(planned) > 1:

@@ -20,13 +20,13 @@ from jobs.watch.observer import Observer
 from jobs.watch.status import RunStatus
 
 DONE, FAILED, AT_WORK, UNFINISHED = 0, 1, 3, 4  # exit codes of `status`; 2 is wrong usage
-SECONDS_BETWEEN_LOOKS = 2.0
-SECONDS_BETWEEN_QUESTIONS = 15.0  # to Slurm, whose controller serves all users
+POLL_SECONDS = 2.0
+SLURM_POLL_SECONDS = 15.0  # to Slurm, whose controller serves all users
 
 
 def show_status(run: Run, console: Console, *, invocation: Invocation, as_json: bool = False) -> int:
     """Print the status of the run; returns the exit code."""
-    status = Observer(run).look()
+    status = Observer(run).poll()
     if as_json:
         print(json.dumps(status_as_json(run, status), indent=1))
     else:
@@ -39,20 +39,20 @@ def watch_status(run: Run, console: Console, *, invocation: Invocation) -> int:
 
     If the output is not a terminal, print one line whenever a stage changes, and the whole status at the end.
     """
-    looks = _looks(Observer(run, seconds_between_questions=SECONDS_BETWEEN_QUESTIONS))
+    polls = _polls(Observer(run, slurm_poll_seconds=SLURM_POLL_SECONDS))
     if not console.is_terminal:
-        return _print_changes(run, looks, invocation=invocation, console=console)
+        return _print_changes(run, polls, invocation=invocation, console=console)
     with Live(console=console, auto_refresh=False) as live:
-        for status in looks:
+        for status in polls:
             lines = [Text(line) for line in advice(run, status, invocation=invocation, width=console.width)]
             table = status_table(status, width=console.width)
             live.update(Group(str(run.folder.root), table, *lines), refresh=True)
     return exit_code(status)
 
 
-def _print_changes(run: Run, looks: Iterator[RunStatus], *, invocation: Invocation, console: Console) -> int:
+def _print_changes(run: Run, polls: Iterator[RunStatus], *, invocation: Invocation, console: Console) -> int:
     printed: dict[str, Any] = {}
-    for status in looks:
+    for status in polls:
         for stage in status.stages:
             current = (stage.state, stage.units_done, Counter(rank.state for rank in stage.ranks), stage.restarts)
             if printed.get(stage.name, ("not started", 0, Counter(), Counter())) != current:
@@ -71,14 +71,14 @@ def exit_code(status: RunStatus) -> int:
     return AT_WORK if status.at_work else UNFINISHED
 
 
-def _looks(observer: Observer) -> Iterator[RunStatus]:
+def _polls(observer: Observer) -> Iterator[RunStatus]:
     while True:
         started = time.monotonic()
-        status = observer.look()
+        status = observer.poll()
         yield status
         if not status.at_work:
             return
-        time.sleep(max(SECONDS_BETWEEN_LOOKS, 4 * (time.monotonic() - started)))  # less often if a look takes long
+        time.sleep(max(POLL_SECONDS, 4 * (time.monotonic() - started)))  # less often if a look takes long
 
 
 def _print(run: Run, status: RunStatus, *, invocation: Invocation, console: Console) -> None:

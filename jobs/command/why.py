@@ -29,7 +29,7 @@ def show_why(run: Run, *, stage: str | None, rank: int | None, invocation: Invoc
     """
     if not run.chain:
         raise RunError(f"{invocation.config}: has no stage; add a section, e.g. `shard:`")
-    status = Observer(run).look()
+    status = Observer(run).poll()
     stages = {found.name: found for found in status.stages}
     chosen = stages[stage] if stage else _first_cause(status)
     for line in _explain(run, chosen, stages, rank=rank, invocation=invocation):

@@ -87,5 +87,5 @@ def _check_chain(run: Run) -> None:
     for stage in run.chain:
         stage.check(run)
         for needed in stage.needs(run):
-            if not run.asks_for(needed):
+            if not run.includes(needed):
                 raise ConfigError(f"{stage.name}: needs the stage {needed}; add a section `{needed}:` to the config")

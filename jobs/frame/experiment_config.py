@@ -89,7 +89,7 @@ def experiment_of(method: str) -> type[ExperimentBase]:
         ConfigError: there is no such method.
     """
     sections = {
-        _attribute(name): (stage.config | None, Field(None, alias=name, description=_sentence(stage.title)))
+        _attribute(name): (stage.config | None, Field(None, alias=name, description=sentence(stage.title)))
         for name, stage in find_method(method).chain.items()
     }
     # pydantic has no type for fields that are only known here.
@@ -101,6 +101,6 @@ def _attribute(stage: str) -> str:
     return stage.replace("-", "_")
 
 
-def _sentence(title: str) -> str:
-    """A stage's title as the description of its section."""
-    return f"{title[0].upper()}{title[1:]}{'' if title.endswith('?') else '.'}"
+def sentence(title: str) -> str:
+    """A title as a sentence, for descriptions."""
+    return f"{title[0].upper()}{title[1:]}."

@@ -73,8 +73,8 @@ class Ledger:
         return digest([unit.as_json() for unit in self.plan(stage).units])
 
     def _files(self, stage: Stage[Unit], *, final: bool = False) -> dict[str, str]:
-        hashed = stage.final_files if final else stage.files
         """Hashes of the files from outside the run; `final`: of those that only `finish` reads."""
+        hashed = stage.final_files if final else stage.files
         if not self.recorded:
             return hashed(self._run)
         kind = "final_files" if final else "files"

@@ -118,7 +118,7 @@ class Rank:
         units = [unit for unit in planned if isinstance(unit, kind)]
         assert len(units) == len(planned)
         if self.index == 0 or not self.stage.distributed:
-            self._set_stale_aside(units)
+            self._supersede_stale(units)
         started = 0
         for number in self._mine(len(units)):
             if not self.stage.distributed:  # distributed ranks stop together, at a training step
@@ -142,7 +142,7 @@ class Rank:
         order = first + [number for number in range(units) if number not in known]
         return order[self.index :: self.count]
 
-    def _set_stale_aside(self, units: Sequence[Unit]) -> None:
+    def _supersede_stale(self, units: Sequence[Unit]) -> None:
         """Move stale and damaged outputs of all units to `superseded/`.
 
         An older plan may have given a file to another unit, so no rank starts before all are moved. Nothing is deleted,
@@ -158,10 +158,10 @@ class Rank:
                 reason = why_not_done(self.folder, number, fingerprint=wanted)
                 if reason is not None:
                     log.info("%s unit %d: %s; set aside", self.stage.name, number, reason)
-                    self._set_aside(number)
+                    self._supersede(number)
             publish_json(self.folder.superseded_for, current, replace=True)
 
-    def _set_aside(self, number: int) -> None:
+    def _supersede(self, number: int) -> None:
         marker = read_marker(self.folder, number)
         if marker is None:
             return

@@ -43,9 +43,9 @@ class Run:
     @cached_property
     def chain(self) -> tuple[Stage[Unit], ...]:
         """The stages of this run, in order."""
-        return tuple(stage for name, stage in self.stages.items() if self.asks_for(name))
+        return tuple(stage for name, stage in self.stages.items() if self.includes(name))
 
-    def asks_for(self, stage: str) -> bool:
+    def includes(self, stage: str) -> bool:
         """Whether the stage is part of this run: the config has its section, and gives no weights in its place."""
         replaced = stage == EMBEDDER and self.config.embedder.weights is not None
         return stage in self.stages and self.config.section(stage) is not None and not replaced

@@ -1,8 +1,8 @@
 """The stage contract: a config class, a plan of units, and the module that does the work.
 
-A stage is a folder of two files. `plan.py` has the config class, the plan and `STAGE`. It imports no torch, so that
-`plan`, `status` and submission start fast on a login node. `work.py` has `run_rank` and, if the summary needs more than
-the units report, `finish`. `STAGE` names it by module path.
+A stage is a folder with at least two modules. `plan.py` has the config class, the plan and `STAGE`. It imports no
+torch, so that `plan`, `status` and submission start fast on a login node. `work.py` has `run_rank` and, if the summary
+needs more than the units report, `finish`. `STAGE` names `work.py` by its module path.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class StageWork:
         return sum(job.ranks for job in self.jobs if job.kind != "canary")
 
 
-def chain(run: Run, stages: Sequence[Stage[Unit]], *, largest: int = MAX_ARRAY_SIZE) -> Iterator[StageWork]:
+def unfinished_stages(run: Run, stages: Sequence[Stage[Unit]], *, largest: int = MAX_ARRAY_SIZE) -> Iterator[StageWork]:
     """The stages that have work left, or will have once the stages before them are done.
 
     Raises:

@@ -14,7 +14,7 @@ from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.unit import Unit
 from jobs.launch.code import ENTRY, PROJECT
-from jobs.launch.stage_work import StageWork, chain, dependency, write_plan
+from jobs.launch.stage_work import StageWork, dependency, unfinished_stages, write_plan
 from slurm.errors import RunError
 from slurm.partial_files import sweep
 from slurm.submission.job_record import JobRecord, write_job_record
@@ -59,7 +59,7 @@ def submit(run: Run, stages: Sequence[Stage[Unit]]) -> dict[str, list[str]]:
     sweep(run.folder.root, all_hosts=True)  # no job of this run is in the queue, so no other host is writing here
     code = snapshot(PROJECT, folder=run.folder.code)
     ids: dict[str, list[str]] = {}
-    for work in chain(run, stages, largest=largest_array()):
+    for work in unfinished_stages(run, stages, largest=largest_array()):
         name = work.stage.name
         write_plan(run, work.stage, undone=work.undone)
         run.stage_folder(name).logs.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ def scripts(run: Run, stages: Sequence[Stage[Unit]]) -> Iterator[tuple[str, str]
     """Name and text of every job script, with job names in place of ids; needs no Slurm."""
     code = run.folder.code / code_digest(PROJECT)
     ids: dict[str, list[str]] = {}
-    for work in chain(run, stages):
+    for work in unfinished_stages(run, stages):
         names = [work.stage.name if len(work.jobs) == 1 else f"{work.stage.name}.{n}" for n in range(len(work.jobs))]
         ids[work.stage.name] = [f"<{name}>" for name in names]
         for number, (name, job) in enumerate(zip(names, work.jobs, strict=True)):

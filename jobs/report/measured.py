@@ -68,7 +68,7 @@ def verification(run: Run, sets: Sets) -> Section:
 
 
 def scores(run: Run, sets: Sets) -> Section:
-    """Mated and non-mated cosines under E_id, of the real and of the synthetic set."""
+    """Mated and non-mated cosines of the real and the synthetic set, under E_id or `evaluate.judge`."""
     done = summary(run, EVALUATE)
     if not done:
         return None
@@ -115,7 +115,7 @@ def model_name(run: Run, model: str) -> str:
 
 
 def _metrics(run: Run, stage: str) -> list[dict[str, float]]:
-    return read_metrics(run.stage_folder(stage).metrics) if run.asks_for(stage) else []
+    return read_metrics(run.stage_folder(stage).metrics) if run.includes(stage) else []
 
 
 def curve(lines: Sequence[Mapping[str, float]], field: str) -> tuple[list[float], list[float]]:

@@ -19,7 +19,7 @@ from jobs.report.measured import scores, training, verification
 from jobs.report.numbers import FILTERS, SPACE
 from jobs.report.part import PACKAGE, Part, Sets, summary
 from jobs.report.published import published
-from jobs.report.sets import benchmarks, set_metrics, worth
+from jobs.report.sets import benchmarks, comparison, set_metrics
 
 PAGE, RESULTS = "index.html", "results.md"
 TEMPLATES = {PAGE: "page.html.j2", RESULTS: "results.md.j2"}
@@ -35,7 +35,7 @@ PARTS = (
     Part(name="scores", title="Mated and non-mated scores", build=scores),
     Part(name="benchmarks", title="Benchmarks", build=benchmarks),
     Part(name="set_metrics", title="The sets as a whole", build=set_metrics),
-    Part(name="worth", title="What the sets are worth", build=worth),
+    Part(name="comparison", title="Accuracy by training set", build=comparison),
     Part(name="published", title="Published figures of other systems", build=published),
     Part(name="audit", title="Audit", build=audit),
     Part(name="lineage", title="Lineage", build=lineage),

@@ -54,7 +54,7 @@ class Part:
 
 def summary(run: Run, stage: str) -> Summary | None:
     """The stage's summary; None where the run has no such stage or it has not finished."""
-    return run.ledger.summary(stage) if run.asks_for(stage) else None
+    return run.ledger.summary(stage) if run.includes(stage) else None
 
 
 def real_set(run: Run) -> ShardSet:

@@ -48,7 +48,7 @@ def set_metrics(run: Run, sets: Sets) -> Section:
     }
 
 
-def worth(run: Run, sets: Sets) -> Section:
+def comparison(run: Run, sets: Sets) -> Section:
     """Accuracy of nets trained on sets and on parts of them, and the gap of each to the first."""
     done = summary(run, "study-sets")
     if not done:

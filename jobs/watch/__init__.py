@@ -1,1 +1,1 @@
-"""How a run stands: heartbeats, states of ranks, throughput, progress."""
+"""Status of a run: heartbeats, rank states, throughput, progress."""

@@ -23,10 +23,10 @@ CLOCK_TOLERANCE = 2.0  # seconds; the start time of a process is rounded
 
 
 class Observer:
-    """Remembers between two looks when each heartbeat changed, by its own clock, and Slurm's last answer."""
+    """Polls a run. Keeps, between polls, when each heartbeat last changed (local clock) and Slurm's last answer."""
 
-    def __init__(self, run: Run, *, seconds_between_questions: float = 0.0) -> None:
-        self.run, self._pause = run, seconds_between_questions
+    def __init__(self, run: Run, *, slurm_poll_seconds: float = 0.0) -> None:
+        self.run, self._pause = run, slurm_poll_seconds
         self._queue = Answer()
         self._accounts: dict[str, Answer] = {}
         self._asked = float("-inf")
@@ -34,7 +34,7 @@ class Observer:
         self._changes: dict[tuple[str, int], tuple[float, float]] = {}
         self._host = this_host()
 
-    def look(self) -> RunStatus:
+    def poll(self) -> RunStatus:
         """The current status. Asks squeue if stages were submitted, and sacct for jobs that squeue has forgotten."""
         self.run.ledger.forget_plans()
         records = {stage.name: read_job_record(self.run.stage_folder(stage.name)) for stage in self.run.chain}

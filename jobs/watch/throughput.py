@@ -1,4 +1,4 @@
-"""How fast a stage is and how much of it is left, by the heartbeats of its ranks and the markers of its units."""
+"""Throughput and remaining time of a stage, from heartbeats and markers."""
 
 from __future__ import annotations
 

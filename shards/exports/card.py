@@ -155,7 +155,7 @@ def _lineage(origins: Sequence[Origin]) -> str:
             _cell(origin.name),
             _cell(origin.license or "unknown"),
             (origin.sha256 or "unknown")[:16],
-            "held against" if origin.held_against else "**not held against**",
+            "compared" if origin.held_against else "**not compared**",
         )
         for origin in origins
     ]
@@ -164,7 +164,11 @@ def _lineage(origins: Sequence[Origin]) -> str:
 
 def _audit(verdict: Verdict) -> str:
     thresholds = verdict.thresholds
-    net = "another net than guided the generator" if verdict.independent else "the net that also guided the generator"
+    net = (
+        "a different net from the one that guided the generator"
+        if verdict.independent
+        else "the net that also guided the generator"
+    )
     words = [
         f"{verdict.images:,} synthetic images, and the mean of each identity, were compared with every one of"
         f" {verdict.references:,} real training images and every real identity's center: pixels, perceptual hashes,"
@@ -179,8 +183,8 @@ def _audit(verdict: Verdict) -> str:
     membership = verdict.figures.get("membership")
     if membership:
         words.append(
-            f"Membership: a photo that was trained on lies closer to the set than another photo of the same person with"
-            f" a chance of {membership['auc']:.3f} (0.5: no trace of memorization; standard error"
+            "Membership test: an image used for training is closer to the set than a kept-back image of the same"
+            f" person with probability {membership['auc']:.3f} (0.5: no sign of memorization; standard error"
             f" {membership['standard_error']:.3f})."
         )
     counts = [(reason, str(count)) for reason, count in verdict.counts.items()]
@@ -189,7 +193,7 @@ def _audit(verdict: Verdict) -> str:
         for key, found in verdict.figures.get("leak_rate_by", {}).items()
         for value, rate in found.items()
     ]
-    return "\n\n".join([" ".join(words), _table(("reason", "images"), counts), _table(("asked for", "audit"), rates)])
+    return "\n\n".join([" ".join(words), _table(("reason", "images"), counts), _table(("requested", "audit"), rates)])
 
 
 def _table(head: tuple[str, str], rows: Sequence[tuple[str, str]]) -> str:

@@ -70,7 +70,9 @@ class RecordWriter:
         """
         images = len(self._offsets) - 1
         if (images, len(self._ranges)) != (self._images, self._classes):
-            raise DataError(f"RecordIO: {images} images of {len(self._ranges)} identities, promised other counts")
+            raise DataError(
+                f"RecordIO: {images} images of {len(self._ranges)} identities, but other counts were given at the start"
+            )
         for first_last in self._ranges:
             self._append(first_last, number=len(self._offsets))
         return "".join(f"{number}\t{offset}\n" for number, offset in enumerate(self._offsets)).encode()

@@ -1,6 +1,6 @@
 """Check this data set against its manifest.json: python verify.py [FOLDER]
 
-Prints one line per difference; exits with 0 if there is none, else with 1. Needs Python 3.8 and nothing else, for
+Prints one line per difference; exits with 0 if there is none, else with 1. Needs only Python 3.8 or newer, because
 it is copied as verify.py into the folders it checks.
 """
 

@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 from shards.errors import DataError
 from shards.images.outcomes import Outcome
 
-MAX_FILE_BYTES = 256 * 2**20  # of one image file; a larger one is no image of a face
+MAX_FILE_BYTES = 256 * 2**20  # of one image file; a larger file is not a face image
 
 SYSTEM_NAMES = {b"thumbs.db", b"desktop.ini", b"__macosx", b"__pycache__", b"@eadir"}
 

@@ -28,7 +28,7 @@ class Outcome(StrEnum):
     NOT_REGULAR = "not_regular"  # folder, FIFO, socket or device
     IGNORED = "ignored"  # hidden file, system file, or a file outside of every identity's folder
     NOT_LISTED = "not_listed"  # not in the list of images to use
-    DUPLICATE = "duplicate"  # equal to an earlier file, where only the first of equal files is kept
+    DUPLICATE = "duplicate"  # equal to an earlier file, or a name that appears again later in the archive
     NO_IDENTITY = "no_identity"  # no label gives its identity
 
 

@@ -1,4 +1,4 @@
-"""False match rates: the cosines at which images of two people count as one person."""
+"""Thresholds for given false match rates, from the cosines of non-mated pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Membership signal: are trained images closer to the synthetic set than other images of the same people?"""
+"""Membership test: are training images closer to the synthetic set than other images of the same people?"""
 
 from __future__ import annotations
 

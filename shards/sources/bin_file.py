@@ -138,7 +138,7 @@ class _PickleReader:
     def _refuse(self, opcode: str, argument: Any) -> None:
         what = f"{opcode} {argument}" if isinstance(argument, str) else opcode
         raise DataError(
-            f"{self.name}: holds {what[:60]!r}, which is no image and no truth value, and is not run; "
+            f"{self.name}: holds {what[:60]!r}, which is neither an image nor a boolean, and is not executed; "
             "expected a list of encoded images and a list of truth values"
         )
 

@@ -48,7 +48,7 @@ class ImageSource:
         except OSError as error:
             raise DataError(f"{self.root}: has no {path} ({error.strerror})") from None
         if not stat.S_ISREG(found.st_mode):
-            raise DataError(f"{self.root}: {path} is no regular file")
+            raise DataError(f"{self.root}: {path} is not a regular file")
         return found.st_size
 
     def read(self, path: str) -> bytes:

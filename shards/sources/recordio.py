@@ -63,7 +63,7 @@ def records(path: Path, descriptor: int) -> Iterator[Record]:
         flag, label, _, _ = IMAGE.unpack_from(head)
         image_bytes = payload - IMAGE.size - 4 * flag
         if flag > MAX_LABELS or image_bytes < 0:
-            raise DataError(f"{path}: the record at byte {start} claims {flag} labels; it is no image record")
+            raise DataError(f"{path}: the record at byte {start} claims {flag} labels; it is not an image record")
         if flag:
             (label,) = struct.unpack_from("<f", head, IMAGE.size)
         yield Record(start, label, flag, image_bytes)
@@ -95,7 +95,7 @@ def _part(path: Path, descriptor: int, offset: int, *, size: int) -> tuple[int, 
     """Continuation, length and the first bytes of the part at `offset`."""
     data = os.pread(descriptor, HEAD.size + IMAGE.size + 4, offset)
     if len(data) < HEAD.size or not data.startswith(MAGIC):
-        raise DataError(f"{path}: no record at byte {offset}; it is cut, damaged or no RecordIO")
+        raise DataError(f"{path}: no record at byte {offset}; it is cut, damaged or not RecordIO")
     part, length = _continuation(HEAD.unpack_from(data)[1])
     if offset + HEAD.size + length > size:
         raise DataError(f"{path}: ends inside the record at byte {offset}; it is cut short")

@@ -31,7 +31,8 @@ class RecordSource:
     """One RecordIO file. The label is the identity; where all labels are 0, `list.txt` has the identities.
 
     With an index (`.idx` beside the `.rec`), records that it does not list are skipped: sets are cleaned that way.
-    Without one, records are numbered from 0. Records without an image, about the set and its identities, are no inputs.
+    Without one, records are numbered from 0. Records without an image describe the set and its identities; they are not
+    inputs.
     """
 
     def __init__(self, path: Path) -> None:

@@ -74,10 +74,10 @@ def batches(
         raise DataError(f"got start {start} and threads {threads}, allowed are start >= 0 and threads >= 1")
     if not 0 <= seed < 2**63:
         raise DataError(f"seed: got {seed}, allowed are 0 to 2**63 - 1")
-    return _stream(_Plan(shards, batch, seed, rank, world_size, flip), start=start, threads=threads)
+    return _stream(_Positions(shards, batch, seed, rank, world_size, flip), start=start, threads=threads)
 
 
-def _stream(plan: _Plan, *, start: int, threads: int) -> Generator[Batch, None, None]:
+def _stream(plan: _Positions, *, start: int, threads: int) -> Generator[Batch, None, None]:
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     ahead: deque[Future[Batch]] = deque()
     try:
@@ -90,7 +90,7 @@ def _stream(plan: _Plan, *, start: int, threads: int) -> Generator[Batch, None, 
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-class _Plan:
+class _Positions:
     """Which images one rank takes at a position; keeps the order of the current epoch."""
 
     def __init__(

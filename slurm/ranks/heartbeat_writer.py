@@ -1,4 +1,4 @@
-"""The rank's side of its heartbeat: report what it does, count its attempts, give up where none gets anything done."""
+"""A rank's heartbeat: reports its state, counts its attempts, and gives up after too many without progress."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ class HeartbeatWriter:
     def update(self, *, state: State = "running", **changes: Unpack[Changes]) -> None:
         """Take over `changes` and write at most once a second; a change of state is always written.
 
-        If a newer attempt of this rank is running, this one does not write and stops: Slurm gave its node up and
-        restarted the job while this process was still alive.
+        If a newer attempt of this rank is running, this one does not write and stops: Slurm considered its node lost
+        and restarted the job while this process was still alive.
         """
         now = time.monotonic()
         self._heartbeat = replace(self._heartbeat, **changes)

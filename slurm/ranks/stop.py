@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -58,9 +59,8 @@ class StopFlag:
             while self.reason is None:
                 if not is_alive(launcher):
                     self.ask("the launcher is gone")
-                self._wake.wait(0.5)
+                time.sleep(0.5)
 
-        self._wake = threading.Event()
         threading.Thread(target=watch, name="follow-launcher", daemon=True).start()
 
     def ask(self, reason: str) -> None:

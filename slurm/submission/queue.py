@@ -28,7 +28,7 @@ class Task:
     """One job, or one element of an array, as Slurm sees it."""
 
     job: str  # of an array: the id that sbatch gave
-    index: int | None  # in the array; None for a job that is no array
+    index: int | None  # in the array; None for a job that is not an array
     state: str  # as Slurm names it, first word only ("CANCELLED by 1000" is CANCELLED)
     reason: str = ""
     node: str = ""

@@ -68,7 +68,7 @@ def _call(payload: Payload) -> None:
 def _refusal(stage: StageFolder, answer: str, *, comment: str) -> str:
     lines = [line.strip() for line in answer.splitlines() if line.strip()]
     canceled = _cancel_accepted(comment)
-    accepted = f" (job {', '.join(canceled)} was accepted nevertheless and is now canceled)" if canceled else ""
+    accepted = f" (job {', '.join(canceled)} was accepted anyway and is now canceled)" if canceled else ""
     return f"{stage.name}: sbatch: {lines[-1] if lines else 'no answer'}{accepted}; fix the cluster file and run again"
 
 

@@ -78,7 +78,7 @@ def test_F42_F45_code_edited_while_jobs_wait_and_remains_of_dead_attempts_do_not
     assert {heartbeat["code"] for heartbeat in closed.heartbeats("shard")} == {submission["code"]}
 
 
-def test_F22_nothing_waits_for_ever_on_a_stage_that_failed_and_the_same_command_goes_on(fresh: ClusterProject) -> None:
+def test_F22_no_job_waits_forever_for_a_failed_stage_and_the_same_command_resumes(fresh: ClusterProject) -> None:
     config = fresh.root / "configs" / "tiny.yaml"
     config.write_text(config.read_text().partition("train-diffusion:")[0])  # three stages are enough
     broken = [fresh.root / "faces" / "person-9" / f"{number}.jpg" for number in range(30)]

@@ -48,7 +48,7 @@ def _attempts(project: ClusterProject) -> list[dict[str, int]]:
     return [heartbeat["attempts"] for heartbeat in project.heartbeats("train-diffusion")]
 
 
-def test_F40_two_nodes_of_two_ranks_meet_again_after_a_requeue_although_their_port_is_taken(
+def test_F40_two_nodes_of_two_ranks_reconnect_after_a_requeue_although_their_port_is_taken(
     project: ClusterProject,
 ) -> None:
     longer = "train-diffusion.images=800"
@@ -135,7 +135,7 @@ def test_F18_a_rank_that_dies_again_and_again_before_it_gets_anything_done_gives
     assert "attempts in a row were lost before they saved anything" in stage["reason"]
 
 
-def test_F20_where_scontrol_is_forbidden_the_work_is_saved_and_the_same_command_goes_on(
+def test_F20_without_scontrol_the_work_is_saved_and_the_same_command_resumes(
     project: ClusterProject,
 ) -> None:
     forbidden = project.root / "bin"

@@ -94,9 +94,9 @@ class ManyRanks:
         record = {"submitted": time.time(), "comment": "", "code": "", "ranks": ranks, "jobs": jobs}
         self.folder.job_record.write_text(json.dumps(record))
 
-    def look(self, observer: Observer | None = None) -> StageStatus:
+    def poll(self, observer: Observer | None = None) -> StageStatus:
         """The status of `generate`."""
-        return stage_of((observer or Observer(self.run)).look())
+        return stage_of((observer or Observer(self.run)).poll())
 
 
 def stage_of(status: RunStatus) -> StageStatus:

@@ -149,7 +149,7 @@ def test_status_reads_the_run_folder_and_not_the_faces(project: Project) -> None
     assert [row[:2] for row in _rows(status.stdout)] == [[stage, "done"] for stage in CHAIN]
 
 
-def test_status_plan_and_logs_tell_of_a_finished_run_and_change_nothing(finished: Project) -> None:
+def test_status_plan_and_logs_of_a_finished_run_change_nothing(finished: Project) -> None:
     before = finished.files()
     status, plan = finished.run("status"), finished.run("plan")
     assert (status.returncode, plan.returncode) == (0, 0)
@@ -177,7 +177,7 @@ def test_a_second_launch_redoes_nothing(project: Project) -> None:
     assert project.files() == before
 
 
-def test_F02_F04_F44_B53_a_launch_mends_what_is_missing_and_nothing_else(project: Project) -> None:
+def test_F02_F04_F44_B53_a_launch_rebuilds_only_what_is_missing(project: Project) -> None:
     """A tar gone, a marker gone, the logs gone, and a strange environment: the same bytes, nothing else touched."""
     before = project.files()
     folder = project.runs / "generate"
@@ -241,7 +241,7 @@ def test_F06_an_edited_field_makes_its_stage_and_what_follows_stale(project: Pro
     assert "audit: needs the stage generate, which is not finished (stale: generate.steps 3 -> 2)" in refused.stderr
 
 
-def test_F06_a_new_cut_of_the_tars_does_not_trip_over_the_old_one(project: Project) -> None:
+def test_F06_another_tar_size_does_not_conflict_with_older_tars(project: Project) -> None:
     """Unit 1 was the second tar of real faces and now is the held-out one, which was unit 2."""
     before = project.hashes("shard/*.tar")
     done = project.run("shard", "shard.shard_images=40")

@@ -142,7 +142,7 @@ def test_checkpoints_of_another_training_are_set_aside_not_resumed(checkpoints: 
     assert newest.images == 100
 
 
-def test_a_training_made_shorter_goes_on_from_where_it_still_was(checkpoints: Checkpoints) -> None:
+def test_a_shortened_training_resumes_from_an_earlier_checkpoint(checkpoints: Checkpoints) -> None:
     newest = checkpoints.newest(at_most=250)
     assert newest
     assert newest.images == 200

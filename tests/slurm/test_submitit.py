@@ -44,7 +44,7 @@ def test_the_number_of_tasks_makes_a_script_an_array(executor: JobExecutor) -> N
     assert "#SBATCH --array=0-2" in executor._make_submission_file_text("the command", uid="")
 
 
-def test_an_executor_is_refused_for_want_of_srun_by_its_affinity_only(
+def test_submitit_refuses_an_executor_without_srun_only_by_its_affinity(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -15,6 +15,7 @@ from jobs.command.reference.fields import CLUSTER, REQUIRED, Entry, Reference, r
 from jobs.command.reference.page import config_page
 from jobs.command.reference.schema import cluster_schema, experiment_schema, for_editors
 from jobs.frame.errors import ConfigError
+from jobs.frame.experiment_config import sentence
 from jobs.frame.methods import DEFAULT
 
 NAME = "explain"
@@ -31,7 +32,7 @@ EXAMPLES = """examples:
 def add_explain_command(commands: Any, *, formatter: Any) -> None:
     """Add the command to the parser."""
     command = commands.add_parser(
-        NAME, help=TEXT, description=f"{TEXT[0].upper()}{TEXT[1:]}.", epilog=EXAMPLES, formatter_class=formatter
+        NAME, help=TEXT, description=sentence(TEXT), epilog=EXAMPLES, formatter_class=formatter
     )
     command.set_defaults(overrides=[], stage=None, rank=None)
     command.add_argument("field", nargs="?", metavar="FIELD", help="a section or a field (default: the list)")

@@ -22,7 +22,7 @@ REQUIRED, NOT_RUN, OF_ITS_FIELDS = "required", "absent", "that of its fields"
 # What a changed field means for finished work.
 STALE = "Changing it makes finished work of the stage stale."
 UNITS_STAY = "Changing it redoes only the end of the stage; finished units stay valid."
-NOTHING_STALE = "Changing it leaves what comes out, and finished work, as it is."
+NOTHING_STALE = "Changing it changes no output; finished work stays valid."
 
 
 @dataclass(frozen=True, kw_only=True)

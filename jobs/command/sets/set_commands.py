@@ -10,6 +10,7 @@ from rich.console import Console
 
 from jobs.command.sets.export_set import export_set
 from jobs.command.sets.import_set import import_set
+from jobs.frame.experiment_config import sentence
 from jobs.stages.shared.imported_sets import SETS
 from shards.exports.formats import FORMATS
 
@@ -34,7 +35,7 @@ def add_set_commands(commands: Any, *, formatter: Any) -> None:
     """Add the two commands to the parser."""
     for name, text in COMMANDS.items():
         epilog = "\n  ".join(("examples:", *EXAMPLES[name]))
-        title = f"{text[0].upper()}{text[1:]}."
+        title = sentence(text)
         command = commands.add_parser(name, help=text, description=title, epilog=epilog, formatter_class=formatter)
         command.add_argument("--sets", type=Path, default=Path(SETS), help="folder of imported sets (default: sets)")
         command.set_defaults(overrides=[], stage=None, rank=None)

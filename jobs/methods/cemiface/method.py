@@ -91,7 +91,7 @@ def describe(run: Run) -> dict[str, Any]:
     found: dict[str, Any] = {}
     training, identities, generate = run.find(TrainDiffusion), run.find(MakeIdentities), run.find(GenerateFaces)
     if training is not None:
-        embedder = run.find(TrainEmbedder) if run.asks_for("train-embedder") else None
+        embedder = run.find(TrainEmbedder) if run.includes("train-embedder") else None
         width = {"embedding": embedder.recognition.embedding} if embedder else {}
         cost = denoiser_cost(training.denoiser.model_copy(update=width))
         found["denoiser"] = {

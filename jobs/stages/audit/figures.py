@@ -44,7 +44,7 @@ class Tally:
         self._probes: list[Sequence[float]] = []
 
     def add(self, findings: Findings, *, asked: Sequence[Asked]) -> None:
-        """Take the findings of one tar into account; `asked` is what was asked of each image."""
+        """Take the findings of one tar into account; `asked` holds the requested values of each image."""
         leaks = leaks_of(findings, self.thresholds)
         dropped = {leak.key for leak in leaks}
         self.leaks += leaks

@@ -1,4 +1,4 @@
-"""Audit: is any synthetic face, or any synthetic person, a real one? Pixels, and the nearest of everything real.
+"""Audit: compare every synthetic image and identity with the real training faces, by pixels and embeddings.
 
 The units find the nearest real faces of the synthetic tars and of a control group: held-out people or, if there are
 none, the training people, each compared with the others. The last rank sets thresholds and writes the verdict.
@@ -26,7 +26,7 @@ HASH_WIDTH = 2 * 256  # of the pixel hashes, mirrored and not, which are compare
 
 USUAL_WIDTH = 512  # of embeddings, before there are any
 
-CONTROL_IMAGES = 20_000  # of training people; a hundred of them then stand above the usual threshold
+CONTROL_IMAGES = 20_000  # of training people; about 100 of them exceed the threshold at the default false_alarms
 
 
 class AuditFaces(StageConfig):
@@ -111,7 +111,7 @@ def _spent(seconds: float) -> str:
 STAGE = Stage(
     unit=AuditUnit,
     name="audit",
-    title="is any synthetic face one of the real ones?",
+    title="compare the synthetic faces with the real ones and drop those that are too close",
     config=AuditFaces,
     needs=lambda run: ("shard", "fingerprint", run.method.generate.name, *embedder_needs(run)),
     plan=plan,

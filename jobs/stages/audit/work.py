@@ -99,7 +99,7 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     counts = outcomes(verdict.leaks, images=verdict.images)
     written = publish_json(folder.output(VERDICT), verdict.record(), replace=True)
     return Finish(
-        outputs=(Output(name=VERDICT, bytes=written.bytes, sha256=written.sha256), *_sheet(run, verdict)),
+        outputs=(written, *_sheet(run, verdict)),
         counts=counts,
         images_out=counts["clear"],
         figures={
@@ -126,7 +126,7 @@ def _thresholds(run: Run, markers: Sequence[Marker]) -> Thresholds:
 
 
 def impostor_scores(run: Run) -> ImpostorScores:
-    """Of real training faces, evenly out of all tars."""
+    """Non-mated scores of real training faces, sampled evenly from all tars."""
     files = reference_files(run)
     features, identities = [], []
     for path in files:
@@ -142,5 +142,4 @@ def _sheet(run: Run, verdict: Verdict) -> list[Output]:
     real = ShardSet(run.ledger.outputs(SHARD, prefix=f"{REAL}-", suffix=".tar"))
     synthetic = ShardSet([run.stage_folder(run.method.generate.name).output(tar) for tar in verdict.judged])
     data = closest_sheet(verdict, synthetic=synthetic, real=real)
-    written = publish(run.stage_folder(AUDIT).output(CLOSEST), data, replace=True)
-    return [Output(name=CLOSEST, bytes=written.bytes, sha256=written.sha256)]
+    return [publish(run.stage_folder(AUDIT).output(CLOSEST), data, replace=True)]

@@ -105,7 +105,7 @@ def plan(run: Run) -> list[BenchmarkUnit]:
         if source.bin is not None:
             made_from = {"bin": sha256_of(run.path(source.bin))}
         else:
-            images, listed = _listed(run, source)
+            images, listed = listed_pairs(run, source)
             paths = sorted({*listed.first, *listed.second})
             made_from = {
                 "pairs": digest(asdict(listed)),
@@ -115,7 +115,7 @@ def plan(run: Run) -> list[BenchmarkUnit]:
     return units
 
 
-def _listed(run: Run, source: BenchmarkSource) -> tuple[ImageSource, PairList]:
+def listed_pairs(run: Run, source: BenchmarkSource) -> tuple[ImageSource, PairList]:
     """The images and the list of pairs, of full paths."""
     assert source.pairs is not None
     assert source.images is not None

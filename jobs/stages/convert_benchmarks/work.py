@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from jobs.frame.rank import Rank
 from jobs.frame.run import Run
 from jobs.frame.stage import Finish
-from jobs.stages.convert_benchmarks.plan import NAME, BenchmarkSource, BenchmarkUnit, ConvertBenchmarks, _listed
+from jobs.stages.convert_benchmarks.plan import NAME, BenchmarkSource, BenchmarkUnit, ConvertBenchmarks, listed_pairs
 from jobs.stages.shared.tars import publishing_tar
 from shards.errors import DataError
 from shards.images.prepare import prepare
@@ -17,7 +17,7 @@ from shards.images.rules import ImageRules
 from shards.sources.bin_file import read_bin
 from slurm.markers import Marker
 
-QUALITY = 100  # of the JPEG written for images that are none; those of the common benchmarks keep their bytes
+QUALITY = 100  # of images that are not JPEG yet; the JPEGs of the common benchmarks keep their bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ def _read(run: Run, source: BenchmarkSource) -> tuple[list[tuple[str, bytes]], P
         return [(f"image {at[row]}", image) for image, row in rows.items()], Pairs(
             first=places[::2], second=places[1::2], same=found.same, folds=None
         )
-    files, listed = _listed(run, source)
+    files, listed = listed_pairs(run, source)
     paths = sorted({*listed.first, *listed.second})
     row_of = {path: row for row, path in enumerate(paths)}
     return [(path, files.read(path)) for path in paths], Pairs(

@@ -14,7 +14,7 @@ from jobs.stages.shared.embedding import embed, load_embedder
 from jobs.training.device import rank_device
 from shards.embeddings.embeddings import embeddings_bytes, merged_bytes, open_merged, with_similarity
 from shards.tars.shard_set import ShardSet
-from slurm.files import Output, publish, sha256_of
+from slurm.files import publish, sha256_of
 from slurm.markers import Marker
 
 
@@ -45,7 +45,7 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     merged = open_merged(folder.output(MERGED))
     similarity = merged.similarity
     return Finish(
-        outputs=(Output(name=MERGED, bytes=written.bytes, sha256=written.sha256),),
+        outputs=(written,),
         figures={
             "identities": len(merged.classes),
             "embedding": merged.features.shape[1],

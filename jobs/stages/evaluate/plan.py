@@ -1,7 +1,7 @@
 """Evaluate: verification accuracy of every net on every benchmark, and the score distributions of the sets.
 
-Only the last checkpoint of a training is evaluated. The best epoch by these benchmarks would be chosen on the test set;
-one published log has an average accuracy of 92.71 % that way and of 92.52 % at its last epoch.
+Only the last checkpoint of a training is evaluated, because choosing the best epoch by these benchmarks is selection on
+the test set. One published log has an average accuracy of 92.71 % that way and of 92.52 % at its last epoch.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Scoring(StageConfig):
     judge: EmbedderConfig = Field(
         EmbedderConfig(),
         description=(
-            "Recognition net that scores the sets. Without weights it is E_id, which guided the generator and "
-            "so favors it."
+            "Recognition net that scores the sets. Without weights it is E_id, which guided the generator, so that "
+            "the scores are biased."
         ),
     )
     inception: PathText | None = Field(
@@ -103,7 +103,7 @@ def measures_likeness(run: Run, kind: str) -> bool:
 
 def kinds(run: Run) -> list[str]:
     """The sets that are scored."""
-    return [REAL, *([SYNTHETIC] if run.asks_for(run.method.generate.name) else [])]
+    return [REAL, *([SYNTHETIC] if run.includes(run.method.generate.name) else [])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,14 +122,14 @@ def plan(run: Run) -> list[EvaluateUnit]:
         ConfigError: the weights of the evaluation net or of Inception do not exist.
     """
     given_weights(run)
-    models = ["untrained", "embedder", *(["synthetic"] if run.asks_for(RECOGNITION) else [])]
+    models = ["untrained", "embedder", *(["synthetic"] if run.includes(RECOGNITION) else [])]
     verifications = [EvaluateUnit(verify=model, on=name) for name in benchmark_names(run) for model in models]
     return [*verifications, *(EvaluateUnit(scores=kind) for kind in kinds(run))]
 
 
 def needs(run: Run) -> tuple[str, ...]:
     """The stages that make the sets, the benchmarks and the nets."""
-    trained = (RECOGNITION,) if run.asks_for(RECOGNITION) else ()
+    trained = (RECOGNITION,) if run.includes(RECOGNITION) else ()
     generated = [run.method.generate.name] if SYNTHETIC in kinds(run) else []
     people = [run.method.identities.name] if generated and measures_likeness(run, SYNTHETIC) else []
     return tuple(dict.fromkeys([SHARD, *people, *generated, *benchmark_needs(run), *embedder_needs(run), *trained]))

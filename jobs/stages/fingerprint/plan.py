@@ -1,7 +1,7 @@
-"""Fingerprint: what the audit needs of every real face: an embedding under the audit's net, and hashes of its pixels.
+"""Fingerprint: embed every real face with the audit's net and hash its pixels, for the audit.
 
-The audit's net is another one than E_id where the user gives one (`fingerprint.judge.weights`), because E_id guided the
-generator and favors what it guided.
+The user can give a net other than E_id for the audit (`fingerprint.judge.weights`), because E_id guided the generator
+and is biased towards its images.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class FingerprintFaces(StageConfig):
     judge: EmbedderConfig = Field(
         EmbedderConfig(),
         description=(
-            "Recognition net that the audit compares faces with. Without weights it is E_id; another net than "
-            "the generator's guide finds leaks that E_id does not see."
+            "Recognition net that the audit compares faces with. Without weights it is E_id; an independent "
+            "net can find leaks that E_id misses."
         ),
     )
     batch: int = Field(
@@ -51,7 +51,7 @@ class FingerprintUnit(Unit):
 
 def plan(run: Run) -> list[FingerprintUnit]:
     """One unit per tar of real faces, and one per benchmark."""
-    benchmarks = run.ledger.units(CONVERT_STAGE) if run.asks_for(CONVERTED) else []
+    benchmarks = run.ledger.units(CONVERT_STAGE) if run.includes(CONVERTED) else []
     return [
         *(FingerprintUnit(tar=unit.tar) for unit in run.ledger.units(SHARD_STAGE)),
         *(FingerprintUnit(benchmark=unit.benchmark) for unit in benchmarks),
@@ -78,7 +78,7 @@ def audit_net_files(run: Run) -> dict[str, str]:
 
 
 def is_independent(run: Run) -> bool:
-    """Whether the audit's net is another one than E_id, which guided the generator."""
+    """Whether the audit's net differs from E_id, which guided the generator."""
     return sha256_of(audit_net_path(run)) != sha256_of(embedder_path(run))
 
 
@@ -87,7 +87,7 @@ STAGE = Stage(
     name="fingerprint",
     title="hashes and embeddings of every real face, for the audit",
     config=FingerprintFaces,
-    needs=lambda run: ("shard", *embedder_needs(run), *((CONVERTED,) if run.asks_for(CONVERTED) else ())),
+    needs=lambda run: ("shard", *embedder_needs(run), *((CONVERTED,) if run.includes(CONVERTED) else ())),
     files=audit_net_files,
     plan=plan,
     work="jobs.stages.fingerprint.work",

@@ -23,7 +23,7 @@ from shards.privacy.fingerprints import (
     vectors_bytes,
 )
 from shards.tars.shard_set import ShardSet
-from slurm.files import Output, publish, sha256_of
+from slurm.files import publish, sha256_of
 from slurm.markers import Marker
 
 
@@ -54,14 +54,15 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
         files[next(kind for kind in files if name.startswith(f"{kind}-"))].append(folder.output(name))
     embedder = sha256_of(audit_net_path(run))[:16]
     centers = centers_of(read_vectors(path) for path in files[REAL])
-    written = [_write(folder.output(CENTERS), vectors_bytes(centers, embedder=embedder))]
+    written = [publish(folder.output(CENTERS), vectors_bytes(centers, embedder=embedder), replace=True)]
     probes = [
         *_membership_probes(files[KEPT_BACK], files[REAL]),
         *(_group(read_vectors(path), HELD_OUT) for path in files[HELD_OUT]),
         *(_group(read_vectors(path), path.stem) for path in files[BENCHMARK]),
     ]
     if probes:
-        written.append(_write(folder.output(PROBES), vectors_bytes(concatenated(probes), embedder=embedder)))
+        data = vectors_bytes(concatenated(probes), embedder=embedder)
+        written.append(publish(folder.output(PROBES), data, replace=True))
     return Finish(
         outputs=tuple(written),
         figures={
@@ -71,10 +72,6 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
             "probes": sum(len(part.keys) for part in probes),
         },
     )
-
-
-def _write(path: Path, data: bytes) -> Output:
-    return publish(path, data, replace=True)
 
 
 def _membership_probes(kept_back: Sequence[Path], real: Sequence[Path]) -> list[Vectors]:

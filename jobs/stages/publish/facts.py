@@ -63,10 +63,10 @@ def _settings(section: StageConfig) -> dict[str, Any]:
 
 def _limits(verdict: Verdict) -> list[str]:
     audit = (
-        "The audit used one recognition net. Faces that this net cannot tell apart, the audit cannot tell apart either."
+        "The audit used one recognition net. The audit misses every leak that this net does not detect."
         if verdict.independent
-        else "The audit used the recognition net that also guided the generator. Faces that this net cannot tell apart "
-        "the audit cannot tell apart either, and the net may favor what it guided itself."
+        else "The audit used the recognition net that also guided the generator. The audit misses "
+        "every leak that this net does not detect, and the net may be biased towards images that it guided."
     )
     return [
         audit,

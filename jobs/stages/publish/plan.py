@@ -1,4 +1,4 @@
-"""Publish: the audited synthetic set as a folder that stands alone, on a machine without network or this suite."""
+"""Publish: the audited synthetic set as a self-contained folder, usable without a network or this suite."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def plan(run: Run) -> list[PublishUnit]:
 STAGE = Stage(
     unit=PublishUnit,
     name="publish",
-    title="the audited set as a folder that stands alone",
+    title="the audited set as a self-contained folder",
     config=PublishSet,
-    needs=lambda run: (run.method.generate.name, SETTLE, *(("evaluate",) if run.asks_for("evaluate") else ())),
+    needs=lambda run: (run.method.generate.name, SETTLE, *(("evaluate",) if run.includes("evaluate") else ())),
     plan=plan,
     work="jobs.stages.publish.work",
 )

@@ -1,4 +1,4 @@
-"""The work of publish: check the verdict, link the settled tars, write everything a stranger needs beside them."""
+"""The work of publish: check the verdict, link the settled tars, and add the dataset card, metadata and checksums."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ def passed_verdict(run: Run) -> Verdict:
     if not verdict.passed:
         raise RunError(
             f"publish: the audit failed: {len(verdict.leaked)} of {verdict.images} images are too close to real "
-            "ones; see audit/verdict.json, change what is asked of the images, or raise audit.max_dropped_fraction"
+            "ones; see audit/verdict.json, request other values in `generate`, or raise audit.max_dropped_fraction"
         )
     present = {path.name: sha256_of(path) for path in run.ledger.outputs(SETTLE, suffix=".tar") if path.is_file()}
     other = [tar for tar in {**present, **verdict.judged} if present.get(tar) != verdict.judged.get(tar)]
     if other:
         raise RunError(
-            f"publish: the verdict is about other bytes than settle/{other[0]}; remove it and run settle again"
+            f"publish: the sha256 of settle/{other[0]} differs from that in the verdict; remove it and run settle again"
         )
     sharded = run.ledger.summary(SHARD)
     private = {output.sha256: output.name for output in sharded.outputs} if sharded else {}

@@ -1,4 +1,4 @@
-"""Refill: other images in place of those that the audit dropped, audited alike.
+"""Refill: replace the images that the audit dropped, and audit the replacements in the same way.
 
 An image that leaks is regenerated with other noise, up to some attempts. An identity that is too close to a real person
 by its mean is not refilled: more images of it would be more images of that person. The means that the new images change
@@ -25,8 +25,8 @@ class RefillFaces(StageConfig):
         5,
         ge=1,
         description=(
-            "Times that a dropped image is generated again with other noise, at most, until one is no leak. "
-            "What leaks every time is left out. Each attempt costs as much as generating the image."
+            "Maximum number of attempts to regenerate a dropped image with different noise. An image that leaks in "
+            "every attempt is left out. Each attempt costs as much as generating the image."
         ),
     )
 
@@ -53,7 +53,7 @@ def needs(run: Run) -> tuple[str, ...]:
 
 STAGE = Stage(
     name=REFILL,
-    title="other images in place of those the audit dropped, audited alike",
+    title="replacements for the images that the audit dropped, audited in the same way",
     config=RefillFaces,
     unit=RefillUnit,
     needs=needs,

@@ -35,7 +35,7 @@ def plan(run: Run) -> list[ReportUnit]:
 
 def needs(run: Run) -> tuple[str, ...]:
     """All other stages of the run but publish: after a failed audit the page is needed most."""
-    return tuple(name for name in run.stages if name not in (PUBLISH, REPORT) and run.asks_for(name))
+    return tuple(name for name in run.stages if name not in (PUBLISH, REPORT) and run.includes(name))
 
 
 STAGE = Stage(

@@ -1,8 +1,8 @@
 """Settle: the tars that will be published, and the verdict about exactly them.
 
-Dropped images are left out, those made in their place put in. An identity that lost or got an image has another mean
-than the one that was audited, so the mean of what is left of it is judged once more. If that is too close, the identity
-goes as a whole, which changes no other identity's mean.
+Dropped images are removed and their replacements are added. This changes the mean embedding of an identity, so it is
+audited again. If the new mean is too close to a real face or center, all images of the identity are removed. Means of
+other identities do not change.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ STAGE = Stage(
     name=SETTLE,
     title="the tars to publish; identities whose images changed are audited again",
     config=SettleSet,
-    needs=lambda run: (FINGERPRINT, run.method.generate.name, AUDIT, *((REFILL,) if run.asks_for(REFILL) else ())),
+    needs=lambda run: (FINGERPRINT, run.method.generate.name, AUDIT, *((REFILL,) if run.includes(REFILL) else ())),
     plan=plan,
     work="jobs.stages.settle.work",
     expected_images=lambda run: run.method.generate.expected_images(run),

@@ -23,7 +23,7 @@ from shards.privacy.verdict import Verdict
 from shards.tars.reader import Sample, read_tar
 from shards.tars.records import upgraded
 from slurm.errors import RunError
-from slurm.files import Output, publish_json, sha256_of
+from slurm.files import publish_json, sha256_of
 from slurm.markers import Marker
 
 
@@ -64,12 +64,12 @@ def remaining_images(run: Run, tar: str, *, verdict: Verdict) -> RemainingImages
     """What is left of a synthetic tar.
 
     Raises:
-        RunError: the verdict is about other bytes than the tar's, or the refilled images are not those certified.
+        RunError: the tar's sha256 differs from that in the verdict, or the refilled images are not those certified.
     """
     path = run.stage_folder(run.method.generate.name).output(tar)
     if sha256_of(path) != verdict.judged.get(tar):
         raise RunError(
-            f"settle: the audit's verdict is about other bytes than {run.method.generate.name}/{tar}; "
+            f"settle: the sha256 of {run.method.generate.name}/{tar} differs from that in the audit's verdict; "
             "remove it and run again"
         )
     leaked, changed, samples = verdict.leaked, set(), []
@@ -94,7 +94,7 @@ def _refill_of(run: Run, tar: str) -> list[Path]:
     name = tar.replace(SYNTHETIC, REFILL, 1)
     found = (
         [path for path in run.ledger.outputs(REFILL, suffix=".tar") if path.name == name]
-        if run.asks_for(REFILL)
+        if run.includes(REFILL)
         else []
     )
     for path in found:
@@ -133,6 +133,6 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     verdict = replace(verdict, passed=audited.passed and len(verdict.leaked) <= allowed)
     written = publish_json(folder.output(VERDICT), verdict.record(), replace=True)
     return Finish(
-        outputs=(Output(name=VERDICT, bytes=written.bytes, sha256=written.sha256),),
+        outputs=(written,),
         figures={"passed": verdict.passed, "dropped": len(verdict.dropped), "refilled": len(refilled)},
     )

@@ -148,7 +148,7 @@ class ShardUnit(Unit):
 
 
 def plan(run: Run) -> Plan[ShardUnit]:
-    """One unit per tar: a slice of the sorted list of training faces, then of the held-out ones.
+    """One unit per tar: slices of the sorted lists of training, held-out and kept-back faces.
 
     Raises:
         DataError: there is no such source, or no face in it.
@@ -163,7 +163,7 @@ def plan(run: Run) -> Plan[ShardUnit]:
     for kind, own in faces.items():
         for number, (start, stop) in enumerate(slices(own, images=config.shard_images, size=config.shard_bytes)):
             tar = f"{kind}-{number:05d}.tar"
-            files[_list_of(tar)] = data = list_bytes(own[start:stop])
+            files[list_name(tar)] = data = list_bytes(own[start:stop])
             units.append(ShardUnit(tar=tar, start=start, stop=stop, faces=hashlib.sha256(data).hexdigest()))
     files[SKIPPED] = skips_bytes(listing.skipped)
     files[SOURCE] = json.dumps(_figures(listing, faces, equal=equal), indent=1).encode() + b"\n"
@@ -248,7 +248,7 @@ def _split(run: Run, listing: Listing) -> dict[str, list[Face]]:
     }
 
 
-def _list_of(tar: str) -> str:
+def list_name(tar: str) -> str:
     return f"lists/{tar.removesuffix('.tar')}.tsv"
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
 from jobs.frame.stage import Finish
-from jobs.stages.shard.plan import MANIFEST, SOURCE, ShardFaces, ShardUnit, _list_of
+from jobs.stages.shard.plan import MANIFEST, SOURCE, ShardFaces, ShardUnit, list_name
 from jobs.stages.shared.tars import publishing_tar
 from shards.errors import DataError
 from shards.images.faces import Face, Source, UnreadableFaceError
@@ -17,7 +17,7 @@ from shards.images.prepare import prepare
 from shards.images.rules import ImageRules
 from shards.sources.sources import open_source, read_checked, read_list
 from shards.tars.manifest import Manifest, Shard, manifest_bytes
-from slurm.files import Output, publish, read_json
+from slurm.files import publish, read_json
 from slurm.markers import Marker
 
 
@@ -25,7 +25,7 @@ def run_rank(run: Run, rank: Rank) -> None:
     config: ShardFaces = run.section(ShardFaces)
     source = open_source(run.path(config.faces))
     for work in rank.remaining(ShardUnit):
-        faces = read_list(rank.folder.output(_list_of(work.unit.tar)), sha256=work.unit.faces)
+        faces = read_list(rank.folder.output(list_name(work.unit.tar)), sha256=work.unit.faces)
         _shard(source, faces, work=work, config=config)
 
 
@@ -67,7 +67,7 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     written = publish(folder.output(MANIFEST), manifest_bytes(_manifest(markers)), replace=True)
     return Finish(
         counts=figures.pop("skipped"),
-        outputs=(Output(name=MANIFEST, bytes=written.bytes, sha256=written.sha256),),
+        outputs=(written,),
         figures={**figures, "rejected": [line for marker in markers for line in marker.figures["rejected"]]},
     )
 

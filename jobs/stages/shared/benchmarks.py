@@ -12,7 +12,7 @@ import numpy as np
 from cemiface.errors import ModelError
 from cemiface.recognition.nets import Embedder
 from cemiface.recognition.scores import mated_pairs, non_mated_pairs
-from cemiface.recognition.verification import check_embeddings, pair_similarity, roc, tar_at_far, ten_fold_accuracy
+from cemiface.recognition.verification import check_embeddings, k_fold_accuracy, pair_similarity, roc, tar_at_far
 from jobs.frame.products import HELD_OUT
 from jobs.frame.run import Run
 from jobs.frame.seeds import derive
@@ -99,7 +99,7 @@ def verify(
     features = plain + flipped if config.flip_test else plain
     check_embeddings(features, names=benchmark.faces.keys)
     similarity = pair_similarity(features[benchmark.first], features[benchmark.second])
-    accuracy = ten_fold_accuracy(similarity, benchmark.same, folds=benchmark.folds)
+    accuracy = k_fold_accuracy(similarity, benchmark.same, folds=benchmark.folds)
     curve = roc(similarity, benchmark.same)
     some = np.unique(np.linspace(0, len(curve.far) - 1, ROC_POINTS).round().astype(int))
     return {

@@ -31,7 +31,7 @@ def embed(
     progress: Callable[[int], None],
     mirror: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings (N, E) of the images of a shard set and of their mirror images, float32, not normalized.
+    """Embeddings (N, E) of images and of their mirror images, float32, not normalized.
 
     Without `mirror` the second array is empty, (0, E). `progress(n)` is called after every n images; it may raise.
     """

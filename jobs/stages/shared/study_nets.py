@@ -99,8 +99,5 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 def publish_files(run: Run, files: Mapping[str, bytes], *, name: str) -> tuple[Output, ...]:
     """Publish the files that a study ends in; returns their records."""
-    folder, outputs = run.stage_folder(name), []
-    for file, data in files.items():
-        written = publish(folder.output(file), data, replace=True)
-        outputs.append(Output(name=file, bytes=written.bytes, sha256=written.sha256))
-    return tuple(outputs)
+    folder = run.stage_folder(name)
+    return tuple(publish(folder.output(file), data, replace=True) for file, data in files.items())

@@ -55,4 +55,4 @@ def benchmark_names(run: Run) -> list[str]:
 
 def benchmark_needs(run: Run) -> tuple[str, ...]:
     """The stages that make them."""
-    return (*(["shard"] if HELD_OUT in benchmark_names(run) else []), *([CONVERT] if run.asks_for(CONVERT) else []))
+    return (*(["shard"] if HELD_OUT in benchmark_names(run) else []), *([CONVERT] if run.includes(CONVERT) else []))

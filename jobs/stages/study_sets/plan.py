@@ -1,7 +1,7 @@
 """Study-sets: nets of one recipe trained on real faces, on synthetic ones, and on both, over several seeds.
 
-The worth of a set is the gap to the net that was trained on real faces. Gaps are between nets of one seed, so they have
-a spread. Parts of a set (fewer images, some of what was asked for) and other augmentations are compared alike.
+A set is rated by the accuracy gap to the net trained on real faces. Gaps are taken between nets of the same seed, so
+they have a standard deviation. Subsets (by size or requested value) and augmentations are compared in the same way.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shards.tars.records import OLD_KEY
 NAME = "study-sets"
 
 
-class Contender(StageConfig):
+class ComparedSet(StageConfig):
     """What a net is trained on: sets, or a part of them."""
 
     sets: Sets = Field(
@@ -55,7 +55,7 @@ class Contender(StageConfig):
 class StudySets(Study):
     """Which sets are compared, by nets of one recipe."""
 
-    compare: dict[str, Contender] = Field(
+    compare: dict[str, ComparedSet] = Field(
         min_length=2,
         description=(
             "What to compare, each under a name of your own; the gap of each is measured to the first. Each "
@@ -71,7 +71,7 @@ def plan(run: Run) -> list[StudyUnit]:
 
 def kinds(run: Run) -> list[str]:
     """The sets that nets are trained on."""
-    return sorted({kind for contender in run.section(StudySets).compare.values() for kind in contender.sets})
+    return sorted({kind for compared in run.section(StudySets).compare.values() for kind in compared.sets})
 
 
 def needs(run: Run) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from jobs.stages.shared.sets import faces_of
 from jobs.stages.shared.study import StudyUnit
 from jobs.stages.shared.study_nets import publish_files, rows_of, spread, train_one
 from jobs.stages.shared.study_tables import GroupRows, markdown_line, percent, seeds_text
-from jobs.stages.study_sets.plan import NAME, Contender, StudySets
+from jobs.stages.study_sets.plan import NAME, ComparedSet, StudySets
 from shards.tars.records import Groups, asked_of, is_copy, is_synthetic
 from shards.tars.shard_set import ShardSet
 from shards.tars.subset import Subset
@@ -28,21 +28,21 @@ def run_rank(run: Run, rank: Rank) -> None:
     """Train and verify this rank's nets."""
     config = run.section(StudySets)
     for work in rank.remaining(StudyUnit):
-        contender = config.compare[work.unit.group]
-        recipe = config.model_copy(update={"augment": contender.augment or config.augment})
-        train_one(run, rank, work, faces=_faces(run, work.unit.group, contender), recipe=recipe, figures={})
+        compared = config.compare[work.unit.group]
+        recipe = config.model_copy(update={"augment": compared.augment or config.augment})
+        train_one(run, rank, work, faces=_faces(run, work.unit.group, compared), recipe=recipe, figures={})
         gc.collect()  # the last unit's engine is in reference cycles
 
 
-def _faces(run: Run, name: str, contender: Contender) -> ShardSet | Subset:
+def _faces(run: Run, name: str, compared: ComparedSet) -> ShardSet | Subset:
     """The images that a net is trained on.
 
     Raises:
         ConfigError: `images` is more than there are, or no image was asked for one of the values.
     """
-    faces = faces_of(run, kinds=contender.sets)
+    faces = faces_of(run, kinds=compared.sets)
     rows = np.arange(len(faces))
-    for key, values in contender.wanted.items():
+    for key, values in compared.wanted.items():
         asked = [_asked(record, key) for record in faces.records()]
         absent = [value for value in values if value not in asked]
         if absent:
@@ -50,11 +50,11 @@ def _faces(run: Run, name: str, contender: Contender) -> ShardSet | Subset:
             got = f"{NAME}.compare.{name}.asked.{key}: got {absent[0]}"
             raise ConfigError(f"{got}; allowed: those of the set, {there}")
         rows = rows[[asked[row] in values for row in rows]]
-    if contender.images is not None:
-        if contender.images > len(rows):
-            raise ConfigError(f"{NAME}.compare.{name}.images: got {contender.images}; allowed: 1 to {len(rows)}")
+    if compared.images is not None:
+        if compared.images > len(rows):
+            raise ConfigError(f"{NAME}.compare.{name}.images: got {compared.images}; allowed: 1 to {len(rows)}")
         draw = np.random.default_rng(derive(run.seed, NAME))
-        rows = np.sort(draw.permutation(rows)[: contender.images])
+        rows = np.sort(draw.permutation(rows)[: compared.images])
     return faces if len(rows) == len(faces) else Subset(faces, rows)
 
 

@@ -20,7 +20,7 @@ NAME = "train-recognition"
 
 
 class TrainRecognition(Recipe):
-    """The recipe, and the sets that it is followed on."""
+    """The recipe and the training sets."""
 
     sets: Sets = Field(
         ("synthetic",),
@@ -30,7 +30,7 @@ class TrainRecognition(Recipe):
 
 
 class TrainEmbedder(TrainRecognition):
-    """The recipe of E_id, and the real faces that it is followed on."""
+    """The recipe of E_id and its training set."""
 
     sets: Sets = Field(
         ("real",),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cemiface.errors import ModelError
-from cemiface.recognition.verification import check_embeddings, pair_similarity, roc, tar_at_far, ten_fold_accuracy
+from cemiface.recognition.verification import check_embeddings, k_fold_accuracy, pair_similarity, roc, tar_at_far
 
 
 def pairs(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -36,7 +36,7 @@ def naive_accuracy(similarity: np.ndarray, same: np.ndarray, folds: int) -> list
 @pytest.mark.parametrize(("n", "folds"), [(600, 10), (607, 10), (50, 5), (10, 10)])
 def test_accuracy_equals_a_loop_over_folds_and_thresholds(n, folds):
     similarity, same = pairs(n)
-    found = ten_fold_accuracy(similarity, same, folds=folds)
+    found = k_fold_accuracy(similarity, same, folds=folds)
     expected = naive_accuracy(similarity, same, folds)
     assert found.per_fold == pytest.approx(expected)
     assert found.mean == pytest.approx(np.mean(expected))
@@ -52,7 +52,7 @@ def test_fold_accuracies_from_embeddings_equal_the_written_out_protocol_to_the_l
     unit_a, unit_b = (x.astype(np.float64) / np.linalg.norm(x.astype(np.float64), axis=1)[:, None] for x in (a, b))
     distance = np.square(unit_a - unit_b).sum(1)
     similarity = pair_similarity(a, b)
-    assert ten_fold_accuracy(similarity, same).per_fold == tuple(naive_accuracy(1 - distance / 2, same, 10))
+    assert k_fold_accuracy(similarity, same).per_fold == tuple(naive_accuracy(1 - distance / 2, same, 10))
     np.testing.assert_allclose(similarity, (unit_a * unit_b).sum(1), atol=1e-12)
 
 
@@ -71,14 +71,14 @@ def test_a_distance_equal_to_the_threshold_is_not_accepted():
     distance = generator.integers(1, 8, size=400) / 4
     same = generator.random(400) < 1 - distance / 2
     similarity = 1 - distance / 2
-    found = ten_fold_accuracy(similarity, same)
+    found = k_fold_accuracy(similarity, same)
     assert found.per_fold == pytest.approx(naive_accuracy(similarity, same, 10))
     assert set(np.round(2 - 2 * np.array(found.thresholds), 2) * 100 % 25) == {1}  # one step above the accepted ones
 
 
 def test_separable_pairs_reach_full_accuracy_at_a_threshold_between():
     similarity, same = np.tile([0.9, 0.1], 50), np.tile([True, False], 50)
-    accuracy = ten_fold_accuracy(similarity, same)
+    accuracy = k_fold_accuracy(similarity, same)
     assert (accuracy.mean, accuracy.std) == (1, 0)
     assert all(0.1 < threshold <= 0.9 for threshold in accuracy.thresholds)
 
@@ -87,7 +87,7 @@ def test_the_threshold_is_not_picked_on_the_test_fold():
     """The pairs of one fold have other scores: a threshold chosen with them would classify them correctly."""
     similarity, same = np.tile([0.9, 0.5], 50), np.tile([True, False], 50)
     similarity[:10] = np.tile([0.3, 0.1], 5)
-    assert ten_fold_accuracy(similarity, same).per_fold[0] == 0.5
+    assert k_fold_accuracy(similarity, same).per_fold[0] == 0.5
 
 
 def test_roc_counts_every_pair():
@@ -130,4 +130,4 @@ def test_similarity_is_the_cosine_of_rows(draw):
 )
 def test_impossible_pairs_are_refused(similarity, same, message):
     with pytest.raises(ModelError, match=message):
-        ten_fold_accuracy(similarity, same)
+        k_fold_accuracy(similarity, same)

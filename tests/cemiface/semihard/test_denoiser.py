@@ -11,7 +11,7 @@ from cemiface.errors import ModelError
 from cemiface.recognition.config import RecognitionConfig
 from cemiface.recognition.nets import build_recognition, recognition_bytes
 from cemiface.semihard.config import DenoiserConfig
-from cemiface.semihard.denoiser import Denoiser, denoiser_bytes, load_denoiser, start_from
+from cemiface.semihard.denoiser import Denoiser, denoiser_bytes, load_denoiser, load_initial_weights
 
 SMALL = DenoiserConfig(
     image_size=16,
@@ -189,9 +189,9 @@ def test_a_training_starts_from_the_weights_of_an_earlier_one(tmp_path):
     path = tmp_path / "denoiser.safetensors"
     path.write_bytes(denoiser_bytes(trained(), diffusion=DiffusionConfig(), embedder="e" * 64))
     denoiser = Denoiser(SMALL)
-    start_from(denoiser, path, diffusion=DiffusionConfig(), embedder="e" * 64)
+    load_initial_weights(denoiser, path, diffusion=DiffusionConfig(), embedder="e" * 64)
     assert torch.equal(denoiser(*inputs(2)), trained()(*inputs(2)))
-    start_from(denoiser, path, diffusion=DiffusionConfig(), embedder=None)  # of any E_id
+    load_initial_weights(denoiser, path, diffusion=DiffusionConfig(), embedder=None)  # of any E_id
 
 
 def test_a_training_continues_at_another_image_size(tmp_path):
@@ -199,7 +199,7 @@ def test_a_training_continues_at_another_image_size(tmp_path):
     path.write_bytes(denoiser_bytes(trained(), diffusion=DiffusionConfig(), embedder="e" * 64))
     larger = SMALL.model_copy(update={"image_size": 24})
     denoiser = Denoiser(larger)
-    start_from(denoiser, path, diffusion=DiffusionConfig(), embedder="e" * 64)
+    load_initial_weights(denoiser, path, diffusion=DiffusionConfig(), embedder="e" * 64)
     assert denoiser.config == larger
     assert torch.equal(denoiser(*inputs(2, larger)), trained()(*inputs(2, larger)))
 
@@ -217,7 +217,7 @@ def test_weights_of_another_shape_schedule_or_embedder_are_refused(tmp_path, sha
     path = tmp_path / "denoiser.safetensors"
     path.write_bytes(denoiser_bytes(trained(), diffusion=DiffusionConfig(), embedder="e" * 64))
     with pytest.raises(ModelError, match=f"trained with {message}; give both the same"):
-        start_from(
+        load_initial_weights(
             Denoiser(SMALL.model_copy(update=shape)),
             path,
             diffusion=DiffusionConfig(**diffusion),

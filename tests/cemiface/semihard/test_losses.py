@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from cemiface.diffusion.config import DiffusionConfig
 from cemiface.diffusion.schedule import Schedule
 from cemiface.semihard.config import LossConfig, SimilarityGrid
-from cemiface.semihard.losses import Losses, cemiface_loss, draw_similarity
+from cemiface.semihard.losses import Losses, cemiface_loss, draw_m
 
 SCHEDULE = Schedule(DiffusionConfig(timesteps=100))
 SIZE = 4
@@ -163,18 +163,16 @@ def test_only_the_total_carries_a_gradient(batch, embedder):
 def test_m_is_drawn_uniformly_from_the_grid():
     grid = SimilarityGrid(low=-1, high=1, interval=0.5)
     uniform = torch.arange(1000) / 1000
-    values, counts = draw_similarity(uniform, grid=grid).unique(return_counts=True)
+    values, counts = draw_m(uniform, grid=grid).unique(return_counts=True)
     assert values.tolist() == [-1, -0.5, 0, 0.5, 1]
     assert counts.tolist() == [200] * 5
 
 
 def test_m_without_interval_is_drawn_from_the_range():
     grid = SimilarityGrid(low=-0.5, high=1, interval=None)
-    torch.testing.assert_close(
-        draw_similarity(torch.tensor([0, 0.5, 0.999]), grid=grid), torch.tensor([-0.5, 0.25, 0.9985])
-    )
+    torch.testing.assert_close(draw_m(torch.tensor([0, 0.5, 0.999]), grid=grid), torch.tensor([-0.5, 0.25, 0.9985]))
 
 
 def test_the_largest_uniform_number_stays_on_the_grid():
     below_one = torch.tensor([1 - 2**-24])
-    assert draw_similarity(below_one, grid=SimilarityGrid()).item() == 1
+    assert draw_m(below_one, grid=SimilarityGrid()).item() == 1

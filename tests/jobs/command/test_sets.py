@@ -133,7 +133,7 @@ def test_an_import_is_whole_registered_and_done_once(published: Path, tmp_path: 
     assert [path.name for path in (tmp_path / "sets").iterdir()] == ["tiny-set"]
 
 
-def test_a_damaged_copy_names_what_to_copy_again_and_goes_on_from_there(published: Path, tmp_path: Path) -> None:
+def test_a_damaged_copy_lists_files_to_copy_again_and_then_resumes(published: Path, tmp_path: Path) -> None:
     whole = (published / "synthetic-00000.tar").read_bytes()
     flip_a_bit(published / "synthetic-00000.tar")
     (published / "README.md").rename(tmp_path / "README.md")

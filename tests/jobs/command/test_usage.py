@@ -50,13 +50,13 @@ def test_examples_of_the_help_can_be_run(command: str) -> None:
     for example in VERBS[command].examples:
         options = parse([command, *example.split()])
         run = load_run(ROOT / options.config, overrides=options.overrides, cluster=options.cluster)
-        assert command in {*TOOLS, "all"} or run.asks_for(command)
-        assert options.stage is None or run.asks_for(options.stage)
+        assert command in {*TOOLS, "all"} or run.includes(command)
+        assert options.stage is None or run.includes(options.stage)
 
 
 def test_the_examples_use_the_demo_wherever_it_has_the_stage() -> None:
     demo = load_run(ROOT / DEMO)
-    assert set(CONFIGS) == {name for name in find_method("cemiface").chain if not demo.asks_for(name)}
+    assert set(CONFIGS) == {name for name in find_method("cemiface").chain if not demo.includes(name)}
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ def test_a_stage_without_what_it_reads_is_refused(tmp_path: Path, sections: str,
     assert message in _refusal(tmp_path, f"name: lacking\n{sections}\n")
 
 
-def test_given_weights_make_the_embedders_training_needless(tmp_path: Path) -> None:
+def test_train_embedder_is_skipped_if_weights_are_given(tmp_path: Path) -> None:
     path = tmp_path / "chain.yaml"
     path.write_text(CHAIN)
     run = load_run(path, overrides=["embedder.weights=w.safetensors"])

@@ -195,7 +195,7 @@ def test_F13_F14_any_fault_at_any_moment_of_a_training_on_two_ranks_gives_the_sa
 
 @pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_F39_ranks_do_not_wait_for_one_that_never_came(project: Project, number: signal.Signals) -> None:
+def test_F39_ranks_do_not_wait_for_a_rank_that_did_not_start(project: Project, number: signal.Signals) -> None:
     """Rank 1 dies, or both are interrupted, before the process group is there."""
     stage = "train-recognition"
     project.forget(stage)

@@ -34,7 +34,7 @@ from tests.jobs.report.browser import assert_all_is_shown, assert_prints, browse
 
 TITLE = "Tiny run"
 ALL_SECTIONS = [part.name for part in parts_of(find_method("cemiface"))]
-ABSENT = ("benchmarks", "calibration", "studies", "worth")  # the tiny run has no stage for them
+ABSENT = ("benchmarks", "calibration", "studies", "comparison")  # the tiny run has no stage for them
 SECTIONS = [name for name in ALL_SECTIONS if name not in ABSENT]
 NO_PARTS: tuple[Part, ...] = ()  # of a method without parts of its own
 SHAPES, COLORS = ("disk", "long-ring"), ("blue", "red")
@@ -212,7 +212,7 @@ def test_a_method_with_other_fields_has_a_complete_page(copied: Run) -> None:
 def test_data_the_audit_does_not_cover_is_named_at_the_top_and_in_the_audit(copied: Run) -> None:
     own = DataSource(name="faces", license=None, sha256="0" * 64, held_against=True)
     other = DataSource(name="web <photos>", license="unclear", sha256=None, held_against=False)
-    sentence = "The nets have also learned from data that the audit does not compare the set with: web &lt;photos&gt;."
+    sentence = "The nets were also trained on data that the audit does not compare the set with: web &lt;photos&gt;."
     copied.method = replace(copied.method, lineage=lambda run: (own, other))
     assert _page(copied).count(sentence) == 2
     assert "| faces | unknown | 000000000000 | yes |\n| web <photos> | unclear |  | no |" in _results(copied)

@@ -135,7 +135,9 @@ def test_dry_run_and_launch_say_how_long_the_audit_will_take_before_it_starts(ti
 
 
 @pytest.mark.long
-def test_photos_kept_back_are_not_trained_on_and_probed_beside_as_many_that_are(tmp_path: Path, tiny_run: Any) -> None:
+def test_kept_back_images_are_not_trained_on_and_are_compared_with_as_many_training_images(
+    tmp_path: Path, tiny_run: Any
+) -> None:
     project = Project.copy_of(tiny_run, tmp_path / "project")
     project.forget(*(path.name for path in project.runs.iterdir() if path.is_dir()))
     fields = ("shard.kept_back_fraction=0.34", "train-embedder.epochs=1", "train-embedder.drop_after_epochs=[]")

@@ -46,16 +46,18 @@ def test_a_missing_or_failed_verdict_is_refused(copied: Run) -> None:
 def test_a_verdict_about_other_bytes_is_refused(copied: Run) -> None:
     """One bit of a judged tar is another; its size, its marker and the summary are as they were."""
     flip_a_bit(copied.stage_folder("settle").output("synthetic-00001.tar"))
-    with pytest.raises(RunError, match=r"other bytes than settle/synthetic-00001.tar; remove it and run settle again"):
+    with pytest.raises(
+        RunError, match=r"sha256 of settle/synthetic-00001.tar differs from .*; remove it and run settle again"
+    ):
         passed_verdict(copied)
 
 
 def test_a_verdict_about_more_or_fewer_tars_is_refused(copied: Run) -> None:
     _edit_verdict(copied, lambda verdict: verdict["judged"].update({"synthetic-00002.tar": "00"}))
-    with pytest.raises(RunError, match=r"other bytes than settle/synthetic-00002.tar"):
+    with pytest.raises(RunError, match=r"sha256 of settle/synthetic-00002.tar differs"):
         passed_verdict(copied)
     _edit_verdict(copied, lambda verdict: verdict.update(judged={}))
-    with pytest.raises(RunError, match=r"other bytes than settle/synthetic-00000.tar"):
+    with pytest.raises(RunError, match=r"sha256 of settle/synthetic-00000.tar differs"):
         passed_verdict(copied)
 
 

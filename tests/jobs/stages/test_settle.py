@@ -151,7 +151,10 @@ def test_tars_that_are_not_what_was_audited_or_refilled_are_refused(copied: Run,
     with pytest.raises(RunError, match=r"refill/refill-00000.tar is not what was refilled; remove it and run again"):
         settle(refilled, identity_to_face=NEVER, dropped=[key])
     flip_a_bit(copied.stage_folder("generate").output("synthetic-00000.tar"))
-    with pytest.raises(RunError, match=r"about other bytes than generate/synthetic-00000.tar; remove it and run again"):
+    with pytest.raises(
+        RunError,
+        match=r"sha256 of generate/synthetic-00000.tar differs from .* verdict; remove it and run again",
+    ):
         settle(copied, identity_to_face=NEVER, dropped=[key])
 
 

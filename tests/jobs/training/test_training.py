@@ -73,7 +73,7 @@ def test_without_checkpoint_a_state_begins_at_zero_images(tmp_path: Path) -> Non
     assert _state(tmp_path, seed=1).restore() == 0
 
 
-def test_F33_a_state_whose_only_checkpoint_is_damaged_is_not_begun_afresh(tmp_path: Path) -> None:
+def test_F33_a_training_whose_only_checkpoint_is_damaged_does_not_restart_from_zero(tmp_path: Path) -> None:
     state = _state(tmp_path, seed=1)
     state.save(8)
     (tmp_path / "step-000000000008" / "state.safetensors").write_bytes(b"")

@@ -132,7 +132,7 @@ def test_the_exit_code_is_the_ranks_own_or_slurms() -> None:
     assert _rank(heartbeat=_beat()).exit is None
 
 
-def test_F39_the_cause_stands_before_the_ranks_it_took_along() -> None:
+def test_F39_the_first_failed_rank_is_listed_before_ranks_that_failed_because_of_it() -> None:
     """One rank dies without a word; its partners then fail in a collective, one after the other."""
     ranks = [
         state_of(0, RankFacts(heartbeat=_beat("failed", time=30.0))),

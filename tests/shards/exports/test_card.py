@@ -72,7 +72,7 @@ def facts() -> Facts:
         r'| generate.note | `"a \| b\nc"` |',
         "| steps | `20` |",
         "| accuracy | 0.9123 |",
-        "By `judge`, another net than guided the generator, a cosine of 0.3457 or more",
+        "By `judge`, a different net from the one that guided the generator, a cosine of 0.3457 or more",
         "at most 1.0% of 900 faces of 60 real people nobody trained on would count as a leak",
         "| m = 0.5 | 1.23 % dropped |",
         "a chance of 0.512",

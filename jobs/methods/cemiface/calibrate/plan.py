@@ -59,7 +59,7 @@ def plan(run: Run) -> list[PilotUnit]:
         ConfigError: the config has no section `generate`.
     """
     config = run.section(CalibrateFaces)
-    if not run.asks_for("generate"):
+    if not run.includes("generate"):
         raise ConfigError("calibrate: measures how `generate` samples; add a section `generate:` or remove calibrate")
     return [PilotUnit(m=m) for m in config.grid.values]
 
@@ -86,7 +86,7 @@ STAGE = Stage(
     config=CalibrateFaces,
     needs=lambda run: ("train-diffusion", "identities", *embedder_needs(run)),
     # Not a field of this stage, but the curve depends on it.
-    files=lambda run: {"generate": sampling_of_generate(run).sampling()} if run.asks_for("generate") else {},
+    files=lambda run: {"generate": sampling_of_generate(run).sampling()} if run.includes("generate") else {},
     plan=plan,
     work="jobs.methods.cemiface.calibrate.work",
     expected_images=expected_images,

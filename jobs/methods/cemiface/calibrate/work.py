@@ -1,4 +1,4 @@
-"""The work of calibrate: sample the pilot at each m, then fit the rising curve that is inverted."""
+"""The work of calibrate: sample the pilot at each m, then fit the monotone curve to invert."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ import numpy as np
 from cemiface.errors import ModelError
 from cemiface.pixels import to_unit_range
 from cemiface.semihard.selection import GreedyChoice, shares
+from jobs.frame.method import identity_name
 from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
 from jobs.frame.stage import Finish
@@ -176,10 +177,10 @@ def _write_chosen(blocks: Sequence[Path], chosen: Sequence[tuple[int, int]], *, 
         flipped.append(part.flipped[rows])
         shards = ShardSet([blocks[block].with_suffix(".tar")])
         for row in rows:
-            key = f"synthetic-{tar.samples:06d}"
+            key = identity_name(tar.samples)
             tar.add(key, jpg=shards.jpeg(row), record={**shards.record(row), "identity": key})
         shards.close()
-    keys = [f"synthetic-{number:06d}" for number in range(len(chosen))]
+    keys = [identity_name(number) for number in range(len(chosen))]
     arrays = {"features": np.concatenate(features), "flipped": np.concatenate(flipped)}
     return embeddings_bytes(with_similarity(keys, identities=keys, **arrays), embedder=embedder)
 

@@ -10,8 +10,8 @@ import torch
 from cemiface.diffusion.ema import Ema
 from cemiface.diffusion.schedule import Schedule
 from cemiface.pixels import to_unit_range
-from cemiface.semihard.denoiser import Denoiser, denoiser_bytes, start_from
-from cemiface.semihard.losses import cemiface_loss, draw_similarity
+from cemiface.semihard.denoiser import Denoiser, denoiser_bytes, load_initial_weights
+from cemiface.semihard.losses import cemiface_loss, draw_m
 from jobs.frame.products import MERGED, REAL
 from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
@@ -68,7 +68,7 @@ def train(run: Run, rank: Rank, work: Work[TrainingUnit]) -> None:
     embedder_sha256 = sha256_of(embedder_path(run))
     if config.initial_weights:
         expected = None if config.other_embedder else embedder_sha256
-        start_from(denoiser, run.path(config.initial_weights), diffusion=config.diffusion, embedder=expected)
+        load_initial_weights(denoiser, run.path(config.initial_weights), diffusion=config.diffusion, embedder=expected)
     ema = Ema(denoiser, decay=config.ema_decay)
     optimizer = torch.optim.AdamW(
         denoiser.parameters(),
@@ -188,7 +188,7 @@ def draw(
     uniform = torch.stack([torch.rand(3, generator=generator) for generator in generators])
     noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
     t = (uniform[:, 0].double() * config.diffusion.timesteps).long()
-    m = draw_similarity(uniform[:, 1], grid=config.similarity)
+    m = draw_m(uniform[:, 1], grid=config.similarity)
     return noise, t, m, uniform[:, 2] < config.null_fraction
 
 
