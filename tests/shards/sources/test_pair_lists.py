@@ -107,7 +107,7 @@ def test_links_and_pipes_are_refused(folder):
     (folder / "link.jpg").symlink_to(folder / "Ann" / "1.jpg")
     os.mkfifo(folder / "pipe.jpg")
     for name in ("link.jpg", "pipe.jpg", "Ann"):
-        with pytest.raises(DataError, match="is no regular file"):
+        with pytest.raises(DataError, match="is not a regular file"):
             ImageSource(folder).read(name)
 
 
