@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from jobs.frame.stage import Stage
 from jobs.frame.unit import SetUnit, Unit
+from shards.privacy.lineage import DataSet
 
 if TYPE_CHECKING:
     import torch
@@ -60,22 +61,6 @@ class Remaker(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSource:
-    """A data set that a net of the run was trained on.
-
-    Attributes:
-        license: None if unknown.
-        sha256: of its manifest, or of the weights file that was trained on it; None if neither exists yet.
-        held_against: whether the audit compares the synthetic set with it.
-    """
-
-    name: str
-    license: str | None
-    sha256: str | None
-    held_against: bool
-
-
-@dataclass(frozen=True, kw_only=True)
 class CardText:
     """The text about the method on the card of a published set."""
 
@@ -96,11 +81,13 @@ class Method:
         remaker: "module:name" of a function (run, *, device) that returns a `Remaker`. The module may import torch.
         report_parts: "module:NAME" of a tuple of report parts.
         card: the text on the card of the published set.
-        lineage: every data set that its nets were trained on.
+        lineage: every data set that the nets behind the set were trained on, those of given weights included.
         own_stages: names of the stages that are not shared.
         training_plots: "module:name" of a function (stage, metrics) that returns plots of its own trainings.
         identity_faces: a tar with one face per identity, keyed by the identity's name; None if there is none.
         describe: numbers for `cemiface info`.
+        real_faces: tars of real faces that the set depends on and that are not of the stage shard, as (stage, tar).
+        check_publishable: raises ConfigError if the set may not be published, whatever the audit finds.
     """
 
     name: str
@@ -110,11 +97,13 @@ class Method:
     remaker: str
     report_parts: str
     card: Callable[[Run], CardText]
-    lineage: Callable[[Run], tuple[DataSource, ...]]
+    lineage: Callable[[Run], tuple[DataSet, ...]]
     own_stages: tuple[str, ...] = ()
     training_plots: str = ""
     identity_faces: Callable[[Run], Path | None] = lambda run: None
     describe: Callable[[Run], dict[str, Any]] = lambda run: {}
+    real_faces: Callable[[Run], tuple[tuple[str, str], ...]] = lambda run: ()
+    check_publishable: Callable[[Run], None] = lambda run: None
 
     def load_remaker(self, run: Run, *, device: torch.device) -> Remaker:
         """What `refill` generates images with."""

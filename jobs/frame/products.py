@@ -6,6 +6,8 @@ from __future__ import annotations
 REAL = "real"  # real faces that nets may be trained on
 HELD_OUT = "held-out"  # real people whom no net is trained on, for verification
 KEPT_BACK = "kept-back"  # images of training people that no net is trained on, for the membership test
+INQUIRY = "inquiry"  # real faces that a method used in another way than for training
+ALSO = "also"  # other real sets that the audit compares with
 SYNTHETIC = "synthetic"  # generated faces
 REFILL = "refill"  # generated faces that replace dropped ones
 

@@ -59,6 +59,7 @@ class Stage(Generic[UnitT_co]):
     forecast: Callable[[Run], str | None] = lambda run: None  # printed before it starts, e.g. how long it will take
     final_files: Callable[[Run], dict[str, str]] = lambda run: {}  # those that only `finish` reads
     check: Callable[[Run], None] = lambda run: None  # before planning; refuses what does not fit the rest of the config
+    check_launch: Callable[[Run], None] = lambda run: None  # before a launch; refuses what would fail at the end
     after: tuple[str, ...] = ()  # stages it waits for if they are part of the run, but does not read
     distributed: bool = False  # one job of world_size ranks instead of an array
     expected_images: Callable[[Run], int | None] = lambda run: None  # for progress and the dry run

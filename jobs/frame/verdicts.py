@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from jobs.frame.products import AUDIT, FINGERPRINT, REAL, VERDICT
+from jobs.frame.products import ALSO, AUDIT, BENCHMARK, FINGERPRINT, HELD_OUT, INQUIRY, KEPT_BACK, REAL, VERDICT
 from jobs.frame.run import Run
 from shards.privacy.fingerprints import Fingerprints, read_fingerprints
 from shards.privacy.verdict import Verdict
 from slurm.errors import RunError
 from slurm.files import read_json
 
+# All kinds of real faces that a run knows. People of the first three have names of their own within the run; those of
+# the others may be among them under another name.
+OWN_KINDS = (REAL, HELD_OUT, KEPT_BACK)
+KINDS = (*OWN_KINDS, BENCHMARK, INQUIRY, ALSO)
 
-def reference_files(run: Run, *, kind: str = REAL) -> list[Path]:
-    """The fingerprint files of one kind of real faces, one per tar."""
-    return run.ledger.outputs(FINGERPRINT, prefix=f"{kind}-", suffix=".h5")
+
+def reference_files(run: Run, *, kinds: Sequence[str] = KINDS) -> list[Path]:
+    """The fingerprint files of these kinds of real faces."""
+    return [path for kind in kinds for path in run.ledger.outputs(FINGERPRINT, prefix=f"{kind}-", suffix=".h5")]
 
 
-def all_references(run: Run) -> Iterator[Fingerprints]:
-    """The fingerprints of every real training face, one tar at a time."""
-    return (read_fingerprints(path) for path in reference_files(run))
+def all_references(run: Run, *, kinds: Sequence[str] = KINDS) -> Iterator[Fingerprints]:
+    """The fingerprints of every real face of these kinds, one file at a time.
+
+    Keys of faces that are no training faces begin with the name of their file, as `held-out/000000012`.
+    """
+    return (_named(read_fingerprints(path), path) for path in reference_files(run, kinds=kinds))
+
+
+def _named(part: Fingerprints, path: Path) -> Fingerprints:
+    """The fingerprints under names that are different over all files."""
+    kind = next(kind for kind in KINDS if path.name.startswith(f"{kind}-"))
+    if kind == REAL:
+        return part
+    prefix = kind if kind in OWN_KINDS else path.stem
+    identities = part.identities if kind in OWN_KINDS else [f"{prefix}/{name}" for name in part.identities]
+    return replace(part, keys=[f"{prefix}/{key}" for key in part.keys], identities=identities)
 
 
 def verdict_of(run: Run, *, stage: str = AUDIT) -> Verdict:

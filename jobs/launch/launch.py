@@ -35,6 +35,9 @@ def launch(run: Run, stages: Sequence[Stage[Unit]]) -> None:
         refuse_second_submission(run)
         sweep(run.folder.root)
         save_run(run)
+        for stage in stages:
+            if run.ledger.why_not_summarized(stage) is not None:
+                stage.check_launch(run)
         publish_json(run.folder.provenance, provenance(PROJECT), replace=True)
         if run.cluster.executor == "slurm":
             submit(run, stages)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobs.frame.products import AUDIT, SETTLE
+from jobs.frame.real_images import RealImages
 from jobs.frame.run import Run
 from jobs.frame.verdicts import verdict_of
 from jobs.report.faces import Pair, pair
@@ -44,7 +45,7 @@ def audit(run: Run, sets: Sets) -> Section:
         "allowed": audited.fingerprint[AUDIT]["max_dropped_fraction"],
         "embedder": verdict.embedder,
         "independent": verdict.independent,
-        "not_covered": not_covered(run),
+        "not_covered": not_covered(run, verdict),
         "thresholds": verdict.thresholds,
         "reasons": [{"text": text, "images": verdict.counts[reason]} for reason, text in REASONS.items()],
         "dropped_by": [
@@ -54,12 +55,12 @@ def audit(run: Run, sets: Sets) -> Section:
         "asked": [(key, list(found)) for key, found in rates.items()],
         "membership": verdict.figures["membership"],
         "overlap": verdict.figures["overlap"],
-        "dropped_pairs": _dropped_pairs(verdict, synthetic=sets.synthetic, real=sets.real),
-        "kept_pairs": _kept_pairs(verdict, synthetic=sets.synthetic, real=sets.real),
+        "dropped_pairs": _dropped_pairs(verdict, synthetic=sets.synthetic, real=RealImages(run)),
+        "kept_pairs": _kept_pairs(verdict, synthetic=sets.synthetic, real=RealImages(run)),
     }
 
 
-def _dropped_pairs(verdict: Verdict, *, synthetic: ShardSet, real: ShardSet) -> list[Pair]:
+def _dropped_pairs(verdict: Verdict, *, synthetic: ShardSet, real: RealImages) -> list[Pair]:
     """The worst leaks, one per synthetic face: pixel reasons first, then by falling cosine."""
     leaks = worst_leaks(verdict.leaks)[:PAIRS]
     return [pair(leak.key, leak.real, caption=_caption(leak), synthetic=synthetic, real=real) for leak in leaks]
@@ -71,7 +72,7 @@ def _caption(leak: Leak) -> str:
     return f"{'identity, ' if leak.reason in IDENTITY_REASONS else ''}cosine {leak.cosine:.3f}"
 
 
-def _kept_pairs(verdict: Verdict, *, synthetic: ShardSet, real: ShardSet) -> list[Pair]:
+def _kept_pairs(verdict: Verdict, *, synthetic: ShardSet, real: RealImages) -> list[Pair]:
     """The closest pairs among the faces that are kept."""
     closest: list[dict[str, Any]] = verdict.figures["closest"][:PAIRS]
     return [

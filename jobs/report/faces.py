@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jobs.frame.real_images import RealImages
 from jobs.frame.run import Run
 from jobs.report.numbers import MINUS
 from jobs.report.part import Section, Sets
@@ -59,10 +60,10 @@ class FaceGrid:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A synthetic face, and the real one it is close to."""
+    """A synthetic face, and the real one it is close to; None where the run has no picture of it."""
 
     synthetic: Picture
-    real: Picture
+    real: Picture | None
     caption: str
 
 
@@ -121,12 +122,12 @@ def text_of(groups: Groups, asked: Asked) -> str:
     return ", ".join(texts)
 
 
-def pair(key: str, real_name: str, *, caption: str, synthetic: ShardSet, real: ShardSet) -> Pair:
+def pair(key: str, real_name: str, *, caption: str, synthetic: ShardSet, real: RealImages) -> Pair:
     """A synthetic face beside a real image, or beside the first image of the identity whose center it is close to."""
-    row = real.row_of(real_name)
+    jpeg = real.jpeg(real_name)
     return Pair(
         synthetic=_picture(synthetic, synthetic.keys.index(key), alt=f"synthetic face {key}"),
-        real=_picture(real, row, alt=f"real face {real.keys[row]}"),
+        real=None if jpeg is None else Picture(src=_data_uri(jpeg), alt=f"real face {real_name}", caption=""),
         caption=caption,
     )
 
@@ -140,9 +141,11 @@ def _generated(synthetic: ShardSet, row: int, *, asked: str) -> Picture:
 
 
 def _picture(shards: ShardSet, row: int, *, alt: str, caption: str = "") -> Picture:
-    return Picture(
-        src="data:image/jpeg;base64," + base64.b64encode(shards.jpeg(row)).decode(), alt=alt, caption=caption
-    )
+    return Picture(src=_data_uri(shards.jpeg(row)), alt=alt, caption=caption)
+
+
+def _data_uri(jpeg: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
 
 def _spread(count: int, limit: int) -> list[int]:

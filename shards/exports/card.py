@@ -5,23 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from shards.privacy.lineage import CheckedSet
 from shards.privacy.verdict import Verdict
 from shards.tars.manifest import Manifest
-
-
-class Origin(Protocol):
-    """A data set that a net of the run was trained on."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def license(self) -> str | None: ...
-    @property
-    def sha256(self) -> str | None: ...
-    @property
-    def held_against(self) -> bool: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +41,7 @@ class Facts:
     metrics: Mapping[str, float]
     limits: Sequence[str]
     citation: str
-    lineage: Sequence[Origin] = ()
+    lineage: Sequence[CheckedSet] = ()
     verdict: Verdict
     manifest: Manifest
 
@@ -72,7 +60,7 @@ configs:
 
 # {name} {version}
 
-{summary}
+{warning}{summary}
 
 | | |
 |---|---|
@@ -141,25 +129,40 @@ def dataset_card(facts: Facts) -> str:
         audit=_audit(facts.verdict),
         limits="\n".join(f"- {limit}" for limit in facts.limits) or "None stated.",
         lineage=_lineage(facts.lineage),
+        warning=_warning(facts.lineage),
         license=facts.license,
         consent=facts.consent,
         citation=facts.citation,
     )
 
 
-def _lineage(origins: Sequence[Origin]) -> str:
+def _warning(sets: Sequence[CheckedSet]) -> str:
+    """The first lines of the card, if the set was not compared with everything that its nets were trained on."""
+    names = [one.data.name for one in sets if one.held_against is None]
+    if not names:
+        return ""
+    return (
+        f"> **Not checked against everything real.** Nets behind this set were trained on {'; '.join(names)}. The audit"
+        " did not compare the set with these faces; the publisher accepted that.\n\n"
+    )
+
+
+def _lineage(sets: Sequence[CheckedSet]) -> str:
     """A row per data set: whether the audit compared this set with it."""
-    head, rule = "| data set | license | sha256 | audit |", "|---|---|---|---|"
+    head = "| data set | license | images | identities | sha256 | audit |\n|---|---|---|---|---|---|"
+    audit = {"content": "held against", "name": "held against, matched by name", None: "**not held against**"}
     rows = [
         (
-            _cell(origin.name),
-            _cell(origin.license or "unknown"),
-            (origin.sha256 or "unknown")[:16],
-            "compared" if origin.held_against else "**not compared**",
+            _cell(one.data.name),
+            _cell(one.data.license or "unknown"),
+            "unknown" if one.data.images is None else f"{one.data.images:,}",
+            "unknown" if one.data.identities is None else f"{one.data.identities:,}",
+            (one.data.sha256 or "unknown")[:16],
+            audit[one.held_against],
         )
-        for origin in origins
+        for one in sets
     ]
-    return "\n".join([head, rule, *(f"| {' | '.join(row)} |" for row in rows)]) if rows else "Not stated."
+    return "\n".join([head, *(f"| {' | '.join(row)} |" for row in rows)]) if rows else "Not stated."
 
 
 def _audit(verdict: Verdict) -> str:
@@ -171,7 +174,7 @@ def _audit(verdict: Verdict) -> str:
     )
     words = [
         f"{verdict.images:,} synthetic images, and the mean of each identity, were compared with every one of"
-        f" {verdict.references:,} real training images and every real identity's center: pixels, perceptual hashes,"
+        f" {verdict.references:,} real images and every real training identity's center: pixels, perceptual hashes,"
         " mirrored and not, and embeddings.",
         f"By `{verdict.embedder}`, {net}, a cosine of {thresholds.image_to_face:.4f} or more to a real face counts as"
         f" the same person ({thresholds.image_to_center:.4f} to a center, {thresholds.identity_to_face:.4f} and"

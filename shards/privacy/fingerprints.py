@@ -5,8 +5,9 @@ There is one HDF5 file per tar, so an audit can read millions of faces one file 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from shards.embeddings import hdf5
 from shards.embeddings.centers import directions, normalized
 from shards.errors import DataError
 from shards.images.hashes import perceptual_hash, pixel_hash
+from shards.privacy.lineage import DataSet
 
+DATA_SET = "data_set"  # attribute of files that leave a run
 HASH_BYTES = 32  # of the SHA-256 of the pixels, and of the perceptual hash
 
 
@@ -59,8 +62,12 @@ def mirror_invariant(features: np.ndarray, flipped: np.ndarray) -> np.ndarray:
     return normalized(normalized(features) + normalized(flipped))
 
 
-def vectors_bytes(vectors: Vectors, *, embedder: str) -> bytes:
+def vectors_bytes(vectors: Vectors, *, embedder: str, data_set: DataSet | None = None) -> bytes:
     """The HDF5 file of vectors or fingerprints; equal ones give equal bytes.
+
+    Args:
+        embedder: of the features.
+        data_set: that the images are from, if the file leaves the run.
 
     Raises:
         DataError: an embedding is not of unit length; NaN and zero rows are not either.
@@ -68,6 +75,8 @@ def vectors_bytes(vectors: Vectors, *, embedder: str) -> bytes:
     _check(vectors, where="vectors")
     with hdf5.memory_file() as file:
         hdf5.write_names(file, keys=vectors.keys, identities=vectors.identities, embedder=embedder)
+        if data_set is not None:
+            file.attrs[DATA_SET] = np.bytes_(json.dumps(asdict(data_set), sort_keys=True).encode())
         file.create_dataset("features", data=np.asarray(vectors.features, np.float32), track_times=False)
         if isinstance(vectors, Fingerprints):
             for name in ("exact", "near"):
@@ -89,6 +98,26 @@ def read_vectors(path: Path) -> Vectors:
         )
     _check(vectors, where=str(path))
     return vectors
+
+
+def data_set_of(path: Path) -> DataSet:
+    """The data set of a fingerprint file that came from another run.
+
+    Raises:
+        DataError: not our format, or the file does not name its data set.
+    """
+    with hdf5.open_file(path) as file:
+        found = file.attrs.get(DATA_SET)
+    try:
+        return DataSet.from_record(json.loads(bytes(found)))
+    except (TypeError, ValueError, RecursionError):
+        raise DataError(f"{path}: names no data set; export it with `cemiface export --fingerprints`") from None
+
+
+def embedder_name(path: Path) -> str:
+    """The recognition net that made the embeddings of a file: the first 16 digits of the sha256 of its weights."""
+    with hdf5.open_file(path) as file:
+        return hdf5.embedder_of(file)
 
 
 def read_fingerprints(path: Path) -> Fingerprints:

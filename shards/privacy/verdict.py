@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from shards.privacy.leaks import Leak, Reason
+from shards.privacy.lineage import CheckedSet
 from shards.privacy.thresholds import Thresholds
 
 
@@ -27,6 +28,8 @@ class Verdict:
         judged: sha256 by name of the audited tars; the verdict holds for these bytes only.
         leaks: at most one per image and reason.
         refilled: keys of leaked images that were replaced by images that do not leak.
+        lineage: the data sets that the nets behind the set were trained on, and whether the set was compared with
+            each; None in verdicts of older versions, which compared it with the run's training faces only.
         figures: other measurements: leak rates by requested values and at given false match rates, membership,
             overlap.
     """
@@ -41,6 +44,7 @@ class Verdict:
     leaks: tuple[Leak, ...]
     figures: Mapping[str, Any]
     refilled: tuple[str, ...] = ()
+    lineage: tuple[CheckedSet, ...] | None = None
 
     @property
     def leaked(self) -> set[str]:
@@ -73,12 +77,14 @@ class Verdict:
     @staticmethod
     def from_record(value: Mapping[str, Any]) -> Verdict:
         """The inverse of `record`; reads records of older versions too."""
-        plain = {name: value[name] for name in Verdict.__dataclass_fields__}
+        plain = {name: value[name] for name in Verdict.__dataclass_fields__ if name in value}
+        lineage = plain.get("lineage")
         typed = {
             "leaks": tuple(map(Leak.from_record, value["leaks"])),
             "refilled": tuple(value["refilled"]),
             "thresholds": Thresholds(**value["thresholds"]),
             "figures": _upgraded(value["figures"]),
+            "lineage": None if lineage is None else tuple(map(CheckedSet.from_record, lineage)),
         }
         return Verdict(**plain | typed)
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 
+from jobs.command.sets.new_folder import NewFolder
 from jobs.stages.shared.imported_sets import public_manifest, registered
 from shards.errors import DataError
 from shards.exports.check import check
 from shards.exports.formats import FORMATS
 from shards.tars.shard_set import ShardSet
-from slurm.files import PartialFile, sync_folder
-from slurm.partial_files import partial_path
-
-SUMS = "SHA256SUMS"  # check with `sha256sum -c SHA256SUMS`
 
 
 def export_set(source: str, *, form: str, target: Path, sets: Path, console: Console) -> None:
@@ -32,40 +25,7 @@ def export_set(source: str, *, form: str, target: Path, sets: Path, console: Con
     problems = check(folder, manifest)
     if problems:
         raise DataError(f"{folder}: {problems[0]} ({len(problems)} problems); copy the set again")
-    if target.exists():
-        raise DataError(f"{target}: exists; give a new folder with --to")
-    target.parent.mkdir(parents=True, exist_ok=True)
     shards = ShardSet([folder / shard.name for shard in manifest.shards])
-    build = _Build(partial_path(target))
-    try:
+    with NewFolder.at(target) as build:
         FORMATS[form](shards, opener=build.file, name=folder.resolve().name)
-        build.finish()
-        os.rename(build.root, target)
-        sync_folder(target.parent)
-    finally:
-        shutil.rmtree(build.root, ignore_errors=True)
     console.print(f"{target}: {len(shards):,} images of {len(shards.classes):,} identities as {form}", highlight=False)
-
-
-class _Build:
-    """A folder under a temporary name whose files are hashed while they are written."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._sums: list[str] = []
-        root.mkdir()
-
-    @contextmanager
-    def file(self, name: str) -> Iterator[PartialFile]:
-        """Open a new file of the export; its hash is recorded when it is closed."""
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "xb") as file:
-            part = PartialFile(file, path=path)
-            yield part
-        self._sums.append(f"{part.output(name).sha256}  {name}\n")
-
-    def finish(self) -> None:
-        """Write the hashes, and make everything durable at once: a sync per image would take hours."""
-        (self.root / SUMS).write_text("".join(sorted(self._sums, key=lambda line: line[66:])))
-        os.sync()

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from jobs.command.sets.export_fingerprints import export_fingerprints
 from jobs.command.sets.export_set import export_set
 from jobs.command.sets.import_set import import_set
 from jobs.frame.experiment_config import sentence
@@ -27,6 +28,7 @@ EXAMPLES = {
     "export": (
         "cemiface export cemiface-0.5m --as recordio --to exports/cemiface-0.5m",
         "cemiface export runs/demo/publish/cemiface-demo --as folders --to exports/demo",
+        "cemiface export runs/demo --fingerprints --to exports/demo-fingerprints",
     ),
 }
 
@@ -43,8 +45,12 @@ def add_set_commands(commands: Any, *, formatter: Any) -> None:
             command.add_argument("set", type=Path, metavar="FOLDER", help="folder of a published set")
             command.add_argument("--name", help="register under this name (default: the folder's)")
         else:
-            command.add_argument("set", metavar="SET", help="folder of a published set, or name of an imported one")
-            command.add_argument("--as", dest="form", required=True, choices=FORMATS, help="the format")
+            what = "folder of a published set, or name of an imported one; with --fingerprints: folder of a run"
+            command.add_argument("set", metavar="SET", help=what)
+            form = command.add_mutually_exclusive_group(required=True)
+            form.add_argument("--as", dest="form", choices=FORMATS, help="the format")
+            text = "write the fingerprints of the run's real faces, for the audits of others (docs/privacy.md)"
+            form.add_argument("--fingerprints", action="store_true", help=text)
             command.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="a new folder")
 
 
@@ -54,5 +60,8 @@ def run_set_command(options: argparse.Namespace) -> int:
     if options.command == "import":
         whole = import_set(options.set, sets=options.sets, name=options.name, console=console)
         return 0 if whole else 1
+    if options.fingerprints:
+        export_fingerprints(Path(options.set), target=options.to, console=console)
+        return 0
     export_set(options.set, form=options.form, target=options.to, sets=options.sets, console=console)
     return 0

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from cemiface.semihard.cost import denoiser_cost
-from jobs.frame.method import CardText, DataSource, Method
+from jobs.frame.errors import ConfigError
+from jobs.frame.method import CardText, Method
 from jobs.frame.run import Run
 from jobs.methods.cemiface.calibrate.plan import STAGE as CALIBRATE
 from jobs.methods.cemiface.generate.plan import STAGE as GENERATE
@@ -18,9 +19,10 @@ from jobs.methods.cemiface.study_m.plan import STAGE as STUDY_M
 from jobs.methods.cemiface.train_diffusion.plan import STAGE as TRAIN_DIFFUSION
 from jobs.methods.cemiface.train_diffusion.plan import TrainDiffusion
 from jobs.stages.chain import chain_of
-from jobs.stages.publish.plan import PublishSet
-from jobs.stages.shard.plan import ShardFaces
+from jobs.stages.shared.lineage import lineage_of_weights, own_faces
+from jobs.stages.shared.sets import MADE_HERE
 from jobs.stages.train_recognition.plan import TrainEmbedder
+from shards.privacy.lineage import DataSet
 
 GIGA = 1e9
 STAGES = (TRAIN_DIFFUSION, IDENTITIES, CALIBRATE, GENERATE)
@@ -31,7 +33,7 @@ def card(run: Run) -> CardText:
     return CardText(
         summary=(
             "Synthetic faces made with CemiFace (NeurIPS 2024): a diffusion model conditioned on an identity and on a "
-            f"requested similarity m to it. Identities come from: {run.section(MakeIdentities).source}."
+            f"requested similarity m to it. {_origin(run.section(MakeIdentities))}"
         ),
         limits=("The similarity m is the requested one; each record holds the measured similarity.",),
         citation=(
@@ -41,44 +43,47 @@ def card(run: Run) -> CardText:
     )
 
 
-def lineage(run: Run) -> tuple[DataSource, ...]:
-    """The run's own faces, which the audit compares the set with, and what given weights were trained on."""
-    shard, published = run.section(ShardFaces), run.find(PublishSet)
-    sharded = run.ledger.summary("shard")
-    own = DataSource(
-        name=Path(shard.faces).name,
-        license=published.consent if published else None,
-        sha256=sharded.outcome if sharded else None,
-        held_against=True,
-    )
-    training = run.find(TrainDiffusion)
-    given = {
-        "E_id": (run.config.embedder.weights, "embedder.weights"),
-        "denoiser": (training.initial_weights if training else None, f"{TRAIN_DIFFUSION.name}.initial_weights"),
-    }
-    return (
-        own,
-        *(
-            DataSource(
-                name=f"unknown origin: what the given {net}, {Path(weights).name}, was trained on",
-                license=None,
-                sha256=_recorded_sha256(run, field),
-                held_against=False,
-            )
-            for net, (weights, field) in given.items()
-            if weights
-        ),
-    )
+def _origin(identities: MakeIdentities) -> str:
+    """Who the identities are, as the card states it."""
+    if identities.synthetic:
+        return f"Identities come from: {identities.source}."
+    return f"The identities are real people (source: {identities.source}). Ground: {identities.consent}."
 
 
-def _recorded_sha256(run: Run, field: str) -> str | None:
-    """The hash of a given file as a finished stage recorded it; the file itself may be on another machine by now."""
-    for stage in run.chain:
-        summary = run.ledger.summary(stage.name)
-        files: dict[str, str] = summary.fingerprint.get("files", {}) if summary else {}
-        if field in files:
-            return files[field]
-    return None
+def lineage(run: Run) -> tuple[DataSet, ...]:
+    """The run's own faces, and what given weights and imported sets that E_id is trained on bring with them."""
+    training, embedder = run.find(TrainDiffusion), run.find(TrainEmbedder)
+    found = [own_faces(run)]
+    if run.config.embedder.weights:
+        found += lineage_of_weights(run.path(run.config.embedder.weights), field="embedder.weights")
+    elif embedder is not None:
+        found += [DataSet(name=f"imported set {kind}") for kind in embedder.sets if kind not in MADE_HERE]
+    if training is not None and training.initial_weights:
+        field = f"{TRAIN_DIFFUSION.name}.initial_weights"
+        found += lineage_of_weights(run.path(training.initial_weights), field=field)
+    return tuple(dict.fromkeys(found))
+
+
+def real_faces(run: Run) -> tuple[tuple[str, str], ...]:
+    """The inquiry faces, where they show real people that are not of the stage shard."""
+    identities = run.find(MakeIdentities)
+    real = identities is not None and identities.source == "files" and identities.faces_are == "real"
+    return ((IDENTITIES.name, f"{INQUIRIES}.tar"),) if real else ()
+
+
+def check_publishable(run: Run) -> None:
+    """Refuse sets whose identities are real people, unless the config says on what ground they may be published.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    identities = run.section(MakeIdentities)
+    if not identities.synthetic and not identities.consent:
+        raise ConfigError(
+            f"identities.consent: got nothing with source: {identities.source}, whose inquiry faces show real people; "
+            "allowed for `publish`: the ground on which these people may be imitated; give it, use source: denoiser, "
+            "or remove the section publish"
+        )
 
 
 def identity_faces(run: Run) -> Path:
@@ -119,6 +124,8 @@ METHOD = Method(
     training_plots="jobs.methods.cemiface.report_parts.training:training_plots",
     card=card,
     lineage=lineage,
+    real_faces=real_faces,
+    check_publishable=check_publishable,
     identity_faces=identity_faces,
     describe=describe,
 )

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from jobs.frame.products import CENTERS, KEPT_BACK, PROBES, TRAINED
+from jobs.frame.real_images import RealImages
 from jobs.frame.run import Run
 from shards.embeddings.nearest import NearestSearch
 from shards.images.jpeg import encode_jpeg
@@ -138,15 +140,23 @@ def _overlap(people: np.ndarray, *, in_training: np.ndarray, in_synthetic: np.nd
     }
 
 
-def closest_sheet(verdict: Verdict, *, synthetic: ShardSet, real: ShardSet) -> bytes:
+def closest_sheet(verdict: Verdict, *, synthetic: ShardSet, real: RealImages) -> bytes:
     """A JPEG of pairs, left the synthetic face: first what is dropped, then the closest of what is kept."""
     pairs = [(leak.key, leak.real) for leak in worst_leaks(verdict.leaks)[:CLOSEST]]
     pairs += [(pair["key"], pair["real"]) for pair in verdict.figures["closest"]]
-    tiles = [
-        np.concatenate([synthetic.rgb(synthetic.keys.index(key)), real.rgb(real.row_of(name))], axis=1)
-        for key, name in pairs
-    ]
+    tiles = []
+    for key, name in pairs:
+        face = synthetic.rgb(synthetic.keys.index(key))
+        tiles.append(np.concatenate([face, _beside(face, real.rgb(name))], axis=1))
     return encode_jpeg(np.concatenate(list(_rows(tiles))), quality=92)
+
+
+def _beside(face: np.ndarray, real: np.ndarray | None) -> np.ndarray:
+    """The real face at the size of the synthetic one; gray where there is no picture."""
+    if real is None:
+        return np.full_like(face, 128)
+    height, width = face.shape[:2]
+    return real if real.shape == face.shape else np.asarray(Image.fromarray(real).resize((width, height)))
 
 
 def _rows(tiles: Sequence[np.ndarray]) -> Iterator[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Audit: compare every synthetic image and identity with the real training faces, by pixels and embeddings.
+"""Audit: compare every synthetic image and identity with all real faces, by pixels and embeddings.
 
 The units find the nearest real faces of the synthetic tars and of a control group: held-out people or, if there are
 none, the training people, each compared with the others. The last rank sets thresholds and writes the verdict.
@@ -11,12 +11,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from jobs.frame.products import HELD_OUT
+from jobs.frame.products import HELD_OUT, REAL
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.stage_config import StageConfig, operational
 from jobs.frame.unit import Unit
 from jobs.frame.verdicts import reference_files
+from jobs.stages.fingerprint.plan import STAGE as FINGERPRINT_STAGE
 from jobs.stages.shard.plan import real_units
 from jobs.stages.shared.embedder import embedder_needs
 from shards.embeddings.nearest import pairs_per_second
@@ -58,6 +59,14 @@ class AuditFaces(StageConfig):
             "cannot be published."
         ),
     )
+    accept_unchecked: tuple[str, ...] = Field(
+        (),
+        description=(
+            "Names of data sets that nets of this run were trained on, that the audit does not compare the set with, "
+            "and that do not keep `publish` from publishing it. The card names them first."
+        ),
+        json_schema_extra=operational(),
+    )
     batch: int = Field(
         256,
         ge=1,
@@ -75,7 +84,7 @@ class AuditUnit(Unit):
 
 
 def plan(run: Run) -> list[AuditUnit]:
-    """One unit per synthetic tar, and per tar of the control group; each is compared with all real training faces."""
+    """One unit per synthetic tar, and per tar of the control group; each is compared with all real faces."""
     return [
         *(AuditUnit(tar=unit.tar) for unit in run.ledger.units(run.method.generate)),
         *(AuditUnit(control=tar) for tar in control_tars(run)),
@@ -93,8 +102,8 @@ def control_tars(run: Run) -> list[str]:
 def forecast(run: Run) -> str:
     """How long the comparisons will take, at the speed that a short trial measures on this machine."""
     images = run.method.generate.expected_images(run) or 0
-    files = reference_files(run)
-    real = sum(unit.images for unit in real_units(run))
+    files = reference_files(run, kinds=(REAL,))
+    real = FINGERPRINT_STAGE.expected_images(run) or 0
     width = read_vectors(files[0]).features.shape[1] if files else USUAL_WIDTH
     seconds = images * real / pairs_per_second(width + HASH_WIDTH)
     ranks = max(1, min(run.cluster.of_array("audit").world(), len(run.ledger.units(STAGE))))

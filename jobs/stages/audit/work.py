@@ -8,15 +8,17 @@ from functools import partial
 
 import numpy as np
 
-from jobs.frame.products import AUDIT, CENTERS, CLOSEST, FINGERPRINT, HELD_OUT, PROBES, REAL, SHARD, VERDICT
+from jobs.frame.products import AUDIT, CENTERS, CLOSEST, FINGERPRINT, HELD_OUT, PROBES, REAL, VERDICT
 from jobs.frame.rank import Rank
+from jobs.frame.real_images import RealImages
 from jobs.frame.run import Run
 from jobs.frame.stage import Finish
-from jobs.frame.verdicts import all_references, reference_files
+from jobs.frame.verdicts import OWN_KINDS, all_references, reference_files
 from jobs.stages.audit.figures import Tally, closest_sheet
 from jobs.stages.audit.nearest_file import AuditedControl, AuditedTar, nearest_bytes, nearest_name, read_nearest
 from jobs.stages.audit.plan import AuditFaces, AuditUnit, control_tars, forecast
 from jobs.stages.fingerprint.plan import audit_net_path, is_independent
+from jobs.stages.shared.lineage import checked_lineage
 from jobs.stages.shared.privacy import audit_features, load_audit_net
 from jobs.training.device import rank_device
 from shards.labels import classes_of
@@ -47,7 +49,9 @@ def run_rank(run: Run, rank: Rank) -> None:
         if work.unit.tar is None:
             tar, images = str(work.unit.control), 0
             group = read_vectors(run.stage_folder(FINGERPRINT).output(tar.replace(".tar", ".h5")))
-            matches = search_control_group(group, all_references(run), centers=centers, on_part=on_part)
+            # Not with benchmarks and other sets: people of the control group may be in them, under other names.
+            own = all_references(run, kinds=OWN_KINDS)
+            matches = search_control_group(group, own, centers=centers, on_part=on_part)
             found: AuditedTar | AuditedControl = AuditedControl(findings=matches)
         else:
             tar = work.unit.tar
@@ -95,6 +99,7 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
         judged=judged,
         leaks=tuple(tally.leaks),
         figures=tally.figures(run),
+        lineage=checked_lineage(run),
     )
     counts = outcomes(verdict.leaks, images=verdict.images)
     written = publish_json(folder.output(VERDICT), verdict.record(), replace=True)
@@ -127,7 +132,7 @@ def _thresholds(run: Run, markers: Sequence[Marker]) -> Thresholds:
 
 def impostor_scores(run: Run) -> ImpostorScores:
     """Non-mated scores of real training faces, sampled evenly from all tars."""
-    files = reference_files(run)
+    files = reference_files(run, kinds=(REAL,))
     features, identities = [], []
     for path in files:
         part = read_vectors(path)
@@ -139,7 +144,6 @@ def impostor_scores(run: Run) -> ImpostorScores:
 
 def _sheet(run: Run, verdict: Verdict) -> list[Output]:
     """The closest pairs as a picture, each synthetic face beside its real one. It stays in the run folder."""
-    real = ShardSet(run.ledger.outputs(SHARD, prefix=f"{REAL}-", suffix=".tar"))
     synthetic = ShardSet([run.stage_folder(run.method.generate.name).output(tar) for tar in verdict.judged])
-    data = closest_sheet(verdict, synthetic=synthetic, real=real)
+    data = closest_sheet(verdict, synthetic=synthetic, real=RealImages(run))
     return [publish(run.stage_folder(AUDIT).output(CLOSEST), data, replace=True)]

@@ -12,12 +12,14 @@ from pathlib import Path
 from pydantic import Field
 
 from jobs.frame.experiment_config import EmbedderConfig
+from jobs.frame.products import ALSO, BENCHMARK, INQUIRY
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
-from jobs.frame.stage_config import StageConfig, operational
-from jobs.frame.unit import Unit
+from jobs.frame.stage_config import StageConfig, as_before, operational
+from jobs.frame.unit import Plan, Unit
 from jobs.stages.convert_benchmarks.plan import NAME as CONVERTED
 from jobs.stages.convert_benchmarks.plan import STAGE as CONVERT_STAGE
+from jobs.stages.fingerprint.also import AlsoSet, also_blocks
 from jobs.stages.shard.plan import STAGE as SHARD_STAGE
 from jobs.stages.shared.embedder import embedder_files, embedder_needs, embedder_path
 from slurm.files import sha256_of
@@ -33,6 +35,14 @@ class FingerprintFaces(StageConfig):
             "net can find leaks that E_id misses."
         ),
     )
+    also: tuple[AlsoSet, ...] = Field(
+        (),
+        description=(
+            "Other real sets that the audit compares with, above all those that given nets were trained on. "
+            "Images cost as much as those of `shard`; fingerprints of another run cost nothing."
+        ),
+        json_schema_extra=as_before(()),
+    )
     batch: int = Field(
         256,
         ge=1,
@@ -43,19 +53,67 @@ class FingerprintFaces(StageConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class FingerprintUnit(Unit):
-    """A tar of real faces, or a converted benchmark."""
+    """A tar of real faces, a converted benchmark, real faces of the method, or a block of another set.
+
+    Attributes:
+        stage, faces: a tar of a stage of the method.
+        also, block: number of the set in `fingerprint.also`, and of its block.
+        sha256: of the block's fingerprint file or list.
+        images: of the block; None for a fingerprint file.
+    """
 
     tar: str | None = None
     benchmark: str | None = None
+    stage: str | None = None
+    faces: str | None = None
+    also: int | None = None
+    block: int | None = None
+    sha256: str | None = None
+    images: int | None = None
+
+    @property
+    def file(self) -> str:
+        """The fingerprint file."""
+        if self.tar is not None:
+            return self.tar.replace(".tar", ".h5")
+        if self.benchmark is not None:
+            return f"{BENCHMARK}-{self.benchmark}.h5"
+        if self.stage is not None:
+            return f"{INQUIRY}-{self.stage}-{Path(str(self.faces)).stem}.h5"
+        return f"{ALSO}-{self.also:02d}-{self.block:05d}.h5"
+
+    @property
+    def list_name(self) -> str:
+        """The list of a block's images."""
+        return f"lists/{ALSO}-{self.also:02d}-{self.block:05d}.tsv"
 
 
-def plan(run: Run) -> list[FingerprintUnit]:
-    """One unit per tar of real faces, and one per benchmark."""
+def plan(run: Run) -> Plan[FingerprintUnit]:
+    """One unit per tar of real faces, per benchmark, and per block of other sets."""
     benchmarks = run.ledger.units(CONVERT_STAGE) if run.includes(CONVERTED) else []
-    return [
+    blocks: dict[FingerprintUnit, bytes | None] = {}
+    for found in also_blocks(run, run.section(FingerprintFaces).also):
+        number = sum(unit.also == found.number for unit in blocks)
+        unit = FingerprintUnit(also=found.number, block=number, sha256=found.sha256, images=found.images)
+        blocks[unit] = found.listed
+    units = [
         *(FingerprintUnit(tar=unit.tar) for unit in run.ledger.units(SHARD_STAGE)),
         *(FingerprintUnit(benchmark=unit.benchmark) for unit in benchmarks),
+        *(FingerprintUnit(stage=stage, faces=tar) for stage, tar in run.method.real_faces(run)),
+        *blocks,
     ]
+    return Plan(units=units, files={unit.list_name: data for unit, data in blocks.items() if data is not None})
+
+
+def needs(run: Run) -> tuple[str, ...]:
+    own = dict.fromkeys(stage for stage, _ in run.method.real_faces(run))
+    return ("shard", *embedder_needs(run), *((CONVERTED,) if run.includes(CONVERTED) else ()), *own)
+
+
+def expected_images(run: Run) -> int:
+    """Of the tars of `shard`, and of other sets that are given as images."""
+    own = sum(unit.images for unit in run.ledger.units(SHARD_STAGE))
+    return own + sum(unit.images or 0 for unit in run.ledger.units(STAGE))
 
 
 def audit_net_path(run: Run) -> Path:
@@ -82,14 +140,14 @@ def is_independent(run: Run) -> bool:
     return sha256_of(audit_net_path(run)) != sha256_of(embedder_path(run))
 
 
-STAGE = Stage(
+STAGE: Stage[FingerprintUnit] = Stage(
     unit=FingerprintUnit,
     name="fingerprint",
     title="hashes and embeddings of every real face, for the audit",
     config=FingerprintFaces,
-    needs=lambda run: ("shard", *embedder_needs(run), *((CONVERTED,) if run.includes(CONVERTED) else ())),
+    needs=needs,
     files=audit_net_files,
     plan=plan,
     work="jobs.stages.fingerprint.work",
-    expected_images=lambda run: sum(unit.images for unit in run.ledger.units(SHARD_STAGE)),
+    expected_images=expected_images,
 )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.frame.products import BENCHMARK, CENTERS, HELD_OUT, KEPT_BACK, PROBES, REAL, TRAINED
+from jobs.frame.products import ALSO, BENCHMARK, CENTERS, HELD_OUT, KEPT_BACK, PROBES, REAL, TRAINED
 from jobs.frame.rank import Rank
 from jobs.frame.run import Run
 from jobs.frame.stage import Finish
+from jobs.frame.verdicts import KINDS
 from jobs.stages.convert_benchmarks.plan import NAME as CONVERTED
+from jobs.stages.fingerprint.also_images import given_fingerprints, listed_images
 from jobs.stages.fingerprint.plan import FingerprintFaces, FingerprintUnit, audit_net_path, is_independent
 from jobs.stages.shared.privacy import audit_features, load_audit_net
 from jobs.training.device import rank_device
@@ -32,24 +34,32 @@ def run_rank(run: Run, rank: Rank) -> None:
     embedder = sha256_of(audit_net_path(run))[:16]
     batch = run.section(FingerprintFaces).batch
     for work in rank.remaining(FingerprintUnit):
-        if work.unit.tar is None:
-            name = work.unit.benchmark
-            tar, target = run.stage_folder(CONVERTED).output(f"{name}.tar"), f"{BENCHMARK}-{name}.h5"
+        if work.unit.also is not None and work.unit.images is None:
+            found, counts = given_fingerprints(run, work.unit, embedder=embedder), {}
         else:
-            name = work.unit.tar
-            tar, target = run.stage_folder("shard").output(name), name.replace(".tar", ".h5")
-        shards = ShardSet([tar])
-        features = audit_features(shards, net=net, batch=batch, progress=work.progress)
-        exact, near = hashes_of(shards.rgb(row) for row in range(len(shards)))
-        found = Fingerprints(keys=shards.keys, identities=shards.identities, features=features, exact=exact, near=near)
-        work.publish(target, vectors_bytes(found, embedder=embedder))
-        work.done(images=len(shards), counts={"fingerprinted": len(shards)})
+            images, counts = (_tar_of(run, work.unit), {}) if work.unit.also is None else listed_images(run, work)
+            features = audit_features(images, net=net, batch=batch, progress=work.progress)
+            exact, near = hashes_of(images.rgb(row) for row in range(len(images)))
+            found = Fingerprints(
+                keys=images.keys, identities=images.identities, features=features, exact=exact, near=near
+            )
+        work.publish(work.unit.file, vectors_bytes(found, embedder=embedder))
+        work.done(images=len(found.keys), counts={"fingerprinted": len(found.keys), **counts})
+
+
+def _tar_of(run: Run, unit: FingerprintUnit) -> ShardSet:
+    """The images of a tar of this run."""
+    if unit.tar is not None:
+        return ShardSet([run.stage_folder("shard").output(unit.tar)])
+    if unit.benchmark is not None:
+        return ShardSet([run.stage_folder(CONVERTED).output(f"{unit.benchmark}.tar")])
+    return ShardSet([run.stage_folder(str(unit.stage)).output(str(unit.faces))])
 
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     """Centers of the real identities, and the probes of the audit, in files of their own."""
     folder = run.stage_folder("fingerprint")
-    files: dict[str, list[Path]] = {kind: [] for kind in (REAL, HELD_OUT, KEPT_BACK, BENCHMARK)}
+    files: dict[str, list[Path]] = {kind: [] for kind in KINDS}
     for name in sorted(output.name for marker in markers for output in marker.outputs if output.name.endswith(".h5")):
         files[next(kind for kind in files if name.startswith(f"{kind}-"))].append(folder.output(name))
     embedder = sha256_of(audit_net_path(run))[:16]
@@ -70,8 +80,19 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
             "independent": is_independent(run),
             "identities": len(centers.keys),
             "probes": sum(len(part.keys) for part in probes),
+            **({"also": _counts(files[ALSO], sets=len(run.section(FingerprintFaces).also))} if files[ALSO] else {}),
         },
     )
+
+
+def _counts(files: Sequence[Path], *, sets: int) -> list[dict[str, int]]:
+    """Images and identities of each other set."""
+    images, identities = [0] * sets, [set[str]() for _ in range(sets)]
+    for path in files:
+        number, part = int(path.stem.split("-")[1]), read_vectors(path)
+        images[number] += len(part.keys)
+        identities[number] |= set(part.identities)
+    return [{"images": one, "identities": len(names)} for one, names in zip(images, identities, strict=True)]
 
 
 def _membership_probes(kept_back: Sequence[Path], real: Sequence[Path]) -> list[Vectors]:

@@ -31,7 +31,7 @@ def facts_of(run: Run, *, verdict: Verdict, manifest: Manifest, identities: int)
         creator=config.creator,
         summary=text.summary,
         citation=text.citation,
-        lineage=run.method.lineage(run),
+        lineage=verdict.lineage or (),
         license=config.license,
         consent=config.consent,
         size=run.section(ShardFaces).image_size,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import Field
 
+from jobs.frame.errors import ConfigError
 from jobs.frame.products import SETTLE
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.stage_config import StageConfig
 from jobs.frame.unit import Unit
+from jobs.stages.shared.lineage import checked_lineage, unchecked
 
 
 class PublishSet(StageConfig):
@@ -41,6 +45,27 @@ class PublishUnit(Unit):
     set: str
 
 
+def check_launch(run: Run) -> None:
+    """Refuse a set that could not be published whatever the audit finds, before anything is generated.
+
+    Raises:
+        ConfigError: the method does not allow it, or nets were trained on data that the audit will not compare with.
+    """
+    run.method.check_publishable(run)
+    left = unchecked(run, checked_lineage(run, counted=False))
+    if left:
+        raise ConfigError(refusal(left))
+
+
+def refusal(names: Sequence[str]) -> str:
+    """Why a set is not published whose nets were trained on these data sets."""
+    return (
+        f"publish: nets of this run were trained on data that the audit does not compare the set with: "
+        f"{'; '.join(names)}; give the faces in fingerprint.also, or accept it with audit.accept_unchecked: "
+        f"{json.dumps(list(names), ensure_ascii=False)}"
+    )
+
+
 def plan(run: Run) -> list[PublishUnit]:
     return [PublishUnit(set=run.section(PublishSet).set_name)]
 
@@ -52,5 +77,6 @@ STAGE = Stage(
     config=PublishSet,
     needs=lambda run: (run.method.generate.name, SETTLE, *(("evaluate",) if run.includes("evaluate") else ())),
     plan=plan,
+    check_launch=check_launch,
     work="jobs.stages.publish.work",
 )

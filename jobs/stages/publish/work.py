@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import webdataset
 
-from jobs.frame.products import SETTLE, SHARD
+from jobs.frame.products import AUDIT, FINGERPRINT, SETTLE, SHARD
 from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
 from jobs.frame.verdicts import verdict_of
 from jobs.stages.publish.facts import facts_of
-from jobs.stages.publish.plan import PublishUnit
+from jobs.stages.publish.plan import PublishUnit, refusal
+from jobs.stages.shared.lineage import unchecked
 from jobs.stages.shared.synthetic import require_synthetic
 from shards.exports import standalone_verify
 from shards.exports.card import dataset_card, shard_index
@@ -72,6 +73,15 @@ def passed_verdict(run: Run) -> Verdict:
             f"publish: the audit failed: {len(verdict.leaked)} of {verdict.images} images are too close to real "
             "ones; see audit/verdict.json, request other values in `generate`, or raise audit.max_dropped_fraction"
         )
+    if verdict.lineage is None:
+        raise RunError(
+            "publish: the verdict is of an older version and does not say what the set was compared with; remove "
+            f"{run.stage_folder(FINGERPRINT).root} and {run.stage_folder(AUDIT).root}, and run again"
+        )
+    left = unchecked(run, verdict.lineage)
+    if left:
+        raise RunError(refusal(left))
+    run.method.check_publishable(run)
     present = {path.name: sha256_of(path) for path in run.ledger.outputs(SETTLE, suffix=".tar") if path.is_file()}
     other = [tar for tar in {**present, **verdict.judged} if present.get(tar) != verdict.judged.get(tar)]
     if other:

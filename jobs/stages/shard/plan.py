@@ -15,7 +15,7 @@ from jobs.frame.errors import ConfigError
 from jobs.frame.products import HELD_OUT, KEPT_BACK, REAL
 from jobs.frame.run import Run
 from jobs.frame.stage import FORMAT, Stage
-from jobs.frame.stage_config import PathText, StageConfig
+from jobs.frame.stage_config import PathText, StageConfig, operational
 from jobs.frame.summary import read_summary
 from jobs.frame.unit import Plan, Unit, read_plan
 from jobs.stages.shard.split import held_out_identities, kept_back_paths, slices
@@ -39,6 +39,21 @@ class ShardFaces(StageConfig):
             "Real faces, aligned: a folder with one folder of images per identity, or zip, tar, RecordIO or "
             "WebDataset files of such."
         )
+    )
+    name: str = Field(
+        "",
+        max_length=200,
+        description=(
+            "Name of the faces as a data set, e.g. CASIA-WebFace. It is stored with the nets that are trained on them, "
+            "and on the card of a published set. Empty: the set is named by its hash."
+        ),
+        json_schema_extra=operational(),
+    )
+    license: str | None = Field(
+        None,
+        max_length=200,
+        description="License or terms of the faces, stored and shown with their name.",
+        json_schema_extra=operational(),
     )
     only: PathText | None = Field(
         None,

@@ -19,7 +19,7 @@ from cemiface.errors import ModelError
 from jobs.frame.run import Run
 from jobs.frame.seeds import derive
 from jobs.frame.stage import Cost, Stage
-from jobs.frame.stage_config import PathText, final
+from jobs.frame.stage_config import PathText, final, operational
 from jobs.frame.unit import Unit
 from jobs.methods.cemiface.sampling import SamplingConfig, sampling_cost
 from jobs.methods.cemiface.train_diffusion.plan import TrainDiffusion
@@ -70,6 +70,16 @@ class MakeIdentities(SamplingConfig):
         description=(
             "For source: files: whether the people in `faces` exist. A set made from real people is for study only."
         ),
+    )
+    consent: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        description=(
+            "For inquiry faces of real people (source: real, or files with faces_are: real): the ground on which these "
+            "people may be imitated in a published set; its card prints it. Without it, such a set is not published."
+        ),
+        json_schema_extra=operational(),
     )
     count: int = Field(
         10_000,

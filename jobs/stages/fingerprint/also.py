@@ -1,0 +1,143 @@
+"""Other real sets that the audit compares with: their config, their units, and where their images lie."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import Field
+
+from jobs.frame.errors import ConfigError
+from jobs.frame.products import REAL
+from jobs.frame.run import Run
+from jobs.frame.stage_config import PathText, StageConfig, operational
+from shards.images.faces import Face, Source
+from shards.privacy.fingerprints import data_set_of
+from shards.privacy.lineage import DataSet, content_hash
+from shards.sources.archive import ArchiveSource
+from shards.sources.selections import read_selection, select
+from shards.sources.sources import list_bytes, open_source
+from shards.tars.manifest import NAME as MANIFEST
+from shards.tars.manifest import read_manifest
+from slurm.files import sha256_of
+
+BLOCK = 2000  # images per unit, all in memory
+
+
+class AlsoSet(StageConfig):
+    """Another set of real faces that the audit compares with."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=200,
+        description="Name of the data set, as the lineage of the nets that were trained on it has it.",
+    )
+    license: str | None = Field(
+        None, max_length=200, description="License or terms of the faces.", json_schema_extra=operational()
+    )
+    faces: PathText = Field(
+        description=(
+            "A folder of identity folders, zip, tar, RecordIO or WebDataset files, the folder `shard` of another run, "
+            "or fingerprints that `cemiface export --fingerprints` wrote: a file, or a folder of such."
+        )
+    )
+    only: PathText | None = Field(
+        None, description="List of the images to take, as that of `shard.only`. null: all. Not for fingerprints."
+    )
+
+
+def fingerprint_files(path: Path) -> list[Path]:
+    """The files of a set that is given as fingerprints; none if it is given as images."""
+    if path.suffix == ".h5":
+        return [path]
+    return sorted(path.glob("*.h5")) if path.is_dir() and any(path.glob("fingerprints-*.h5")) else []
+
+
+def image_source(path: Path) -> Source:
+    """The source of a set that is given as images.
+
+    Raises:
+        DataError: there is none of a known kind.
+    """
+    if (path / "done").is_dir() and (path / MANIFEST).is_file():  # the stage folder of another run
+        return ArchiveSource([path / shard.name for shard in read_manifest(path / MANIFEST).shards])
+    return open_source(path)
+
+
+def listed_blocks(run: Run, entry: AlsoSet) -> Iterator[list[Face]]:
+    """The faces of a set that is given as images, in blocks.
+
+    Raises:
+        DataError: there is no such source, or no face in it.
+    """
+    listing = image_source(run.path(entry.faces)).listing()
+    if entry.only:
+        path = run.given_file("fingerprint.also.only", entry.only, give="a list of the images to take")
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        listing = select(listing, read_selection(text, name=entry.only), name=entry.only)
+    for start in range(0, len(listing.faces), BLOCK):
+        yield list(listing.faces[start : start + BLOCK])
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlsoBlock:
+    """One unit of a set: a fingerprint file, or a block of images.
+
+    Attributes:
+        number: of the set, from 0.
+        sha256: of the fingerprint file, or of the list of images.
+        listed: the list of images; None for a fingerprint file.
+        images: how many; None for a fingerprint file.
+    """
+
+    number: int
+    sha256: str
+    listed: bytes | None = None
+    images: int | None = None
+
+
+def also_blocks(run: Run, also: Sequence[AlsoSet]) -> Iterator[AlsoBlock]:
+    """The units of all sets, in order.
+
+    Raises:
+        ConfigError: a set is not there.
+        DataError: a set holds no face.
+    """
+    for number, entry in enumerate(also):
+        path = run.path(entry.faces)
+        if not path.exists():
+            raise ConfigError(f"fingerprint.also: got {path}, no such file or folder; give real faces or remove it")
+        files = fingerprint_files(path)
+        for file in files:
+            yield AlsoBlock(number=number, sha256=sha256_of(file))
+        for faces in () if files else listed_blocks(run, entry):
+            data = list_bytes(faces)
+            digest = hashlib.sha256(data).hexdigest()
+            yield AlsoBlock(number=number, sha256=digest, listed=data, images=len(faces))
+
+
+def also_sets(run: Run, also: Sequence[AlsoSet], *, counts: Sequence[Mapping[str, int]]) -> list[DataSet]:
+    """The data sets that are given, each with a content hash if it is the stage folder or the fingerprints of a run.
+
+    Args:
+        counts: images and identities of each set; empty before they are fingerprinted.
+    """
+    sets = []
+    for number, entry in enumerate(also):
+        path = run.path(entry.faces)
+        files = fingerprint_files(path)
+        found = data_set_of(files[0]) if files else DataSet(name=entry.name, sha256=_hash_of_run(path))
+        if number < len(counts):
+            found = replace(found, images=counts[number]["images"], identities=counts[number]["identities"])
+        sets.append(found)
+    return sets
+
+
+def _hash_of_run(path: Path) -> str | None:
+    """The content hash of the training faces of another run's stage folder; None for other sources."""
+    if not (path / "done").is_dir() or not (path / MANIFEST).is_file():
+        return None
+    shards = read_manifest(path / MANIFEST).shards
+    return content_hash((shard.name, shard.sha256) for shard in shards if shard.name.startswith(f"{REAL}-"))

@@ -1,0 +1,72 @@
+"""The data sets that the nets behind a run's set were trained on, and those that its audit compares the set with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from jobs.frame.products import FINGERPRINT, REAL, SHARD
+from jobs.frame.run import Run
+from jobs.stages.audit.plan import AuditFaces
+from jobs.stages.fingerprint.also import also_sets
+from jobs.stages.fingerprint.plan import FingerprintFaces
+from jobs.stages.shard.plan import ShardFaces
+from shards.errors import DataError
+from shards.privacy.lineage import CheckedSet, DataSet, checked, content_hash, read_lineage
+
+
+def own_faces(run: Run) -> DataSet:
+    """The run's own training faces; without counts and hash until they are sharded."""
+    config, summary = run.section(ShardFaces), run.ledger.summary(SHARD)
+    tars = [(one.name, one.sha256) for one in (summary.outputs if summary else ()) if _is_training_tar(one.name)]
+    digest = content_hash(tars) if tars else None
+    return DataSet(
+        name=config.name or f"unnamed set {(digest or '')[:12]}".strip(),
+        license=config.license,
+        images=summary.figures["images"][REAL] if summary else None,
+        identities=summary.figures["identities"][REAL] if summary else None,
+        sha256=digest,
+    )
+
+
+def _is_training_tar(name: str) -> bool:
+    return name.startswith(f"{REAL}-") and name.endswith(".tar")
+
+
+def lineage_of_weights(path: Path, *, field: str) -> tuple[DataSet, ...]:
+    """The data sets that a given net was trained on, from the metadata of its file; of unknown origin without them.
+
+    Args:
+        field: of the config, which names the file.
+    """
+    if path.suffix != ".safetensors" or not path.is_file():
+        return read_lineage({}, net=field)
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise DataError(f"{field}: got {path}, not a whole safetensors file ({error}); fetch it again") from None
+    return read_lineage(metadata, net=field)
+
+
+def checked_lineage(run: Run, *, counted: bool = True) -> tuple[CheckedSet, ...]:
+    """Every data set of the method's lineage, and whether the audit compares the set with it.
+
+    Args:
+        counted: whether the faces are fingerprinted. If not, a set that is given by name is taken to be large enough.
+    """
+    summary = run.ledger.summary(FINGERPRINT)
+    counts = summary.figures.get("also", []) if summary else []
+    also = also_sets(run, run.section(FingerprintFaces).also, counts=counts)
+    lineage = [one if counted else replace(one, images=None) for one in run.method.lineage(run)]
+    own = own_faces(run)
+    return checked(lineage, own=own if counted else replace(own, images=None), also=also)
+
+
+def unchecked(run: Run, sets: Sequence[CheckedSet]) -> list[str]:
+    """The names of the data sets that the set was not compared with and that the config does not accept."""
+    accepted = run.section(AuditFaces).accept_unchecked
+    return [one.data.name for one in sets if one.held_against is None and one.data.name not in accepted]
