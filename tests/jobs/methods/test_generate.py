@@ -100,6 +100,37 @@ def test_copies_of_inquiry_faces_of_real_people_are_refused(tiny_run: Any, sourc
         run.ledger.plan("generate")
 
 
+@pytest.mark.parametrize("source", ["{source: real, count: 3}", "{source: files, faces: faces, count: 3}"])
+def test_a_set_of_real_people_is_not_published_without_a_ground_for_it(project: Project, source: str) -> None:
+    done = project.run("publish", f"identities={source}")
+    assert done.returncode != 0
+    assert "identities.consent: got nothing with source" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_net_of_unknown_origin_is_refused_before_anything_is_generated(project: Project) -> None:
+    weights = project.runs / "train-embedder" / "recognition.safetensors"
+    shutil.copy(weights, project.root / "given.safetensors")
+    name = "unknown origin: embedder.weights"
+    given = "embedder={weights: given.safetensors}"
+    done = project.run("all", given)
+    assert done.returncode != 0
+    assert f"data that the audit does not compare the set with: {name}" in done.stderr
+    assert "embed: " not in done.stdout + done.stderr  # nothing was started
+    accepted = project.run("plan", given, f'audit.accept_unchecked=["{name}"]')
+    assert accepted.returncode == 0, accepted.stderr
+
+
+def test_inquiry_faces_of_real_people_are_among_what_the_audit_compares_with(tiny_run: Any) -> None:
+    files = "identities={source: files, faces: faces, count: 3}"
+    run = load_run(tiny_run.config, overrides=[files])
+    assert run.method.real_faces(run) == (("identities", "inquiries.tar"),)
+    assert "identities" in run.stages["fingerprint"].needs(run)
+    assert run.ledger.plan("fingerprint").units[-1].as_json() == {"stage": "identities", "faces": "inquiries.tar"}
+    synthetic = load_run(tiny_run.config, overrides=[files.replace("count", "faces_are: synthetic, count")])
+    assert synthetic.method.real_faces(synthetic) == ()
+
+
 def test_a_block_of_candidates_without_one_readable_file_leaves_the_others(project: Project) -> None:
     shutil.copytree(project.root / "faces", project.root / "others")
     (project.root / "others" / "no-image").mkdir()

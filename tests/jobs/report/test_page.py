@@ -14,7 +14,6 @@ from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 
 from jobs.frame.experiment import load_run_folder
-from jobs.frame.method import DataSource
 from jobs.frame.methods import find_method
 from jobs.frame.run import Run
 from jobs.report.chain import chain
@@ -26,6 +25,7 @@ from jobs.report.published import own_accuracies
 from jobs.stages.shard.plan import ShardFaces
 from jobs.stages.shared.tars import publishing_tar
 from shards.privacy.leaks import Leak, Reason, worst_leaks
+from shards.privacy.lineage import CheckedSet, DataSet
 from shards.tars.shard_set import ShardSet
 from tests.jobs.commands import Project
 from tests.jobs.conftest import RECIPE
@@ -181,13 +181,15 @@ def _toy_run(run: Run) -> Run:
     path = run.stage_folder("audit").output("verdict.json")
     figures = json.loads(path.read_text())["figures"]
     by_rate = [{**row, "rate_by": rates} for row in figures["by_false_match_rate"]]
-    _edit_json(path, figures={**figures, "leak_rate_by": rates, "by_false_match_rate": by_rate})
+    shapes = CheckedSet(data=DataSet(name="drawn shapes", license="CC0-1.0"), held_against=None)
+    lineage = [shapes.record()]
+    _edit_json(path, figures={**figures, "leak_rate_by": rates, "by_false_match_rate": by_rate}, lineage=lineage)
     run.method = replace(
         run.method,
         report_parts=f"{__name__}:NO_PARTS",
         training_plots="",
         identity_faces=lambda run: None,
-        lineage=lambda run: (DataSource(name="drawn shapes", license="CC0-1.0", sha256=None, held_against=False),),
+        lineage=lambda run: (),
     )
     return run
 
@@ -210,14 +212,32 @@ def test_a_method_with_other_fields_has_a_complete_page(copied: Run) -> None:
 
 
 def test_data_the_audit_does_not_cover_is_named_at_the_top_and_in_the_audit(copied: Run) -> None:
-    own = DataSource(name="faces", license=None, sha256="0" * 64, held_against=True)
-    other = DataSource(name="web <photos>", license="unclear", sha256=None, held_against=False)
+    own = CheckedSet(data=DataSet(name="faces", images=1200, sha256="0" * 64), held_against="content")
+    named = CheckedSet(data=DataSet(name="more"), held_against="name")
+    other = CheckedSet(data=DataSet(name="web <photos>", license="unclear"), held_against=None)
+    path = copied.stage_folder("audit").output("verdict.json")
     sentence = "The nets were also trained on data that the audit does not compare the set with: web &lt;photos&gt;."
-    copied.method = replace(copied.method, lineage=lambda run: (own, other))
-    assert _page(copied).count(sentence) == 2
-    assert "| faces | unknown | 000000000000 | yes |\n| web <photos> | unclear |  | no |" in _results(copied)
-    copied.method = replace(copied.method, lineage=lambda run: (own,))
+    _edit_json(path, lineage=[row.record() for row in (own, named, other)])
+    page = _page(copied)
+    assert page.count(sentence) == 2
+    assert "yes, matched by name" in page
+    rows = "| faces | unknown | 1200 | 000000000000 | yes |\n| more | unknown |  |  | yes |\n| web <photos> | unclear |"
+    assert rows in _results(copied)
+    _edit_json(path, lineage=[own.record()])
     assert "does not compare" not in _page(copied) + _results(copied)
+
+
+def test_an_audit_of_an_older_version_is_shown_as_one_against_the_training_faces_only(copied: Run) -> None:
+    path = copied.stage_folder("audit").output("verdict.json")
+    value = json.loads(path.read_text())
+    del value["lineage"]
+    path.write_text(json.dumps(value))
+    other = DataSet(name="unknown origin: embedder.weights")
+    own = copied.method.lineage(copied)
+    copied.method = replace(copied.method, lineage=lambda run: (*own, other))
+    page = _page(copied)
+    assert "of an older version, which compared the set with the training faces of this run only" in page
+    assert "does not compare the set with: unknown origin: embedder.weights." in page
 
 
 def test_a_group_that_the_evaluation_net_did_not_see_has_an_empty_cell(copied: Run) -> None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jobs.frame.experiment import load_run_folder
 from jobs.frame.run import Run
 from jobs.stages.publish.work import passed_verdict
+from shards.privacy.lineage import DataSet
 from shards.tars.reader import Sample, read_tar
 from slurm.errors import RunError
 
 from ..commands import Project, flip_a_bit, sha256
+from ..one_rank import edit_config
 
 
 def _edit_verdict(run: Run, change: Callable[[dict[str, Any]], None]) -> None:
@@ -32,6 +36,34 @@ def test_the_verdict_of_a_good_run_is_taken(copied: Run) -> None:
     assert verdict.judged == {
         path.name: sha256(path) for path in copied.stage_folder("settle").root.glob("synthetic-*.tar")
     }
+
+
+def test_a_verdict_of_an_older_version_asks_for_a_new_audit(copied: Run) -> None:
+    _edit_verdict(copied, lambda verdict: verdict.pop("lineage"))
+    with pytest.raises(RunError, match=r"older version and does not say .*; remove .*fingerprint and .*audit, and run"):
+        passed_verdict(copied)
+
+
+def test_a_set_whose_nets_saw_faces_that_the_audit_did_not_is_refused_unless_accepted(copied: Run) -> None:
+    unseen = {"data": asdict(DataSet(name="web faces")), "held_against": None}
+    _edit_verdict(copied, lambda verdict: verdict["lineage"].append(unseen))
+    with pytest.raises(RunError, match=r"does not compare the set with: web faces; .*accept_unchecked: \["):
+        passed_verdict(copied)
+    edit_config(copied.folder.root, audit={"false_alarms": 0.3, "accept_unchecked": ["other faces"]})
+    with pytest.raises(RunError, match="web faces"):
+        passed_verdict(load_run_folder(copied.folder.root))
+    edit_config(copied.folder.root, audit={"false_alarms": 0.3, "accept_unchecked": ["web faces"]})
+    accepted = load_run_folder(copied.folder.root)
+    assert passed_verdict(accepted).passed
+    assert all(accepted.ledger.why_not_finished(stage) is None for stage in accepted.chain)  # nothing is stale
+
+
+def test_the_training_faces_are_held_against_by_their_content(copied: Run) -> None:
+    verdict = passed_verdict(copied)
+    assert verdict.lineage is not None
+    (own,) = verdict.lineage
+    assert (own.held_against, own.data.images, own.data.identities) == ("content", 30, 5)
+    assert own.data.name == f"unnamed set {str(own.data.sha256)[:12]}"
 
 
 def test_a_missing_or_failed_verdict_is_refused(copied: Run) -> None:

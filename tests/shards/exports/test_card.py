@@ -10,6 +10,7 @@ import pytest
 from shards.exports.card import Facts, dataset_card, shard_index
 from shards.exports.croissant import croissant
 from shards.privacy.leaks import Leak, Reason
+from shards.privacy.lineage import CheckedSet, DataSet
 from shards.privacy.thresholds import Thresholds
 from shards.privacy.verdict import Verdict
 from shards.tars.manifest import Manifest, Shard
@@ -75,7 +76,7 @@ def facts() -> Facts:
         "By `judge`, a different net from the one that guided the generator, a cosine of 0.3457 or more",
         "at most 1.0% of 900 faces of 60 real people nobody trained on would count as a leak",
         "| m = 0.5 | 1.23 % dropped |",
-        "a chance of 0.512",
+        "with probability 0.512",
         "| too_similar | 1 |",
         "- No detector was run.",
         "License: CC-BY-4.0",
@@ -85,6 +86,19 @@ def facts() -> Facts:
 )
 def test_the_card_states_every_fact(facts, words):
     assert words in dataset_card(facts)
+
+
+def test_data_that_the_audit_did_not_compare_with_stands_in_the_first_lines(facts):
+    own = CheckedSet(data=DataSet(name="own", images=1200, identities=9, sha256="ab" * 32), held_against="content")
+    web = CheckedSet(data=DataSet(name="web | faces"), held_against=None)
+    card = dataset_card(dataclasses.replace(facts, lineage=(own, web)))
+    body = card.partition("# Faces")[2].splitlines()
+    assert body[2].startswith(
+        "> **Not checked against everything real.** Nets behind this set were trained on web | faces."
+    )
+    assert "| own | unknown | 1,200 | 9 | abababababababab | held against |" in card
+    assert "| web \\| faces | unknown | unknown | unknown | unknown | **not held against** |" in card
+    assert "Not checked" not in dataset_card(dataclasses.replace(facts, lineage=(own,)))
 
 
 def test_values_are_escaped_in_table_rows(facts):
