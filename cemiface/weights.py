@@ -39,8 +39,14 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     raise ModelError(f"weights {path}: got suffix {path.suffix!r}; allowed: {', '.join(SUFFIXES)}")
 
 
-def weights_bytes(module: nn.Module, *, metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file of the module's state: the same bytes for the same state and metadata."""
+def weights_bytes(module: nn.Module, *, metadata: Mapping[str, str], lineage: str = "") -> bytes:
+    """A safetensors file of the module's state: the same bytes for the same state and metadata.
+
+    Args:
+        lineage: the data sets that the net was trained on, as JSON; left out if it is empty.
+    """
+    if lineage:
+        metadata = {**metadata, "lineage": lineage}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     file = save(tensors, metadata=dict(metadata))
     size = int.from_bytes(file[:8], "little")

@@ -133,10 +133,14 @@ def _check_inputs(config: RecognitionConfig, *, metadata: dict[str, str], color:
         raise ModelError(f"weights {path}: got normalization {normalization}, allowed: {NORMALIZATION}")
 
 
-def recognition_bytes(net: nn.Module, config: RecognitionConfig) -> bytes:
-    """A safetensors file that names its net, so that `load_recognition` needs no config."""
+def recognition_bytes(net: nn.Module, config: RecognitionConfig, *, lineage: str = "") -> bytes:
+    """A safetensors file that names its net, so that `load_recognition` needs no config.
+
+    Args:
+        lineage: see `weights_bytes`.
+    """
     metadata = {"config": config.model_dump_json(), "color": config.color, "normalization": NORMALIZATION}
-    return weights_bytes(net, metadata=metadata)
+    return weights_bytes(net, metadata=metadata, lineage=lineage)
 
 
 def _stored_config(metadata: dict[str, str], *, path: str | Path) -> RecognitionConfig:

@@ -28,13 +28,15 @@ class Denoiser(UNet):
         super().__init__(config, condition=IdentityCondition(config))
 
 
-def denoiser_bytes(denoiser: Denoiser, *, diffusion: DiffusionConfig, embedder: str) -> bytes:
+def denoiser_bytes(denoiser: Denoiser, *, diffusion: DiffusionConfig, embedder: str, lineage: str = "") -> bytes:
     """A safetensors file of a trained denoiser, with its config and the noise schedule it was trained under.
 
-    `embedder` is the sha256 of the weights file of E_id, the only net whose embeddings the denoiser understands.
+    Args:
+        embedder: sha256 of the weights file of E_id, the only net whose embeddings the denoiser understands.
+        lineage: see `weights_bytes`.
     """
     metadata = {"config": denoiser.config.model_dump_json(), "diffusion": diffusion.model_dump_json()}
-    return weights_bytes(denoiser, metadata={**metadata, "embedder": embedder})
+    return weights_bytes(denoiser, metadata={**metadata, "embedder": embedder}, lineage=lineage)
 
 
 def load_denoiser(path: str | Path) -> tuple[Denoiser, DiffusionConfig]:

@@ -19,7 +19,7 @@ from jobs.methods.cemiface.study_m.plan import STAGE as STUDY_M
 from jobs.methods.cemiface.train_diffusion.plan import STAGE as TRAIN_DIFFUSION
 from jobs.methods.cemiface.train_diffusion.plan import TrainDiffusion
 from jobs.stages.chain import chain_of
-from jobs.stages.shared.lineage import lineage_of_weights, own_faces
+from jobs.stages.shared.lineage import imported_set, lineage_of_weights, own_faces
 from jobs.stages.shared.sets import MADE_HERE
 from jobs.stages.train_recognition.plan import TrainEmbedder
 from shards.privacy.lineage import DataSet
@@ -57,7 +57,7 @@ def lineage(run: Run) -> tuple[DataSet, ...]:
     if run.config.embedder.weights:
         found += lineage_of_weights(run.path(run.config.embedder.weights), field="embedder.weights")
     elif embedder is not None:
-        found += [DataSet(name=f"imported set {kind}") for kind in embedder.sets if kind not in MADE_HERE]
+        found += [imported_set(run, kind) for kind in embedder.sets if kind not in MADE_HERE]
     if training is not None and training.initial_weights:
         field = f"{TRAIN_DIFFUSION.name}.initial_weights"
         found += lineage_of_weights(run.path(training.initial_weights), field=field)

@@ -8,14 +8,18 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from jobs.frame.products import FINGERPRINT, REAL, SHARD
+from jobs.frame.products import FINGERPRINT, REAL, SHARD, SYNTHETIC
 from jobs.frame.run import Run
 from jobs.stages.audit.plan import AuditFaces
 from jobs.stages.fingerprint.also import also_sets
 from jobs.stages.fingerprint.plan import FingerprintFaces
 from jobs.stages.shard.plan import ShardFaces
+from jobs.stages.shared.imported_sets import SETS, registered
 from shards.errors import DataError
-from shards.privacy.lineage import CheckedSet, DataSet, checked, content_hash, read_lineage
+from shards.privacy.lineage import CheckedSet, DataSet, checked, content_hash, lineage_text, read_lineage
+from shards.tars.manifest import NAME as MANIFEST
+from shards.tars.manifest import read_manifest
+from slurm.files import sha256_of
 
 
 def own_faces(run: Run) -> DataSet:
@@ -64,6 +68,26 @@ def checked_lineage(run: Run, *, counted: bool = True) -> tuple[CheckedSet, ...]
     lineage = [one if counted else replace(one, images=None) for one in run.method.lineage(run)]
     own = own_faces(run)
     return checked(lineage, own=own if counted else replace(own, images=None), also=also)
+
+
+def lineage_of_training(run: Run, *, sets: Sequence[str]) -> str:
+    """The metadata of a recognition net that is trained on these sets of faces."""
+    found: list[DataSet] = []
+    for kind in sets:
+        if kind == REAL:
+            found.append(own_faces(run))
+        elif kind == SYNTHETIC:
+            found += run.method.lineage(run)
+        else:
+            found.append(imported_set(run, kind))
+    return lineage_text(found)
+
+
+def imported_set(run: Run, name: str) -> DataSet:
+    """An imported set as a data set that a net is trained on."""
+    manifest = registered(name, sets=run.path(SETS)) / MANIFEST
+    images = read_manifest(manifest).totals.samples
+    return DataSet(name=f"imported set {name}", images=images, sha256=sha256_of(manifest))
 
 
 def unchecked(run: Run, sets: Sequence[CheckedSet]) -> list[str]:

@@ -7,6 +7,7 @@ from jobs.frame.products import CLASSIFIER, EMBEDDER, WEIGHTS
 from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
 from jobs.frame.seeds import derive
+from jobs.stages.shared.lineage import lineage_of_training
 from jobs.stages.shared.sets import faces_of
 from jobs.stages.train_recognition.plan import TrainEmbedder, TrainingUnit, TrainRecognition
 from jobs.training.recognition import TrainingFiles, train
@@ -27,7 +28,8 @@ def _train(run: Run, rank: Rank, work: Work[TrainingUnit]) -> None:
     trained = train(config, faces, seed=derive(run.seed, rank.stage.name), rank=rank, files=files)
     if trained.world_rank != 0:
         return
-    work.publish(WEIGHTS, recognition_bytes(trained.net, config.recognition))
+    lineage = lineage_of_training(run, sets=config.sets)
+    work.publish(WEIGHTS, recognition_bytes(trained.net, config.recognition, lineage=lineage))
     if rank.stage.name == EMBEDDER:  # the paper takes its weight rows as the centers of the real identities
         assert trained.centers is not None
         work.publish(CLASSIFIER, classifier_bytes(trained.centers.numpy(), classes=faces.classes))

@@ -28,6 +28,7 @@ from jobs.training.state import TrainingState
 from jobs.training.step_monitor import StepMonitor, crossed
 from jobs.training.world import join
 from shards.embeddings.embeddings import open_merged
+from shards.privacy.lineage import lineage_text
 from shards.tars.loader import batches
 from shards.tars.shard_set import ShardSet
 from slurm.checkpoints import Checkpoints
@@ -160,7 +161,8 @@ def train(run: Run, rank: Rank, work: Work[TrainingUnit]) -> None:
     state.save(images)
     if world.rank == 0:
         assert isinstance(ema.module, Denoiser)
-        data = denoiser_bytes(ema.module, diffusion=config.diffusion, embedder=embedder_sha256)
+        lineage = lineage_text(run.method.lineage(run))
+        data = denoiser_bytes(ema.module, diffusion=config.diffusion, embedder=embedder_sha256, lineage=lineage)
         work.publish(DENOISER, data)
         net, adapter = denoiser.parameter_counts()
         work.done(
