@@ -36,13 +36,20 @@ def launch(run: Run, stages: Sequence[Stage[Unit]]) -> None:
         sweep(run.folder.root)
         save_run(run)
         for stage in stages:
-            if run.ledger.why_not_summarized(stage) is not None:
+            if _has_work_before(run, stage):
                 stage.check_launch(run)
         publish_json(run.folder.provenance, provenance(PROJECT), replace=True)
         if run.cluster.executor == "slurm":
             submit(run, stages)
         else:
             run_local(run, stages)
+
+
+def _has_work_before(run: Run, stage: Stage[Unit]) -> bool:
+    """Whether the stage, or one that it reads directly or through others, is not finished."""
+    if run.ledger.why_not_summarized(stage) is not None:
+        return True
+    return any(_has_work_before(run, run.stages[name]) for name in stage.needs(run))
 
 
 @contextmanager
