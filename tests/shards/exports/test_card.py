@@ -75,7 +75,7 @@ def facts() -> Facts:
         "By `judge`, a different net from the one that guided the generator, a cosine of 0.3457 or more",
         "at most 1.0% of 900 faces of 60 real people nobody trained on would count as a leak",
         "| m = 0.5 | 1.23 % dropped |",
-        "a chance of 0.512",
+        "with probability 0.512",
         "| too_similar | 1 |",
         "- No detector was run.",
         "License: CC-BY-4.0",
