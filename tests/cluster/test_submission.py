@@ -174,7 +174,7 @@ def test_F25_a_submission_that_failed_or_only_seems_so_leaves_nothing_in_the_que
     assert failed.returncode == 1
     assert words in failed.stderr
     assert "Traceback" not in failed.stderr
-    assert ("was accepted nevertheless and is now canceled" in failed.stderr) == (mood == "forgets")
+    assert ("was accepted anyway and is now canceled" in failed.stderr) == (mood == "forgets")
     assert not closed.queue()
     closed.submit("shard")
     assert closed.queue() == {"PENDING": 2}

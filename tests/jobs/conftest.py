@@ -1,8 +1,9 @@
-"""One small run of the whole chain, made once per test session by the real command."""
+"""One small run of the whole chain, made once for all tests by the real command."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from PIL import Image
 
 from jobs.frame.methods import find_method
 from jobs.frame.run import Run
+from slurm.locks import locked
 
 from .one_rank import copied_run
 
@@ -71,8 +73,23 @@ class TinyRun:
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
-    """All stages done, with one broken image among the inputs. Copy it before changing it."""
-    root = tmp_path_factory.mktemp("tiny")
+    """All stages done, with one broken image among the inputs. Copy it before changing it.
+
+    It is made by the test process that asks first; the others wait for it.
+    """
+    parallel = "PYTEST_XDIST_WORKER" in os.environ
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if parallel else base) / "tiny"
+    with locked(root.with_suffix(".lock"), stop=None):
+        finished = root.with_suffix(".finished")
+        if not finished.exists():
+            shutil.rmtree(root, ignore_errors=True)
+            _run_all(root)
+            finished.touch()
+    return TinyRun(config=root / "configs" / "tiny.yaml", folder=root / "runs" / "tiny")
+
+
+def _run_all(root: Path) -> None:
     config, cluster = set_up(root)
     done = subprocess.run(
         [sys.executable, "-m", "jobs", "all", str(config), "--cluster", str(cluster)],
@@ -83,7 +100,6 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
         timeout=1800,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    return TinyRun(config=config, folder=root / "runs" / "tiny")
 
 
 @pytest.fixture

@@ -337,7 +337,7 @@ def test_publish_refuses_a_set_whose_audit_failed(project: Project) -> None:
     refused = project.run("publish", *strict)
     assert refused.returncode == 1
     assert "publish: the audit failed:" in refused.stderr
-    assert "change what is asked of the images" in refused.stderr
+    assert "request other values in `generate`" in refused.stderr
 
 
 def test_units_and_ranks_of_the_plan_do_not_depend_on_each_other(finished: Project) -> None:

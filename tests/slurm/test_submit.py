@@ -189,7 +189,7 @@ def test_F24_one_task_or_many_are_submitted_alike(site: Path, tasks: int) -> Non
     ],
 )
 def test_F25_a_job_whose_answer_is_lost_is_canceled_not_submitted_twice(site: Path, answer: str) -> None:
-    with pytest.raises(RunError, match=r"generate: sbatch: .*job 7 was accepted nevertheless and is now canceled"):
+    with pytest.raises(RunError, match=r"generate: sbatch: .*job 7 was accepted anyway and is now canceled"):
         _submit(site, answer=answer)
     assert (site / "canceled").read_text().split() == ["7"]
 

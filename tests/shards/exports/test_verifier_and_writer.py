@@ -78,7 +78,7 @@ def test_a_part_longer_than_its_length_field_is_refused(monkeypatch):
 def test_counts_other_than_promised_are_refused_at_the_end(images, classes):
     writer = RecordWriter(io.BytesIO(), images=images, classes=classes)
     writer.add(jpeg(size=16), label=0)
-    with pytest.raises(DataError, match="RecordIO: 1 images of 1 identities, promised other counts"):
+    with pytest.raises(DataError, match="RecordIO: 1 images of 1 identities, but other counts were given at the start"):
         writer.close()
 
 
