@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from jobs.frame.ledger import again
 from jobs.frame.products import AUDIT, FINGERPRINT, REAL, VERDICT
 from jobs.frame.run import Run
-from shards.privacy.fingerprints import Fingerprints, read_fingerprints
+from shards.privacy.fingerprints import Fingerprints, Vectors, read_fingerprints, read_vectors
 from shards.privacy.verdict import Verdict
-from slurm.errors import RunError
-from slurm.files import read_json
+from slurm.certified import read_certified
 
 
 def reference_files(run: Run, *, kind: str = REAL) -> list[Path]:
@@ -19,17 +20,22 @@ def reference_files(run: Run, *, kind: str = REAL) -> list[Path]:
 
 
 def all_references(run: Run) -> Iterator[Fingerprints]:
-    """The fingerprints of every real training face, one tar at a time."""
-    return (read_fingerprints(path) for path in reference_files(run))
+    """The fingerprints of every real training face, one tar at a time, each file as it was recorded."""
+    folder = run.stage_folder(FINGERPRINT)
+    for record in run.ledger.records(FINGERPRINT, prefix=f"{REAL}-", suffix=".h5"):
+        path = folder.output(record.name)
+        yield read_fingerprints(path, data=read_certified(path, record, remedy=again(FINGERPRINT)))
+
+
+def recorded_vectors(run: Run, name: str) -> Vectors:
+    """Names and embeddings of one file of the stage fingerprint, as it was recorded."""
+    return read_vectors(run.stage_folder(FINGERPRINT).output(name), data=run.ledger.read(FINGERPRINT, name))
 
 
 def verdict_of(run: Run, *, stage: str = AUDIT) -> Verdict:
     """The verdict of the audit, or of a later stage that changed the set.
 
     Raises:
-        RunError: the stage has not written one.
+        RunError: the stage has not written one, or it is not as the stage wrote it.
     """
-    value = read_json(run.stage_folder(stage).output(VERDICT))
-    if not isinstance(value, dict):
-        raise RunError(f"{stage}: has written no verdict; run `cemiface {stage}` again")
-    return Verdict.from_record(value)
+    return Verdict.from_record(json.loads(run.ledger.read(stage, VERDICT)))

@@ -58,19 +58,19 @@ def read_tar(path: Path, *, samples: int | None = None) -> Iterator[Sample]:
         DataError: naming file and key. As in any stream, samples before the fault were already yielded.
     """
     with OpenTar(path) as tar:
-        for span in tar.scan(samples=samples):
-            yield Sample(key=span.key, jpg=tar.jpg(span), record=tar.record(span))
+        yield from tar.samples(count=samples)
 
 
 class OpenTar:
     """An open tar: a checked scan of its headers, and reads at offsets (from any thread)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, descriptor: int | None = None) -> None:
+        """Args: descriptor: of the file, where it was opened already, for instance to hash it; closed with the tar."""
         self.path = path
         if path.suffix not in (".tar", ".part"):  # .part: written but not yet published
             raise DataError(f"{path}: expected a name ending in .tar")
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK) if descriptor is None else descriptor
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}") from None
         self.bytes = os.fstat(self._fd).st_size
@@ -103,6 +103,11 @@ class OpenTar:
     def record(self, span: Span) -> dict[str, Any]:
         """The JSON record of a sample."""
         return strict_json.loads(self.read(span.json_at, span.json_bytes), where=f"{self.path}: {span.key}")
+
+    def samples(self, *, count: int | None = None) -> Iterator[Sample]:
+        """Yield the samples in order; see `read_tar`."""
+        for span in self.scan(samples=count):
+            yield Sample(key=span.key, jpg=self.jpg(span), record=self.record(span))
 
     def check_sample(self, span: Span) -> None:
         """Raise DataError if the tar does not have this sample at these offsets."""

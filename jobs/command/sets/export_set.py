@@ -14,7 +14,9 @@ from jobs.stages.shared.imported_sets import public_manifest, registered
 from shards.errors import DataError
 from shards.exports.check import check
 from shards.exports.formats import FORMATS
+from shards.tars.reader import OpenTar
 from shards.tars.shard_set import ShardSet
+from slurm.certified import open_regular
 from slurm.files import PartialFile, sync_folder
 from slurm.partial_files import partial_path
 
@@ -35,7 +37,7 @@ def export_set(source: str, *, form: str, target: Path, sets: Path, console: Con
     if target.exists():
         raise DataError(f"{target}: exists; give a new folder with --to")
     target.parent.mkdir(parents=True, exist_ok=True)
-    shards = ShardSet([folder / shard.name for shard in manifest.shards])
+    shards = ShardSet([_opened(folder, shard.name) for shard in manifest.shards])
     build = _Build(partial_path(target))
     try:
         FORMATS[form](shards, opener=build.file, name=folder.resolve().name)
@@ -45,6 +47,11 @@ def export_set(source: str, *, form: str, target: Path, sets: Path, console: Con
     finally:
         shutil.rmtree(build.root, ignore_errors=True)
     console.print(f"{target}: {len(shards):,} images of {len(shards.classes):,} identities as {form}", highlight=False)
+
+
+def _opened(folder: Path, name: str) -> OpenTar:
+    """A tar of the set, which is a regular file."""
+    return OpenTar(folder / name, descriptor=open_regular(folder / name, below=folder))
 
 
 class _Build:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jobs.frame.products import BENCHMARK, CENTERS, HELD_OUT, KEPT_BACK, PROBES, REAL, TRAINED
@@ -11,6 +11,7 @@ from jobs.frame.run import Run
 from jobs.frame.stage import Finish
 from jobs.stages.convert_benchmarks.plan import NAME as CONVERTED
 from jobs.stages.fingerprint.plan import FingerprintFaces, FingerprintUnit, audit_net_path, is_independent
+from jobs.stages.shared.certified import MarkedFiles, certified_set
 from jobs.stages.shared.privacy import audit_features, load_audit_net
 from jobs.training.device import rank_device
 from shards.privacy.fingerprints import (
@@ -22,7 +23,6 @@ from shards.privacy.fingerprints import (
     read_vectors,
     vectors_bytes,
 )
-from shards.tars.shard_set import ShardSet
 from slurm.files import Output, publish, sha256_of
 from slurm.markers import Marker
 
@@ -34,11 +34,10 @@ def run_rank(run: Run, rank: Rank) -> None:
     for work in rank.remaining(FingerprintUnit):
         if work.unit.tar is None:
             name = work.unit.benchmark
-            tar, target = run.stage_folder(CONVERTED).output(f"{name}.tar"), f"{BENCHMARK}-{name}.h5"
+            shards, target = certified_set(run, CONVERTED, f"{name}.tar"), f"{BENCHMARK}-{name}.h5"
         else:
             name = work.unit.tar
-            tar, target = run.stage_folder("shard").output(name), name.replace(".tar", ".h5")
-        shards = ShardSet([tar])
+            shards, target = certified_set(run, "shard", name), name.replace(".tar", ".h5")
         features = audit_features(shards, net=net, batch=batch, progress=work.progress)
         exact, near = hashes_of(shards.rgb(row) for row in range(len(shards)))
         found = Fingerprints(keys=shards.keys, identities=shards.identities, features=features, exact=exact, near=near)
@@ -49,16 +48,21 @@ def run_rank(run: Run, rank: Rank) -> None:
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     """Centers of the real identities, and the probes of the audit, in files of their own."""
     folder = run.stage_folder("fingerprint")
+    marked = MarkedFiles(run, "fingerprint", markers)
     files: dict[str, list[Path]] = {kind: [] for kind in (REAL, HELD_OUT, KEPT_BACK, BENCHMARK)}
-    for name in sorted(output.name for marker in markers for output in marker.outputs if output.name.endswith(".h5")):
+    for name in (name for name in marked.names if name.endswith(".h5")):
         files[next(kind for kind in files if name.startswith(f"{kind}-"))].append(folder.output(name))
+
+    def read(path: Path) -> Vectors:
+        return read_vectors(path, data=marked.read(path.name))
+
     embedder = sha256_of(audit_net_path(run))[:16]
-    centers = centers_of(read_vectors(path) for path in files[REAL])
+    centers = centers_of(read(path) for path in files[REAL])
     written = [_write(folder.output(CENTERS), vectors_bytes(centers, embedder=embedder))]
     probes = [
-        *_membership_probes(files[KEPT_BACK], files[REAL]),
-        *(_group(read_vectors(path), HELD_OUT) for path in files[HELD_OUT]),
-        *(_group(read_vectors(path), path.stem) for path in files[BENCHMARK]),
+        *_membership_probes(files[KEPT_BACK], files[REAL], read=read),
+        *(_group(read(path), HELD_OUT) for path in files[HELD_OUT]),
+        *(_group(read(path), path.stem) for path in files[BENCHMARK]),
     ]
     if probes:
         written.append(_write(folder.output(PROBES), vectors_bytes(concatenated(probes), embedder=embedder)))
@@ -77,15 +81,17 @@ def _write(path: Path, data: bytes) -> Output:
     return publish(path, data, replace=True)
 
 
-def _membership_probes(kept_back: Sequence[Path], real: Sequence[Path]) -> list[Vectors]:
+def _membership_probes(
+    kept_back: Sequence[Path], real: Sequence[Path], *, read: Callable[[Path], Vectors]
+) -> list[Vectors]:
     """Images kept back from training, and for each person as many images that were trained on."""
-    probes = [_group(read_vectors(path), KEPT_BACK) for path in kept_back]
+    probes = [_group(read(path), KEPT_BACK) for path in kept_back]
     wanted: dict[str, int] = {}
     for path in kept_back:
-        for identity in read_vectors(path).identities:
+        for identity in read(path).identities:
             wanted[identity] = wanted.get(identity, 0) + 1
     for path in real if wanted else ():
-        part, rows = read_vectors(path), []
+        part, rows = read(path), []
         for row, identity in enumerate(part.identities):
             if wanted.get(identity, 0):
                 wanted[identity] -= 1

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +188,34 @@ def test_private_shards_and_other_sets_of_the_name_are_not_imported(published: P
     other = command("import", str(published), cwd=tmp_path)
     assert other.returncode == 1
     assert "is another set with this name; give this set another name with --name" in other.stderr
+
+
+def _link(path: Path) -> None:
+    path.rename(path.parent.parent / path.name)
+    path.symlink_to(path.parent.parent / path.name)
+
+
+def _fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("replace", [_link, _fifo])
+@pytest.mark.parametrize("name", ["synthetic-00000.tar", "README.md", "manifest.json"])
+def test_only_regular_files_are_imported_and_exported(
+    published: Path, tmp_path: Path, name: str, replace: Callable[[Path], None]
+) -> None:
+    replace(published / name)
+    refused = command("import", str(published), cwd=tmp_path)
+    assert refused.returncode == 1
+    assert name in refused.stdout + refused.stderr
+    assert "regular file" in refused.stdout + refused.stderr
+    assert not (tmp_path / "sets" / "tiny-set").exists()
+    refused = command("export", str(published), "--as", "folders", "--to", "out", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert name in refused.stderr
+    assert "regular file" in refused.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("form", ["recordio", "folders", "huggingface"])

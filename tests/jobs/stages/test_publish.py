@@ -16,6 +16,7 @@ from shards.tars.reader import Sample, read_tar
 from slurm.errors import RunError
 
 from ..commands import Project, flip_a_bit, sha256
+from ..one_rank import record_again
 
 
 def _edit_verdict(run: Run, change: Callable[[dict[str, Any]], None]) -> None:
@@ -23,6 +24,7 @@ def _edit_verdict(run: Run, change: Callable[[dict[str, Any]], None]) -> None:
     verdict = json.loads(path.read_text())
     change(verdict)
     path.write_text(json.dumps(verdict))
+    record_again(run, "settle", "verdict.json")
 
 
 def test_the_verdict_of_a_good_run_is_taken(copied: Run) -> None:
@@ -39,13 +41,14 @@ def test_a_missing_or_failed_verdict_is_refused(copied: Run) -> None:
     with pytest.raises(RunError, match="publish: the audit failed: 0 of 16 images"):
         passed_verdict(copied)
     copied.stage_folder("settle").output("verdict.json").unlink()
-    with pytest.raises(RunError, match="settle: has written no verdict; run `cemiface settle` again"):
+    with pytest.raises(RunError, match=r"settle/verdict.json: is missing; run `cemiface settle` again"):
         passed_verdict(copied)
 
 
 def test_a_verdict_about_other_bytes_is_refused(copied: Run) -> None:
-    """One bit of a judged tar is another; its size, its marker and the summary are as they were."""
+    """One bit of a judged tar is another, and the summary is about the new bytes."""
     flip_a_bit(copied.stage_folder("settle").output("synthetic-00001.tar"))
+    record_again(copied, "settle", "synthetic-00001.tar")
     with pytest.raises(RunError, match=r"other bytes than settle/synthetic-00001.tar; remove it and run settle again"):
         passed_verdict(copied)
 
@@ -62,6 +65,7 @@ def test_a_verdict_about_more_or_fewer_tars_is_refused(copied: Run) -> None:
 def test_a_private_shard_is_refused_even_with_a_verdict_about_it(copied: Run) -> None:
     private = copied.stage_folder("shard").output("real-00000.tar")
     shutil.copy(private, copied.stage_folder("settle").output("synthetic-00000.tar"))
+    record_again(copied, "settle", "synthetic-00000.tar")
     _edit_verdict(copied, lambda verdict: verdict["judged"].update({"synthetic-00000.tar": sha256(private)}))
     with pytest.raises(RunError, match=r"synthetic-00000.tar is real-00000.tar, a private shard of real faces"):
         passed_verdict(copied)
