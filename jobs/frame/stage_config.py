@@ -5,14 +5,27 @@ from __future__ import annotations
 from collections.abc import Set
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
-from pydantic_core import to_jsonable_python
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic_core import PydanticCustomError, to_jsonable_python
+
+from slurm.names import why_not_a_name
 
 Precision = Literal["auto", "fp32", "bf16"]  # auto: bf16 on GPUs, fp32 on CPUs, where bf16 is slower
 
 # A path that a user writes. Control characters would end up in scripts and logs.
 PATH_PATTERN = r"^[^\x00-\x1f\x7f]+$"
 PathText = Annotated[str, StringConstraints(pattern=PATH_PATTERN, max_length=1000)]
+
+
+def _own_name(name: str) -> str:
+    allowed = why_not_a_name(name)
+    if allowed is not None:
+        raise PydanticCustomError("file_name", "{allowed}", {"allowed": allowed})
+    return name
+
+
+# For every name that a user chooses and that becomes a file or folder in the folder of a stage.
+FILE_NAME = AfterValidator(_own_name)
 
 OPERATIONAL, FINAL, AS_BEFORE = "operational", "final", "as_before"
 
