@@ -62,11 +62,15 @@ def read_tar(path: Path, *, samples: int | None = None) -> Iterator[Sample]:
 
 
 class OpenTar:
-    """An open tar: a checked scan of its headers, and reads at offsets (from any thread)."""
+    """An open tar: a checked scan of its headers, and reads at offsets (from any thread).
+
+    Attributes:
+        marked_private: whether a header that was scanned has the mark of tars with real faces.
+    """
 
     def __init__(self, path: Path, *, descriptor: int | None = None) -> None:
         """Args: descriptor: of the file, where it was opened already, for instance to hash it; closed with the tar."""
-        self.path = path
+        self.path, self.marked_private = path, False
         if path.suffix not in (".tar", ".part"):  # .part: written but not yet published
             raise DataError(f"{path}: expected a name ending in .tar")
         try:
@@ -113,7 +117,7 @@ class OpenTar:
         """Raise DataError if the tar does not have this sample at these offsets."""
         for kind, at, size in (("jpg", span.jpg_at, span.jpg_bytes), ("json", span.json_at, span.json_bytes)):
             header = self.read(at - ustar.BLOCK, ustar.BLOCK)
-            if header != ustar.header(f"{span.key}.{kind}", size):
+            if header not in (ustar.header(f"{span.key}.{kind}", size, private=mark) for mark in (False, True)):
                 raise DataError(f"{self.path}: {span.key}.{kind} is not where the index has it; remove the index")
 
     def scan(self, *, samples: int | None = None) -> Iterator[Span]:
@@ -155,6 +159,7 @@ class OpenTar:
             raise DataError(f"{self.path}: no tar header at byte {offset} ({error}); it is cut or damaged") from None
         if header is None:
             return None
+        self.marked_private |= header.private
         where = f"{self.path}: member {header.name!r}"
         key, dot, kind = header.name.rpartition(".")
         if not header.regular:

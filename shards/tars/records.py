@@ -1,7 +1,8 @@
 """Records of synthetic images: what marks an image as synthetic, and what was asked of it.
 
 The record of a generated image has `origin: synthetic` and `asked`, a mapping such as {"m": 0.5}. Older records have
-`m` instead of `asked`, and no origin, except that copies of an identity's first face have the origin "inquiry".
+`m` instead of `asked`, and no origin, except that copies of an identity's first face have the origin "inquiry". The
+record of a real face has `origin: real` and `source`, the file that it came from; older ones have `source` alone.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-SYNTHETIC = "synthetic"
+SYNTHETIC, REAL = "synthetic", "real"  # origins
 
 Asked = Mapping[str, float | str]  # what was asked of an image, such as {"m": 0.5}
 
@@ -18,9 +19,14 @@ OLD_KEY, OLD_COPY = "m", "inquiry"  # key of the only value, and origin of copie
 MAX_VALUES = 21  # up to so many numbers of a key, each is a group; more are taken for continuous and rounded to 0.1
 
 
+def is_real(record: Mapping[str, Any]) -> bool:
+    """Whether a record says that its image is of a real person; older ones say so by the file that it came from."""
+    return "source" in record or record.get("origin") == REAL
+
+
 def is_synthetic(record: Mapping[str, Any]) -> bool:
-    """Whether an image was generated. Records of real images have `source`, the file that they came from."""
-    if "source" in record:
+    """Whether an image was generated."""
+    if is_real(record):
         return False
     if "asked" in record:
         return record.get("origin") == SYNTHETIC

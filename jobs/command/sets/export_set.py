@@ -10,17 +10,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from jobs.stages.shared.imported_sets import public_manifest, registered
+from jobs.stages.shared.imported_sets import public_manifest, registered, require_public
 from shards.errors import DataError
 from shards.exports.check import check
-from shards.exports.formats import FORMATS
+from shards.exports.formats import FORMATS, SUMS
 from shards.tars.reader import OpenTar
 from shards.tars.shard_set import ShardSet
 from slurm.certified import open_regular
 from slurm.files import PartialFile, sync_folder
 from slurm.partial_files import partial_path
-
-SUMS = "SHA256SUMS"  # check with `sha256sum -c SHA256SUMS`
 
 
 def export_set(source: str, *, form: str, target: Path, sets: Path, console: Console) -> None:
@@ -50,8 +48,10 @@ def export_set(source: str, *, form: str, target: Path, sets: Path, console: Con
 
 
 def _opened(folder: Path, name: str) -> OpenTar:
-    """A tar of the set, which is a regular file."""
-    return OpenTar(folder / name, descriptor=open_regular(folder / name, below=folder))
+    """A tar of the set, which is a regular file and holds no real faces, whatever its manifest says."""
+    tar = OpenTar(folder / name, descriptor=open_regular(folder / name, below=folder))
+    require_public(tar)
+    return tar
 
 
 class _Build:
@@ -66,6 +66,8 @@ class _Build:
     def file(self, name: str) -> Iterator[PartialFile]:
         """Open a new file of the export; its hash is recorded when it is closed."""
         path = self.root / name
+        assert path.is_relative_to(self.root)
+        assert ".." not in path.parts
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "xb") as file:
             part = PartialFile(file, path=path)

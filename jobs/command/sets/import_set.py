@@ -6,16 +6,18 @@ Works without a network. Rerun to resume: files that were copied undamaged stay,
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from rich.console import Console
 
-from jobs.stages.shared.imported_sets import SET_NAME, public_manifest
+from jobs.stages.shared.imported_sets import SET_NAME, public_manifest, require_public
 from jobs.stages.shared.sets import MADE_HERE
 from shards.errors import DataError
 from shards.exports.check import check
 from shards.tars.manifest import NAME as MANIFEST
 from shards.tars.manifest import File, Manifest, read_manifest
+from shards.tars.reader import OpenTar
 from slurm.certified import NotRegularError, open_regular, read_regular
 from slurm.files import publishing, sha256_of, sync_folder
 from slurm.names import why_not_a_name
@@ -45,6 +47,8 @@ def import_set(source: Path, *, sets: Path, name: str | None, console: Console) 
         if read_manifest(final / MANIFEST) != manifest:
             raise DataError(f"{final}: is another set with this name; give this set another name with --name")
         problems = check(final, manifest)
+        if not problems:
+            _refuse_private(final, manifest, of=source)
         return _report(problems, folder=final, console=console, what=f"{name} is registered already")
     sets.mkdir(parents=True, exist_ok=True)
     partial.mkdir(mode=0o700, exist_ok=True)
@@ -59,10 +63,23 @@ def import_set(source: Path, *, sets: Path, name: str | None, console: Console) 
             file.write(_manifest_again(source, manifest))
         problems = check(partial, manifest)
     if not problems:
+        try:
+            _refuse_private(partial, manifest, of=source)
+        except DataError:
+            shutil.rmtree(partial)  # real faces are not left behind
+            raise
         os.rename(partial, final)
         sync_folder(sets)
     what = f"{name}: {manifest.totals.samples:,} images in {manifest.totals.shards:,} tars, registered in {sets}"
     return _report(problems, folder=source, console=console, what=what)
+
+
+def _refuse_private(folder: Path, manifest: Manifest, *, of: Path) -> None:
+    """Refuse tars of real faces in `folder`, the copies of those in `of`, whatever the manifest says."""
+    for shard in manifest.shards:
+        descriptor = open_regular(folder / shard.name, below=folder)
+        with OpenTar(of / shard.name, descriptor=descriptor) as tar:  # named as the user knows it
+            require_public(tar)
 
 
 def _manifest_again(source: Path, manifest: Manifest) -> bytes:

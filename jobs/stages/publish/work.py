@@ -19,6 +19,7 @@ from jobs.frame.run import Run
 from jobs.frame.verdicts import verdict_of
 from jobs.stages.publish.facts import facts_of
 from jobs.stages.publish.plan import PublishUnit
+from jobs.stages.shared.certified import require_unmarked
 from jobs.stages.shared.synthetic import require_synthetic
 from shards.exports import standalone_verify
 from shards.exports.card import dataset_card, shard_index
@@ -94,7 +95,10 @@ def _build(run: Run, folder: Path, *, verdict: Verdict, work: Work[PublishUnit])
     """Fill the folder; returns the number of images in it."""
     if not verdict.judged:
         raise RunError("publish: the audit dropped every image; nothing is left to publish")
-    images = ShardSet([_settled(run, tar, folder, work=work) for tar in verdict.judged])
+    tars = [_settled(run, tar, folder, work=work) for tar in verdict.judged]
+    images = ShardSet(tars)
+    for tar in tars:
+        require_unmarked(tar, stage=SETTLE)
     shards = _checked(run, images, work=work)
     _check_with_webdataset(folder, shards)
     facts = facts_of(run, verdict=verdict, manifest=Manifest.of(shards, private=False), identities=len(images.classes))

@@ -12,6 +12,7 @@ from jobs.frame.run import Run
 from shards.tars.reader import OpenTar, Sample
 from shards.tars.shard_set import ShardSet
 from slurm.certified import read_certified
+from slurm.errors import RunError
 from slurm.files import Output
 from slurm.markers import Marker
 
@@ -31,9 +32,25 @@ def certified_set(run: Run, stage: str, name: str) -> ShardSet:
 
 
 def certified_samples(run: Run, stage: str, name: str) -> Iterator[Sample]:
-    """The samples of one tar of a finished stage, one in memory at a time; raises as `certified_tar`."""
+    """The samples of one tar of synthetic faces of a finished stage, one in memory at a time.
+
+    Raises:
+        RunError: as `certified_tar`, or the tar has the mark of private tars.
+    """
     with certified_tar(run, stage, name) as tar:
         yield from tar.samples()
+        require_unmarked(tar, stage=stage)
+
+
+def require_unmarked(tar: OpenTar, *, stage: str) -> None:
+    """Refuse a tar, all headers of which were read, if they have the mark of private tars.
+
+    Raises:
+        RunError: they have.
+    """
+    if tar.marked_private:
+        name = f"{stage}/{tar.path.name}"
+        raise RunError(f"{name}: its headers have the mark of private tars of real faces; remove it and {again(stage)}")
 
 
 class MarkedFiles:
