@@ -329,3 +329,15 @@ def test_an_imported_set_is_trained_on_by_name_where_nothing_else_is(published: 
     assert done.returncode == 0, done.stderr[-3000:]
     summary = json.loads((tmp_path / "runs/elsewhere/train-recognition/summary.json").read_text())
     assert (summary["figures"]["images_in_set"], summary["figures"]["classes"]) == (16, 4)
+
+
+@pytest.mark.parametrize("form", ["recordio", "folders", "huggingface"])
+def test_identities_that_are_paths_are_exported_inside_of_the_new_folder(tmp_path: Path, form: str) -> None:
+    names = ["../../escaped", str(tmp_path / "escaped"), ".", "line\nfeed", "nul\0", "x" * 5000, "CON", "Ann", "ann"]
+    folder = a_set(tmp_path / "disk" / "odd-set", [{"identity": name, "m": 0.5} for name in names], private=False)
+    done = command("export", str(folder), "--as", form, "--to", "in/out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"disk", "in"}
+    assert {path.name for path in (tmp_path / "in").iterdir()} == {"out"}
+    checked = subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=tmp_path / "in/out", check=False)
+    assert checked.returncode == 0
