@@ -7,6 +7,7 @@ record of a real face has `origin: real` and `source`, the file that it came fro
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ SYNTHETIC, REAL = "synthetic", "real"  # origins
 Asked = Mapping[str, float | str]  # what was asked of an image, such as {"m": 0.5}
 
 OLD_KEY, OLD_COPY = "m", "inquiry"  # key of the only value, and origin of copies, in records without `asked`
+
+FIELD, IDENTITY = re.compile(r"[a-z][a-z0-9_]{0,39}"), re.compile(r"synthetic-[0-9]{1,18}")  # of public records
 
 MAX_VALUES = 21  # up to so many numbers of a key, each is a group; more are taken for continuous and rounded to 0.1
 
@@ -31,6 +34,27 @@ def is_synthetic(record: Mapping[str, Any]) -> bool:
     if "asked" in record:
         return record.get("origin") == SYNTHETIC
     return OLD_KEY in record and record.get("origin", OLD_COPY) == OLD_COPY
+
+
+def private_field(record: Mapping[str, Any]) -> str | None:
+    """The first field of a synthetic image's record that may hold something private, None if there is none.
+
+    Numbers are public, and so are the names of synthetic identities, the origins, and what was asked for.
+    """
+    for name, value in record.items():
+        if not FIELD.fullmatch(name):
+            return name
+        if name in ("identity", "copy_of"):
+            public = isinstance(value, str) and IDENTITY.fullmatch(value) is not None
+        elif name == "origin":
+            public = value in (SYNTHETIC, OLD_COPY)
+        elif name == "asked":
+            public = isinstance(value, Mapping) and all(isinstance(one, str | int | float) for one in value.values())
+        else:
+            public = value is None or isinstance(value, int | float)
+        if not public:
+            return name
+    return None
 
 
 def is_copy(record: Mapping[str, Any]) -> bool:

@@ -19,10 +19,10 @@ from jobs.methods.cemiface.train_diffusion.plan import STAGE as TRAIN_DIFFUSION
 from jobs.methods.cemiface.train_diffusion.plan import TrainDiffusion
 from jobs.stages.chain import chain_of
 from jobs.stages.publish.plan import PublishSet
-from jobs.stages.shard.plan import ShardFaces
 from jobs.stages.train_recognition.plan import TrainEmbedder
 
 GIGA = 1e9
+OWN_FACES = "the real faces of this run"  # names of private files and folders are not published
 STAGES = (TRAIN_DIFFUSION, IDENTITIES, CALIBRATE, GENERATE)
 
 
@@ -43,10 +43,10 @@ def card(run: Run) -> CardText:
 
 def lineage(run: Run) -> tuple[DataSource, ...]:
     """The run's own faces, which the audit compares the set with, and what given weights were trained on."""
-    shard, published = run.section(ShardFaces), run.find(PublishSet)
+    published = run.find(PublishSet)
     sharded = run.ledger.summary("shard")
     own = DataSource(
-        name=Path(shard.faces).name,
+        name=OWN_FACES,
         license=published.consent if published else None,
         sha256=sharded.outcome if sharded else None,
         held_against=True,
@@ -60,7 +60,7 @@ def lineage(run: Run) -> tuple[DataSource, ...]:
         own,
         *(
             DataSource(
-                name=f"unknown origin: what the given {net}, {Path(weights).name}, was trained on",
+                name=f"unknown origin: what the given {net} was trained on",
                 license=None,
                 sha256=_recorded_sha256(run, field),
                 held_against=False,

@@ -19,8 +19,9 @@ from jobs.frame.run import Run
 from jobs.frame.verdicts import verdict_of
 from jobs.stages.publish.facts import facts_of
 from jobs.stages.publish.plan import PublishUnit
+from jobs.stages.publish.public_verdict import public_verdict
 from jobs.stages.shared.certified import require_unmarked
-from jobs.stages.shared.synthetic import require_synthetic
+from jobs.stages.shared.synthetic import require_publishable
 from shards.exports import standalone_verify
 from shards.exports.card import dataset_card, shard_index
 from shards.exports.croissant import croissant
@@ -101,11 +102,12 @@ def _build(run: Run, folder: Path, *, verdict: Verdict, work: Work[PublishUnit])
         require_unmarked(tar, stage=SETTLE)
     shards = _checked(run, images, work=work)
     _check_with_webdataset(folder, shards)
-    facts = facts_of(run, verdict=verdict, manifest=Manifest.of(shards, private=False), identities=len(images.classes))
+    public = public_verdict(run, verdict)
+    facts = facts_of(run, verdict=public, manifest=Manifest.of(shards, private=False), identities=len(images.classes))
     texts = {
         "README.md": dataset_card(facts).encode(),
         "croissant.json": (json.dumps(croissant(facts), indent=1) + "\n").encode(),
-        "audit.json": (json.dumps(verdict.public_record(), indent=1, allow_nan=False) + "\n").encode(),
+        "audit.json": (json.dumps(public.public_record(), indent=1, allow_nan=False) + "\n").encode(),
         "verify.py": Path(standalone_verify.__file__).read_bytes(),
         "LICENSE.txt": f"{facts.license}\n\n{facts.consent}\n".encode(),
         INDEX: (json.dumps(shard_index(facts), indent=1) + "\n").encode(),
@@ -146,12 +148,12 @@ def _checked(run: Run, images: ShardSet, *, work: Work[PublishUnit]) -> list[Sha
     """The tars' entries in the manifest, once every image of them may be published.
 
     Raises:
-        RunError: a record is not one of a synthetic image.
+        RunError: a record or an image has something that may not be published.
     """
     samples: Counter[str] = Counter()
     for row, key in enumerate(images.keys):
         tar = images.tar_of(row).path.name
-        require_synthetic(tar, key, images.record(row))
+        require_publishable(tar, key, record=images.record(row), jpeg=images.jpeg(row))
         samples[tar] += 1
         work.progress()
     records = [run.ledger.output_record(SETTLE, tar) for tar in samples]

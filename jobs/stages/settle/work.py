@@ -15,7 +15,7 @@ from jobs.stages.settle.changes_file import Changes, changes_bytes, changes_name
 from jobs.stages.settle.plan import STAGE, SettleUnit
 from jobs.stages.shared.certified import MarkedFiles, certified_samples
 from jobs.stages.shared.privacy import LeakCheck
-from jobs.stages.shared.synthetic import require_synthetic
+from jobs.stages.shared.synthetic import require_publishable
 from jobs.stages.shared.tars import publishing_tar
 from jobs.training.device import rank_device
 from shards.privacy.leaks import Leak
@@ -106,7 +106,7 @@ def _leaks_of_changed_identities(remains: RemainingImages, *, check: LeakCheck, 
 def _write(work: Work[SettleUnit], samples: Sequence[Sample]) -> None:
     with publishing_tar(work.path(work.unit.tar), record=work.record) as tar:
         for sample in samples:
-            require_synthetic(work.unit.tar, sample.key, sample.record)
+            require_publishable(work.unit.tar, sample.key, record=sample.record, jpeg=sample.jpg)
             tar.add(sample.key, jpg=sample.jpg, record=upgraded(sample.record))
             work.progress()
 
