@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from shards.tars.index import IndexWriter, index_path
 from shards.tars.reader import OpenTar
 from slurm.errors import RunError
 
-from ..commands import flip_a_bit, sha256
+from ..commands import Project, flip_a_bit, sha256
 from ..one_rank import edit_config, plan_stage, work_alone
 
 READ = [
@@ -147,3 +148,26 @@ def test_an_index_that_hides_images_hides_none_from_the_audit(copied: Run) -> No
     work_again(copied, "audit")
     verdict = json.loads(copied.stage_folder("audit").output("verdict.json").read_text())
     assert verdict["images"] == 16
+
+
+def test_the_command_says_in_one_line_what_was_edited_and_publishes_nothing(tiny_run: Any, tmp_path: Path) -> None:
+    """As a user sees it: every leak is struck out of the verdict, in as many bytes."""
+    project = Project.copy_of(tiny_run, tmp_path / "project")
+    project.forget("publish")
+    verdict = project.runs / "settle" / "verdict.json"
+    text = verdict.read_text()
+    edited = text.replace('"references": 30', '"references": 31')
+    assert edited != text
+    verdict.write_text(edited)
+    done = project.run("publish")
+    assert done.returncode != 0
+    line = next(line for line in done.stderr.splitlines() if "settle/verdict.json" in line)
+    assert "is not the file that was recorded" in line
+    assert "remove it and run `cemiface settle` again" in line
+    assert "Traceback" not in done.stderr
+    assert not (project.runs / "publish" / "tiny-set").exists()
+    verdict.unlink()
+    for stage in ("settle", "publish"):
+        done = project.run(stage)
+        assert done.returncode == 0, done.stderr
+    assert verdict.read_text() == text
