@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -148,13 +149,33 @@ def _move_into_place(temporary: Path, path: Path, *, sha256: str, replace: bool)
 
 
 def link(path: Path, name: Path) -> None:
-    """Give a whole file a second name; copies it where the file system has no hard links."""
+    """Give a whole regular file a second name; copies it where the file system has no hard links.
+
+    Raises:
+        RunError: `path` is a link, a FIFO or anything else that is no regular file.
+    """
+    _require_regular(path, found=path)
     try:
         os.link(path, name)
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
-        shutil.copyfile(path, name)
+        with open(path, "rb", opener=_without_following) as file, open(name, "xb") as copy:
+            shutil.copyfileobj(file, copy)
+    try:
+        _require_regular(path, found=name)  # once more: `path` may have been exchanged before it was linked
+    except RunError:
+        name.unlink()
+        raise
+
+
+def _require_regular(path: Path, *, found: Path) -> None:
+    if not stat.S_ISREG(os.lstat(found).st_mode):
+        raise RunError(f"{path}: got a link, FIFO, folder or device, allowed: a regular file; remove it and run again")
+
+
+def _without_following(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def sha256_of(path: Path) -> str:

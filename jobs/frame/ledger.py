@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.frame.stage import FORMAT, Stage
-from jobs.frame.summary import Summary, read_summary
+from jobs.frame.summary import Summary, outcome_of, read_summary
 from jobs.frame.unit import Plan, Unit, UnitT, read_plan
+from slurm.certified import open_certified, read_certified
+from slurm.errors import RunError
 from slurm.files import Output, digest
 from slurm.markers import Marker, Sizes, first_difference, missing_output, read_marker, why_not_done
 
@@ -102,10 +104,39 @@ class Ledger:
         names = sorted(output.name for output in summary.outputs) if summary else []
         return [folder.output(name) for name in names if name.startswith(prefix) and name.endswith(suffix)]
 
-    def output_record(self, stage: str, name: str) -> Output:
-        """Size and sha256 of one output, as recorded in the stage's summary; it must be there."""
+    def records(self, stage: str, *, prefix: str = "", suffix: str = "") -> list[Output]:
+        """As `outputs`, with the size and the sha256 of each file, as the stage's summary has them.
+
+        Raises:
+            RunError: the summary was edited.
+        """
         summary = self.summary(stage)
-        return next(output for output in (summary.outputs if summary else ()) if output.name == name)
+        if summary is not None and summary.outcome != outcome_of(summary.outputs):
+            path = self._run.stage_folder(stage).summary
+            raise RunError(f"{path}: lists other files than those of its outcome; remove it and {again(stage)}")
+        found = [one for one in (summary.outputs if summary else ()) if one.name.startswith(prefix)]
+        return sorted((one for one in found if one.name.endswith(suffix)), key=lambda one: one.name)
+
+    def output_record(self, stage: str, name: str) -> Output:
+        """Size and sha256 of one output, as recorded in the stage's summary.
+
+        Raises:
+            RunError: the stage is not finished or has no such output, or its summary was edited.
+        """
+        record = next((one for one in self.records(stage, prefix=name) if one.name == name), None)
+        if record is None:
+            raise RunError(f"{stage}: has not written {name}; {again(stage)}")
+        return record
+
+    def read(self, stage: str, name: str) -> bytes:
+        """An output of a finished stage, checked against its record as it is read; see `read_certified`."""
+        record = self.output_record(stage, name)
+        return read_certified(self._run.stage_folder(stage).output(name), record, remedy=again(stage))
+
+    def open(self, stage: str, name: str) -> int:
+        """A descriptor of an output, checked against its record; see `open_certified`."""
+        record = self.output_record(stage, name)
+        return open_certified(self._run.stage_folder(stage).output(name), record, remedy=again(stage))
 
     def unit_states(self, stage: Stage[Unit]) -> list[str | None]:
         """For each unit of the stage: None if done, else why not."""
@@ -136,3 +167,8 @@ class Ledger:
         folder = self._run.stage_folder(stage)
         found = (read_marker(folder, number) for number in range(len(self.plan(stage).units)))
         return [marker for marker in found if marker is not None]
+
+
+def again(stage: str) -> str:
+    """The remedy for an output that is missing or damaged, once it is removed."""
+    return f"run `cemiface {stage}` again"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping, Set
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
-from pydantic_core import to_jsonable_python
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic_core import PydanticCustomError, to_jsonable_python
+
+from slurm.names import why_not_a_name
 
 Precision = Literal["auto", "fp32", "bf16"]  # auto: bf16 on GPUs, fp32 on CPUs, where bf16 is slower
 
@@ -14,7 +17,20 @@ Precision = Literal["auto", "fp32", "bf16"]  # auto: bf16 on GPUs, fp32 on CPUs,
 PATH_PATTERN = r"^[^\x00-\x1f\x7f]+$"
 PathText = Annotated[str, StringConstraints(pattern=PATH_PATTERN, max_length=1000)]
 
-OPERATIONAL, FINAL, AS_BEFORE = "operational", "final", "as_before"
+
+def _own_name(name: str) -> str:
+    allowed = why_not_a_name(name)
+    if allowed is not None:
+        raise PydanticCustomError("file_name", "{allowed}", {"allowed": allowed})
+    return name
+
+
+# For every name that a user chooses and that becomes a file or folder in the folder of a stage.
+FILE_NAME = AfterValidator(_own_name)
+
+CLOSED = (bool, int, float, NoneType)  # types that hold no text
+
+OPERATIONAL, FINAL, AS_BEFORE, PUBLISHED = "operational", "final", "as_before", "published"
 
 
 def operational() -> dict[str, Any]:
@@ -25,6 +41,11 @@ def operational() -> dict[str, Any]:
 def final() -> dict[str, Any]:
     """Mark of a field that only `finish` depends on; units are not redone if it changes."""
     return {FINAL: True}
+
+
+def published() -> dict[str, Any]:
+    """Mark of a field with text of the user's that the card of a published set shows; see `public_fields`."""
+    return {PUBLISHED: True}
 
 
 def as_before(value: Any) -> dict[str, Any]:
@@ -70,3 +91,37 @@ def _value_of(value: Any, dumped: Any) -> Any:
     if isinstance(value, tuple):
         return [_value_of(one, inner) for one, inner in zip(value, dumped, strict=True)]
     return dumped
+
+
+def public_fields(section: StageConfig) -> dict[str, Any]:
+    """The fields of a section that may be published, as JSON.
+
+    A field is private unless its type can hold nothing but numbers, yes or no, and words that the suite defines
+    (`Literal`), or it has the mark `published()`. Paths, names and texts of users are none of these.
+    """
+    return _public(section, section.fingerprint())
+
+
+def _public(model: BaseModel, dumped: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, info in type(model).model_fields.items():
+        value, marks = getattr(model, name), info.json_schema_extra
+        if name not in dumped:
+            continue
+        if isinstance(value, BaseModel):
+            found[name] = _public(value, dumped[name])
+        elif isinstance(value, tuple) and value and all(isinstance(one, BaseModel) for one in value):
+            found[name] = [_public(one, inner) for one, inner in zip(value, dumped[name], strict=True)]
+        elif (isinstance(marks, dict) and PUBLISHED in marks) or _is_closed(info.annotation):
+            found[name] = dumped[name]
+    return found
+
+
+def _is_closed(annotation: Any) -> bool:
+    """Whether values of a type are numbers, booleans and words of a `Literal` alone, or tuples of such."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Literal or annotation in CLOSED:
+        return True
+    if origin is Annotated:
+        return _is_closed(inner[0])
+    return origin in (tuple, Union, UnionType) and all(one is Ellipsis or _is_closed(one) for one in inner)

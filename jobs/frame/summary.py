@@ -90,9 +90,14 @@ def _summarize(stage: str, markers: Sequence[Marker], end: Finish, *, fingerprin
         started=min(marker.started for marker in markers),
         ended=max(marker.ended for marker in markers),
         outputs=outputs,
-        outcome=digest([output.as_json() for output in outputs]),
+        outcome=outcome_of(outputs),
         fingerprint=fingerprint,
     )
+
+
+def outcome_of(outputs: Sequence[Output]) -> str:
+    """The digest of a stage's outputs."""
+    return digest([output.as_json() for output in outputs])
 
 
 def _covered(spans: Iterable[tuple[float, float]]) -> float:

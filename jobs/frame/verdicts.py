@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from jobs.frame.products import ALSO, AUDIT, BENCHMARK, FINGERPRINT, HELD_OUT, INQUIRY, KEPT_BACK, REAL, VERDICT
 from jobs.frame.run import Run
-from shards.privacy.fingerprints import Fingerprints, read_fingerprints
+from shards.privacy.fingerprints import Fingerprints, Vectors, read_fingerprints, read_vectors
 from shards.privacy.verdict import Verdict
-from slurm.errors import RunError
-from slurm.files import read_json
 
 # All kinds of real faces that a run knows. People of the first three have names of their own within the run; those of
 # the others may be among them under another name.
@@ -25,11 +24,18 @@ def reference_files(run: Run, *, kinds: Sequence[str] = KINDS) -> list[Path]:
 
 
 def all_references(run: Run, *, kinds: Sequence[str] = KINDS) -> Iterator[Fingerprints]:
-    """The fingerprints of every real face of these kinds, one file at a time.
+    """The fingerprints of every real face of these kinds, one file at a time, each as it was recorded.
 
     Keys of faces that are no training faces begin with the name of their file, as `held-out/000000012`.
     """
-    return (_named(read_fingerprints(path), path) for path in reference_files(run, kinds=kinds))
+    for path in reference_files(run, kinds=kinds):
+        data = run.ledger.read(FINGERPRINT, path.name)
+        yield _named(read_fingerprints(path, data=data), path)
+
+
+def recorded_vectors(run: Run, name: str) -> Vectors:
+    """Names and embeddings of one file of the stage fingerprint, as it was recorded."""
+    return read_vectors(run.stage_folder(FINGERPRINT).output(name), data=run.ledger.read(FINGERPRINT, name))
 
 
 def _named(part: Fingerprints, path: Path) -> Fingerprints:
@@ -46,9 +52,6 @@ def verdict_of(run: Run, *, stage: str = AUDIT) -> Verdict:
     """The verdict of the audit, or of a later stage that changed the set.
 
     Raises:
-        RunError: the stage has not written one.
+        RunError: the stage has not written one, or it is not as the stage wrote it.
     """
-    value = read_json(run.stage_folder(stage).output(VERDICT))
-    if not isinstance(value, dict):
-        raise RunError(f"{stage}: has written no verdict; run `cemiface {stage}` again")
-    return Verdict.from_record(value)
+    return Verdict.from_record(json.loads(run.ledger.read(stage, VERDICT)))

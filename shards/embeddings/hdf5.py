@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -87,10 +88,26 @@ def _mapped(path: Path, name: str, *, shape: tuple[int, ...], joined: str) -> np
     return np.memmap(path, np.float32, "r", offset=offset, shape=shape)
 
 
-def open_file(path: Path) -> h5py.File:
-    """Open for reading; raises DataError if the file has another format."""
+class _Content(io.BytesIO):
+    """The content of a file that was read already; HDF5's errors name its path."""
+
+    def __init__(self, data: bytes, *, path: Path) -> None:
+        super().__init__(data)
+        self._path = path
+
+    def __repr__(self) -> str:
+        return str(self._path)
+
+
+def open_file(path: Path, *, data: bytes | None = None) -> h5py.File:
+    """Open for reading; raises DataError if the file has another format.
+
+    Args:
+        data: the content of the file, where it was read already; the file is not opened then.
+    """
     try:
-        file = h5py.File(path, "r", locking=False)  # published files never change, and Lustre may have no locks
+        source = path if data is None else _Content(data, path=path)
+        file = h5py.File(source, "r", locking=False)  # published files never change, and Lustre may have no locks
     except OSError as error:
         raise DataError(f"{path}: not a readable HDF5 file: {str(error).splitlines()[0]}") from None
     found = file.attrs.get("format")

@@ -17,10 +17,15 @@ def decode_rgb(jpeg: bytes, *, out: np.ndarray | None = None) -> np.ndarray:
         ValueError: damaged data, also where libjpeg only warns and fills with gray; or `out` is too small.
     """
     if out is None:
-        height, width = simplejpeg.decode_jpeg_header(jpeg)[:2]
-        out = empty_images(height, width, 3)
+        out = empty_images(*size_of(jpeg), 3)
     rgb: np.ndarray = simplejpeg.decode_jpeg(jpeg, colorspace="RGB", strict=True, buffer=out)
     return rgb
+
+
+def size_of(jpeg: bytes) -> tuple[int, int]:
+    """Height and width of a JPEG, from its header; raises ValueError if it has none."""
+    height, width = simplejpeg.decode_jpeg_header(jpeg)[:2]
+    return int(height), int(width)
 
 
 def encode_jpeg(rgb: np.ndarray, *, quality: int) -> bytes:

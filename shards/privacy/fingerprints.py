@@ -84,13 +84,13 @@ def vectors_bytes(vectors: Vectors, *, embedder: str, data_set: DataSet | None =
         return hdf5.file_image(file)
 
 
-def read_vectors(path: Path) -> Vectors:
-    """Names and embeddings of a file of vectors or fingerprints.
+def read_vectors(path: Path, *, data: bytes | None = None) -> Vectors:
+    """Names and embeddings of a file of vectors or fingerprints; `data` is its content if it was read already.
 
     Raises:
         DataError: not our format, or a row is not of unit length.
     """
-    with hdf5.open_file(path) as file:
+    with hdf5.open_file(path, data=data) as file:
         vectors = Vectors(
             keys=hdf5.names_of(file, "keys"),
             identities=hdf5.names_of(file, "identities"),
@@ -114,20 +114,20 @@ def data_set_of(path: Path) -> DataSet:
         raise DataError(f"{path}: names no data set; export it with `cemiface export --fingerprints`") from None
 
 
-def embedder_name(path: Path) -> str:
+def embedder_name(path: Path, *, data: bytes | None = None) -> str:
     """The recognition net that made the embeddings of a file: the first 16 digits of the sha256 of its weights."""
-    with hdf5.open_file(path) as file:
+    with hdf5.open_file(path, data=data) as file:
         return hdf5.embedder_of(file)
 
 
-def read_fingerprints(path: Path) -> Fingerprints:
-    """Names, embeddings and hashes of one tar's images.
+def read_fingerprints(path: Path, *, data: bytes | None = None) -> Fingerprints:
+    """Names, embeddings and hashes of one tar's images; `data` is the file's content if it was read already.
 
     Raises:
         DataError: as `read_vectors`; or the hashes are missing or have another shape.
     """
-    vectors = read_vectors(path)
-    with hdf5.open_file(path) as file:
+    vectors = read_vectors(path, data=data)
+    with hdf5.open_file(path, data=data) as file:
         hashes = {name: hdf5.dataset_of(file, name)[()] for name in ("exact", "near")}
     for name, rows in hashes.items():
         if rows.shape != (len(vectors.keys), HASH_BYTES) or rows.dtype != np.uint8:

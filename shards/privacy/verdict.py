@@ -15,6 +15,22 @@ from shards.privacy.leaks import Leak, Reason
 from shards.privacy.lineage import CheckedSet
 from shards.privacy.thresholds import Thresholds
 
+# What may be published of a verdict. A new field or figure stays private until it is listed here.
+PUBLIC_FIELDS = (
+    "passed",
+    "images",
+    "references",
+    "embedder",
+    "independent",
+    "thresholds",
+    "judged",
+    "refilled",
+    "counts",
+    "dropped",
+)
+
+PUBLIC_FIGURES = ("leak_rate_by", "by_false_match_rate", "membership", "overlap")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
@@ -68,11 +84,10 @@ class Verdict:
         return value | {"leaks": [asdict(leak) for leak in self.leaks], "counts": self.counts, "dropped": self.dropped}
 
     def public_record(self) -> dict[str, Any]:
-        """The part of the verdict that may be published: without keys and names of real faces and people."""
+        """The part of the verdict that may be published, which has no key or name of a real face or person."""
         value = self.record()
-        del value["leaks"]
-        figures = {name: found for name, found in self.figures.items() if name != "closest"}
-        return value | {"figures": figures}
+        figures = {name: self.figures[name] for name in PUBLIC_FIGURES if name in self.figures}
+        return {name: value[name] for name in PUBLIC_FIELDS} | {"figures": figures}
 
     @staticmethod
     def from_record(value: Mapping[str, Any]) -> Verdict:

@@ -87,15 +87,16 @@ def manifest_bytes(manifest: Manifest) -> bytes:
     return strict_json.dumps(manifest.model_dump(), indent=1) + b"\n"
 
 
-def read_manifest(path: Path) -> Manifest:
-    """Read a manifest strictly.
+def read_manifest(path: Path, *, data: bytes | None = None) -> Manifest:
+    """Read a manifest strictly; `data` is the file's content if it was read already.
 
     Raises:
         DataError: missing, not strict JSON, unknown or missing fields, a name outside the folder or listed twice,
             totals that do not add up.
     """
     try:
-        return Manifest.model_validate(strict_json.loads(path.read_bytes(), where=str(path)))
+        content = path.read_bytes() if data is None else data
+        return Manifest.model_validate(strict_json.loads(content, where=str(path)))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
     except ValidationError as error:

@@ -58,19 +58,23 @@ def read_tar(path: Path, *, samples: int | None = None) -> Iterator[Sample]:
         DataError: naming file and key. As in any stream, samples before the fault were already yielded.
     """
     with OpenTar(path) as tar:
-        for span in tar.scan(samples=samples):
-            yield Sample(key=span.key, jpg=tar.jpg(span), record=tar.record(span))
+        yield from tar.samples(count=samples)
 
 
 class OpenTar:
-    """An open tar: a checked scan of its headers, and reads at offsets (from any thread)."""
+    """An open tar: a checked scan of its headers, and reads at offsets (from any thread).
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Attributes:
+        marked_private: whether a header that was scanned has the mark of tars with real faces.
+    """
+
+    def __init__(self, path: Path, *, descriptor: int | None = None) -> None:
+        """Args: descriptor: of the file, where it was opened already, for instance to hash it; closed with the tar."""
+        self.path, self.marked_private = path, False
         if path.suffix not in (".tar", ".part"):  # .part: written but not yet published
             raise DataError(f"{path}: expected a name ending in .tar")
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK) if descriptor is None else descriptor
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}") from None
         self.bytes = os.fstat(self._fd).st_size
@@ -104,11 +108,16 @@ class OpenTar:
         """The JSON record of a sample."""
         return strict_json.loads(self.read(span.json_at, span.json_bytes), where=f"{self.path}: {span.key}")
 
+    def samples(self, *, count: int | None = None) -> Iterator[Sample]:
+        """Yield the samples in order; see `read_tar`."""
+        for span in self.scan(samples=count):
+            yield Sample(key=span.key, jpg=self.jpg(span), record=self.record(span))
+
     def check_sample(self, span: Span) -> None:
         """Raise DataError if the tar does not have this sample at these offsets."""
         for kind, at, size in (("jpg", span.jpg_at, span.jpg_bytes), ("json", span.json_at, span.json_bytes)):
             header = self.read(at - ustar.BLOCK, ustar.BLOCK)
-            if header != ustar.header(f"{span.key}.{kind}", size):
+            if header not in (ustar.header(f"{span.key}.{kind}", size, private=mark) for mark in (False, True)):
                 raise DataError(f"{self.path}: {span.key}.{kind} is not where the index has it; remove the index")
 
     def scan(self, *, samples: int | None = None) -> Iterator[Span]:
@@ -150,6 +159,7 @@ class OpenTar:
             raise DataError(f"{self.path}: no tar header at byte {offset} ({error}); it is cut or damaged") from None
         if header is None:
             return None
+        self.marked_private |= header.private
         where = f"{self.path}: member {header.name!r}"
         key, dot, kind = header.name.rpartition(".")
         if not header.regular:

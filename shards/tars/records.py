@@ -1,32 +1,61 @@
 """Records of synthetic images: what marks an image as synthetic, and what was asked of it.
 
 The record of a generated image has `origin: synthetic` and `asked`, a mapping such as {"m": 0.5}. Older records have
-`m` instead of `asked`, and no origin, except that copies of an identity's first face have the origin "inquiry".
+`m` instead of `asked`, and no origin, except that copies of an identity's first face have the origin "inquiry". The
+record of a real face has `origin: real` and `source`, the file that it came from; older ones have `source` alone.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-SYNTHETIC = "synthetic"
+SYNTHETIC, REAL = "synthetic", "real"  # origins
 
 Asked = Mapping[str, float | str]  # what was asked of an image, such as {"m": 0.5}
 
 OLD_KEY, OLD_COPY = "m", "inquiry"  # key of the only value, and origin of copies, in records without `asked`
 
-MAX_VALUES = (
-    21  # with at most this many distinct numbers, each is a group; more are treated as continuous and rounded to 0.1
-)
+FIELD, IDENTITY = re.compile(r"[a-z][a-z0-9_]{0,39}"), re.compile(r"synthetic-[0-9]{1,18}")  # of public records
+
+# With at most this many distinct numbers, each is a group; more are treated as continuous and rounded to 0.1.
+MAX_VALUES = 21
+
+
+def is_real(record: Mapping[str, Any]) -> bool:
+    """Whether a record says that its image is of a real person; older ones say so by the file that it came from."""
+    return "source" in record or record.get("origin") == REAL
 
 
 def is_synthetic(record: Mapping[str, Any]) -> bool:
-    """Whether an image was generated. Records of real images have `source`, the file that they came from."""
-    if "source" in record:
+    """Whether an image was generated."""
+    if is_real(record):
         return False
     if "asked" in record:
         return record.get("origin") == SYNTHETIC
     return OLD_KEY in record and record.get("origin", OLD_COPY) == OLD_COPY
+
+
+def private_field(record: Mapping[str, Any]) -> str | None:
+    """The first field of a synthetic image's record that may hold something private, None if there is none.
+
+    Numbers are public, and so are the names of synthetic identities, the origins, and what was asked for.
+    """
+    for name, value in record.items():
+        if not FIELD.fullmatch(name):
+            return name
+        if name in ("identity", "copy_of"):
+            public = isinstance(value, str) and IDENTITY.fullmatch(value) is not None
+        elif name == "origin":
+            public = value in (SYNTHETIC, OLD_COPY)
+        elif name == "asked":
+            public = isinstance(value, Mapping) and all(isinstance(one, str | int | float) for one in value.values())
+        else:
+            public = value is None or isinstance(value, int | float)
+        if not public:
+            return name
+    return None
 
 
 def is_copy(record: Mapping[str, Any]) -> bool:

@@ -21,8 +21,10 @@ class ShardSet:
     """Random access to the images of several tars, in the order given.
 
     If a tar has an index beside it, the index is loaded; otherwise all headers and records are scanned. Both are
-    checked. Per image there are 36 bytes of offsets and label, and the key: 110 MB for a million images. Reads are
-    `pread`, so threads need no lock; one file descriptor stays open per tar.
+    checked. A tar that is given open is always scanned: its bytes may be certified, those of its index are not.
+
+    Per image there are 36 bytes of offsets and label, and the key: 110 MB for a million images. Reads are `pread`, so
+    threads need no lock; one file descriptor stays open per tar.
 
     Attributes:
         keys: of each image.
@@ -34,7 +36,7 @@ class ShardSet:
             no `identity` (text or integer).
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path | OpenTar]) -> None:
         if not paths:
             raise DataError("a shard set needs at least one tar, got none")
         self.keys: list[str] = []
@@ -43,13 +45,13 @@ class ShardSet:
         self._firsts: list[int] = []
         indexes = []
         for path in paths:
-            tar = OpenTar(path)
+            tar = path if isinstance(path, OpenTar) else OpenTar(path)
             self._tars.append(tar)
             self._firsts.append(len(self.keys))
-            index = _index_of(tar)
+            index = _index_of(tar, scan=tar is path)
             self.keys.extend(index.keys)
             indexes.append(index)
-        _refuse_duplicates(self.keys, paths)
+        _refuse_duplicates(self.keys, self._tars)
         self._spans = np.concatenate([index.spans for index in indexes])
         self._jpg_at, self._jpg_bytes = (array("q", self._spans[:, column].tobytes()) for column in (0, 1))
         self.classes, self.labels = _joined_labels(indexes)
@@ -66,7 +68,7 @@ class ShardSet:
         """The encoded image."""
         if not 0 <= index < len(self.keys):
             raise IndexError(f"image {index} of {len(self)}")
-        return self._tar(index).read(self._jpg_at[index], self._jpg_bytes[index])
+        return self.tar_of(index).read(self._jpg_at[index], self._jpg_bytes[index])
 
     def rgb(self, index: int, *, out: np.ndarray | None = None) -> np.ndarray:
         """(H, W, 3) uint8, in `out` if it is given and fits exactly.
@@ -78,7 +80,7 @@ class ShardSet:
         try:
             return decode_rgb(jpeg, out=out)
         except ValueError as error:
-            raise DataError(f"{self._tar(index).path}: {self.keys[index]}: {error}") from None
+            raise DataError(f"{self.tar_of(index).path}: {self.keys[index]}: {error}") from None
 
     def record(self, index: int) -> dict[str, Any]:
         """The JSON record."""
@@ -86,7 +88,7 @@ class ShardSet:
             raise IndexError(f"image {index} of {len(self)}")
         jpg_at, jpg_bytes, json_at, json_bytes = (int(value) for value in self._spans[index])
         span = Span(key=self.keys[index], jpg_at=jpg_at, jpg_bytes=jpg_bytes, json_at=json_at, json_bytes=json_bytes)
-        return self._tar(index).record(span)
+        return self.tar_of(index).record(span)
 
     def row_of(self, name: str) -> int:
         """The row of an image's key; or, of an identity's name, the row of its first image."""
@@ -102,14 +104,15 @@ class ShardSet:
         """Close the files; done automatically when the set is garbage-collected."""
         self._close()
 
-    def _tar(self, index: int) -> OpenTar:
+    def tar_of(self, index: int) -> OpenTar:
+        """The tar that an image lies in."""
         return self._tars[bisect.bisect_right(self._firsts, index) - 1]
 
 
-def _index_of(tar: OpenTar) -> TarIndex:
+def _index_of(tar: OpenTar, *, scan: bool) -> TarIndex:
     """The index beside the tar, or one built by scanning the tar."""
     try:
-        index = read_index(index_path(tar.path))
+        index = _scanned(tar) if scan else read_index(index_path(tar.path))
         _check_fit(tar, index)
     except FileNotFoundError:
         index = _scanned(tar)
@@ -153,12 +156,12 @@ def _joined_labels(indexes: Sequence[TarIndex]) -> tuple[list[str], np.ndarray]:
     return classes, np.concatenate(parts)
 
 
-def _refuse_duplicates(keys: list[str], paths: Sequence[Path]) -> None:
+def _refuse_duplicates(keys: list[str], tars: Sequence[OpenTar]) -> None:
     if len(set(keys)) == len(keys):
         return
     seen: set[str] = set()
     key = next(key for key in keys if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-    raise DataError(f"{paths[0].parent}: key {key} is in two tars; are two data sets mixed?")
+    raise DataError(f"{tars[0].path.parent}: key {key} is in two tars; are two data sets mixed?")
 
 
 def _close_all(tars: list[OpenTar]) -> None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 BLOCK = 512
 
-# name, size, checksum, type, magic with version, prefix; the other fields do not affect the content
-FIELDS = struct.Struct("100s24x12s12x8sc100x8s80x155s12x")
+# name, size, checksum, type, magic with version, owner, prefix; the other fields do not affect the content
+FIELDS = struct.Struct("100s24x12s12x8sc100x8s32s48x155s12x")
 
 CHECKSUM = slice(148, 156)
 
@@ -27,18 +27,30 @@ _BEFORE_SIZE = b"0000644\0" + b"0000000\0" * 2
 
 _AFTER_SIZE = b"00000000000\0"
 
-_AFTER_CHECKSUM = b"0" + bytes(100) + MAGIC + bytes(64 + 16 + 155 + 12)
+_BEFORE_OWNER, _AFTER_OWNER = b"0" + bytes(100) + MAGIC, bytes(32 + 16 + 155 + 12)
 
-_FIXED_SUM = sum(_BEFORE_SIZE) + sum(_AFTER_SIZE) + 8 * ord(" ") + sum(_AFTER_CHECKSUM)
+# Owner of the members of tars that hold real faces. Readers of tars ignore it where there is no such user.
+PRIVATE_OWNER = b"private-real-faces"
+
+_AFTER_CHECKSUM = {
+    private: _BEFORE_OWNER + (PRIVATE_OWNER if private else b"").ljust(32, b"\0") + _AFTER_OWNER
+    for private in (False, True)
+}
+
+_FIXED_SUM = {
+    private: sum(_BEFORE_SIZE) + sum(_AFTER_SIZE) + 8 * ord(" ") + sum(fields)
+    for private, fields in _AFTER_CHECKSUM.items()
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Header:
-    """Name and size (bytes) of a member, and whether it is a regular file."""
+    """Name and size (bytes) of a member, whether it is a regular file, and whether it is marked as a real face's."""
 
     name: str
     bytes: int
     regular: bool
+    private: bool = False
 
     @property
     def padded(self) -> int:
@@ -46,13 +58,14 @@ class Header:
         return -(-self.bytes // BLOCK) * BLOCK
 
 
-def header(name: str, size: int) -> bytes:
-    """The header block of a regular member; `name` is ASCII of at most 100 characters."""
+def header(name: str, size: int, *, private: bool = False) -> bytes:
+    """The header block of a regular member; `name` is ASCII of at most 100 characters, `private` marks real faces."""
     assert len(name) <= 100
     assert size <= MAX_BYTES
     start, digits = name.encode("ascii"), b"%011o\0" % size
-    total = sum(start) + sum(digits) + _FIXED_SUM
-    return b"".join((start.ljust(100, b"\0"), _BEFORE_SIZE, digits, _AFTER_SIZE, b"%06o\0 " % total, _AFTER_CHECKSUM))
+    checksum = b"%06o\0 " % (sum(start) + sum(digits) + _FIXED_SUM[private])
+    after = _AFTER_CHECKSUM[private]
+    return b"".join((start.ljust(100, b"\0"), _BEFORE_SIZE, digits, _AFTER_SIZE, checksum, after))
 
 
 def parse(block: bytes) -> Header | None:
@@ -67,11 +80,14 @@ def parse(block: bytes) -> Header | None:
         return None
     if not checksum_fits(block):
         raise ValueError("wrong checksum")
-    name, size, _, kind, magic, prefix = FIELDS.unpack(block)
+    name, size, _, kind, magic, owner, prefix = FIELDS.unpack(block)
     if magic != MAGIC:
         raise ValueError("not plain USTAR; repack it with tar --format=ustar")
     path = b"/".join(part.partition(b"\0")[0] for part in (prefix, name) if part[0])
-    return Header(name=path.decode("ascii", "backslashreplace"), bytes=octal(size), regular=kind in REGULAR)
+    private = owner.rstrip(b"\0") == PRIVATE_OWNER
+    return Header(
+        name=path.decode("ascii", "backslashreplace"), bytes=octal(size), regular=kind in REGULAR, private=private
+    )
 
 
 def checksum_fits(block: bytes) -> bool:

@@ -36,8 +36,9 @@ class TarWriter:
     refuse it. The caller publishes the file after `close`, with its index beside it.
     """
 
-    def __init__(self, file: Sink) -> None:
-        self._file, self._bytes = file, 0
+    def __init__(self, file: Sink, *, private: bool = False) -> None:
+        """Args: private: whether the samples are real faces; the header of every member has a mark then."""
+        self._file, self._bytes, self._private = file, 0, private
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._keys: set[str] = set()
@@ -89,7 +90,7 @@ class TarWriter:
         """Add a member; returns where its content begins."""
         size, at = len(data), self._bytes + ustar.BLOCK
         padding = -size % ustar.BLOCK
-        self._pending += (ustar.header(name, size), data, PADDING[:padding])
+        self._pending += (ustar.header(name, size, private=self._private), data, PADDING[:padding])
         self._bytes = at + size + padding
         self._pending_bytes += size
         return at

@@ -267,3 +267,25 @@ def test_a_second_name_that_cannot_be_given_names_it_in_one_line(tmp_path: Path)
         part.write(b"goes on")
     assert "\n" not in str(error.value)
     assert (tmp_path / "other.tar").read_bytes() == b"goes on"
+
+
+@pytest.mark.parametrize("hard_links", [True, False])
+def test_only_regular_files_get_a_second_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hard_links: bool
+) -> None:
+    if not hard_links:
+
+        def refused(*_: object) -> None:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+        monkeypatch.setattr(os, "link", refused)
+    (tmp_path / "secret").write_bytes(b"elsewhere")
+    (tmp_path / "link").symlink_to("secret")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    for kind in ("link", "fifo", "folder"):
+        with pytest.raises(RunError, match=f"{kind}: got a link, FIFO, folder or device, allowed: a regular file"):
+            link(tmp_path / kind, tmp_path / "second")
+        assert not os.path.lexists(tmp_path / "second")
+    link(tmp_path / "secret", tmp_path / "second")
+    assert (tmp_path / "second").read_bytes() == b"elsewhere"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jobs.frame.experiment_config import experiment_of
-from jobs.frame.stage_config import AS_BEFORE, FINAL, OPERATIONAL
+from jobs.frame.stage_config import AS_BEFORE, FINAL, OPERATIONAL, PUBLISHED
 from slurm.cluster import Cluster
 
 Schema = dict[str, Any]
@@ -66,7 +66,8 @@ def _each_object(node: Any, change: Callable[[Schema], Schema]) -> Any:
 
 
 def _opened(node: Schema) -> Schema:
-    left = {key: value for key, value in node.items() if key not in {OPERATIONAL, FINAL, AS_BEFORE, "required"}}
+    marks = {OPERATIONAL, FINAL, AS_BEFORE, PUBLISHED}
+    left = {key: value for key, value in node.items() if key not in {*marks, "required"}}
     if "patternProperties" in left:
         entries = {pattern: _or_null(entry) for pattern, entry in left["patternProperties"].items()}
         left |= {"patternProperties": entries, "additionalProperties": False}

@@ -6,16 +6,21 @@ Works without a network. Rerun to resume: files that were copied undamaged stay,
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from rich.console import Console
 
-from jobs.stages.shared.imported_sets import SET_NAME, public_manifest
+from jobs.stages.shared.imported_sets import SET_NAME, public_manifest, require_public
+from jobs.stages.shared.sets import MADE_HERE
 from shards.errors import DataError
 from shards.exports.check import check
 from shards.tars.manifest import NAME as MANIFEST
-from shards.tars.manifest import File, read_manifest
+from shards.tars.manifest import File, Manifest, read_manifest
+from shards.tars.reader import OpenTar
+from slurm.certified import NotRegularError, open_regular, read_regular
 from slurm.files import publishing, sha256_of, sync_folder
+from slurm.names import why_not_a_name
 from slurm.partial_files import sweep
 
 CHUNK = 2**20
@@ -33,11 +38,17 @@ def import_set(source: Path, *, sets: Path, name: str | None, console: Console) 
     name = name or source.resolve().name
     if not SET_NAME.fullmatch(name):
         raise DataError(f"name: got {name!r}, allowed are a-z 0-9 . _ - after a letter or digit; give one with --name")
+    of_runs = f"any name but {' and '.join(MADE_HERE)}, which are the sets of a run"
+    allowed = of_runs if name in MADE_HERE else why_not_a_name(name)
+    if allowed:
+        raise DataError(f"name: got {name!r}, allowed: {allowed}; give one with --name")
     final, partial = sets / name, sets / f".{name}.importing"
     if final.exists():
         if read_manifest(final / MANIFEST) != manifest:
             raise DataError(f"{final}: is another set with this name; give this set another name with --name")
         problems = check(final, manifest)
+        if not problems:
+            _refuse_private(final, manifest, of=source)
         return _report(problems, folder=final, console=console, what=f"{name} is registered already")
     sets.mkdir(parents=True, exist_ok=True)
     partial.mkdir(mode=0o700, exist_ok=True)
@@ -49,13 +60,34 @@ def import_set(source: Path, *, sets: Path, name: str | None, console: Console) 
     ]
     if not problems:
         with publishing(partial / MANIFEST, replace=True) as file:
-            file.write((source / MANIFEST).read_bytes())
+            file.write(_manifest_again(source, manifest))
         problems = check(partial, manifest)
     if not problems:
+        try:
+            _refuse_private(partial, manifest, of=source)
+        except DataError:
+            shutil.rmtree(partial)  # real faces are not left behind
+            raise
         os.rename(partial, final)
         sync_folder(sets)
     what = f"{name}: {manifest.totals.samples:,} images in {manifest.totals.shards:,} tars, registered in {sets}"
     return _report(problems, folder=source, console=console, what=what)
+
+
+def _refuse_private(folder: Path, manifest: Manifest, *, of: Path) -> None:
+    """Refuse tars of real faces in `folder`, the copies of those in `of`, whatever the manifest says."""
+    for shard in manifest.shards:
+        descriptor = open_regular(folder / shard.name, below=folder)
+        with OpenTar(of / shard.name, descriptor=descriptor) as tar:  # named as the user knows it
+            require_public(tar)
+
+
+def _manifest_again(source: Path, manifest: Manifest) -> bytes:
+    """The manifest's file as it is, once more; it was read to plan the copies."""
+    data = read_regular(source / MANIFEST)
+    if read_manifest(source / MANIFEST, data=data) != manifest:
+        raise DataError(f"{source / MANIFEST}: changed during the import; run the same command again")
+    return data
 
 
 def _copied(entry: File, *, source: Path, target: Path) -> str | None:
@@ -64,7 +96,8 @@ def _copied(entry: File, *, source: Path, target: Path) -> str | None:
     if copy.is_file() and copy.stat().st_size == entry.bytes and sha256_of(copy) == entry.sha256:
         return None
     try:
-        with open(source / entry.name, "rb") as original, publishing(copy, replace=True) as file:
+        opened = open_regular(source / entry.name, below=source)
+        with os.fdopen(opened, "rb") as original, publishing(copy, replace=True) as file:
             while chunk := original.read(CHUNK):
                 file.write(chunk)
             found = file.output(entry.name)
@@ -74,6 +107,8 @@ def _copied(entry: File, *, source: Path, target: Path) -> str | None:
         return f"{entry.name}: missing"
     except _DamagedError as error:
         return f"{entry.name}: {error}"
+    except NotRegularError:
+        return f"{entry.name}: a link, folder, FIFO or device where a regular file should be"
     except OSError as error:
         return f"{entry.name}: unreadable: {error.strerror}"
     return None

@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from shards.errors import DataError
+from shards.exports.formats import SUMS
 from slurm.files import PartialFile, sync_folder
 from slurm.partial_files import partial_path
-
-SUMS = "SHA256SUMS"  # check with `sha256sum -c SHA256SUMS`
 
 
 class NewFolder:
@@ -47,6 +46,8 @@ class NewFolder:
     def file(self, name: str) -> Iterator[PartialFile]:
         """Open a new file; its hash is recorded when it is closed."""
         path = self._root / name
+        assert path.is_relative_to(self._root)
+        assert ".." not in path.parts
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "xb") as file:
             part = PartialFile(file, path=path)

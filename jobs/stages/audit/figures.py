@@ -13,10 +13,10 @@ from PIL import Image
 from jobs.frame.products import CENTERS, KEPT_BACK, PROBES, TRAINED
 from jobs.frame.real_images import RealImages
 from jobs.frame.run import Run
+from jobs.frame.verdicts import recorded_vectors
 from shards.embeddings.nearest import NearestSearch
 from shards.images.jpeg import encode_jpeg
 from shards.privacy.findings import Findings
-from shards.privacy.fingerprints import read_vectors
 from shards.privacy.leaks import Leak, worst_leaks
 from shards.privacy.membership import membership
 from shards.privacy.thresholds import Thresholds, leaks_of
@@ -109,9 +109,9 @@ class Tally:
         paths = run.ledger.outputs("fingerprint", prefix=PROBES)
         if not paths:
             return {"membership": None, "overlap": {}}
-        probes = read_vectors(paths[0])
+        probes = recorded_vectors(run, paths[0].name)
         cosines = np.max(self._probes, axis=0)
-        centers = read_vectors(run.stage_folder("fingerprint").output(CENTERS))
+        centers = recorded_vectors(run, CENTERS)
         trained = NearestSearch(probes.features)
         trained.add(centers.features, centers.keys)
         groups = np.array(probes.identities, object)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from shards.privacy.findings import Findings
 from shards.tars.records import OLD_KEY, Asked
-from slurm.files import read_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +41,9 @@ def nearest_bytes(found: AuditedTar | AuditedControl) -> bytes:
     return (json.dumps(value, allow_nan=False) + "\n").encode()
 
 
-def read_nearest(path: Path) -> AuditedTar | AuditedControl:
-    """What a finished unit found. Units of older versions have the m of each image instead of `asked`."""
-    value = read_json(path)
+def read_nearest(data: bytes) -> AuditedTar | AuditedControl:
+    """What a finished unit found, from its file. Units of older versions have the m of each image and no `asked`."""
+    value = json.loads(data)
     findings = Findings.from_json(value["findings"])
     if value["control"]:
         return AuditedControl(findings=findings)

@@ -16,12 +16,11 @@ from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.stage_config import StageConfig, operational
 from jobs.frame.unit import Unit
-from jobs.frame.verdicts import reference_files
+from jobs.frame.verdicts import recorded_vectors, reference_files
 from jobs.stages.fingerprint.plan import STAGE as FINGERPRINT_STAGE
 from jobs.stages.shard.plan import real_units
 from jobs.stages.shared.embedder import embedder_needs
 from shards.embeddings.nearest import pairs_per_second
-from shards.privacy.fingerprints import read_vectors
 
 HASH_WIDTH = 2 * 256  # of the pixel hashes, mirrored and not, which are compared like embeddings
 
@@ -104,7 +103,7 @@ def forecast(run: Run) -> str:
     images = run.method.generate.expected_images(run) or 0
     files = reference_files(run, kinds=(REAL,))
     real = FINGERPRINT_STAGE.expected_images(run) or 0
-    width = read_vectors(files[0]).features.shape[1] if files else USUAL_WIDTH
+    width = recorded_vectors(run, files[0].name).features.shape[1] if files else USUAL_WIDTH
     seconds = images * real / pairs_per_second(width + HASH_WIDTH)
     ranks = max(1, min(run.cluster.of_array("audit").world(), len(run.ledger.units(STAGE))))
     shared = f", {_spent(seconds / ranks)} for each of {ranks}" if ranks > 1 else ""

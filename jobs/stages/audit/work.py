@@ -13,26 +13,27 @@ from jobs.frame.rank import Rank
 from jobs.frame.real_images import RealImages
 from jobs.frame.run import Run
 from jobs.frame.stage import Finish
-from jobs.frame.verdicts import OWN_KINDS, all_references, reference_files
+from jobs.frame.verdicts import OWN_KINDS, all_references, recorded_vectors, reference_files
 from jobs.stages.audit.figures import Tally, closest_sheet
 from jobs.stages.audit.nearest_file import AuditedControl, AuditedTar, nearest_bytes, nearest_name, read_nearest
 from jobs.stages.audit.plan import AuditFaces, AuditUnit, control_tars, forecast
 from jobs.stages.fingerprint.plan import audit_net_path, is_independent
+from jobs.stages.shared.certified import MarkedFiles, certified_set
 from jobs.stages.shared.lineage import checked_lineage
-from jobs.stages.shared.privacy import audit_features, load_audit_net
+from jobs.stages.shared.privacy import audit_features, load_recorded_net
 from jobs.training.device import rank_device
 from shards.labels import classes_of
 from shards.privacy.findings import join_findings
-from shards.privacy.fingerprints import read_vectors
 from shards.privacy.impostors import IMAGES, ImpostorScores
 from shards.privacy.leaks import outcomes
 from shards.privacy.search import search, search_control_group
 from shards.privacy.synthetic_faces import SyntheticFaces
 from shards.privacy.thresholds import Thresholds
 from shards.privacy.verdict import Verdict
+from shards.tars.reader import OpenTar
 from shards.tars.records import asked_of
 from shards.tars.shard_set import ShardSet
-from slurm.files import Output, publish, publish_json, sha256_of
+from slurm.files import Output, publish, publish_json
 from slurm.markers import Marker
 
 log = logging.getLogger(__name__)
@@ -40,24 +41,23 @@ log = logging.getLogger(__name__)
 
 def run_rank(run: Run, rank: Rank) -> None:
     config = run.section(AuditFaces)
-    net = load_audit_net(run, device=rank_device(rank))
-    centers = read_vectors(run.stage_folder(FINGERPRINT).output(CENTERS))
-    probes = [read_vectors(path).features for path in run.ledger.outputs(FINGERPRINT, prefix=PROBES)]
+    net = load_recorded_net(run, device=rank_device(rank))
+    centers = recorded_vectors(run, CENTERS)
+    probes = [recorded_vectors(run, path.name).features for path in run.ledger.outputs(FINGERPRINT, prefix=PROBES)]
     log.info("%s", forecast(run))
     for work in rank.remaining(AuditUnit):
         on_part = partial(work.progress, 0)
         if work.unit.tar is None:
             tar, images = str(work.unit.control), 0
-            group = read_vectors(run.stage_folder(FINGERPRINT).output(tar.replace(".tar", ".h5")))
+            group = recorded_vectors(run, tar.replace(".tar", ".h5"))
             # Not with benchmarks and other sets: people of the control group may be in them, under other names.
             own = all_references(run, kinds=OWN_KINDS)
             matches = search_control_group(group, own, centers=centers, on_part=on_part)
             found: AuditedTar | AuditedControl = AuditedControl(findings=matches)
         else:
             tar = work.unit.tar
-            path = run.stage_folder(run.method.generate.name).output(tar)
-            sha256 = sha256_of(path)  # of the bytes that are read now, not of those that a marker names
-            shards = ShardSet([path])
+            shards = certified_set(run, run.method.generate.name, tar)
+            sha256 = run.ledger.output_record(run.method.generate.name, tar).sha256
             features = audit_features(shards, net=net, batch=config.batch, progress=work.progress)
             matches = search(
                 synthetic_faces_of(shards, features=features),
@@ -119,8 +119,8 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
 
 
 def _parts(run: Run, markers: Sequence[Marker]) -> Iterator[AuditedTar | AuditedControl]:
-    folder = run.stage_folder(AUDIT)
-    return (read_nearest(folder.output(marker.outputs[0].name)) for marker in markers)
+    files = MarkedFiles(run, AUDIT, markers)
+    return (read_nearest(files.read(marker.outputs[0].name)) for marker in markers)
 
 
 def _thresholds(run: Run, markers: Sequence[Marker]) -> Thresholds:
@@ -135,7 +135,7 @@ def impostor_scores(run: Run) -> ImpostorScores:
     files = reference_files(run, kinds=(REAL,))
     features, identities = [], []
     for path in files:
-        part = read_vectors(path)
+        part = recorded_vectors(run, path.name)
         every = max(1, len(part.keys) * len(files) // IMAGES)
         features.append(part.features[::every])
         identities += part.identities[::every]
@@ -144,6 +144,7 @@ def impostor_scores(run: Run) -> ImpostorScores:
 
 def _sheet(run: Run, verdict: Verdict) -> list[Output]:
     """The closest pairs as a picture, each synthetic face beside its real one. It stays in the run folder."""
-    synthetic = ShardSet([run.stage_folder(run.method.generate.name).output(tar) for tar in verdict.judged])
+    folder = run.stage_folder(run.method.generate.name)
+    synthetic = ShardSet([OpenTar(folder.output(tar)) for tar in verdict.judged])  # scanned, as they were audited
     data = closest_sheet(verdict, synthetic=synthetic, real=RealImages(run))
     return [publish(run.stage_folder(AUDIT).output(CLOSEST), data, replace=True)]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from jobs.frame.errors import ConfigError
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
-from jobs.frame.stage_config import PathText, StageConfig
+from jobs.frame.stage_config import FILE_NAME, PathText, StageConfig
 from jobs.frame.unit import Unit
 from shards.errors import DataError
 from shards.sources.image_files import ImageSource
@@ -22,7 +22,7 @@ from slurm.files import digest, sha256_of
 
 NAME = "convert-benchmarks"
 
-BenchmarkName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=40)]
+BenchmarkName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=40), FILE_NAME]
 
 
 class BenchmarkSource(BaseModel):

@@ -15,6 +15,7 @@ from shards.errors import DataError
 from shards.images.prepare import prepare
 from shards.images.rules import ImageRules
 from shards.sources.bin_file import read_bin
+from shards.tars.records import REAL
 from slurm.markers import Marker
 
 QUALITY = 100  # of images that are not JPEG yet; the JPEGs of the common benchmarks keep their bytes
@@ -35,10 +36,10 @@ def run_rank(run: Run, rank: Rank) -> None:
     for work in rank.remaining(BenchmarkUnit):
         name = work.unit.benchmark
         images, pairs = _read(run, config.sources[name])
-        with publishing_tar(work.path(f"{name}.tar"), record=work.record) as tar:
+        with publishing_tar(work.path(f"{name}.tar"), record=work.record, private=True) as tar:
             for row, (path, data) in enumerate(images):
                 jpeg = _usable(data, config=config, what=f"{name}: {path}")
-                tar.add(f"{row:06d}", jpg=jpeg, record={"identity": f"{row:06d}", "source": path})
+                tar.add(f"{row:06d}", jpg=jpeg, record={"identity": f"{row:06d}", "source": path, "origin": REAL})
                 work.progress()
         work.publish(f"{name}.json", (json.dumps(asdict(pairs)) + "\n").encode())
         mated = sum(pairs.same)

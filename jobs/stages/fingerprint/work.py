@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jobs.frame.products import ALSO, BENCHMARK, CENTERS, HELD_OUT, KEPT_BACK, PROBES, REAL, TRAINED
@@ -13,6 +13,7 @@ from jobs.frame.verdicts import KINDS
 from jobs.stages.convert_benchmarks.plan import NAME as CONVERTED
 from jobs.stages.fingerprint.also_images import given_fingerprints, listed_images
 from jobs.stages.fingerprint.plan import FingerprintFaces, FingerprintUnit, audit_net_path, is_independent
+from jobs.stages.shared.certified import MarkedFiles, certified_set
 from jobs.stages.shared.privacy import audit_features, load_audit_net
 from jobs.training.device import rank_device
 from shards.privacy.fingerprints import (
@@ -48,27 +49,32 @@ def run_rank(run: Run, rank: Rank) -> None:
 
 
 def _tar_of(run: Run, unit: FingerprintUnit) -> ShardSet:
-    """The images of a tar of this run."""
+    """The images of a tar of this run, as it was recorded."""
     if unit.tar is not None:
-        return ShardSet([run.stage_folder("shard").output(unit.tar)])
+        return certified_set(run, "shard", unit.tar)
     if unit.benchmark is not None:
-        return ShardSet([run.stage_folder(CONVERTED).output(f"{unit.benchmark}.tar")])
-    return ShardSet([run.stage_folder(str(unit.stage)).output(str(unit.faces))])
+        return certified_set(run, CONVERTED, f"{unit.benchmark}.tar")
+    return certified_set(run, str(unit.stage), str(unit.faces))
 
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     """Centers of the real identities, and the probes of the audit, in files of their own."""
     folder = run.stage_folder("fingerprint")
+    marked = MarkedFiles(run, "fingerprint", markers)
     files: dict[str, list[Path]] = {kind: [] for kind in KINDS}
-    for name in sorted(output.name for marker in markers for output in marker.outputs if output.name.endswith(".h5")):
+    for name in (name for name in marked.names if name.endswith(".h5")):
         files[next(kind for kind in files if name.startswith(f"{kind}-"))].append(folder.output(name))
+
+    def read(path: Path) -> Vectors:
+        return read_vectors(path, data=marked.read(path.name))
+
     embedder = sha256_of(audit_net_path(run))[:16]
-    centers = centers_of(read_vectors(path) for path in files[REAL])
+    centers = centers_of(read(path) for path in files[REAL])
     written = [publish(folder.output(CENTERS), vectors_bytes(centers, embedder=embedder), replace=True)]
     probes = [
-        *_membership_probes(files[KEPT_BACK], files[REAL]),
-        *(_group(read_vectors(path), HELD_OUT) for path in files[HELD_OUT]),
-        *(_group(read_vectors(path), path.stem) for path in files[BENCHMARK]),
+        *_membership_probes(files[KEPT_BACK], files[REAL], read=read),
+        *(_group(read(path), HELD_OUT) for path in files[HELD_OUT]),
+        *(_group(read(path), path.stem) for path in files[BENCHMARK]),
     ]
     if probes:
         data = vectors_bytes(concatenated(probes), embedder=embedder)
@@ -80,30 +86,36 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
             "independent": is_independent(run),
             "identities": len(centers.keys),
             "probes": sum(len(part.keys) for part in probes),
-            **({"also": _counts(files[ALSO], sets=len(run.section(FingerprintFaces).also))} if files[ALSO] else {}),
+            **(
+                {"also": _counts(files[ALSO], sets=len(run.section(FingerprintFaces).also), read=read)}
+                if files[ALSO]
+                else {}
+            ),
         },
     )
 
 
-def _counts(files: Sequence[Path], *, sets: int) -> list[dict[str, int]]:
+def _counts(files: Sequence[Path], *, sets: int, read: Callable[[Path], Vectors]) -> list[dict[str, int]]:
     """Images and identities of each other set."""
     images, identities = [0] * sets, [set[str]() for _ in range(sets)]
     for path in files:
-        number, part = int(path.stem.split("-")[1]), read_vectors(path)
+        number, part = int(path.stem.split("-")[1]), read(path)
         images[number] += len(part.keys)
         identities[number] |= set(part.identities)
     return [{"images": one, "identities": len(names)} for one, names in zip(images, identities, strict=True)]
 
 
-def _membership_probes(kept_back: Sequence[Path], real: Sequence[Path]) -> list[Vectors]:
+def _membership_probes(
+    kept_back: Sequence[Path], real: Sequence[Path], *, read: Callable[[Path], Vectors]
+) -> list[Vectors]:
     """Images kept back from training, and for each person as many images that were trained on."""
-    probes = [_group(read_vectors(path), KEPT_BACK) for path in kept_back]
+    probes = [_group(read(path), KEPT_BACK) for path in kept_back]
     wanted: dict[str, int] = {}
     for path in kept_back:
-        for identity in read_vectors(path).identities:
+        for identity in read(path).identities:
             wanted[identity] = wanted.get(identity, 0) + 1
     for path in real if wanted else ():
-        part, rows = read_vectors(path), []
+        part, rows = read(path), []
         for row, identity in enumerate(part.identities):
             if wanted.get(identity, 0):
                 wanted[identity] -= 1

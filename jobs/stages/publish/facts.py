@@ -7,18 +7,16 @@ from typing import Any
 
 from jobs.frame.products import EVALUATE, RECOGNITION, SHARD
 from jobs.frame.run import Run
-from jobs.frame.stage_config import StageConfig
+from jobs.frame.stage_config import public_fields
 from jobs.stages.publish.plan import PublishSet
 from jobs.stages.shard.plan import ShardFaces
 from shards.exports.card import Facts
 from shards.privacy.verdict import Verdict
 from shards.tars.manifest import Manifest
 
-PRIVATE_SETTINGS = {"faces", "judge"}  # fields with paths to private files
-
 
 def facts_of(run: Run, *, verdict: Verdict, manifest: Manifest, identities: int) -> Facts:
-    """The facts of the set that `manifest` names."""
+    """The facts of the set that `manifest` names; `verdict` as it may be published."""
     config, text = run.section(PublishSet), run.method.card(run)
     generated, evaluated = run.ledger.summary(run.method.generate.name), run.ledger.summary(EVALUATE)
     assert generated is not None
@@ -37,7 +35,7 @@ def facts_of(run: Run, *, verdict: Verdict, manifest: Manifest, identities: int)
         size=run.section(ShardFaces).image_size,
         identities=identities,
         seed=run.seed,
-        config={name: _settings(found) for name in sections if (found := run.config.section(name)) is not None},
+        config={name: public_fields(found) for name in sections if (found := run.config.section(name)) is not None},
         metrics=_metrics(evaluated.figures if evaluated else {}),
         limits=[*text.limits, *_limits(verdict)],
         verdict=verdict,
@@ -54,11 +52,6 @@ def _metrics(figures: dict[str, Any]) -> dict[str, float]:
     scores = figures.get("scores", {}).get("synthetic", {})
     names = {"eer": "EER of the set", "fmr100": "FMR100 of the set", "fisher": "Fisher ratio of the set"}
     return found | {text: scores[name] for name, text in names.items() if name in scores}
-
-
-def _settings(section: StageConfig) -> dict[str, Any]:
-    """A stage's settings as they may leave the cluster."""
-    return {name: value for name, value in section.fingerprint().items() if name not in PRIVATE_SETTINGS}
 
 
 def _limits(verdict: Verdict) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from pydantic import Field
 
@@ -12,7 +13,7 @@ from jobs.frame.errors import ConfigError
 from jobs.frame.products import SETTLE
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
-from jobs.frame.stage_config import StageConfig
+from jobs.frame.stage_config import FILE_NAME, StageConfig
 from jobs.frame.unit import Unit
 from jobs.stages.shared.lineage import checked_lineage, unchecked
 
@@ -20,7 +21,7 @@ from jobs.stages.shared.lineage import checked_lineage, unchecked
 class PublishSet(StageConfig):
     """The set's name, version and card."""
 
-    set_name: str = Field(
+    set_name: Annotated[str, FILE_NAME] = Field(
         pattern=r"^[a-z0-9][a-z0-9._-]*$",
         max_length=80,
         description=(

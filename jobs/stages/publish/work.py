@@ -6,30 +6,36 @@ import json
 import os
 import secrets
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import webdataset
 
+from jobs.frame.ledger import again
 from jobs.frame.products import AUDIT, FINGERPRINT, SETTLE, SHARD
 from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
 from jobs.frame.verdicts import verdict_of
 from jobs.stages.publish.facts import facts_of
 from jobs.stages.publish.plan import PublishUnit, refusal
+from jobs.stages.publish.public_verdict import public_verdict
+from jobs.stages.shared.certified import require_unmarked
 from jobs.stages.shared.lineage import unchecked
-from jobs.stages.shared.synthetic import require_synthetic
+from jobs.stages.shared.synthetic import require_publishable
 from shards.exports import standalone_verify
 from shards.exports.card import dataset_card, shard_index
 from shards.exports.croissant import croissant
 from shards.images.jpeg import encode_jpeg
 from shards.privacy.verdict import Verdict
 from shards.tars.index import index_path
-from shards.tars.manifest import File, Manifest, Shard, describe_file, describe_shard, manifest_bytes
+from shards.tars.manifest import File, Manifest, Shard, describe_file, manifest_bytes
+from shards.tars.reader import OpenTar
 from shards.tars.records import asked_of, sort_key
 from shards.tars.shard_set import ShardSet
+from slurm.certified import open_certified
 from slurm.errors import RunError
-from slurm.files import Output, link, publish, sha256_of, sync_folder
+from slurm.files import Output, link, publish, sync_folder
 from slurm.partial_files import partial_path
 
 SHARD_LIST = "shards.txt"  # one tar per line, as WebDataset tools take it
@@ -62,7 +68,7 @@ def run_rank(run: Run, rank: Rank) -> None:
 
 
 def passed_verdict(run: Run) -> Verdict:
-    """The verdict, if it passed and is about the settled tars as they are now, byte for byte.
+    """The verdict, if it passed and is about the settled tars as they were recorded.
 
     Raises:
         RunError: it did not, or is not; or one of the tars is one of real faces.
@@ -82,14 +88,14 @@ def passed_verdict(run: Run) -> Verdict:
     if left:
         raise RunError(refusal(left))
     run.method.check_publishable(run)
-    present = {path.name: sha256_of(path) for path in run.ledger.outputs(SETTLE, suffix=".tar") if path.is_file()}
+    # Here by what was recorded; the bytes are checked when they are in the published folder (`_settled`).
+    present = {record.name: record.sha256 for record in run.ledger.records(SETTLE, suffix=".tar")}
     other = [tar for tar in {**present, **verdict.judged} if present.get(tar) != verdict.judged.get(tar)]
     if other:
         raise RunError(
             f"publish: the sha256 of settle/{other[0]} differs from that in the verdict; remove it and run settle again"
         )
-    sharded = run.ledger.summary(SHARD)
-    private = {output.sha256: output.name for output in sharded.outputs} if sharded else {}
+    private = {record.sha256: record.name for record in run.ledger.records(SHARD)}
     for tar, sha256 in present.items():
         if sha256 in private:
             raise RunError(f"publish: {tar} is {private[sha256]}, a private shard of real faces; generate it again")
@@ -98,16 +104,20 @@ def passed_verdict(run: Run) -> Verdict:
 
 def _build(run: Run, folder: Path, *, verdict: Verdict, work: Work[PublishUnit]) -> int:
     """Fill the folder; returns the number of images in it."""
-    shards = [_settled(run, tar, folder, work=work) for tar in verdict.judged]
-    if not shards:
+    if not verdict.judged:
         raise RunError("publish: the audit dropped every image; nothing is left to publish")
+    tars = [_settled(run, tar, folder, work=work) for tar in verdict.judged]
+    images = ShardSet(tars)
+    for tar in tars:
+        require_unmarked(tar, stage=SETTLE)
+    shards = _checked(run, images, work=work)
     _check_with_webdataset(folder, shards)
-    images = ShardSet([folder / shard.name for shard in shards])
-    facts = facts_of(run, verdict=verdict, manifest=Manifest.of(shards, private=False), identities=len(images.classes))
+    public = public_verdict(run, verdict)
+    facts = facts_of(run, verdict=public, manifest=Manifest.of(shards, private=False), identities=len(images.classes))
     texts = {
         "README.md": dataset_card(facts).encode(),
         "croissant.json": (json.dumps(croissant(facts), indent=1) + "\n").encode(),
-        "audit.json": (json.dumps(verdict.public_record(), indent=1, allow_nan=False) + "\n").encode(),
+        "audit.json": (json.dumps(public.public_record(), indent=1, allow_nan=False) + "\n").encode(),
         "verify.py": Path(standalone_verify.__file__).read_bytes(),
         "LICENSE.txt": f"{facts.license}\n\n{facts.consent}\n".encode(),
         INDEX: (json.dumps(shard_index(facts), indent=1) + "\n").encode(),
@@ -115,29 +125,49 @@ def _build(run: Run, folder: Path, *, verdict: Verdict, work: Work[PublishUnit])
         SAMPLES: _sample_sheet(images),
     }
     files = [_file(folder, name, data, work=work) for name, data in texts.items()]
-    indexes = [describe_file(index_path(folder / shard.name), folder=folder) for shard in shards]
+    indexes = [_index_of(run, shard.name) for shard in shards]
     manifest = Manifest.of(shards, private=False, files=[*files, *indexes])
     _file(folder, "manifest.json", manifest_bytes(manifest), work=work)
     return manifest.totals.samples
 
 
-def _settled(run: Run, tar: str, folder: Path, *, work: Work[PublishUnit]) -> Shard:
-    """Link a settled tar into the folder, so that the file that was audited is the file that is published.
+def _settled(run: Run, tar: str, folder: Path, *, work: Work[PublishUnit]) -> OpenTar:
+    """Link a settled tar and its index into the folder. What then lies in the folder is compared with the record.
 
     Raises:
-        RunError: a record in it is not one of a synthetic image.
+        RunError: it is not a regular file, or not the one that was judged.
     """
-    source = run.stage_folder(SETTLE).output(tar)
-    images = ShardSet([source])
-    for key, record in zip(images.keys, images.records(), strict=True):
-        require_synthetic(tar, key, record)
-    work.progress(len(images))
-    for path in (source, index_path(source)):
-        link(path, folder / path.name)
-    shard = describe_shard(folder / tar, samples=len(images))
-    for file in (shard, describe_file(index_path(folder / tar), folder=folder)):
-        work.record(Output(name=f"{work.unit.set}/{file.name}", bytes=file.bytes, sha256=file.sha256))
-    return shard
+    for name in (_index_of(run, tar).name, tar):
+        record = run.ledger.output_record(SETTLE, name)
+        settled = run.stage_folder(SETTLE).output(name)
+        link(settled, folder / name)
+        opened = open_certified(folder / name, record, remedy=again(SETTLE), link_of=settled)
+        work.record(Output(name=f"{work.unit.set}/{name}", bytes=record.bytes, sha256=record.sha256))
+        if name != tar:
+            os.close(opened)
+    return OpenTar(folder / tar, descriptor=opened)
+
+
+def _index_of(run: Run, tar: str) -> File:
+    """The entry of a tar's index in the manifest."""
+    record = run.ledger.output_record(SETTLE, index_path(Path(tar)).name)
+    return File(name=record.name, bytes=record.bytes, sha256=record.sha256)
+
+
+def _checked(run: Run, images: ShardSet, *, work: Work[PublishUnit]) -> list[Shard]:
+    """The tars' entries in the manifest, once every image of them may be published.
+
+    Raises:
+        RunError: a record or an image has something that may not be published.
+    """
+    samples: Counter[str] = Counter()
+    for row, key in enumerate(images.keys):
+        tar = images.tar_of(row).path.name
+        require_publishable(tar, key, record=images.record(row), jpeg=images.jpeg(row))
+        samples[tar] += 1
+        work.progress()
+    records = [run.ledger.output_record(SETTLE, tar) for tar in samples]
+    return [Shard(name=one.name, bytes=one.bytes, sha256=one.sha256, samples=samples[one.name]) for one in records]
 
 
 def _file(folder: Path, name: str, data: bytes, *, work: Work[PublishUnit]) -> File:

@@ -10,13 +10,13 @@ from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
 from jobs.frame.verdicts import verdict_of
 from jobs.stages.refill.plan import RefillFaces, RefillUnit
+from jobs.stages.shared.certified import certified_set
 from jobs.stages.shared.privacy import LeakCheck
 from jobs.stages.shared.tars import publishing_tar
 from jobs.training.device import rank_device
 from shards.privacy.leaks import IDENTITY_REASONS
 from shards.privacy.verdict import Verdict
 from shards.tars.records import is_copy
-from shards.tars.shard_set import ShardSet
 
 
 def run_rank(run: Run, rank: Rank) -> None:
@@ -25,7 +25,7 @@ def run_rank(run: Run, rank: Rank) -> None:
     check = LeakCheck(run, device=device)
     attempts = run.section(RefillFaces).attempts
     for work in rank.remaining(RefillUnit):
-        images = ShardSet([run.stage_folder(run.method.generate.name).output(work.unit.of)])
+        images = certified_set(run, run.method.generate.name, work.unit.of)
         wanted, of_leaked_identities = _dropped(dict(zip(images.keys, images.records(), strict=True)), verdict)
         made = _refilled(wanted, attempts=attempts, remaker=remaker, check=check, work=work)
         if made:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from shards.privacy.leaks import Leak
-from slurm.files import read_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +32,7 @@ def changes_bytes(changes: Changes) -> bytes:
     return (text + "\n").encode()
 
 
-def read_changes(path: Path) -> Changes:
-    """What a finished unit changed."""
-    value = read_json(path)
+def read_changes(data: bytes) -> Changes:
+    """What a finished unit changed, from its file."""
+    value = json.loads(data)
     return Changes(refilled=tuple(value["refilled"]), leaks=tuple(Leak.from_record(leak) for leak in value["leaks"]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from jobs.frame.products import REFILL, SETTLE, SYNTHETIC, VERDICT
 from jobs.frame.rank import Rank, Work
@@ -14,16 +13,17 @@ from jobs.frame.verdicts import verdict_of
 from jobs.stages.audit.plan import AuditFaces
 from jobs.stages.settle.changes_file import Changes, changes_bytes, changes_name, read_changes
 from jobs.stages.settle.plan import STAGE, SettleUnit
+from jobs.stages.shared.certified import MarkedFiles, certified_samples
 from jobs.stages.shared.privacy import LeakCheck
-from jobs.stages.shared.synthetic import require_synthetic
+from jobs.stages.shared.synthetic import require_publishable
 from jobs.stages.shared.tars import publishing_tar
 from jobs.training.device import rank_device
 from shards.privacy.leaks import Leak
 from shards.privacy.verdict import Verdict
-from shards.tars.reader import Sample, read_tar
+from shards.tars.reader import Sample
 from shards.tars.records import upgraded
 from slurm.errors import RunError
-from slurm.files import publish_json, sha256_of
+from slurm.files import publish_json
 from slurm.markers import Marker
 
 
@@ -64,23 +64,22 @@ def remaining_images(run: Run, tar: str, *, verdict: Verdict) -> RemainingImages
     """What is left of a synthetic tar.
 
     Raises:
-        RunError: the tar's sha256 differs from that in the verdict, or the refilled images are not those certified.
+        RunError: the tar's sha256 differs from that in the verdict, or a tar is not the one that was recorded.
     """
-    path = run.stage_folder(run.method.generate.name).output(tar)
-    if sha256_of(path) != verdict.judged.get(tar):
+    generate = run.method.generate.name
+    if run.ledger.output_record(generate, tar).sha256 != verdict.judged.get(tar):
         raise RunError(
-            f"settle: the sha256 of {run.method.generate.name}/{tar} differs from that in the audit's verdict; "
-            "remove it and run again"
+            f"settle: the sha256 of {generate}/{tar} differs from that in the audit's verdict; run `cemiface audit`"
         )
     leaked, changed, samples = verdict.leaked, set(), []
     dropped = 0
-    for sample in read_tar(path):
+    for sample in certified_samples(run, generate, tar):
         if sample.key not in leaked:
             samples.append(sample)
         else:
             changed.add(sample.record["identity"])
             dropped += 1
-    regenerated = [sample for path in _refill_of(run, tar) for sample in read_tar(path)]
+    regenerated = _refill_of(run, tar)
     return RemainingImages(
         samples=sorted((*samples, *regenerated), key=lambda sample: sample.key),
         refilled=frozenset(sample.key for sample in regenerated),
@@ -89,18 +88,11 @@ def remaining_images(run: Run, tar: str, *, verdict: Verdict) -> RemainingImages
     )
 
 
-def _refill_of(run: Run, tar: str) -> list[Path]:
-    """The tar of images made in place of some of `tar`, where there are any."""
+def _refill_of(run: Run, tar: str) -> list[Sample]:
+    """The images made in place of some of `tar`; none where there is no tar of such."""
     name = tar.replace(SYNTHETIC, REFILL, 1)
-    found = (
-        [path for path in run.ledger.outputs(REFILL, suffix=".tar") if path.name == name]
-        if run.includes(REFILL)
-        else []
-    )
-    for path in found:
-        if sha256_of(path) != run.ledger.output_record(REFILL, name).sha256:
-            raise RunError(f"settle: refill/{name} is not what was refilled; remove it and run again")
-    return found
+    made = run.includes(REFILL) and any(record.name == name for record in run.ledger.records(REFILL))
+    return list(certified_samples(run, REFILL, name)) if made else []
 
 
 def _leaks_of_changed_identities(remains: RemainingImages, *, check: LeakCheck, work: Work[SettleUnit]) -> list[Leak]:
@@ -116,7 +108,7 @@ def _leaks_of_changed_identities(remains: RemainingImages, *, check: LeakCheck, 
 def _write(work: Work[SettleUnit], samples: Sequence[Sample]) -> None:
     with publishing_tar(work.path(work.unit.tar), record=work.record) as tar:
         for sample in samples:
-            require_synthetic(work.unit.tar, sample.key, sample.record)
+            require_publishable(work.unit.tar, sample.key, record=sample.record, jpeg=sample.jpg)
             tar.add(sample.key, jpg=sample.jpg, record=upgraded(sample.record))
             work.progress()
 
@@ -125,7 +117,8 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     """Write the final verdict: the audit's, about the settled tars, with regenerated and without withdrawn images."""
     folder, audited = run.stage_folder(SETTLE), verdict_of(run)
     tars = [output for marker in markers for output in marker.outputs if output.name.endswith(".tar")]
-    changes = [read_changes(folder.output(changes_name(unit.tar))) for unit in run.ledger.units(STAGE)]
+    files = MarkedFiles(run, SETTLE, markers)
+    changes = [read_changes(files.read(changes_name(unit.tar))) for unit in run.ledger.units(STAGE)]
     leaks = (*audited.leaks, *(leak for change in changes for leak in change.leaks))
     refilled = tuple(key for change in changes for key in change.refilled)
     verdict = replace(audited, judged={tar.name: tar.sha256 for tar in tars}, leaks=leaks, refilled=refilled)

@@ -17,6 +17,7 @@ from shards.images.prepare import prepare
 from shards.images.rules import ImageRules
 from shards.sources.sources import open_source, read_checked, read_list
 from shards.tars.manifest import Manifest, Shard, manifest_bytes
+from shards.tars.records import REAL as ORIGIN
 from slurm.files import publish, read_json
 from slurm.markers import Marker
 
@@ -34,7 +35,7 @@ def _shard(source: Source, faces: Sequence[Face], *, work: Work[ShardUnit], conf
     name, rules = work.unit.tar, config.rules()
     counts: Counter[str] = Counter()
     rejected = []
-    with publishing_tar(work.path(name), record=work.record) as tar:
+    with publishing_tar(work.path(name), record=work.record, private=True) as tar:
         for index, face in enumerate(faces, start=work.unit.start):
             prepared = _prepared(source, face, rules=rules)
             counts[prepared.outcome] += 1
@@ -43,7 +44,7 @@ def _shard(source: Source, faces: Sequence[Face], *, work: Work[ShardUnit], conf
                 rejected.append({"source": face.path, "outcome": prepared.outcome, "detail": prepared.detail})
                 continue
             record = {"identity": face.identity, "source": face.path, "index": index, "outcome": prepared.outcome}
-            tar.add(f"{index:09d}", jpg=prepared.jpeg, record=record)
+            tar.add(f"{index:09d}", jpg=prepared.jpeg, record=record | {"origin": ORIGIN})
         if len(rejected) > config.max_bad_fraction * len(faces):
             raise DataError(
                 f"{name}: {len(rejected)} of {len(faces)} images are not usable (first: {rejected[0]}), "

@@ -8,6 +8,9 @@ from pathlib import Path
 from shards.errors import DataError
 from shards.tars.manifest import NAME as MANIFEST
 from shards.tars.manifest import Manifest, read_manifest
+from shards.tars.private import why_private
+from shards.tars.reader import OpenTar
+from slurm.certified import read_regular
 
 SETS = "sets"  # folder of imported sets, beside `runs`
 
@@ -35,13 +38,31 @@ def public_manifest(folder: Path) -> Manifest:
 
     Raises:
         DataError: there is none, or it is one of private shards of real faces.
+        RunError: it is no regular file.
     """
-    if not (folder / MANIFEST).is_file():
-        raise DataError(f"{folder}: no {MANIFEST} there; give the folder of a published set, and copy that file too")
-    manifest = read_manifest(folder / MANIFEST)
+    try:
+        data = read_regular(folder / MANIFEST)
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(
+            f"{folder}: no {MANIFEST} there; give the folder of a published set, and copy that file too"
+        ) from None
+    except OSError as error:
+        raise DataError(f"{folder / MANIFEST}: {error.strerror}; copy it again") from None
+    manifest = read_manifest(folder / MANIFEST, data=data)
     if manifest.private:
         raise DataError(f"{folder}: is marked private: it holds real faces; give a published set")
     return manifest
+
+
+def require_public(tar: OpenTar) -> None:
+    """Refuse a tar of real faces, whatever the manifest beside it says.
+
+    Raises:
+        DataError: its headers or its records are those of real faces; or it is damaged.
+    """
+    reason = why_private(tar)
+    if reason is not None:
+        raise DataError(f"{tar.path}: holds real faces: {reason}; give a published set, and keep this one private")
 
 
 def tars_of(name: str, *, sets: Path) -> list[Path]:

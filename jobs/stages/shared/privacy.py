@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
@@ -9,18 +10,21 @@ import numpy as np
 import torch
 
 from cemiface.recognition.nets import Embedder, load_recognition
-from jobs.frame.products import CENTERS
+from jobs.frame.ledger import again
+from jobs.frame.products import CENTERS, EMBEDDER, FINGERPRINT, WEIGHTS
 from jobs.frame.run import Run
-from jobs.frame.verdicts import all_references, reference_files, verdict_of
+from jobs.frame.verdicts import all_references, recorded_vectors, verdict_of
 from jobs.stages.audit.plan import AuditFaces
 from jobs.stages.fingerprint.plan import FingerprintFaces, audit_net_path
 from jobs.stages.shared.embedding import Images, embed, load_embedder
 from shards.images.jpeg import decode_rgb
-from shards.privacy.fingerprints import Vectors, mirror_invariant, read_vectors
+from shards.privacy.fingerprints import Vectors, mirror_invariant
 from shards.privacy.leaks import IDENTITY_REASONS, Leak
 from shards.privacy.search import search, search_identities
 from shards.privacy.synthetic_faces import SyntheticFaces
 from shards.privacy.thresholds import identity_leaks, leaks_of
+from slurm.errors import RunError
+from slurm.files import sha256_of
 
 # Takes the number of images done. Called with 0 it tells that the rank is alive and stops it if that was asked for.
 Progress = Callable[[int], None]
@@ -32,6 +36,23 @@ def load_audit_net(run: Run, *, device: torch.device) -> Embedder:
     if given.weights is None:
         return load_embedder(run, device=device)
     return load_recognition(audit_net_path(run), color=given.color).to(device)
+
+
+def load_recorded_net(run: Run, *, device: torch.device) -> Embedder:
+    """The audit's net, if it is the one that the real faces were fingerprinted with.
+
+    Raises:
+        RunError: its file has other bytes now.
+    """
+    given = run.section(FingerprintFaces).judge.weights
+    field = "fingerprint.judge.weights" if given else "embedder.weights"
+    summary = run.ledger.summary(FINGERPRINT)
+    recorded = summary.fingerprint.get("files", {}).get(field) if summary else None
+    if recorded is None:  # E_id, trained by this run
+        os.close(run.ledger.open(EMBEDDER, WEIGHTS))
+    elif sha256_of(audit_net_path(run)) != recorded:
+        raise RunError(f"{field}: the file is not the one that faces were fingerprinted with; {again(FINGERPRINT)}")
+    return load_audit_net(run, device=device)
 
 
 def audit_features(images: Images, *, net: Embedder, batch: int, progress: Progress) -> np.ndarray:
@@ -68,7 +89,7 @@ class LeakCheck:
         found = search_identities(
             identities,
             self._features(_decoded(jpegs), progress=progress),
-            (read_vectors(path) for path in reference_files(self.run)),
+            all_references(self.run),
             centers=self._centers,
             on_part=lambda: progress(0),
         )
@@ -80,11 +101,11 @@ class LeakCheck:
 
     @cached_property
     def _net(self) -> Embedder:
-        return load_audit_net(self.run, device=self.device)
+        return load_recorded_net(self.run, device=self.device)
 
     @cached_property
     def _centers(self) -> Vectors:
-        return read_vectors(self.run.stage_folder("fingerprint").output(CENTERS))
+        return recorded_vectors(self.run, CENTERS)
 
 
 class _Decoded(list[np.ndarray]):

@@ -1,19 +1,29 @@
-"""The check before publishing: only images whose record marks them as synthetic pass."""
+"""The check before publishing: only synthetic images pass, with records and pictures that hold nothing private."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from shards.tars.records import is_synthetic
+from shards.images.metadata import foreign_segment
+from shards.tars.records import is_synthetic, private_field
 from slurm.errors import RunError
 
 
-def require_synthetic(tar: str, key: str, record: Mapping[str, Any]) -> None:
-    """Let only records of synthetic images pass.
+def require_publishable(tar: str, key: str, *, record: Mapping[str, Any], jpeg: bytes) -> None:
+    """Let only samples pass that may leave the cluster as they are.
 
     Raises:
-        RunError: the record is not of a synthetic image.
+        RunError: the record is not of a synthetic image, a field of it may hold text of the user's, or the image file
+            has metadata.
     """
+    remedy = f"remove {tar} and generate it again"
     if not is_synthetic(record):
-        raise RunError(f"{tar}: the record of {key} is not of a synthetic image; remove {tar} and generate it again")
+        raise RunError(f"{tar}: the record of {key} is not of a synthetic image; {remedy}")
+    field = private_field(record)
+    if field is not None:
+        allowed = "numbers, and the names of synthetic identities"
+        raise RunError(f"{tar}: the record of {key} has {field!r}, allowed to be published: {allowed}; {remedy}")
+    segment = foreign_segment(jpeg)
+    if segment is not None:
+        raise RunError(f"{tar}: the image of {key} has {segment}, allowed: a JPEG without metadata; {remedy}")

@@ -18,15 +18,16 @@ def publishing_tar(
     *,
     record: Callable[[Output], None],
     replace: bool = False,
+    private: bool = False,
     on_stop: Callable[[TarWriter, PartialFile], None] | None = None,
 ) -> Iterator[TarWriter]:
     """A tar to write; when the block ends well it is closed and published, and so is its index.
 
     Both are passed to `record` with their names. A rank that is asked to stop leaves the block by `Stopped`: then there
-    is no tar, but `on_stop` may keep what was written.
+    is no tar, but `on_stop` may keep what was written. `private` marks every member as a real face's.
     """
     with publishing(path, replace=replace) as file:
-        tar = TarWriter(file)
+        tar = TarWriter(file, private=private)
         try:
             yield tar
         except Stopped:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import webdataset
 
-from shards.tars.manifest import read_manifest
-from shards.tars.reader import read_tar
+from shards.tars.manifest import Manifest, describe_shard, manifest_bytes, read_manifest
+from shards.tars.reader import OpenTar, read_tar
+from shards.tars.shard_set import ShardSet
+from shards.tars.writer import TarWriter
 
+from ...shards.pictures import jpeg
 from ..commands import PROJECT, Project, flip_a_bit, sha256
 from ..conftest import RECIPE
 
@@ -188,6 +193,93 @@ def test_private_shards_and_other_sets_of_the_name_are_not_imported(published: P
     assert "is another set with this name; give this set another name with --name" in other.stderr
 
 
+def a_set(folder: Path, samples: list[dict[str, Any]], *, private: bool) -> Path:
+    """A folder with a tar of these records, `private` in its headers or not, and a manifest that says it is public."""
+    folder.mkdir(parents=True)
+    with (folder / "faces-00000.tar").open("wb") as file:
+        tar = TarWriter(file, private=private)
+        for row, record in enumerate(samples):
+            tar.add(f"{row:06d}", jpg=jpeg(row, size=16), record=record)
+        tar.close()
+    shard = describe_shard(folder / "faces-00000.tar", samples=len(samples))
+    (folder / "manifest.json").write_bytes(manifest_bytes(Manifest.of([shard], private=False)))
+    return folder
+
+
+def refused_as_real(folder: Path, *, cwd: Path, because: str) -> None:
+    """Neither imported nor exported, and nothing of it is left behind."""
+    for arguments in (("import", str(folder)), ("export", str(folder), "--as", "folders", "--to", "out")):
+        refused = command(*arguments, cwd=cwd)
+        assert refused.returncode == 1, arguments
+        assert "holds real faces: " in refused.stderr
+        assert because in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+    assert not list((cwd / "sets").iterdir())
+    assert not (cwd / "out").exists()
+
+
+def test_the_shards_of_a_run_are_private_whatever_their_manifest_says(tiny_run: Any, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_run.folder / "shard", tmp_path / "disk" / "faces"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["private"] is True
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"private": False}))
+    for tar in folder.glob("*.tar"):
+        assert {record["origin"] for record in ShardSet([tar]).records()} == {"real"}
+        with OpenTar(tar) as opened:
+            assert list(opened.scan())
+            assert opened.marked_private
+    refused_as_real(folder, cwd=tmp_path, because="the record of 000000")
+
+
+@pytest.mark.parametrize(
+    ("record", "private", "because"),
+    [
+        ({"identity": "ann", "source": "ann/1.jpg", "index": 0, "outcome": "kept"}, False, "the record of 000000"),
+        ({"identity": "ann", "origin": "real", "file": "ann/1.jpg"}, False, "the record of 000000"),
+        ({"identity": "synthetic-000000", "m": 0.5, "origin": "real"}, False, "the record of 000000"),
+        ({"identity": "synthetic-000000", "m": 0.5}, True, "its headers have the mark of private tars"),
+    ],
+    ids=["an older private tar", "an inquiry face", "a renamed one", "records rewritten, headers not"],
+)
+def test_each_sign_of_real_faces_is_enough(tmp_path: Path, record: dict[str, Any], private: bool, because: str) -> None:
+    refused_as_real(a_set(tmp_path / "disk" / "faces", [record], private=private), cwd=tmp_path, because=because)
+
+
+def test_sets_of_older_versions_without_an_origin_are_imported_and_exported(tmp_path: Path) -> None:
+    old = [{"identity": f"synthetic-{row:06d}", "index": 0, "m": 0.5, "seed": 1} for row in range(3)]
+    folder = a_set(tmp_path / "disk" / "old-set", old, private=False)
+    assert command("import", str(folder), cwd=tmp_path).returncode == 0
+    assert command("export", "old-set", "--as", "folders", "--to", "out", cwd=tmp_path).returncode == 0
+
+
+def _link(path: Path) -> None:
+    path.rename(path.parent.parent / path.name)
+    path.symlink_to(path.parent.parent / path.name)
+
+
+def _fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("replace", [_link, _fifo])
+@pytest.mark.parametrize("name", ["synthetic-00000.tar", "README.md", "manifest.json"])
+def test_only_regular_files_are_imported_and_exported(
+    published: Path, tmp_path: Path, name: str, replace: Callable[[Path], None]
+) -> None:
+    replace(published / name)
+    refused = command("import", str(published), cwd=tmp_path)
+    assert refused.returncode == 1
+    assert name in refused.stdout + refused.stderr
+    assert "regular file" in refused.stdout + refused.stderr
+    assert not (tmp_path / "sets" / "tiny-set").exists()
+    refused = command("export", str(published), "--as", "folders", "--to", "out", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert name in refused.stderr
+    assert "regular file" in refused.stderr
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("form", ["recordio", "folders", "huggingface"])
 def test_an_export_is_whole_or_not_there_and_its_hashes_are_listed(published: Path, tmp_path: Path, form: str) -> None:
     target = tmp_path / "out" / form
@@ -237,3 +329,15 @@ def test_an_imported_set_is_trained_on_by_name_where_nothing_else_is(published: 
     assert done.returncode == 0, done.stderr[-3000:]
     summary = json.loads((tmp_path / "runs/elsewhere/train-recognition/summary.json").read_text())
     assert (summary["figures"]["images_in_set"], summary["figures"]["classes"]) == (16, 4)
+
+
+@pytest.mark.parametrize("form", ["recordio", "folders", "huggingface"])
+def test_identities_that_are_paths_are_exported_inside_of_the_new_folder(tmp_path: Path, form: str) -> None:
+    names = ["../../escaped", str(tmp_path / "escaped"), ".", "line\nfeed", "nul\0", "x" * 5000, "CON", "Ann", "ann"]
+    folder = a_set(tmp_path / "disk" / "odd-set", [{"identity": name, "m": 0.5} for name in names], private=False)
+    done = command("export", str(folder), "--as", form, "--to", "in/out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"disk", "in"}
+    assert {path.name for path in (tmp_path / "in").iterdir()} == {"out"}
+    checked = subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=tmp_path / "in/out", check=False)
+    assert checked.returncode == 0

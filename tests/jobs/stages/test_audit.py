@@ -24,6 +24,7 @@ from shards.tars.records import MAX_VALUES
 from shards.tars.shard_set import ShardSet
 
 from ..commands import Project
+from ..one_rank import record_again
 
 
 def test_every_real_face_is_fingerprinted_and_every_training_person_has_a_center(copied: Run) -> None:
@@ -107,6 +108,7 @@ def test_the_membership_signal_compares_trained_with_kept_back_photos(copied: Ru
     groups = np.where(nearest > np.median(nearest), TRAINED, KEPT_BACK).tolist()
     declared = Vectors(keys=probes.keys, identities=groups, features=probes.features)
     path.write_bytes(vectors_bytes(declared, embedder="judge"))
+    record_again(copied, "fingerprint", "probes.h5")
     figures = AUDIT.finish(copied, copied.ledger.markers("audit")).figures
     assert figures["membership"] == {
         "auc": 1.0,

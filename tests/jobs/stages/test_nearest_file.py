@@ -17,19 +17,19 @@ def test_a_synthetic_tar_reads_back_as_written(tmp_path: Path) -> None:
     path = tmp_path / nearest_name(found.tar)
     path.write_bytes(nearest_bytes(found))
     assert path.name == "nearest-synthetic-00000.json"
-    assert read_nearest(path) == found
+    assert read_nearest(path.read_bytes()) == found
 
 
 def test_a_control_tar_reads_back_as_written(tmp_path: Path) -> None:
     path = tmp_path / nearest_name("held-out-00000.tar")
     path.write_bytes(nearest_bytes(AuditedControl(findings=FINDINGS)))
-    assert read_nearest(path) == AuditedControl(findings=FINDINGS)
+    assert read_nearest(path.read_bytes()) == AuditedControl(findings=FINDINGS)
 
 
 def test_a_unit_of_an_older_version_has_the_m_of_each_image(tmp_path: Path) -> None:
     path = tmp_path / "nearest.json"
     value = {"control": False, "tar": "t.tar", "sha256": "1", "m": [0.25], "findings": FINDINGS.as_json()}
     path.write_text(json.dumps(value))
-    found = read_nearest(path)
+    found = read_nearest(path.read_bytes())
     assert isinstance(found, AuditedTar)
     assert found.asked == [{"m": 0.25}]

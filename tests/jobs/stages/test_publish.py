@@ -16,10 +16,12 @@ from jobs.frame.run import Run
 from jobs.stages.publish.work import passed_verdict
 from shards.privacy.lineage import DataSet
 from shards.tars.reader import Sample, read_tar
+from shards.tars.writer import TarWriter
 from slurm.errors import RunError
+from slurm.files import publishing
 
 from ..commands import Project, flip_a_bit, sha256
-from ..one_rank import edit_config
+from ..one_rank import edit_config, plan_stage, record_again, work_alone
 
 
 def _edit_verdict(run: Run, change: Callable[[dict[str, Any]], None]) -> None:
@@ -27,6 +29,7 @@ def _edit_verdict(run: Run, change: Callable[[dict[str, Any]], None]) -> None:
     verdict = json.loads(path.read_text())
     change(verdict)
     path.write_text(json.dumps(verdict))
+    record_again(run, "settle", "verdict.json")
 
 
 def test_the_verdict_of_a_good_run_is_taken(copied: Run) -> None:
@@ -71,13 +74,14 @@ def test_a_missing_or_failed_verdict_is_refused(copied: Run) -> None:
     with pytest.raises(RunError, match="publish: the audit failed: 0 of 16 images"):
         passed_verdict(copied)
     copied.stage_folder("settle").output("verdict.json").unlink()
-    with pytest.raises(RunError, match="settle: has written no verdict; run `cemiface settle` again"):
+    with pytest.raises(RunError, match=r"settle/verdict.json: is missing; run `cemiface settle` again"):
         passed_verdict(copied)
 
 
 def test_a_verdict_about_other_bytes_is_refused(copied: Run) -> None:
-    """One bit of a judged tar is another; its size, its marker and the summary are as they were."""
+    """One bit of a judged tar is another, and the summary is about the new bytes."""
     flip_a_bit(copied.stage_folder("settle").output("synthetic-00001.tar"))
+    record_again(copied, "settle", "synthetic-00001.tar")
     with pytest.raises(
         RunError, match=r"sha256 of settle/synthetic-00001.tar differs from .*; remove it and run settle again"
     ):
@@ -96,9 +100,32 @@ def test_a_verdict_about_more_or_fewer_tars_is_refused(copied: Run) -> None:
 def test_a_private_shard_is_refused_even_with_a_verdict_about_it(copied: Run) -> None:
     private = copied.stage_folder("shard").output("real-00000.tar")
     shutil.copy(private, copied.stage_folder("settle").output("synthetic-00000.tar"))
+    record_again(copied, "settle", "synthetic-00000.tar")
     _edit_verdict(copied, lambda verdict: verdict["judged"].update({"synthetic-00000.tar": sha256(private)}))
     with pytest.raises(RunError, match=r"synthetic-00000.tar is real-00000.tar, a private shard of real faces"):
         passed_verdict(copied)
+
+
+def test_a_tar_with_the_mark_of_private_ones_is_neither_settled_nor_published(copied: Run) -> None:
+    """Records and manifest are those of a synthetic set; the headers are those of private tars."""
+    for stage, later in (("generate", "settle"), ("settle", "publish")):
+        path = copied.stage_folder(stage).output("synthetic-00000.tar")
+        samples = list(read_tar(path))
+        with publishing(path, replace=True) as file:
+            tar = TarWriter(file, private=True)
+            for sample in samples:
+                tar.add(sample.key, jpg=sample.jpg, record=sample.record)
+            tar.close()
+        record_again(copied, stage, path.name)
+        judge = copied.stage_folder("audit" if stage == "generate" else stage)
+        verdict = json.loads(judge.output("verdict.json").read_text())
+        verdict["judged"][path.name] = sha256(path)
+        judge.output("verdict.json").write_text(json.dumps(verdict))
+        record_again(copied, judge.name, "verdict.json")
+        shutil.rmtree(copied.stage_folder(later).root / "done")
+        plan_stage(copied, later)
+        with pytest.raises(RunError, match=rf"{stage}/synthetic-00000.tar: its headers have the mark of private tars"):
+            work_alone(copied, later)
 
 
 def test_dropped_images_are_replaced_by_others_that_pass_and_the_rest_is_kept(tiny_run: Any, tmp_path: Path) -> None:

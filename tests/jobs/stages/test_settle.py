@@ -21,10 +21,10 @@ from shards.tars.reader import Sample, read_tar
 from shards.tars.shard_set import ShardSet
 from shards.tars.writer import TarWriter
 from slurm.errors import RunError
-from slurm.files import publish_json, publishing
+from slurm.files import digest, publish_json, publishing
 
 from ..commands import flip_a_bit, sha256
-from ..one_rank import edit_config, plan_stage, work_alone
+from ..one_rank import edit_config, plan_stage, record_again, work_alone
 
 NEVER = 2.0  # a cosine that nothing reaches
 
@@ -66,6 +66,7 @@ def settle(run: Run, *, identity_to_face: float, dropped: list[str]) -> dict[str
     verdict["thresholds"] = thresholds | {"identity_to_face": identity_to_face, "basis": "by test"}
     verdict["leaks"] = [{"key": key, "reason": "too_similar", "real": "r", "cosine": 0.9} for key in dropped]
     path.write_text(json.dumps(verdict))
+    record_again(run, "audit", "verdict.json")
     shutil.rmtree(run.stage_folder(SETTLE).root)
     plan_stage(run, SETTLE)
     work_alone(run, SETTLE)
@@ -140,7 +141,7 @@ def with_refill(run: Run, *, key: str, jpg: bytes, record: dict[str, Any]) -> Ru
         tar.close()
     output = file.output("refill-00000.tar").as_json()
     generated = json.loads(run.stage_folder("generate").summary.read_text())
-    publish_json(folder.summary, generated | {"outputs": [output], "outcome": output["sha256"]})
+    publish_json(folder.summary, generated | {"outputs": [output], "outcome": digest([output])})
     return run
 
 
@@ -148,13 +149,10 @@ def test_tars_that_are_not_what_was_audited_or_refilled_are_refused(copied: Run,
     key = means.synthetic.keys[0]
     refilled = with_refill(copied, key=key, jpg=means.synthetic.jpeg(0), record=means.synthetic.record(0))
     flip_a_bit(refilled.stage_folder("refill").output("refill-00000.tar"))
-    with pytest.raises(RunError, match=r"refill/refill-00000.tar is not what was refilled; remove it and run again"):
+    with pytest.raises(RunError, match=r"refill/refill-00000.tar: is not the file that was recorded"):
         settle(refilled, identity_to_face=NEVER, dropped=[key])
     flip_a_bit(copied.stage_folder("generate").output("synthetic-00000.tar"))
-    with pytest.raises(
-        RunError,
-        match=r"sha256 of generate/synthetic-00000.tar differs from .* verdict; remove it and run again",
-    ):
+    with pytest.raises(RunError, match=r"generate/synthetic-00000.tar: is not the file that was recorded"):
         settle(copied, identity_to_face=NEVER, dropped=[key])
 
 

@@ -81,7 +81,7 @@ def test_every_kind_of_source_ends_in_tars_that_webdataset_reads_alike(tmp_path:
     if kind != "webdataset":
         assert sorted(image for _, image, _ in ours) == sorted(PEOPLE.values())
     assert len({record["identity"] for _, _, record in ours}) == 3
-    assert all(set(record) == {"identity", "source", "index", "outcome"} for _, _, record in ours)
+    assert all(set(record) == {"identity", "source", "index", "outcome", "origin"} for _, _, record in ours)
 
 
 def test_the_set_has_a_private_manifest_that_adds_up_and_indexes_that_fit(tmp_path: Path, faces: Path) -> None:

@@ -62,7 +62,7 @@ def run_rank(run: Run, rank: Rank) -> None:
                 record = {"identity": key, **source.origin(number)}
                 candidates.append(_Candidate(key=key, jpeg=jpeg, record=record))
         if candidates:
-            _publish_block(work, candidates, features=features, flipped=flipped, embedder=config.source)
+            _publish_block(work, candidates, features=features, flipped=flipped, config=config)
         unusable = work.unit.stop - work.unit.start - len(candidates)
         # The counts of the stage are those of the choice; the counts of a block hold unusable candidates only.
         work.done(images=len(candidates), counts={"unusable": unusable} if unusable else {})
@@ -74,15 +74,16 @@ def _publish_block(
     *,
     features: Sequence[np.ndarray],
     flipped: Sequence[np.ndarray],
-    embedder: str,
+    config: MakeIdentities,
 ) -> None:
-    with publishing_tar(work.path(f"candidates-{work.number:05d}.tar"), record=work.record) as tar:
+    name, private = f"candidates-{work.number:05d}.tar", not config.synthetic
+    with publishing_tar(work.path(name), record=work.record, private=private) as tar:
         for one in candidates:
             tar.add(one.key, jpg=one.jpeg, record=one.record)
     keys = [one.key for one in candidates]
     arrays = {"features": np.concatenate(features), "flipped": np.concatenate(flipped)}
     embedded = with_similarity(keys, identities=keys, **arrays)
-    work.publish(f"candidates-{work.number:05d}.h5", embeddings_bytes(embedded, embedder=embedder))
+    work.publish(f"candidates-{work.number:05d}.h5", embeddings_bytes(embedded, embedder=config.source))
 
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
@@ -104,7 +105,8 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
             "identities.count"
         )
     outputs: list[Output] = []
-    with publishing_tar(folder.output(f"{INQUIRIES}.tar"), record=outputs.append, replace=True) as tar:
+    faces, private = folder.output(f"{INQUIRIES}.tar"), not config.synthetic
+    with publishing_tar(faces, record=outputs.append, replace=True, private=private) as tar:
         embedded = _write_chosen(blocks, chosen, tar=tar, embedder=config.source)
     outputs.append(publish(folder.output(f"{INQUIRIES}.h5"), embedded, replace=True))
     figures: dict[str, Any] = {"identities": len(chosen), "candidates": candidates, "source": config.source}
