@@ -20,7 +20,7 @@ from shards.sources.archive import ArchiveSource
 from shards.sources.selections import read_selection, select
 from shards.sources.sources import list_bytes, open_source
 from shards.tars.manifest import NAME as MANIFEST
-from shards.tars.manifest import read_manifest
+from shards.tars.manifest import Shard, read_manifest
 from slurm.files import sha256_of
 
 BLOCK = 2000  # images per unit, all in memory
@@ -139,5 +139,9 @@ def _hash_of_run(path: Path) -> str | None:
     """The content hash of the training faces of another run's stage folder; None for other sources."""
     if not (path / "done").is_dir() or not (path / MANIFEST).is_file():
         return None
-    shards = read_manifest(path / MANIFEST).shards
-    return content_hash((shard.name, shard.sha256) for shard in shards if shard.name.startswith(f"{REAL}-"))
+    return content_hash((tar.name, tar.sha256) for tar in training_tars(path / MANIFEST))
+
+
+def training_tars(manifest: Path) -> list[Shard]:
+    """The tars of training faces in the manifest of a stage folder of `shard`."""
+    return [tar for tar in read_manifest(manifest).shards if tar.name.startswith(f"{REAL}-")]

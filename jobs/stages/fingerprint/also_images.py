@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from shards.images.prepare import prepare
 from shards.images.rules import ImageRules
 from shards.privacy.fingerprints import Fingerprints, embedder_name, read_fingerprints
 from shards.sources.sources import read_checked, read_list
-from slurm.files import sha256_of
+from slurm.certified import read_regular
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +76,13 @@ def given_fingerprints(run: Run, unit: FingerprintUnit, *, embedder: str) -> Fin
     """
     entry = run.section(FingerprintFaces).also[int(unit.also or 0)]
     path = fingerprint_files(run.path(entry.faces))[int(unit.block or 0)]
-    if sha256_of(path) != unit.sha256:
+    data = read_regular(path)
+    if hashlib.sha256(data).hexdigest() != unit.sha256:
         raise DataError(f"{path}: is not the file that was planned; rerun the same command")
-    found = embedder_name(path)
+    found = embedder_name(path, data=data)
     if found != embedder:
         raise DataError(
             f"{path}: its embeddings are by the net {found}, the audit's net is {embedder}; "
             "export them again by a run whose audit has the same net"
         )
-    return read_fingerprints(path)
+    return read_fingerprints(path, data=data)

@@ -79,6 +79,7 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     if probes:
         data = vectors_bytes(concatenated(probes), embedder=embedder)
         written.append(publish(folder.output(PROBES), data, replace=True))
+    others = _counts(files[ALSO], sets=len(run.section(FingerprintFaces).also), read=read)
     return Finish(
         outputs=tuple(written),
         figures={
@@ -86,11 +87,7 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
             "independent": is_independent(run),
             "identities": len(centers.keys),
             "probes": sum(len(part.keys) for part in probes),
-            **(
-                {"also": _counts(files[ALSO], sets=len(run.section(FingerprintFaces).also), read=read)}
-                if files[ALSO]
-                else {}
-            ),
+            **({"also": others} if others else {}),
         },
     )
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from jobs.frame.products import FINGERPRINT, REAL, SHARD, SYNTHETIC
 from jobs.frame.run import Run
 from jobs.stages.audit.plan import AuditFaces
-from jobs.stages.fingerprint.also import also_sets
+from jobs.stages.fingerprint.also import also_sets, training_tars
 from jobs.stages.fingerprint.plan import FingerprintFaces
 from jobs.stages.shard.plan import ShardFaces
 from jobs.stages.shared.imported_sets import SETS, registered
@@ -25,19 +25,17 @@ from slurm.files import sha256_of
 def own_faces(run: Run) -> DataSet:
     """The run's own training faces; without counts and hash until they are sharded."""
     config, summary = run.section(ShardFaces), run.ledger.summary(SHARD)
-    tars = [(one.name, one.sha256) for one in (summary.outputs if summary else ()) if _is_training_tar(one.name)]
-    digest = content_hash(tars) if tars else None
+    if summary is None:
+        return DataSet(name=config.name or "unnamed set", license=config.license)
+    tars = training_tars(run.stage_folder(SHARD).output(MANIFEST))
+    digest = content_hash((tar.name, tar.sha256) for tar in tars)
     return DataSet(
-        name=config.name or f"unnamed set {(digest or '')[:12]}".strip(),
+        name=config.name or f"unnamed set {digest[:12]}",
         license=config.license,
-        images=summary.figures["images"][REAL] if summary else None,
-        identities=summary.figures["identities"][REAL] if summary else None,
+        images=sum(tar.samples for tar in tars),
+        identities=summary.figures["identities"][REAL],
         sha256=digest,
     )
-
-
-def _is_training_tar(name: str) -> bool:
-    return name.startswith(f"{REAL}-") and name.endswith(".tar")
 
 
 def lineage_of_weights(path: Path, *, field: str) -> tuple[DataSet, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from selenium.webdriver.common.keys import Keys
 
 from jobs.frame.experiment import load_run_folder
 from jobs.frame.methods import find_method
+from jobs.frame.real_images import RealImages
 from jobs.frame.run import Run
 from jobs.report.chain import chain
 from jobs.report.faces import pair
@@ -269,12 +271,21 @@ def test_the_worst_leaks_come_first_and_each_synthetic_face_once() -> None:
     assert [(leak.key, leak.cosine) for leak in worst_leaks(leaks)] == [("z", None), ("y", 0.9), ("x", 0.7)]
 
 
-def test_a_pair_shows_the_real_image_or_the_first_of_the_person(copied: Run) -> None:
+def test_a_pair_shows_the_real_image_or_the_first_of_the_person_or_none(copied: Run) -> None:
     synthetic, real = synthetic_set(copied), real_set(copied)
+    held_out = ShardSet(copied.ledger.outputs("shard", prefix="held-out-", suffix=".tar"))
     row = next(row for row, label in enumerate(real.labels) if label == 1)
-    for name, expected in ((real.keys[3], 3), (real.classes[1], row)):
-        shown = pair(synthetic.keys[0], name, caption="", synthetic=synthetic, real=real)
-        assert shown.real.alt == f"real face {real.keys[expected]}"
+    for name, expected in (
+        (real.keys[3], real.jpeg(3)),
+        (real.classes[1], real.jpeg(row)),
+        (f"held-out/{held_out.keys[2]}", held_out.jpeg(2)),
+    ):
+        shown = pair(synthetic.keys[0], name, caption="", synthetic=synthetic, real=RealImages(copied)).real
+        assert shown is not None
+        assert shown.alt == f"real face {name}"
+        assert base64.b64decode(shown.src.partition(",")[2]) == expected
+    none = pair(synthetic.keys[0], "also-00-00000/x", caption="", synthetic=synthetic, real=RealImages(copied))
+    assert none.real is None
 
 
 def test_the_runs_benchmarks_are_listed_in_the_order_of_the_published_ones() -> None:

@@ -23,6 +23,8 @@ from slurm.files import publishing
 from ..commands import Project, flip_a_bit, sha256
 from ..one_rank import edit_config, plan_stage, record_again, work_alone
 
+AUDIT = {"false_alarms": 0.3, "max_dropped_fraction": 1.0}  # of the tiny run
+
 
 def _edit_verdict(run: Run, change: Callable[[dict[str, Any]], None]) -> None:
     path = run.stage_folder("settle").output("verdict.json")
@@ -52,10 +54,10 @@ def test_a_set_whose_nets_saw_faces_that_the_audit_did_not_is_refused_unless_acc
     _edit_verdict(copied, lambda verdict: verdict["lineage"].append(unseen))
     with pytest.raises(RunError, match=r"does not compare the set with: web faces; .*accept_unchecked: \["):
         passed_verdict(copied)
-    edit_config(copied.folder.root, audit={"false_alarms": 0.3, "accept_unchecked": ["other faces"]})
+    edit_config(copied.folder.root, audit={**AUDIT, "accept_unchecked": ["other faces"]})
     with pytest.raises(RunError, match="web faces"):
         passed_verdict(load_run_folder(copied.folder.root))
-    edit_config(copied.folder.root, audit={"false_alarms": 0.3, "accept_unchecked": ["web faces"]})
+    edit_config(copied.folder.root, audit={**AUDIT, "accept_unchecked": ["web faces"]})
     accepted = load_run_folder(copied.folder.root)
     assert passed_verdict(accepted).passed
     assert all(accepted.ledger.why_not_finished(stage) is None for stage in accepted.chain)  # nothing is stale
