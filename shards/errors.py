@@ -16,32 +16,34 @@ class DataError(ValueError):
 
 
 @contextmanager
-def parsing(where: object, *, expected: str) -> Iterator[None]:
+def parsing(where: object, *, kind: str) -> Iterator[None]:
     """Around a parser that is not ours: whatever it raises on a damaged file becomes one line.
 
     Such parsers document few of the errors that they raise. The block must hold the parser's calls and nothing else,
     as mistakes of our own would look like damaged files.
 
+    Args:
+        where: the file, as it is named in the message.
+        kind: what the file should be, such as "a readable zip file".
+
     Raises:
-        DataError: names `where` and what was `expected`.
+        DataError: in place of any other error.
     """
     try:
         yield
     except DataError:
         raise
-    except OSError as error:
-        reason = error.strerror or shown(str(error))
-        raise DataError(f"{where}: {reason}; expected {expected}, fetch it again") from None
-    except Exception as error:
-        raise DataError(f"{where}: damaged ({reason_of(error)}); expected {expected}, fetch it again") from None
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # how a parser in Rust reports its own mistakes
+        # A parser in Rust reports its own mistakes as a PanicException, which is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise DataError(f"{where}: damaged ({reason_of(error)}); expected {expected}, fetch it again") from None
+        raise DataError(f"{where}: not {kind} ({reason_of(error)}); fetch it again") from None
 
 
 def reason_of(error: BaseException) -> str:
     """The error as part of one line; its type where it has no message."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return shown(str(error)) if str(error) and not isinstance(error, KeyError) else f"{type(error).__name__} {error}"
 
 

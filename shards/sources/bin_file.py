@@ -97,7 +97,7 @@ class _PickleReader:
 
     def value(self, data: bytes) -> Any:
         """The unpickled value; raises DataError."""
-        with parsing(self.name, expected="a complete .bin file"):
+        with parsing(self.name, kind="a complete .bin file"):
             for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
                 if opcode.name == "STOP":
                     return self.stack.pop()

@@ -39,7 +39,7 @@ def members(path: Path) -> Iterator[Member]:
             bytes, or a name more than `MAX_NAME`.
     """
     _check_directory(path)
-    with parsing(path, expected="a readable zip file"):
+    with parsing(path, kind="a readable zip file"):
         with zipfile.ZipFile(path) as archive:
             found = archive.infolist()
         names = [info.orig_filename.encode("utf-8" if info.flag_bits & UTF8 else "cp437") for info in found]

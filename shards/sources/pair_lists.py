@@ -111,7 +111,7 @@ def _lfw(lines: list[str], *, name: str, extension: str) -> list[_Pair]:
 
 def _table(text: str, *, name: str) -> list[_Pair]:
     rows = csv.DictReader(io.StringIO(text), delimiter="\t" if "\t" in text.partition("\n")[0] else ",")
-    with parsing(name, expected="a table of pairs"):
+    with parsing(name, kind="a table of pairs"):
         missing = [column for column in COLUMNS if column not in (rows.fieldnames or [])]
         found = list(rows)
     if missing:
