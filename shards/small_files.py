@@ -36,6 +36,20 @@ def read_whole(path: Path, *, limit: int) -> bytes:
         raise DataError(f"{str(path)!r}: {error}") from None  # NUL or a lone surrogate in the path
 
 
+def read_lines(path: Path, *, limit: int, errors: str = "strict") -> str:
+    """The text of a UTF-8 file with line feeds at the ends of its lines, as `read_whole`.
+
+    Raises:
+        DataError: as `read_whole`, or it is not UTF-8.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        text = read_whole(path, limit=limit).decode("utf-8", errors)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a text file ({error}); save it as UTF-8") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 

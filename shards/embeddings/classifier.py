@@ -39,8 +39,8 @@ def classifier_centers(path: Path, *, classes: Sequence[str], width: int) -> np.
     missing = [name for name in classes if name not in rows]
     if missing:
         raise DataError(
-            f"{path}: has no weight row for {len(missing)} of {len(classes)} identities (first: {shown(missing[0])!r}); "
-            "the classifier must be trained on this set"
+            f"{path}: has no weight row for {len(missing)} of {len(classes)} identities "
+            f"(first: {shown(missing[0])!r}); the classifier must be trained on this set"
         )
     chosen = weight[[rows[name] for name in classes]].astype(np.float32)
     lengths = np.linalg.norm(chosen, axis=1, keepdims=True)

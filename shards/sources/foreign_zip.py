@@ -89,7 +89,7 @@ def _check_directory(path: Path) -> None:
         if at < 0 or at + record.size > len(tail):
             continue
         _, size = record.unpack_from(tail, at)
-        if MAX_DIRECTORY < size and not (record is END and size == 2**32 - 1):  # the latter: see the zip64 record
+        if size > MAX_DIRECTORY and not (record is END and size == 2**32 - 1):  # the latter: see the zip64 record
             raise DataError(f"{path}: a directory of {size} bytes, allowed are {MAX_DIRECTORY}; split the archive")
 
 

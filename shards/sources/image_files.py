@@ -67,10 +67,9 @@ class ImageSource:
         return data
 
     def _read(self, path: str, size: int) -> bytes:
-        with self._parent(path) as (folder, name):
-            with open(os.open(name, FILE, dir_fd=folder), "rb") as file:
-                self._size(os.fstat(file.fileno()), path)
-                return file.read(size)
+        with self._parent(path) as (folder, name), open(os.open(name, FILE, dir_fd=folder), "rb") as file:
+            self._size(os.fstat(file.fileno()), path)
+            return file.read(size)
 
     def _size(self, found: os.stat_result, path: str) -> int:
         if not stat.S_ISREG(found.st_mode):

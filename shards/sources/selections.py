@@ -13,6 +13,8 @@ from shards.images.outcomes import Outcome
 
 SHOWN = 3
 
+MAX_BYTES = 2**28  # of a list; millions of images
+
 COLUMN = "path"
 
 

@@ -149,7 +149,7 @@ def _is_consistent(index: TarIndex) -> bool:
     ends = spans[:, 2] + spans[:, 3]
     in_order = (spans[:, 0] + spans[:, 1] <= spans[:, 2]).all() and (ends[:-1] <= spans[1:, 0]).all()
     sizes = spans[:, [1, 3]]
-    inside = 0 < sizes.min() and sizes.max() <= ustar.MAX_BYTES and spans[0, 0] > 0 and ends[-1] <= index.tar_bytes
+    inside = sizes.min() > 0 and sizes.max() <= ustar.MAX_BYTES and spans[0, 0] > 0 and ends[-1] <= index.tar_bytes
     return bool(in_order and inside and index.labels.min() >= 0 and index.labels.max() < len(index.classes))
 
 
