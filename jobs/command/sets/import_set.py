@@ -12,7 +12,7 @@ from rich.console import Console
 
 from jobs.stages.shared.imported_sets import SET_NAME, public_manifest
 from shards.errors import DataError
-from shards.exports.check import check
+from shards.exports.check import check, require_nothing_else
 from shards.tars.manifest import NAME as MANIFEST
 from shards.tars.manifest import File, read_manifest
 from slurm.files import publishing, sha256_of, sync_folder
@@ -27,16 +27,18 @@ def import_set(source: Path, *, sets: Path, name: str | None, console: Console) 
     Prints one line per file that is missing or damaged, and what to copy again.
 
     Raises:
-        DataError: no readable manifest, private shards, or the name is taken by another set.
+        DataError: no readable manifest, private shards, a file that the manifest does not name, or the name is taken
+            by another set.
     """
     manifest = public_manifest(source)
     name = name or source.resolve().name
     if not SET_NAME.fullmatch(name):
         raise DataError(f"name: got {name!r}, allowed are a-z 0-9 . _ - after a letter or digit; give one with --name")
     final, partial = sets / name, sets / f".{name}.importing"
+    if final.exists() and read_manifest(final / MANIFEST) != manifest:
+        raise DataError(f"{final}: is another set with this name; give this set another name with --name")
+    require_nothing_else(source, manifest)
     if final.exists():
-        if read_manifest(final / MANIFEST) != manifest:
-            raise DataError(f"{final}: is another set with this name; give this set another name with --name")
         problems = check(final, manifest)
         return _report(problems, folder=final, console=console, what=f"{name} is registered already")
     sets.mkdir(parents=True, exist_ok=True)
