@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from shards.errors import DataError
+from shards.errors import DataError, shown
 from shards.images.faces import MAX_FILE_BYTES
 from shards.sources import foreign_tar
 from shards.sources.open_files import OpenFiles
@@ -44,7 +44,7 @@ class ImageSource:
         """Bytes of the image; raises DataError if it is missing, not a regular file, or outside the folder."""
         if self._members is not None:
             if path not in self._members:
-                raise DataError(f"{self.root}: has no {path}")
+                raise DataError(f"{self.root}: has no {shown(path, limit=200)}")
             return self._members[path][1]
         with self._parent(path) as (folder, name):
             return self._size(os.stat(name, dir_fd=folder, follow_symlinks=False), path)
@@ -53,7 +53,7 @@ class ImageSource:
         """The bytes of the image; raises DataError as `size` does, and if it is too large or cut short."""
         size = self.size(path)
         if size > MAX_FILE_BYTES:
-            raise DataError(f"{self.root}: {path} has {size} bytes, allowed are {MAX_FILE_BYTES}")
+            raise DataError(f"{self.root}: {shown(path, limit=200)} has {size} bytes, allowed are {MAX_FILE_BYTES}")
         if self._members is None:
             data = self._read(path, size)
         else:
@@ -61,9 +61,9 @@ class ImageSource:
                 with open(self.root, "rb") as file:
                     data = os.pread(file.fileno(), size, self._members[path][0])
             except OSError as error:
-                raise DataError(f"{self.root}: {path}: {error.strerror}") from None
+                raise DataError(f"{self.root}: {shown(path, limit=200)}: {error.strerror}") from None
         if len(data) != size:
-            raise DataError(f"{self.root}: {path} ends early")
+            raise DataError(f"{self.root}: {shown(path, limit=200)} ends early")
         return data
 
     def _read(self, path: str, size: int) -> bytes:
@@ -73,7 +73,7 @@ class ImageSource:
 
     def _size(self, found: os.stat_result, path: str) -> int:
         if not stat.S_ISREG(found.st_mode):
-            raise DataError(f"{self.root}: {path} is no regular file")
+            raise DataError(f"{self.root}: {shown(path, limit=200)} is no regular file")
         return found.st_size
 
     @contextmanager
@@ -81,21 +81,23 @@ class ImageSource:
         """The open folder of an image and the image's name in it; entered part by part, without following links."""
         parts = PurePosixPath(path).parts
         if not parts or path.startswith("/") or ".." in parts or "\0" in path:
-            raise DataError(f"{self.root}: {path!r} is outside of it")
+            raise DataError(f"{self.root}: {shown(path, limit=200)!r} is outside of it")
         folder = -1
         try:
             folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)  # the root itself may be a link
             for part in parts[:-1]:
                 if stat.S_ISLNK(os.stat(part, dir_fd=folder, follow_symlinks=False).st_mode):
-                    raise DataError(f"{self.root}: {path} is outside of it, {part} is a link; copy the images there")
+                    raise DataError(
+                        f"{self.root}: {shown(path, limit=200)} is outside of it, {part} is a link; copy the images there"
+                    )
                 inner = os.open(part, FOLDER, dir_fd=folder)
                 os.close(folder)
                 folder = inner
             yield folder, parts[-1]
         except OSError as error:
-            raise DataError(f"{self.root}: has no {path} ({error.strerror})") from None
+            raise DataError(f"{self.root}: has no {shown(path, limit=200)} ({error.strerror})") from None
         except UnicodeEncodeError:
-            raise DataError(f"{self.root}: has no {path!r}, which is no name of a file") from None
+            raise DataError(f"{self.root}: has no {shown(path, limit=200)!r}, which is no name of a file") from None
         finally:
             if folder >= 0:
                 os.close(folder)

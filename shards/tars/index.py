@@ -108,6 +108,8 @@ def read_index(path: Path) -> TarIndex:
     try:
         _check_members(data)
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            if not all(isinstance(file[name], np.ndarray) for name in file.files):  # a member may be anything
+                raise ValueError("a member is no array")
             index = TarIndex(
                 keys=_of_text(file["keys"]).split("\n"),
                 spans=file["spans"],

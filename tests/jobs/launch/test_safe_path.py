@@ -11,6 +11,7 @@ import pytest
 
 from jobs.safe_start import safe_environment, without_current
 
+from ...shards.pictures import jpeg
 from ..commands import PROJECT
 
 MODULES = ("numpy", "submitit", "torch", "yaml", "pydantic", "rich", "h5py", "json", "logging", "sitecustomize")
@@ -21,8 +22,6 @@ CONFIG = "name: safe\nshard: {faces: faces, image_size: 32}\n"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A current folder with a config, two faces, and modules that must not be imported."""
-    from tests.shards.pictures import jpeg  # here: the packages of tests import each other only for their pictures
-
     for number in range(2):
         face = tmp_path / "faces" / f"p{number}" / "0.jpg"
         face.parent.mkdir(parents=True)
