@@ -7,6 +7,8 @@ SET     ?=
 # STAGE, RANK: for `why`, `logs` and `cancel`
 STAGE   ?=
 RANK    ?=
+# MUTATIONS: number of mutated files in `fuzz`
+MUTATIONS ?= 20000
 # FIELD: for `explain`
 FIELD   ?=
 # KILLS: number of random kills in `crash-test`
@@ -29,7 +31,7 @@ STAGES := shard train-embedder embed train-diffusion identities calibrate genera
   convert-benchmarks study-groups study-m study-sets evaluate fingerprint audit refill settle publish report
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo all $(STAGES) plan dry-run status watch why logs cancel explain config-reference verify test coverage test-long cluster-test crash-test lint types check clean
+.PHONY: help setup demo all $(STAGES) plan dry-run status watch why logs cancel explain config-reference verify test coverage test-long cluster-test crash-test fuzz lint types check clean
 
 help: ## print this list
 	@echo "make TARGET [CONFIG=file] [CLUSTER=file] [SET=\"key=value ...\"]"; echo
@@ -101,6 +103,9 @@ cluster-test: setup data/orl ## run tests on a real Slurm of virtual nodes; inst
 
 crash-test: setup ## kill stages at random KILLS times and check that the bytes stay the same; a few minutes per hundred
 	KILLS=$(KILLS) $(BIN)/python -m pytest -m crash tests/jobs
+
+fuzz: setup ## read MUTATIONS mutated files of every format; minutes per hundred thousand; `make test` reads a few
+	$(BIN)/python -m tests.fuzz.fuzz --mutations $(MUTATIONS)
 
 lint: setup ## check lint and format with ruff
 	$(BIN)/ruff check .

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import pickle
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from cemiface.errors import ModelError
+from cemiface.weight_checks import check_tensors, refuse_amplifying
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt")  # the last: Lightning's, as AdaFace publishes
 
@@ -21,21 +23,30 @@ WRAPPERS = ("state_dict", "model")  # keys under which training scripts put the 
 
 SHOWN = 5
 
+SHOWN_OF_ERROR = 160  # characters
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
 
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a weights file by name, and its metadata (empty unless the file is safetensors).
 
     Raises ModelError for a missing file, a Git LFS pointer or other text, an unknown suffix, a file that would need
-    code to load, or one that holds anything but tensors.
+    code to load, one that holds anything but tensors, or tensors that are no weights: sparse, quantized, complex, not
+    finite, without values, or with more values than the file has.
     """
     path = Path(path)
     if not path.is_file():
         raise ModelError(f"weights {path}: no such file")
     _refuse_text(path)
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)
+        tensors, metadata = _read_safetensors(path)
+        check_tensors(tensors, path=path)
+        return tensors, metadata
     if path.suffix in SUFFIXES:
-        return _read_state_dict(path), {}
+        tensors = _read_state_dict(path)
+        check_tensors(tensors, path=path)
+        return tensors, {}
     raise ModelError(f"weights {path}: got suffix {path.suffix!r}; allowed: {', '.join(SUFFIXES)}")
 
 
@@ -57,7 +68,10 @@ def weights_bytes(module: nn.Module, *, metadata: Mapping[str, str], lineage: st
 
 
 def copy_weights(module: nn.Module, tensors: Mapping[str, Tensor], *, path: str | Path) -> None:
-    """Copy the tensors into the module; raises ModelError naming what is missing, unexpected or of another shape."""
+    """Copy the tensors into the module; raises ModelError naming what is missing, unexpected or of another shape.
+
+    A module on the device "meta" is only compared.
+    """
     if all(name.startswith("module.") for name in tensors):  # saved from a data-parallel wrapper
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     wanted = module.state_dict()
@@ -74,33 +88,62 @@ def copy_weights(module: nn.Module, tensors: Mapping[str, Tensor], *, path: str 
     ]
     if shapes:
         raise ModelError(f"weights {path}: other shapes: {_some(shapes)}")
-    module.load_state_dict({**wanted, **tensors})
+    if not any(tensor.is_meta for tensor in wanted.values()):
+        module.load_state_dict({**wanted, **tensors})
+
+
+def built(make: Callable[[], ModuleT], tensors: Mapping[str, Tensor], *, path: str | Path) -> ModuleT:
+    """The module of a file's own config with the file's tensors.
+
+    It is first built without memory, as a config may describe a net of any size.
+
+    Raises:
+        ModelError: as `copy_weights`; or no net can be built by that config.
+    """
+    try:
+        with torch.device("meta"):
+            outline = make()
+    except ModelError:
+        raise
+    except Exception as error:  # torch raises many kinds for sizes that cannot be
+        raise ModelError(f"weights {path}: no net can be built as it describes ({_reason(error)})") from error
+    copy_weights(outline, tensors, path=path)
+    module = make()
+    copy_weights(module, tensors, path=path)
+    return module
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except SafetensorError as error:
-        raise ModelError(f"weights {path}: not a whole safetensors file ({error}); fetch it again") from error
+    except BaseException as error:
+        # A parser in Rust reports its own mistakes as a PanicException, which is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ModelError(f"weights {path}: not a whole safetensors file ({_reason(error)}); fetch it again") from error
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
     try:
+        refuse_amplifying(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except ModelError:
+        raise
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"weights {path}: torch.load(weights_only=True) refuses it as more than tensors; if you trust the file, "
             "load it once with its own program and store model.state_dict() as safetensors; if damaged, fetch it again"
         ) from error
-    except (RuntimeError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "it ends early"
-        raise ModelError(f"weights {path}: not a whole weights file ({reason}); fetch it again") from error
+    except Exception as error:  # torch's unpickler raises many kinds on damaged files
+        raise ModelError(f"weights {path}: not a whole weights file ({_reason(error)}); fetch it again") from error
     for wrapper in WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        held = _some([str(key) for key in state]) if isinstance(state, dict) else type(state).__name__
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
+        held = _some([str(key)[:40] for key in state]) if isinstance(state, dict) else type(state).__name__
         raise ModelError(f"weights {path}: got {held}; allowed: a state dict of tensors, or one under 'state_dict'")
     return dict(state)
 
@@ -115,6 +158,12 @@ def _refuse_text(path: Path) -> None:
         )
     if head.startswith(b"<") or all(chr(byte) in string.printable for byte in head):
         raise ModelError(f"weights {path}: text of {path.stat().st_size} bytes, not weights; begins with {head[:40]!r}")
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of an error, or its kind."""
+    text = str(error).strip().partition("\n")[0][:SHOWN_OF_ERROR]
+    return ascii(text)[1:-1] if text else type(error).__name__
 
 
 def _some(names: list[str]) -> str:

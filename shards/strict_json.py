@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any, NoReturn, TypeVar
 
-from shards.errors import DataError
+from shards.errors import DataError, shown
+
+MAX_BYTES = 2**25  # of an object; a manifest of 200,000 files
+
+ItemT = TypeVar("ItemT", bound=Hashable)
 
 
 def _encoder(*, indent: int | None = None) -> json.JSONEncoder:
@@ -35,8 +39,10 @@ def loads(data: bytes, *, where: str) -> dict[str, Any]:
 
     Raises:
         DataError: not UTF-8, not JSON, not an object, a key twice, NaN, infinity, a number that overflows,
-            or nesting too deep for the parser.
+            nesting too deep for the parser, or more than `MAX_BYTES`.
     """
+    if len(data) > MAX_BYTES:
+        raise DataError(f"{where}: {len(data)} bytes, allowed are {MAX_BYTES}; is it another file?")
     try:
         value = json.loads(
             data.decode("utf-8"),
@@ -45,26 +51,35 @@ def loads(data: bytes, *, where: str) -> dict[str, Any]:
             parse_float=_finite,
         )
     except (ValueError, RecursionError) as error:  # includes JSONDecodeError and UnicodeDecodeError
-        raise DataError(f"{where}: invalid JSON: {error}") from None
+        raise DataError(f"{where}: invalid JSON: {shown(str(error), limit=200)}") from None
     if not isinstance(value, dict):
         raise DataError(f"{where}: got a JSON {type(value).__name__}, expected an object")
     return value
 
 
+def first_repeated(items: Iterable[ItemT]) -> ItemT | None:
+    """The first item that is equal to an earlier one, or None; in linear time."""
+    seen: set[ItemT] = set()
+    for item in items:
+        if item in seen:
+            return item
+        seen.add(item)
+    return None
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} appears twice")
+        raise ValueError(f"key {shown(str(first_repeated(name for name, _ in pairs)))!r} appears twice")
     return record
 
 
 def _refuse_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not a JSON number")
+    raise ValueError(f"{shown(text)} is not a JSON number")
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text} overflows a float")
+        raise ValueError(f"{shown(text)} overflows a float")
     return number

@@ -21,6 +21,10 @@ from cemiface.recognition.iresnet import BLOCKS, TINY_BLOCKS, WIDTHS
 
 Tensors = Mapping[str, Tensor]
 
+NUMBERED = re.compile(r"layer([0-9])\.([0-9]{1,3})\.")  # stage and block, in insightface's names
+
+MAX_BLOCKS = 1000
+
 PREFIXES = ("module.", "model.", "backbone.")  # of wrappers around the net, one inside the other
 
 STEM = {"input_layer.0.": "conv1.", "input_layer.1.": "bn1.", "input_layer.2.": "prelu."}
@@ -41,6 +45,18 @@ def recognize(
     Raises:
         ModelError: neither layout, an unknown net, or no channel order given.
     """
+    try:
+        return _recognized(tensors, color=color, path=path)
+    except ModelError:
+        raise
+    except (ValueError, LookupError, ArithmeticError) as error:  # names and shapes that no layout has
+        reason = ascii(str(error).partition("\n")[0])[1:-1]
+        raise ModelError(f"weights {path}: neither insightface's nor AdaFace's layout ({reason})") from error
+
+
+def _recognized(
+    tensors: Tensors, *, color: Literal["RGB", "BGR"] | None, path: str | Path
+) -> tuple[RecognitionConfig, dict[str, Tensor]]:
     named = _without_prefixes(tensors)
     pooled = any(name.startswith("body.") for name in named)
     if pooled:
@@ -79,7 +95,7 @@ def _without_prefixes(tensors: Tensors) -> dict[str, Tensor]:
 
 
 def _net_of(named: Tensors, *, path: str | Path) -> tuple[RecognitionNet, tuple[int, ...]]:
-    blocks = {(int(found[1]), int(found[2])) for name in named if (found := re.match(r"layer(\d+)\.(\d+)\.", name))}
+    blocks = {(int(found[1]), int(found[2])) for name in named if (found := NUMBERED.match(name))}
     layers = range(1, max((layer for layer, _ in blocks), default=0) + 1)
     counts = tuple(sum(layer == own for own, _ in blocks) for layer in layers)
     if counts == TINY_BLOCKS:
@@ -99,7 +115,9 @@ def _from_adaface(named: Tensors, *, path: str | Path) -> dict[str, Tensor]:
         for old, new in (STEM | TOP).items():
             if name.startswith(old):
                 renamed[new + name.removeprefix(old)] = tensor
-    count = 1 + max(int(name.split(".")[1]) for name in named if name.startswith("body."))
+    count = 1 + max(int(name.split(".")[1][:4]) for name in named if name.startswith("body."))
+    if count > MAX_BLOCKS:
+        raise ModelError(f"weights {path}: got {count} blocks; allowed: {MAX_BLOCKS}")
     layer, place = 0, 0
     for index in range(count):
         own = {name: tensor for name, tensor in named.items() if name.startswith(f"body.{index}.")}

@@ -18,7 +18,7 @@ from cemiface.recognition.config import FoldedConfig, RecognitionConfig
 from cemiface.recognition.iresnet import BLOCKS, IResNet, ir_tiny
 from cemiface.recognition.layouts import recognize
 from cemiface.recognition.mobilefacenet import FoldedMobileFaceNet, MobileFaceNet
-from cemiface.weights import copy_weights, read_weights, weights_bytes
+from cemiface.weights import built, read_weights, weights_bytes
 
 NORMALIZATION = "[-1,1]"  # of the images every net here takes
 
@@ -116,9 +116,7 @@ def load_recognition(
         config, tensors = recognize(tensors, color=color or metadata.get("color"), path=path)  # type: ignore[arg-type]
     stored = config or _stored_config(metadata, path=path)
     _check_inputs(stored, metadata=metadata, color=color, path=path)
-    net = build_recognition(stored)
-    copy_weights(net, tensors, path=path)
-    return Embedder(net, stored)
+    return Embedder(built(lambda: build_recognition(stored), tensors, path=path), stored)
 
 
 def _check_inputs(config: RecognitionConfig, *, metadata: dict[str, str], color: str | None, path: str | Path) -> None:
@@ -150,6 +148,6 @@ def _stored_config(metadata: dict[str, str], *, path: str | Path) -> Recognition
             folded = FoldedConfig.model_validate(stored)
             return RecognitionConfig(net="mobilefacenet_folded", embedding=folded.dim, folded=folded)
         return RecognitionConfig.model_validate(stored)
-    except (json.JSONDecodeError, ValidationError) as error:
+    except (ValueError, RecursionError) as error:  # the latter: nested deeper than the parser goes
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise ModelError(f"weights {path}: its metadata does not describe a recognition net: {reason}") from error

@@ -12,7 +12,7 @@ from cemiface.diffusion.unet import UNet
 from cemiface.errors import ModelError
 from cemiface.semihard.condition import IdentityCondition
 from cemiface.semihard.config import DenoiserConfig
-from cemiface.weights import copy_weights, read_weights, weights_bytes
+from cemiface.weights import built, copy_weights, read_weights, weights_bytes
 
 
 class Denoiser(UNet):
@@ -45,8 +45,7 @@ def load_denoiser(path: str | Path) -> tuple[Denoiser, DiffusionConfig]:
     Raises ModelError for a file that is missing, text, partly written, or not a denoiser of this suite.
     """
     tensors, config, diffusion, _ = _read_denoiser(path)
-    denoiser = Denoiser(config)
-    copy_weights(denoiser, tensors, path=path)
+    denoiser = built(lambda: Denoiser(config), tensors, path=path)
     return denoiser.eval().requires_grad_(False), diffusion
 
 
@@ -75,6 +74,8 @@ def _read_denoiser(path: str | Path) -> tuple[dict[str, Tensor], DenoiserConfig,
     try:
         config = DenoiserConfig.model_validate_json(metadata["config"])
         diffusion = DiffusionConfig.model_validate_json(metadata["diffusion"])
+        if len(config.multipliers) * config.blocks > len(tensors):  # each block has several; or it takes forever
+            raise ModelError(f"weights {path}: describes more blocks than it has tensors; fetch it again")
         return tensors, config, diffusion, metadata["embedder"]
     except (KeyError, ValidationError) as error:
         raise ModelError(f"weights {path}: not a denoiser; give the file that train-diffusion wrote") from error

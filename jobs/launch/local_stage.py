@@ -14,8 +14,9 @@ import submitit
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.unit import Unit
-from jobs.launch.code import ENTRY
+from jobs.launch.code import ENTRY, START
 from jobs.launch.stage_work import write_plan
+from jobs.safe_start import safe_environment
 from jobs.watch.progress import StageProgress
 from slurm.errors import RunError
 from slurm.processes import is_alive
@@ -80,8 +81,9 @@ class LocalStage:
             ranks=self.ranks,
             launcher=os.getpid(),
         )
-        with interrupts_held():  # between start and record, Ctrl-C would leave a rank that is never asked to stop
-            self.jobs[rank] = start_local(payload, stage=self.folder, ranks=self.processes)
+        # Between start and record, Ctrl-C would leave a rank that is never asked to stop.
+        with interrupts_held(), safe_environment():
+            self.jobs[rank] = start_local(payload, stage=self.folder, ranks=self.processes, start=START)
 
     def _take_ended(self) -> list[int]:
         """Take the ended ranks out of `jobs`; returns those that must start again.

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save
 
-from shards.errors import DataError
+from shards.errors import DataError, parsing, shown
 
 
 def classifier_bytes(weight: np.ndarray, *, classes: Sequence[str]) -> bytes:
@@ -39,25 +39,24 @@ def classifier_centers(path: Path, *, classes: Sequence[str], width: int) -> np.
     missing = [name for name in classes if name not in rows]
     if missing:
         raise DataError(
-            f"{path}: has no weight row for {len(missing)} of {len(classes)} identities (first: {missing[0]!r}); "
-            "the classifier must be trained on this set"
+            f"{path}: has no weight row for {len(missing)} of {len(classes)} identities "
+            f"(first: {shown(missing[0])!r}); the classifier must be trained on this set"
         )
     chosen = weight[[rows[name] for name in classes]].astype(np.float32)
     lengths = np.linalg.norm(chosen, axis=1, keepdims=True)
     bad = ~(np.isfinite(lengths) & (lengths > 0))[:, 0]
     if bad.any():
         row = int(bad.argmax())
-        raise DataError(f"{path}: the row of {classes[row]!r} has norm {lengths[row, 0]}, expected above zero")
+        raise DataError(f"{path}: the row of {shown(classes[row])!r} has norm {lengths[row, 0]}, expected above zero")
     unit: np.ndarray = chosen / lengths
     return unit
 
 
 def _read(path: Path) -> tuple[np.ndarray, list[str]]:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            weight, classes = file.get_tensor("weight"), json.loads((file.metadata() or {})["classes"])
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise DataError(f"{path}: not a classifier with `weight` and `classes` ({error})") from None
+    with parsing(path, kind="a classifier with `weight` and `classes`"), safe_open(path, framework="numpy") as file:
+        weight, classes = file.get_tensor("weight"), json.loads((file.metadata() or {})["classes"])
+    if weight.dtype.kind != "f":
+        raise DataError(f"{path}: weight is {weight.dtype}, expected real numbers; give the file of train-recognition")
     if weight.ndim != 2 or not isinstance(classes, list) or len(classes) != len(weight):
         raise DataError(f"{path}: weight is {weight.shape}, classes do not match it")
     return weight, [str(name) for name in classes]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from shards.errors import DataError
+from shards.errors import DataError, parsing, reason_of, shown
 
 FORMAT = "cemiface-embeddings-1"
+
+MAX_TEXT = 4096  # bytes of an attribute
 
 
 def memory_file() -> h5py.File:
@@ -60,19 +64,22 @@ def mapped_parts(file: h5py.File, name: str, *, folder: Path) -> list[np.ndarray
     """The parts that a virtual dataset joins, in order, each mapped into memory from its own file.
 
     Raises:
-        DataError: a part is missing, lies outside `folder`, or has another number of rows than when it was joined.
+        DataError: a part is missing, lies outside `folder`, is a link, or has another number of rows than when it was
+            joined.
     """
-    dataset = dataset_of(file, name)
-    sources = dataset.virtual_sources() if dataset.is_virtual else []
+    dataset = dataset_of(file, name, virtual=True)
+    with parsing(file.filename, kind=f"a file with a readable {name}"):
+        sources = dataset.virtual_sources() if dataset.is_virtual else []
+        bounds = [source.vspace.get_select_bounds() for source in sources]
     if not sources or dataset.ndim != 2:
         raise DataError(f"{file.filename}: {name} joins no files; is it the file of one tar?")
     parts = []
-    for source in sources:
-        if Path(source.file_name).name != source.file_name or not (folder / source.file_name).is_file():
+    for source, (first, last) in zip(sources, bounds, strict=True):
+        path = folder / source.file_name
+        if path.name != source.file_name or path.is_symlink() or not path.is_file() or source.dset_name != name:
             raise DataError(f"{file.filename}: its part {source.file_name!r} is not in the same folder")
-        first, last = source.vspace.get_select_bounds()
         shape = (last[0] - first[0] + 1, dataset.shape[1])
-        parts.append(_mapped(folder / source.file_name, name, shape=shape, joined=file.filename))
+        parts.append(_mapped(path, name, shape=shape, joined=file.filename))
     if sum(map(len, parts)) != len(dataset):
         raise DataError(f"{file.filename}: {name} is {dataset.shape}, its parts do not add up to that")
     return parts
@@ -100,34 +107,84 @@ class _Content(io.BytesIO):
 
 
 def open_file(path: Path, *, data: bytes | None = None) -> h5py.File:
-    """Open for reading; raises DataError if the file has another format.
+    """Open for reading; raises DataError if the file is not a regular one, or has another format.
 
     Args:
         data: the content of the file, where it was read already; the file is not opened then.
     """
+    if data is None and path.exists() and not path.is_file():
+        raise DataError(f"{path}: not a readable HDF5 file: it is not a regular file")
     try:
         source = path if data is None else _Content(data, path=path)
         file = h5py.File(source, "r", locking=False)  # published files never change, and Lustre may have no locks
-    except OSError as error:
-        raise DataError(f"{path}: not a readable HDF5 file: {str(error).splitlines()[0]}") from None
-    found = file.attrs.get("format")
-    if found != FORMAT.encode():
+    except Exception as error:
+        raise DataError(f"{path}: not a readable HDF5 file: {shown(str(error), limit=200)}") from None
+    try:
+        found = attribute_of(file, "format")
+        if found != FORMAT.encode():
+            raise DataError(f"{path}: format {shown(repr(found))}, expected {FORMAT}")
+    except DataError:
         file.close()
-        raise DataError(f"{path}: format {found!r}, expected {FORMAT}")
+        raise
     return file
 
 
 def embedder_of(file: h5py.File) -> str:
     """Name of the network that made the features."""
-    return bytes(file.attrs.get("embedder", b"")).decode()
+    with parsing(file.filename, kind="a file that names its embedder"):
+        return (attribute_of(file, "embedder") or b"").decode()
 
 
-def dataset_of(file: h5py.File, name: str) -> h5py.Dataset:
-    """A dataset; raises DataError if it is missing."""
-    dataset = file.get(name)
-    if not isinstance(dataset, h5py.Dataset):
-        raise DataError(f"{file.filename}: dataset {name!r} is missing")
+def attribute_of(file: h5py.File, name: str) -> bytes | None:
+    """A text of fixed length; None if there is no such attribute, or one of another type or above `MAX_TEXT`."""
+    with parsing(file.filename, kind="a readable HDF5 file"):
+        if name not in file.attrs:
+            return None
+        attribute = h5py.h5a.open(file.id, name.encode())
+        kind, space = attribute.get_type(), attribute.get_space()
+        fixed = isinstance(kind, h5py.h5t.TypeStringID) and not kind.is_variable_str()
+        if not fixed or kind.get_size() > MAX_TEXT or space.get_simple_extent_type() != h5py.h5s.SCALAR:
+            return None
+        return bytes(file.attrs[name])
+
+
+def dataset_of(file: h5py.File, name: str, *, virtual: bool = False) -> h5py.Dataset:
+    """A dataset of this file, whose values are in it: the one place that opens datasets.
+
+    HDF5 files can name other files, as the target of a link, as the storage of a dataset, or as the parts of a virtual
+    one; with `virtual` the last is allowed, and the caller checks the parts. Compressed values, and values that were
+    never written, could be of any size.
+
+    Raises:
+        DataError: it is missing or damaged, or its values are elsewhere, compressed, or not written.
+    """
+    with parsing(file.filename, kind=f"a file with a readable {name}"):
+        link = file.get(name, getlink=True)
+        if link is not None and not isinstance(link, h5py.HardLink):
+            raise DataError(f"{file.filename}: {name} is a link; expected a dataset in this file, make it again")
+        dataset = file.get(name)
+        if not isinstance(dataset, h5py.Dataset):
+            raise DataError(f"{file.filename}: dataset {name!r} is missing")
+        problem = _problem(dataset, virtual=virtual)
+    if problem is not None:
+        raise DataError(f"{file.filename}: {name} {problem}; expected plain values in this file, make it again")
     return dataset
+
+
+def _problem(dataset: h5py.Dataset, *, virtual: bool) -> str | None:
+    """Why the values of a dataset are not simply in its file; None if they are."""
+    properties, size = dataset.id.get_create_plist(), dataset.dtype.itemsize * math.prod(dataset.shape or (0,))
+    if properties.get_external_count():
+        return "is stored in another file"
+    if properties.get_layout() == h5py.h5d.VIRTUAL:
+        return None if virtual else "joins other files"
+    if properties.get_layout() == h5py.h5d.CHUNKED:
+        return "is stored in chunks, which may be compressed"
+    offset = dataset.id.get_offset()  # None for the compact layout, which has its values in the header
+    held = os.path.getsize(dataset.file.filename)
+    if (offset is None and dataset.id.get_storage_size() != size) or (offset or 0) + size > held:
+        return f"has {dataset.shape} values of {dataset.dtype}, which are not in the file"
+    return None
 
 
 def names_of(file: h5py.File, name: str) -> list[str]:
@@ -135,7 +192,8 @@ def names_of(file: h5py.File, name: str) -> list[str]:
     dataset = dataset_of(file, name)
     if dataset.ndim != 1 or dataset.dtype.kind != "S":
         raise DataError(f"{file.filename}: {name} is {dataset.dtype} {dataset.shape}, expected a list of names")
-    return [bytes(value).decode() for value in dataset[()]]
+    with parsing(file.filename, kind=f"a file with readable {name}"):
+        return [bytes(value).decode() for value in dataset[()]]
 
 
 def floats_of(file: h5py.File, name: str, *, ndim: int) -> np.ndarray:
@@ -145,6 +203,6 @@ def floats_of(file: h5py.File, name: str, *, ndim: int) -> np.ndarray:
         raise DataError(f"{file.filename}: {name} is {dataset.dtype} {dataset.shape}, expected float32, {ndim} axes")
     try:
         values: np.ndarray = dataset[()]
-    except OSError as error:  # HDF5's message names neither file nor dataset
-        raise DataError(f"{file.filename}: {name} cannot be read, was a file replaced? ({error})") from None
+    except Exception as error:  # HDF5's message names neither file nor dataset
+        raise DataError(f"{file.filename}: {name} cannot be read, was a file replaced? ({reason_of(error)})") from None
     return values

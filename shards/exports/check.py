@@ -4,13 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shards.exports.standalone_verify import differences
+from shards.errors import DataError, shown
+from shards.exports.standalone_verify import differences, unlisted
 from shards.tars.manifest import Manifest
 
 
 def check(folder: Path, manifest: Manifest) -> list[str]:
     """All differences between a folder and its manifest, one line each; rehashes every file.
 
-    Tars that are not in the manifest are differences; other extra files are not.
+    Whatever the manifest does not name is a difference, too: files of any kind, links and folders.
     """
     return differences(folder, manifest.model_dump())
+
+
+def require_nothing_else(folder: Path, manifest: Manifest) -> None:
+    """Refuse a folder with anything that its manifest does not name; reads no file.
+
+    Raises:
+        DataError: names the first such file, link or folder.
+    """
+    entries = [*manifest.shards, *manifest.files]
+    others = list(unlisted(folder, {entry.name: entry for entry in entries}))
+    if others:
+        more = f" and {len(others) - 1} more are" if len(others) > 1 else " is"
+        raise DataError(
+            f"{folder}: {shown(others[0])}{more} not in its manifest; allowed: the files that it names; "
+            "remove the others, or copy the set again"
+        )

@@ -1,17 +1,26 @@
 """Check this data set against its manifest.json: python verify.py [FOLDER]
 
-Prints one line per difference; exits with 0 if there is none, else with 1. Needs only Python 3.8 or newer, because
-it is copied as verify.py into the folders it checks.
+Prints one line per difference; exits with 0 if there is none, else with 1. Files, links and folders that the manifest
+does not name are differences. Needs only Python 3.8 or newer, because it is copied as verify.py into the folders it
+checks.
 """
 
-from __future__ import annotations
+# No `from __future__` here: it would import a module before the folder of this file is off the path.
+import sys
+
+if __name__ == "__main__" and not sys.flags.isolated and not getattr(sys.flags, "safe_path", False):
+    del sys.path[0]  # the folder of this file: a json.py that somebody put beside it would be run
 
 import hashlib
 import json
+import os
 import stat
-import sys
 from pathlib import Path
-from typing import Any, Dict, List, Mapping  # noqa: UP035 -- runs on Python 3.8
+from typing import Any, Dict, Iterator, List, Mapping  # noqa: UP035 -- runs on Python 3.8
+
+MANIFEST = "manifest.json"
+
+MAX_MANIFEST = 2**25  # bytes; 200,000 files
 
 
 def differences(folder: Path, manifest: Mapping[str, Any]) -> List[str]:  # noqa: UP006
@@ -21,15 +30,32 @@ def differences(folder: Path, manifest: Mapping[str, Any]) -> List[str]:  # noqa
     for entry in [*manifest["shards"], *manifest.get("files", [])]:
         name = entry["name"]
         if name in listed:
-            found.append(f"{name}: listed twice")
+            found.append(f"{_shown(name)}: listed twice")
         elif name.startswith("/") or "\\" in name or ".." in name.split("/"):
             found.append(f"{name!r}: unsafe name")
         else:
             listed[name] = entry
-            found.extend(f"{name}: {problem}" for problem in _problems(folder / name, entry))
-    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*.tar")}
-    found.extend(f"{name}: not in the manifest" for name in present - set(listed))
+            found.extend(f"{_shown(name)}: {problem}" for problem in _problems(folder / name, entry))
+    found.extend(f"{_shown(name)}: not in the manifest" for name in unlisted(folder, listed))
     return sorted(found)
+
+
+def unlisted(folder: Path, listed: Mapping[str, Any]) -> Iterator[str]:
+    """Everything in `folder` that is not one of the `listed` names, the manifest or a folder that holds such a name.
+
+    Links are not followed: a link is listed itself, or it is not listed.
+    """
+    folders = {"/".join(parts[:end]) for parts in (name.split("/") for name in listed) for end in range(1, len(parts))}
+    pending = [""]
+    while pending:
+        under = pending.pop()
+        with os.scandir(folder / under) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                name = under + entry.name
+                if name in folders and entry.is_dir(follow_symlinks=False):
+                    pending.append(name + "/")
+                elif name not in listed and name != MANIFEST:
+                    yield name
 
 
 def _problems(path: Path, entry: Mapping[str, Any]) -> List[str]:  # noqa: UP006
@@ -55,6 +81,18 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _shown(name: str) -> str:
+    """A name as part of one line; names of files may hold anything."""
+    return name if name.isprintable() else ascii(name)
+
+
+def _manifest(path: Path) -> Any:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_MANIFEST:
+        raise ValueError(f"no regular file of at most {MAX_MANIFEST} bytes")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def main() -> int:
     """Check the folder given, or the one this file lies in."""
     if len(sys.argv) > 2 or sys.argv[1:] in (["-h"], ["--help"]):
@@ -62,10 +100,10 @@ def main() -> int:
         return 1
     folder = Path(sys.argv[1]) if len(sys.argv) == 2 else Path(__file__).resolve().parent
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = _manifest(folder / MANIFEST)
         found = differences(folder, manifest)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        print(f"{folder / 'manifest.json'}: unreadable: {error!r}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        print(f"{_shown(str(folder / MANIFEST))}: unreadable: {error!a}")
         return 1
     print("\n".join(found) or f"{folder}: {len(manifest['shards'])} tars and all other files are as published")
     return 1 if found else 0

@@ -107,9 +107,9 @@ def data_set_of(path: Path) -> DataSet:
         DataError: not our format, or the file does not name its data set.
     """
     with hdf5.open_file(path) as file:
-        found = file.attrs.get(DATA_SET)
+        found = hdf5.attribute_of(file, DATA_SET)
     try:
-        return DataSet.from_record(json.loads(bytes(found)))
+        return DataSet.from_record(json.loads(found or b""))
     except (TypeError, ValueError, RecursionError):
         raise DataError(f"{path}: names no data set; export it with `cemiface export --fingerprints`") from None
 

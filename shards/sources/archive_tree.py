@@ -9,13 +9,15 @@ from shards.errors import DataError
 from shards.images.faces import Face, Skip, escaped, is_ignored_name
 from shards.images.outcomes import Outcome
 
+MAX_NAME = 4096  # bytes of a member's name, as long as a path may be; longer ones would multiply in memory
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
     """A member of an archive that is not a folder.
 
     Attributes:
-        name: as in the archive, with `/` between folders.
+        name: as in the archive, with `/` between folders; at most `MAX_NAME` bytes.
         bytes: size of the content.
         location: where the archive's reader finds it, in a form of its own.
         refused: why it is not read; None for a regular file.

@@ -1,7 +1,8 @@
 """Reads insightface's `.bin` benchmarks, pickles of (encoded images, same person or not), without unpickling them.
 
 Only the opcodes that build lists, tuples, bytes and booleans are interpreted; any other opcode is refused by name. No
-name is looked up and no object is created, so a file cannot run code.
+name is looked up and no object is created, so a file cannot run code. Time and memory are linear in the size of the
+file, which is limited, as are the number of opcodes, the bytes that are made from text, and how often an image repeats.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from shards.errors import DataError
+from shards.errors import DataError, parsing, shown
 
 BYTES = {"BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"}
 
@@ -31,7 +32,13 @@ NO_EFFECT = {"PROTO", "FRAME"}
 
 ENCODE = "_codecs encode"  # how Python 3 writes bytes for Python 2: text and the codec Latin-1
 
-_MARK, _ENCODE = object(), object()
+MAX_BYTES = 2**29  # of a file; the largest of the common benchmarks has 190 MB
+
+MAX_OPCODES = 2_000_000  # of a file; 200,000 images in the longest form
+
+MAX_REPEATS = 100  # times that the images together may be larger than the file, as one may be in several pairs
+
+_ENCODE = object()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +53,11 @@ def read_bin(data: bytes, *, name: str) -> BinFile:
     """The content of a `.bin` file.
 
     Raises:
-        DataError: it is damaged, has opcodes that could run code, or is not a list of images with one boolean per pair.
+        DataError: it is damaged, has opcodes that could run code, is not a list of images with one boolean per pair,
+            or is above a limit.
     """
+    if len(data) > MAX_BYTES:
+        raise DataError(f"{name}: {len(data)} bytes, allowed are {MAX_BYTES}; is it another file?")
     value = _PickleReader(name).value(data)
     if not isinstance(value, list | tuple) or len(value) != 2:
         raise DataError(f"{name}: got {_kind(value)}; expected a pair of lists, images and same-or-not")
@@ -60,6 +70,8 @@ def read_bin(data: bytes, *, name: str) -> BinFile:
         raise DataError(f"{name}: its second list is not one of truth values")
     if len(images) != 2 * len(same) or not same:
         raise DataError(f"{name}: got {len(images)} images for {len(same)} pairs; expected two images per pair")
+    if sum(map(len, images)) > MAX_REPEATS * len(data):
+        raise DataError(f"{name}: its images repeat to more than {MAX_REPEATS} times the file; it is no benchmark")
     return BinFile(images=list(images), same=[bool(truth) for truth in same])
 
 
@@ -69,9 +81,11 @@ class _PickleReader:
     def __init__(self, name: str) -> None:
         self.name = name
         self.stack: list[Any] = []
+        self.marks: list[int] = []  # lengths of the stack at the open marks
         self.memo: dict[int, Any] = {}
+        self.from_text = 0  # bytes
         self.other: dict[str, Callable[[Any], None]] = {
-            "MARK": lambda _: self.stack.append(_MARK),
+            "MARK": lambda _: self.marks.append(len(self.stack)),
             "EMPTY_LIST": lambda _: self.stack.append([]),
             "LIST": lambda _: self.stack.append(self._to_mark()),
             "TUPLE": lambda _: self.stack.append(tuple(self._to_mark())),
@@ -83,15 +97,15 @@ class _PickleReader:
 
     def value(self, data: bytes) -> Any:
         """The unpickled value; raises DataError."""
-        try:
-            for opcode, argument, _ in pickletools.genops(data):
+        with parsing(self.name, kind="a complete .bin file"):
+            for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
                 if opcode.name == "STOP":
                     return self.stack.pop()
+                if count == MAX_OPCODES:
+                    raise DataError(f"{self.name}: more than {MAX_OPCODES} opcodes; it is no benchmark")
                 self._interpret(opcode.name, argument)
-        except (ValueError, IndexError, KeyError, AttributeError, TypeError) as error:
-            if isinstance(error, DataError):
-                raise
-            raise DataError(f"{self.name}: not a complete .bin file ({error}); fetch it again") from None
+                if self.from_text > len(data):  # one text, encoded again and again
+                    raise DataError(f"{self.name}: its images are larger than the file; it is no benchmark")
         raise DataError(f"{self.name}: not a complete .bin file; fetch it again")
 
     def _interpret(self, opcode: str, argument: Any) -> None:
@@ -104,8 +118,8 @@ class _PickleReader:
         elif opcode in BOOLEANS:
             self.stack.append(argument if opcode in ("INT", "BININT1") else opcode == "NEWTRUE")
         elif opcode in TUPLES:
-            first = len(self.stack) - TUPLES[opcode]
-            self.stack[first:] = [tuple(self.stack[first:])]
+            values = [self.stack.pop() for _ in range(TUPLES[opcode])]
+            self.stack.append(tuple(reversed(values)))
         elif opcode in PUT:
             self.memo[len(self.memo) if opcode == "MEMOIZE" else argument] = self.stack[-1]
         elif opcode in GET:
@@ -116,8 +130,8 @@ class _PickleReader:
             self._refuse(opcode, argument)
 
     def _to_mark(self) -> list[Any]:
-        at = max(index for index, value in enumerate(self.stack) if value is _MARK)
-        values = self.stack[at + 1 :]
+        at = self.marks.pop()
+        values = self.stack[at:]
         del self.stack[at:]
         return values
 
@@ -134,12 +148,13 @@ class _PickleReader:
         if function is not _ENCODE or len(arguments) != 2 or arguments[1] != "latin1":
             self._refuse("REDUCE", arguments)
         self.stack.append(arguments[0].encode("latin-1"))
+        self.from_text += len(self.stack[-1])
 
     def _refuse(self, opcode: str, argument: Any) -> None:
         what = f"{opcode} {argument}" if isinstance(argument, str) else opcode
         raise DataError(
-            f"{self.name}: holds {what[:60]!r}, which is neither an image nor a boolean, and is not executed; "
-            "expected a list of encoded images and a list of truth values"
+            f"{self.name}: holds {shown(what, limit=60)!r}, which is neither an image nor a boolean, and is not executed;"
+            " expected a list of encoded images and a list of truth values"
         )
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from shards.errors import DataError
 from shards.images.outcomes import Outcome
-from shards.sources.archive_tree import Member
+from shards.small_files import MAX_DIGITS, is_number
+from shards.sources.archive_tree import MAX_NAME, Member
 from shards.tars.ustar import BLOCK, checksum_fits, octal
 
 # name, size, type, magic with version, prefix
@@ -22,8 +23,6 @@ FIELDS = struct.Struct("100s24x12s20xc100x8s80x155s12x")
 POSIX = b"ustar\x00"
 
 MAX_EXTENDED = 2**20  # bytes of a PAX header or a GNU long name
-
-MAX_DIGITS = 20  # of a number in a PAX header; python refuses to parse numbers of thousands of digits
 
 FOLDER, SYMLINK = b"5", b"2"
 
@@ -36,7 +35,8 @@ def members(path: Path, descriptor: int) -> Iterator[Member]:
     """Yield all members of an open tar except folders.
 
     Raises:
-        DataError: it is compressed, cut short, damaged, has no end marker, or has data after it.
+        DataError: it is compressed, cut short, damaged, has no end marker, or has data after it; an extended header
+            above `MAX_EXTENDED` bytes, or a name above `MAX_NAME`.
     """
     size, offset = os.fstat(descriptor).st_size, 0
     extended: dict[bytes, bytes] = {}
@@ -57,7 +57,10 @@ def members(path: Path, descriptor: int) -> Iterator[Member]:
         elif kind != FOLDER:
             if magic.startswith(POSIX) and prefix[0]:
                 name = _text(prefix) + b"/" + _text(name)
-            yield Member(extended.get(b"path") or _text(name), length, str(offset), _refused(kind, extended))
+            name = extended.get(b"path") or _text(name)
+            if len(name) > MAX_NAME:
+                raise DataError(f"{path}: a name of {len(name)} bytes at byte {offset}, allowed are {MAX_NAME}")
+            yield Member(name, length, str(offset), _refused(kind, extended))
             extended = {}
         else:
             extended = {}
@@ -85,15 +88,17 @@ def _extension(path: Path, descriptor: int, *, offset: int, length: int, kind: b
     if kind == LONG_NAME:
         return {b"path": _text(data)}
     fields: dict[bytes, bytes] = {}
-    while data:  # each record is b"<its own length> <key>=<value>\n"
-        digits, space, _ = data.partition(b" ")
-        if not space or not _is_number(digits) or not len(digits) + 3 <= int(digits) <= len(data):
+    at = 0
+    while at < len(data):  # each record is b"<its own length> <key>=<value>\n"
+        space = data.find(b" ", at, at + MAX_DIGITS + 1)
+        digits = data[at:space] if space > at else b""
+        if not is_number(digits) or not len(digits) + 3 <= int(digits) <= len(data) - at:
             raise DataError(f"{path}: a damaged PAX header at byte {offset}")
-        key, equals, value = data[len(digits) + 1 : int(digits) - 1].partition(b"=")
-        if not equals or (key == b"size" and not _is_number(value)):
+        key, equals, value = data[space + 1 : at + int(digits) - 1].partition(b"=")
+        if not equals or (key == b"size" and not is_number(value)):
             raise DataError(f"{path}: a damaged PAX header at byte {offset}")
         fields[key] = value
-        data = data[int(digits) :]
+        at += int(digits)
     return fields
 
 
@@ -102,10 +107,6 @@ def _refused(kind: bytes, extended: dict[bytes, bytes]) -> Outcome | None:
         return Outcome.SYMLINK
     sparse = any(key.startswith(b"GNU.sparse") for key in extended)
     return None if kind in REGULAR and not sparse else Outcome.NOT_REGULAR  # links, devices, sparse files
-
-
-def _is_number(text: bytes) -> bool:
-    return text.isdigit() and len(text) <= MAX_DIGITS
 
 
 def _number(field: bytes) -> int:

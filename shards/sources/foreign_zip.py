@@ -10,14 +10,21 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from shards.errors import DataError
-from shards.images.faces import Face, UnreadableFaceError
+from shards.errors import DataError, parsing
+from shards.images.faces import MAX_FILE_BYTES, Face, UnreadableFaceError
 from shards.images.outcomes import Outcome
-from shards.sources.archive_tree import Member
+from shards.sources.archive_tree import MAX_NAME, Member
 
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # magic, lengths of name and extra field
 
 MAGIC = b"PK\x03\x04"
+
+# Records at the end of a zip file, each from its magic to the size of the directory: the usual one, and that of zip64.
+END, END_64 = struct.Struct("<4s8xI"), struct.Struct("<4s36xQ")
+
+END_BYTES = 2**16 + 98  # the longest comment, and both records with zip64's locator
+
+MAX_DIRECTORY = 2**27  # bytes; two million members, for which the standard library takes 1.4 GB
 
 ENCRYPTED, UTF8 = 0x1, 0x800
 
@@ -28,15 +35,17 @@ def members(path: Path) -> Iterator[Member]:
     """Yield all members except folders.
 
     Raises:
-        DataError: not a zip file, damaged, or split into several files.
+        DataError: not a zip file, damaged, or split into several files; its directory has more than `MAX_DIRECTORY`
+            bytes, or a name more than `MAX_NAME`.
     """
-    try:
+    _check_directory(path)
+    with parsing(path, kind="a readable zip file"):
         with zipfile.ZipFile(path) as archive:
             found = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a readable zip file: {error}") from None
-    for info in found:
-        name = info.orig_filename.encode("utf-8" if info.flag_bits & UTF8 else "cp437")  # the bytes in the file
+        names = [info.orig_filename.encode("utf-8" if info.flag_bits & UTF8 else "cp437") for info in found]
+    for info, name in zip(found, names, strict=True):  # the bytes in the file
+        if len(name) > MAX_NAME:
+            raise DataError(f"{path}: a name of {len(name)} bytes, allowed are {MAX_NAME}")
         if info.create_system == MS_DOS:  # no Windows file name has a backslash, but some archivers write them
             name = name.replace(b"\\", b"/")
         if not name.endswith(b"/"):
@@ -50,13 +59,16 @@ def read_member(descriptor: int, face: Face) -> bytes:
     Raises:
         UnreadableFaceError: the archive has changed, or the content is damaged.
     """
-    at, _, rest = face.location.partition("+")
+    place, _, rest = face.location.partition("+")
+    at = int(place)
     packed, method, crc = map(int, rest.split(","))
-    header = os.pread(descriptor, LOCAL_HEADER.size, int(at))
+    if not 0 <= at < os.fstat(descriptor).st_size or packed > MAX_FILE_BYTES:  # sizes of zip64 may be any
+        raise UnreadableFaceError(Outcome.CORRUPT, f"{face.path}: {packed} bytes at byte {at} are not in the archive")
+    header = os.pread(descriptor, LOCAL_HEADER.size, at)
     if not header.startswith(MAGIC) or len(header) < LOCAL_HEADER.size:
         raise UnreadableFaceError(Outcome.CHANGED, f"{face.path}: has moved or changed in the archive")
     _, name, extra = LOCAL_HEADER.unpack(header)
-    data = os.pread(descriptor, packed, int(at) + LOCAL_HEADER.size + name + extra)
+    data = os.pread(descriptor, packed, at + LOCAL_HEADER.size + name + extra)
     if method == zipfile.ZIP_DEFLATED:
         try:
             data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, face.bytes + 1)
@@ -65,6 +77,20 @@ def read_member(descriptor: int, face: Face) -> bytes:
     if len(data) != face.bytes or zlib.crc32(data) != crc:
         raise UnreadableFaceError(Outcome.CORRUPT, f"{face.path}: its size or checksum differs from the zip file's")
     return data
+
+
+def _check_directory(path: Path) -> None:
+    """Refuse a directory that would not fit into memory; one that is damaged is left to the parser."""
+    with open(path, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - END_BYTES))
+        tail = file.read(END_BYTES)
+    for record, magic in ((END, b"PK\x05\x06"), (END_64, b"PK\x06\x06")):
+        at = tail.rfind(magic)
+        if at < 0 or at + record.size > len(tail):
+            continue
+        _, size = record.unpack_from(tail, at)
+        if size > MAX_DIRECTORY and not (record is END and size == 2**32 - 1):  # the latter: see the zip64 record
+            raise DataError(f"{path}: a directory of {size} bytes, allowed are {MAX_DIRECTORY}; split the archive")
 
 
 def _refused(info: zipfile.ZipInfo) -> Outcome | None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from dataclasses import dataclass
 
-from shards.errors import DataError
+from shards.errors import DataError, parsing, shown
+from shards.small_files import is_number
 
 COLUMNS = ("a", "b", "same")
+
+MAX_BYTES = 2**28  # of a list; millions of pairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,17 +51,19 @@ def read_pairs(text: str, *, name: str, extension: str = ".jpg") -> PairList:
     a, b, same (0 or 1) and, where it has folds, fold.
 
     Raises:
-        DataError: with the line that does not fit; folds of different sizes; no pairs at all.
+        DataError: with the line that does not fit; folds of different sizes; no pairs at all; more than `MAX_BYTES`.
     """
+    if len(text) > MAX_BYTES:
+        raise DataError(f"{name}: {len(text)} characters, allowed are {MAX_BYTES}; is it another file?")
     lines = text.splitlines()
     if not lines:
         raise DataError(f"{name}: is empty; expected a list of pairs")
-    table = not all(word.isdecimal() for word in lines[0].split())
+    table = not all(is_number(word) for word in lines[0].split())
     pairs = _table(text, name=name) if table else _lfw(lines, name=name, extension=extension)
     if not pairs:
         raise DataError(f"{name}: has no pairs")
     pairs.sort(key=lambda pair: pair.fold)  # stable: within a fold the list's order stays
-    sizes = {fold: sum(pair.fold == fold for pair in pairs) for fold in {pair.fold for pair in pairs}}
+    sizes = Counter(pair.fold for pair in pairs)
     if len(set(sizes.values())) > 1:
         raise DataError(f"{name}: folds of {min(sizes.values())} to {max(sizes.values())} pairs; expected equal ones")
     if len(sizes) == 1:
@@ -80,7 +86,7 @@ def _interleaved(pairs: list[_Pair]) -> list[_Pair]:
 def _lfw(lines: list[str], *, name: str, extension: str) -> list[_Pair]:
     head = [int(word) for word in lines[0].split()]
     if len(head) not in (1, 2) or min(head) < 1:
-        raise DataError(f"{name}: line 1: got {lines[0]!r}; expected the numbers of folds and of pairs per kind")
+        raise DataError(f"{name}: line 1: got {shown(lines[0])!r}; expected the numbers of folds and of pairs per kind")
     folds, each = head if len(head) == 2 else (1, head[0])
     if len(lines) - 1 != 2 * folds * each:
         raise DataError(f"{name}: got {len(lines) - 1} pairs; line 1 says {folds} folds of {each} of either kind")
@@ -94,9 +100,9 @@ def _lfw(lines: list[str], *, name: str, extension: str) -> list[_Pair]:
         fold, within = divmod(index, 2 * each)
         mated = within < each
         numbers = words[1::2] if not mated else words[1:]
-        if len(words) != (3 if mated else 4) or not all(number.isdecimal() for number in numbers):
+        if len(words) != (3 if mated else 4) or not all(is_number(number) for number in numbers):
             wanted = "person n1 n2" if mated else "person1 n1 person2 n2"
-            raise DataError(f"{name}: line {index + 2}: got {line!r}; expected {wanted}")
+            raise DataError(f"{name}: line {index + 2}: got {shown(line)!r}; expected {wanted}")
         a = path(words[0], words[1])
         b = path(words[0], words[2]) if mated else path(words[2], words[3])
         pairs.append(_Pair(fold=fold, a=a, b=b, same=mated))
@@ -105,13 +111,16 @@ def _lfw(lines: list[str], *, name: str, extension: str) -> list[_Pair]:
 
 def _table(text: str, *, name: str) -> list[_Pair]:
     rows = csv.DictReader(io.StringIO(text), delimiter="\t" if "\t" in text.partition("\n")[0] else ",")
-    missing = [column for column in COLUMNS if column not in (rows.fieldnames or [])]
+    with parsing(name, kind="a table of pairs"):
+        missing = [column for column in COLUMNS if column not in (rows.fieldnames or [])]
+        found = list(rows)
     if missing:
         raise DataError(f"{name}: line 1: columns {', '.join(missing)} are missing; expected a, b, same and maybe fold")
     pairs = []
-    for number, row in enumerate(rows, start=2):
+    for number, row in enumerate(found, start=2):
         fold = row.get("fold") or "0"
-        if not row["a"] or not row["b"] or row["same"] not in ("0", "1") or not fold.isdecimal():
-            raise DataError(f"{name}: line {number}: got {dict(row)}; expected two paths, same 0 or 1, fold a number")
+        if not row["a"] or not row["b"] or row["same"] not in ("0", "1") or not is_number(fold):
+            got = shown(str(dict(row)))
+            raise DataError(f"{name}: line {number}: got {got}; expected two paths, same 0 or 1, fold a number")
         pairs.append(_Pair(fold=int(fold), a=row["a"], b=row["b"], same=row["same"] == "1"))
     return pairs

@@ -22,11 +22,15 @@ HEAD = struct.Struct("<4sI")
 
 LENGTH_BITS = 29
 
-WHOLE, FIRST, LAST = 0, 1, 3
+WHOLE, FIRST, MIDDLE, LAST = 0, 1, 2, 3
 
 IMAGE = struct.Struct("<IfQQ")
 
+HEAD_BYTES = IMAGE.size + 4  # header and first label
+
 MAX_LABELS = 1024
+
+MAX_PARTS = 1024  # of a record: in an image, the magic word comes once in 16 GB
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +50,13 @@ def records(path: Path, descriptor: int) -> Iterator[Record]:
     """Yield every record of the file.
 
     Raises:
-        DataError: not RecordIO, cut short or damaged; or a record is too short for an image's header.
+        DataError: not RecordIO, cut short or damaged; a record is too short for an image's header, or in more than
+            `MAX_PARTS` parts.
     """
     size, offset = os.fstat(descriptor).st_size, 0
     while offset < size:
-        start, payload, head = offset, 0, b""
-        while True:
-            part, length, data = _part(path, descriptor, offset, size=size)
-            head = head or data
-            payload += length + (4 if part not in (WHOLE, FIRST) else 0)
-            offset += HEAD.size + -(-length // 4) * 4
-            if part in (WHOLE, LAST):
-                break
+        start = offset
+        offset, payload, head = _whole(path, descriptor, start, size=size)
         if len(head) < IMAGE.size:
             raise DataError(f"{path}: the record at byte {start} has {payload} bytes, too few for an image record")
         flag, label, _, _ = IMAGE.unpack_from(head)
@@ -72,34 +71,59 @@ def records(path: Path, descriptor: int) -> Iterator[Record]:
 def read_image(descriptor: int, *, at: int, image_bytes: int) -> bytes | None:
     """The encoded image of a record, or None if there is no longer a record with an image of that size."""
     data = os.pread(descriptor, HEAD.size + IMAGE.size + 8 + image_bytes, at)  # one read in nearly all cases
-    payload: bytes | None = None
-    while True:
+    parts: list[bytes] = []
+    left = IMAGE.size + 4 * MAX_LABELS + image_bytes  # no payload of such an image is longer
+    while len(parts) < MAX_PARTS:
         if len(data) < HEAD.size or data[:4] != MAGIC:
             return None
         part, length = _continuation(HEAD.unpack_from(data)[1])
+        left -= length + (len(MAGIC) if parts else 0)
+        if left < 0 or not _follows(part, bool(parts)):
+            return None
         if HEAD.size + length > len(data):
             data = os.pread(descriptor, HEAD.size + length, at)
-        content = data[HEAD.size : HEAD.size + length]
-        payload = content if payload is None else payload + MAGIC + content
+        parts.append(data[HEAD.size : HEAD.size + length])
         if part in (WHOLE, LAST):
             break
         at += HEAD.size + -(-length // 4) * 4
         data = os.pread(descriptor, HEAD.size, at)
+    payload = MAGIC.join(parts)
     if len(payload) < IMAGE.size:
         return None
     image = payload[IMAGE.size + 4 * IMAGE.unpack_from(payload)[0] :]
     return image if len(image) == image_bytes else None
 
 
+def _whole(path: Path, descriptor: int, start: int, *, size: int) -> tuple[int, int, bytes]:
+    """The end of a record, the bytes of its payload, and the first of them: header and one label."""
+    offset, payload, head = start, 0, b""
+    for count in range(MAX_PARTS):
+        part, length, data = _part(path, descriptor, offset, size=size)
+        if not _follows(part, count > 0):
+            raise DataError(f"{path}: the parts of the record at byte {start} are out of order; it is damaged")
+        between = MAGIC if count else b""
+        payload += len(between) + length
+        head += between + data if len(head) < HEAD_BYTES else b""  # the header may be split, too
+        offset += HEAD.size + -(-length // 4) * 4
+        if part in (WHOLE, LAST):
+            return offset, payload, head[:HEAD_BYTES]
+    raise DataError(f"{path}: the record at byte {start} has more than {MAX_PARTS} parts; it is no image record")
+
+
 def _part(path: Path, descriptor: int, offset: int, *, size: int) -> tuple[int, int, bytes]:
     """Continuation, length and the first bytes of the part at `offset`."""
-    data = os.pread(descriptor, HEAD.size + IMAGE.size + 4, offset)
+    data = os.pread(descriptor, HEAD.size + HEAD_BYTES, offset)
     if len(data) < HEAD.size or not data.startswith(MAGIC):
         raise DataError(f"{path}: no record at byte {offset}; it is cut, damaged or not RecordIO")
     part, length = _continuation(HEAD.unpack_from(data)[1])
     if offset + HEAD.size + length > size:
         raise DataError(f"{path}: ends inside the record at byte {offset}; it is cut short")
     return part, length, data[HEAD.size : HEAD.size + length]
+
+
+def _follows(part: int, begun: bool) -> bool:
+    """Whether a part may come here: a record is whole, or a first, any number of middle ones and a last part."""
+    return part in (MIDDLE, LAST) if begun else part in (WHOLE, FIRST)
 
 
 def _continuation(word: int) -> tuple[int, int]:

@@ -19,10 +19,13 @@ from shards.images.faces import (
     sorted_faces,
 )
 from shards.images.outcomes import Outcome
+from shards.small_files import is_number, read_whole
 from shards.sources.open_files import OpenFiles
 from shards.sources.recordio import Record, read_image, records
 
 PATHS = "list.txt"  # beside the .rec: index, tab, `<identity>/<image>`
+
+MAX_LIST = 2**29  # bytes of the index and of `list.txt`; ten million images
 
 EXPECTED = "image records with labels"
 
@@ -95,10 +98,12 @@ class RecordSource:
         lines = _lines(path)
         if lines is None:
             return None
-        try:
-            keys = {int(at): int(key) for key, at in (line.split(b"\t") for line in lines)}
-        except ValueError:
-            raise DataError(f"{path}: expected lines of <key> tab <byte>") from None
+        keys: dict[int, int] = {}
+        for line in lines:
+            key, _, at = line.strip().partition(b"\t")
+            if not is_number(key) or not is_number(at):
+                raise DataError(f"{path}: got {escaped(line[:80])!r}, expected lines of <key> tab <byte>")
+            keys[int(at)] = int(key)
         if len(keys) != len(lines) or len(set(keys.values())) != len(lines):
             raise DataError(f"{path}: names a record or a key twice")
         return keys
@@ -116,8 +121,8 @@ class RecordSource:
         for line in lines:
             key, _, name = line.partition(b"\t")
             folder = name.rpartition(b"\t")[2].rpartition(b"/")[0].rpartition(b"/")[2]
-            if not key.isdigit() or not folder:
-                raise DataError(f"{path}: got {escaped(line)[:80]!r}, expected <key> tab <identity>/<image>")
+            if not is_number(key) or not folder:
+                raise DataError(f"{path}: got {escaped(line[:80])!r}, expected <key> tab <identity>/<image>")
             people[int(key)] = escaped(folder)
         return people
 
@@ -130,8 +135,6 @@ def _identity(label: float) -> str | None:
 def _lines(path: Path) -> list[bytes] | None:
     """The lines of a text file that are not empty; None if there is no such file."""
     try:
-        return [line for line in path.read_bytes().splitlines() if line.strip()]
+        return [line for line in read_whole(path, limit=MAX_LIST).splitlines() if line.strip()]
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from None

@@ -7,11 +7,13 @@ import io
 from collections.abc import Iterator
 from dataclasses import replace
 
-from shards.errors import DataError
+from shards.errors import DataError, shown
 from shards.images.faces import Listing, Skip, escaped
 from shards.images.outcomes import Outcome
 
 SHOWN = 3
+
+MAX_BYTES = 2**28  # of a list; millions of images
 
 COLUMN = "path"
 
@@ -27,7 +29,7 @@ def read_selection(text: str, *, name: str) -> frozenset[str]:
     chosen = set()
     for number, path in _numbered_paths(text, name=name):
         if "/" not in path:
-            raise DataError(f"{name}: line {number}: got {path!r}; expected a path that ends in person/file")
+            raise DataError(f"{name}: line {number}: got {shown(path)!r}; expected a path that ends in person/file")
         chosen.add(_tail(escaped(path.encode(errors="surrogateescape"))))
     if not chosen:
         raise DataError(f"{name}: lists no image; expected a path per line, or a table with a column `{COLUMN}`")

@@ -16,6 +16,8 @@ FIELDS = ("identity", "label", "cls")  # of the JSON record; the first that is t
 
 MAX_LABEL_BYTES = 2**20
 
+MAX_IDENTITY = 1000  # characters; a longer one counts as none
+
 Read = Callable[[Member], bytes | None]
 
 
@@ -59,7 +61,7 @@ def sample_faces(archive: str, members: Iterable[Member], *, read: Read) -> tupl
 
 def _identity(data: bytes, *, kind: bytes) -> str | None:
     if kind == b"cls":
-        return escaped(data.strip()) or None
+        return _short(escaped(data.strip()[: MAX_IDENTITY + 1]))
     try:
         record = strict_json.loads(data, where="record")
     except DataError:
@@ -67,4 +69,8 @@ def _identity(data: bytes, *, kind: bytes) -> str | None:
     found = next((record[field] for field in FIELDS if field in record), None)
     if isinstance(found, bool) or not isinstance(found, str | int):
         return None
-    return escaped(str(found).encode("utf-8", "surrogatepass")) or None
+    return _short(escaped(str(found)[: MAX_IDENTITY + 1].encode("utf-8", "surrogatepass")))
+
+
+def _short(identity: str) -> str | None:
+    return identity if 0 < len(identity) <= MAX_IDENTITY else None

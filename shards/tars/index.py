@@ -15,9 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.errors import DataError
+from shards.errors import DataError, reason_of
+from shards.small_files import read_whole
+from shards.tars import ustar
+from shards.tars.keys import KEY, KEY_LENGTH
 
 FORMAT = "cemiface-index-1"
+
+MAX_BYTES = 2**28  # of an index; a tar of the most samples that a reader takes has half of that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,11 +101,15 @@ def read_index(path: Path) -> TarIndex:
     """Read and check an index.
 
     Raises:
-        DataError: it is damaged, of another format, or inconsistent.
+        DataError: it is damaged, of another format, inconsistent, or larger than `MAX_BYTES`.
         FileNotFoundError: there is no index.
     """
+    data = read_whole(path, limit=MAX_BYTES)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        _check_members(data)
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            if not all(isinstance(file[name], np.ndarray) for name in file.files):  # a member may be anything
+                raise ValueError("a member is no array")
             index = TarIndex(
                 keys=_of_text(file["keys"]).split("\n"),
                 spans=file["spans"],
@@ -109,17 +118,25 @@ def read_index(path: Path) -> TarIndex:
                 tar_bytes=int(file["tar_bytes"]),
             )
             found = _of_text(file["format"])
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a readable index ({error}); remove it and run again") from None
+    except Exception as error:  # numpy's and zipfile's parsers raise many kinds
+        raise DataError(f"{path}: not a readable index ({reason_of(error)}); remove it and run again") from None
     if found != FORMAT or not _is_consistent(index):
         raise DataError(f"{path}: not an index of format {FORMAT}; remove it and run again")
     return index
 
 
+def _check_members(data: bytes) -> None:
+    """Raise ValueError if members are compressed, or claim more bytes than the file has: they could be of any size."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ValueError("it is compressed")
+    if sum(member.file_size for member in members) > len(data):
+        raise ValueError("its members are larger than the file")
+
+
 def _is_consistent(index: TarIndex) -> bool:
-    """Whether the spans are in order inside the tar, and everything has one length and its type."""
+    """Whether the spans are in order inside the tar, everything has one length and its type, and keys are keys."""
     count, spans = len(index.keys), index.spans
     if not isinstance(index.classes, list) or not all(isinstance(name, str) for name in index.classes):
         return False
@@ -127,9 +144,14 @@ def _is_consistent(index: TarIndex) -> bool:
         return False
     if index.labels.shape != (count,) or index.labels.dtype != np.int32:
         return False
+    if spans.min() < 0 or not spans.max() <= index.tar_bytes < 2**62:  # then no sum overflows
+        return False
+    if not all(map(KEY.fullmatch, index.keys)) or max(map(len, index.keys)) > KEY_LENGTH:
+        return False
     ends = spans[:, 2] + spans[:, 3]
     in_order = (spans[:, 0] + spans[:, 1] <= spans[:, 2]).all() and (ends[:-1] <= spans[1:, 0]).all()
-    inside = spans[:, [1, 3]].min() > 0 and spans[0, 0] > 0 and ends[-1] <= index.tar_bytes
+    sizes = spans[:, [1, 3]]
+    inside = sizes.min() > 0 and sizes.max() <= ustar.MAX_BYTES and spans[0, 0] > 0 and ends[-1] <= index.tar_bytes
     return bool(in_order and inside and index.labels.min() >= 0 and index.labels.max() < len(index.classes))
 
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shards import strict_json
-from shards.errors import DataError
+from shards.errors import DataError, shown
+from shards.small_files import read_whole
 
 NAME = "manifest.json"
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$")]
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+MAX_FIELDS = 16  # of an object
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -52,8 +55,8 @@ class Manifest(_Value):
 
     format: Literal["cemiface-manifest-1"] = "cemiface-manifest-1"
     private: bool
-    shards: list[Shard]
-    files: list[File] = []
+    shards: Annotated[list[Shard], Field(fail_fast=True)]
+    files: Annotated[list[File], Field(fail_fast=True)] = []
     totals: Totals
 
     @classmethod
@@ -65,8 +68,9 @@ class Manifest(_Value):
     @model_validator(mode="after")
     def _check(self) -> Self:
         names = [entry.name for entry in (*self.shards, *self.files)]
-        if len(set(names)) != len(names):
-            raise ValueError(f"{next(name for name in names if names.count(name) > 1)} is listed twice")
+        repeated = strict_json.first_repeated(names)
+        if repeated is not None:
+            raise ValueError(f"{repeated} is listed twice")
         if self.totals != _count(self.shards):
             raise ValueError(f"totals are {self.totals}, the shards add up to {_count(self.shards)}")
         return self
@@ -92,17 +96,27 @@ def read_manifest(path: Path, *, data: bytes | None = None) -> Manifest:
 
     Raises:
         DataError: missing, not strict JSON, unknown or missing fields, a name outside the folder or listed twice,
-            totals that do not add up.
+            totals that do not add up, or above the limits of `strict_json.loads`.
     """
     try:
-        content = path.read_bytes() if data is None else data
-        return Manifest.model_validate(strict_json.loads(content, where=str(path)))
+        content = read_whole(path, limit=strict_json.MAX_BYTES) if data is None else data
+        value = strict_json.loads(content, where=str(path))
+        _check_fields(value, where=path)
+        return Manifest.model_validate(value)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "manifest"
-        raise DataError(f"{path}: {field}: {first['msg']}") from None
+        raise DataError(f"{path}: {shown(field)}: {shown(first['msg'], limit=200)}") from None
+
+
+def _check_fields(value: dict[str, Any], *, where: Path) -> None:
+    """Refuse objects of many fields before pydantic lists a million unknown ones."""
+    lists = [entries for entries in value.values() if isinstance(entries, list)]
+    objects = [value, *value.values(), *(entry for entries in lists for entry in entries)]
+    if any(isinstance(entry, dict) and len(entry) > MAX_FIELDS for entry in objects):
+        raise DataError(f"{where}: an object of more than {MAX_FIELDS} fields; it is no manifest")
 
 
 def _count(shards: list[Shard]) -> Totals:

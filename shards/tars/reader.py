@@ -16,7 +16,7 @@ from typing import Any
 from shards import strict_json
 from shards.errors import DataError
 from shards.tars import ustar
-from shards.tars.writer import KEY
+from shards.tars.keys import KEY
 
 LIMITS = {"jpg": 64 * 2**20, "json": 2**20}  # bytes of a member
 
@@ -94,7 +94,13 @@ class OpenTar:
         os.close(descriptor)
 
     def read(self, offset: int, size: int) -> bytes:
-        """Exactly `size` bytes at `offset`."""
+        """Exactly `size` bytes at `offset`.
+
+        Raises:
+            DataError: the tar does not reach that far.
+        """
+        if offset < 0 or not 0 <= size <= self.bytes:
+            raise DataError(f"{self.path}: {size} bytes at byte {offset} are not in it; it or its index is damaged")
         data = os.pread(self._fd, size, offset)
         if len(data) != size:
             raise DataError(f"{self.path}: ends after {offset + len(data)} bytes, inside a member; it is cut short")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.errors import DataError
+from shards.errors import DataError, shown
 from shards.images.jpeg import decode_rgb
 from shards.tars.index import IndexWriter, TarIndex, index_path, read_index
 from shards.tars.reader import OpenTar, Span
@@ -120,7 +120,7 @@ def _index_of(tar: OpenTar, *, scan: bool) -> TarIndex:
         sample = int(np.argmax(index.labels == index.classes.index("")))
         span = _span(index, sample)
         identity = tar.record(span).get("identity")
-        raise DataError(f"{tar.path}: {span.key}: identity is {identity!r}, expected text or an integer")
+        raise DataError(f"{tar.path}: {span.key}: identity is {shown(repr(identity))}, expected text or an integer")
     return index
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -10,11 +9,7 @@ from shards import strict_json
 from shards.errors import DataError
 from shards.tars import ustar
 from shards.tars.index import IndexWriter
-
-# No dots: WebDataset ends the key at the first one. No capitals: some file systems cannot tell them apart.
-KEY = re.compile(r"[0-9a-z_-]+(/[0-9a-z_-]+)*")
-
-KEY_LENGTH = 90  # a USTAR name field has 100 bytes
+from shards.tars.keys import KEY, KEY_LENGTH
 
 RECORD = 20 * ustar.BLOCK  # tar files are padded to a multiple of this
 

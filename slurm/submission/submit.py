@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,9 +34,13 @@ def run_comment(run: Path, stage: str = "") -> str:
     return f"cemiface:{digest(str(run))[:12]}:{stage}"
 
 
-def start_local(payload: Payload, *, stage: StageFolder, ranks: int = 1) -> submitit.Job[None]:
-    """Start one payload on this machine as `ranks` processes (more than one for distributed stages)."""
-    executor = submitit.LocalExecutor(folder=stage.submitit_logs)
+def start_local(payload: Payload, *, stage: StageFolder, start: Path, ranks: int = 1) -> submitit.Job[None]:
+    """Start one payload on this machine as `ranks` processes (more than one for distributed stages).
+
+    `start` is a program that runs a module given as `-u -m MODULE` on a safe module path.
+    """
+    python = f"{shlex.quote(sys.executable)} -P -u {shlex.quote(str(start))}"
+    executor = submitit.LocalExecutor(folder=stage.submitit_logs, python=python)
     executor.update_parameters(timeout_min=NO_LIMIT, tasks_per_node=ranks, stderr_to_stdout=True)
     return executor.submit(payload)
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from jobs.stages.shared.imported_sets import SET_NAME, public_manifest, require_public
 from jobs.stages.shared.sets import MADE_HERE
 from shards.errors import DataError
-from shards.exports.check import check
+from shards.exports.check import check, require_nothing_else
 from shards.tars.manifest import NAME as MANIFEST
 from shards.tars.manifest import File, Manifest, read_manifest
 from shards.tars.reader import OpenTar
@@ -32,7 +32,8 @@ def import_set(source: Path, *, sets: Path, name: str | None, console: Console) 
     Prints one line per file that is missing or damaged, and what to copy again.
 
     Raises:
-        DataError: no readable manifest, private shards, or the name is taken by another set.
+        DataError: no readable manifest, private shards, a file that the manifest does not name, or the name is taken
+            by another set.
     """
     manifest = public_manifest(source)
     name = name or source.resolve().name
@@ -43,9 +44,10 @@ def import_set(source: Path, *, sets: Path, name: str | None, console: Console) 
     if allowed:
         raise DataError(f"name: got {name!r}, allowed: {allowed}; give one with --name")
     final, partial = sets / name, sets / f".{name}.importing"
+    if final.exists() and read_manifest(final / MANIFEST) != manifest:
+        raise DataError(f"{final}: is another set with this name; give this set another name with --name")
+    require_nothing_else(source, manifest)
     if final.exists():
-        if read_manifest(final / MANIFEST) != manifest:
-            raise DataError(f"{final}: is another set with this name; give this set another name with --name")
         problems = check(final, manifest)
         if not problems:
             _refuse_private(final, manifest, of=source)

@@ -10,15 +10,20 @@ from typing import Any
 import yaml
 
 from jobs.frame.errors import ConfigError
+from shards.errors import DataError
+from shards.small_files import read_whole
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 20
+MAX_VALUES = 10_000  # keys, values, lists and sections; a second of the parser's time
+MAX_SHOWN = 60  # characters of what a message quotes
 
 
 class _Loader(yaml.SafeLoader):
     """SafeLoader with the scalars of YAML 1.2: `1e-4` is a number; `no`, `12:00:00` and `0644` are text."""
 
     depth = 0
+    values = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()  # type: ignore[no-untyped-call]  # its stubs leave it out
@@ -28,6 +33,9 @@ class _Loader(yaml.SafeLoader):
         if event.tag is not None:
             raise ConfigError(f"{line}: got the tag {event.tag!r}, tags are not allowed; write the plain value")
         self.depth += 1
+        self.values += 1
+        if self.values > MAX_VALUES:
+            raise ConfigError(f"{line}: more than {MAX_VALUES} values; this is not a config file")
         if self.depth > MAX_DEPTH:
             raise ConfigError(f"{line}: nested more than {MAX_DEPTH} levels deep; this is not a config file")
         node = super().compose_node(parent, index)
@@ -40,7 +48,7 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 raise ConfigError(f"line {key.start_mark.line + 1}: a key must be a plain word")
             if key.value in seen:
-                raise ConfigError(f"line {key.start_mark.line + 1}: {key.value}: given twice; remove one")
+                raise ConfigError(f"line {key.start_mark.line + 1}: {key.value[:MAX_SHOWN]}: given twice; remove one")
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -70,7 +78,8 @@ def parse_yaml(text: str, *, source: str) -> Any:
     """The value of a YAML text.
 
     Raises:
-        ConfigError: not YAML, or it has something that is not allowed; names `source` and the line.
+        ConfigError: not YAML, or it has something that is not allowed, or more than `MAX_VALUES` values; names
+            `source` and the line.
     """
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 (a subclass of SafeLoader)
@@ -83,6 +92,8 @@ def parse_yaml(text: str, *, source: str) -> Any:
         where = f" line {mark.line + 1}" if mark else ""
         reasons = [getattr(error, "context", None), getattr(error, "problem", None)]
         raise ConfigError(f"{source}:{where} not YAML: {', '.join(filter(None, reasons))}") from None
+    except (ValueError, ArithmeticError, LookupError) as error:  # of a character, a version or a tag that cannot be
+        raise ConfigError(f"{source}: not YAML: {str(error)[:MAX_SHOWN]}") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -92,11 +103,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: no such file, too large, not UTF-8, not a mapping, or anything that `parse_yaml` refuses.
     """
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; give the path of a config file") from None
-    if len(data) > MAX_BYTES:
-        raise ConfigError(f"{path}: {len(data)} bytes, allowed {MAX_BYTES}; this is not a config file")
+        data = read_whole(path, limit=MAX_BYTES)
+    except (OSError, DataError) as error:
+        reason = str(error).partition(";")[0] if isinstance(error, DataError) else f"{path}: {error.strerror}"
+        raise ConfigError(f"{reason}; give the path of a config file") from None
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:

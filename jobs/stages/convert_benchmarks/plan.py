@@ -16,8 +16,9 @@ from jobs.frame.stage import Stage
 from jobs.frame.stage_config import FILE_NAME, PathText, StageConfig
 from jobs.frame.unit import Unit
 from shards.errors import DataError
+from shards.small_files import read_lines
 from shards.sources.image_files import ImageSource
-from shards.sources.pair_lists import PairList, read_pairs
+from shards.sources.pair_lists import MAX_BYTES, PairList, read_pairs
 from slurm.files import digest, sha256_of
 
 NAME = "convert-benchmarks"
@@ -121,8 +122,8 @@ def listed_pairs(run: Run, source: BenchmarkSource) -> tuple[ImageSource, PairLi
     assert source.images is not None
     path = run.path(source.pairs)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_lines(path, limit=MAX_BYTES)
+    except FileNotFoundError as error:
         raise DataError(f"{path}: not a text file ({error})") from None
     listed = read_pairs(text, name=str(path), extension=source.extension)
     whole = {side: [source.prefix + name for name in getattr(listed, side)] for side in ("first", "second")}

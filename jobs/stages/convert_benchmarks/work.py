@@ -14,7 +14,8 @@ from jobs.stages.shared.tars import publishing_tar
 from shards.errors import DataError
 from shards.images.prepare import prepare
 from shards.images.rules import ImageRules
-from shards.sources.bin_file import read_bin
+from shards.small_files import read_whole
+from shards.sources.bin_file import MAX_BYTES, read_bin
 from shards.tars.records import REAL
 from slurm.markers import Marker
 
@@ -54,7 +55,7 @@ def _read(run: Run, source: BenchmarkSource) -> tuple[list[tuple[str, bytes]], P
     """The distinct images with where they came from, and the pairs as rows of them."""
     if source.bin is not None:
         path = run.path(source.bin)
-        found = read_bin(path.read_bytes(), name=str(path))
+        found = read_bin(read_whole(path, limit=MAX_BYTES), name=str(path))
         rows: dict[bytes, int] = {}  # an image is in many pairs, and in the file as often
         places = [rows.setdefault(image, len(rows)) for image in found.images]
         at = {row: place for place, row in reversed(list(enumerate(places)))}

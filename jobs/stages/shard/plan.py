@@ -22,7 +22,8 @@ from jobs.stages.shard.split import held_out_identities, kept_back_paths, slices
 from shards.errors import DataError
 from shards.images.faces import Face, Listing
 from shards.images.rules import ImageRules
-from shards.sources.selections import read_selection, select
+from shards.small_files import read_lines
+from shards.sources.selections import MAX_BYTES, read_selection, select
 from shards.sources.sources import first_of_equals, list_bytes, open_source, skips_bytes, with_hashes
 from slurm.files import digest, sha256_of
 
@@ -220,7 +221,7 @@ def _listing(run: Run) -> tuple[Listing, int | None]:
     path = run.path(config.faces)
     listing = open_source(path).listing()
     if config.only:
-        text = _selection(run).read_text(encoding="utf-8", errors="surrogateescape")
+        text = read_lines(_selection(run), limit=MAX_BYTES, errors="surrogateescape")
         listing = select(listing, read_selection(text, name=config.only), name=config.only)
     if config.hash == "none":
         return listing, None

@@ -86,7 +86,7 @@ def test_B47_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("name: x".encode("utf-16"), "not UTF-8"), (b"#" * (1 << 20 | 1), "allowed 1048576")]
+    ("content", "message"), [("name: x".encode("utf-16"), "not UTF-8"), (b"#" * (1 << 20 | 1), "allowed are 1048576")]
 )
 def test_B47_files_that_are_no_config_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "x.yaml"

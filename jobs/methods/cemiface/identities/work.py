@@ -25,10 +25,13 @@ from jobs.stages.shared.tars import publishing_tar
 from jobs.training.device import rank_device
 from shards.embeddings.embeddings import embeddings_bytes, read_embeddings, with_similarity
 from shards.images.jpeg import decode_rgb, encode_jpeg
+from shards.small_files import read_lines
 from shards.tars.shard_set import ShardSet
 from shards.tars.writer import TarWriter
 from slurm.files import Output, publish
 from slurm.markers import Marker
+
+MAX_ATTRIBUTES = 2**26  # bytes of the file of attributes; two million candidates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +165,7 @@ def _read_attributes(run: Run) -> dict[str, str]:
             f"faces in {candidates}, then run again"
         )
     groups: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_lines(path, limit=MAX_ATTRIBUTES).splitlines(), start=1):
         key, tab, group = line.partition("\t")
         if not tab or not group:
             raise ModelError(f"{path}: line {number}: got {line[:60]!r}; allowed: candidate-0000012<TAB>group; fix it")

@@ -1,0 +1,59 @@
+"""Files that are read whole, such as lists and manifests: regular files up to a stated size."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from shards.errors import DataError
+
+MAX_DIGITS = 18  # of a number in a text: it fits 64 bits; python refuses to parse numbers of thousands of digits
+
+
+def read_whole(path: Path, *, limit: int) -> bytes:
+    """The content of a file. A FIFO is refused, not waited for; a larger file is not read at all.
+
+    Raises:
+        DataError: it is not a regular file of at most `limit` bytes, or cannot be read.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise DataError(f"{path}: not a regular file; give one")
+            if found.st_size > limit:
+                raise DataError(f"{path}: {found.st_size} bytes, allowed are {limit}; is it another file?")
+            return file.read(limit + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{str(path)!r}: {error}") from None  # NUL or a lone surrogate in the path
+
+
+def read_lines(path: Path, *, limit: int, errors: str = "strict") -> str:
+    """The text of a UTF-8 file with line feeds at the ends of its lines, as `read_whole`.
+
+    Raises:
+        DataError: as `read_whole`, or it is not UTF-8.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        text = read_whole(path, limit=limit).decode("utf-8", errors)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a text file ({error}); save it as UTF-8") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def is_number(text: str | bytes) -> bool:
+    """Whether a text is a whole number of at most `MAX_DIGITS` ASCII digits."""
+    return text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
