@@ -153,7 +153,7 @@ class _PickleReader:
     def _refuse(self, opcode: str, argument: Any) -> None:
         what = f"{opcode} {argument}" if isinstance(argument, str) else opcode
         raise DataError(
-            f"{self.name}: holds {shown(what, limit=60)!r}, which is neither an image nor a boolean, and is not executed;"
+            f"{self.name}: holds {shown(what, limit=60)!r}, which is neither an image nor a boolean, and not executed;"
             " expected a list of encoded images and a list of truth values"
         )
 

@@ -63,7 +63,7 @@ def test_B46_a_file_that_would_run_code_is_refused_and_runs_nothing(tmp_path, pr
     target = tmp_path / "made"
     data = pickle.dumps(([b"a", _Malicious(target)], [True]), protocol=protocol)
     message = refusal(data)
-    assert "is not executed" in message
+    assert "not executed" in message
     assert not target.exists()
     pickle.loads(data)
     assert target.exists()  # it would have been
