@@ -11,6 +11,8 @@ from jobs.frame.products import ALSO, AUDIT, BENCHMARK, FINGERPRINT, HELD_OUT, I
 from jobs.frame.run import Run
 from shards.privacy.fingerprints import Fingerprints, Vectors, read_fingerprints, read_vectors
 from shards.privacy.verdict import Verdict
+from slurm.errors import RunError
+from slurm.files import read_json
 
 # All kinds of real faces that a run knows. People of the first three have names of their own within the run; those of
 # the others may be among them under another name.
@@ -55,3 +57,15 @@ def verdict_of(run: Run, *, stage: str = AUDIT) -> Verdict:
         RunError: the stage has not written one, or it is not as the stage wrote it.
     """
     return Verdict.from_record(json.loads(run.ledger.read(stage, VERDICT)))
+
+
+def shown_verdict(run: Run) -> Verdict:
+    """The audit's verdict for pages that people read, unchecked: nothing is let through by it.
+
+    Raises:
+        RunError: the audit has not written one.
+    """
+    value = read_json(run.stage_folder(AUDIT).output(VERDICT))
+    if not isinstance(value, dict):
+        raise RunError(f"{AUDIT}: has written no verdict; {again(AUDIT)}")
+    return Verdict.from_record(value)

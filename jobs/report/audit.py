@@ -7,7 +7,7 @@ from typing import Any
 from jobs.frame.products import AUDIT, SETTLE
 from jobs.frame.real_images import RealImages
 from jobs.frame.run import Run
-from jobs.frame.verdicts import verdict_of
+from jobs.frame.verdicts import shown_verdict
 from jobs.report.faces import Pair, pair
 from jobs.report.lineage import not_covered
 from jobs.report.part import Section, Sets, summary
@@ -34,7 +34,7 @@ def audit(run: Run, sets: Sets) -> Section:
     audited, settled = summary(run, AUDIT), summary(run, SETTLE)
     if audited is None or sets.synthetic is None or sets.real is None:
         return None
-    verdict = verdict_of(run)
+    verdict = shown_verdict(run)
     rates = verdict.figures["leak_rate_by"]
     return {
         "passed": verdict.passed and (settled is None or settled.figures["passed"]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jobs.frame.products import AUDIT
 from jobs.frame.run import Run
-from jobs.frame.verdicts import verdict_of
+from jobs.frame.verdicts import shown_verdict
 from jobs.report.part import Section, Sets, summary
 from shards.privacy.lineage import CheckedSet
 from shards.privacy.verdict import Verdict
@@ -15,7 +15,7 @@ def lineage(run: Run, sets: Sets) -> Section:
     if sets.synthetic is None:
         return None
     audited = summary(run, AUDIT) is not None
-    rows = verdict_of(run).lineage if audited else None
+    rows = shown_verdict(run).lineage if audited else None
     shown = rows if rows is not None else _not_recorded(run)
     return {"sources": shown, "audited": audited, "recorded": rows is not None} if shown else None
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ from slurm.errors import RunError
 from slurm.files import publishing
 
 from ...shards.pictures import encoded, jpeg, picture, with_exif
+from ..conftest import set_up
 from ..one_rank import plan_stage, record_again, work_alone
 
 WORD = "marmalade"
@@ -232,3 +236,40 @@ def test_samples_that_hold_more_are_neither_settled_nor_published(
 def test_the_names_of_synthetic_identities_are_public() -> None:
     name = identity_name(ImageRequest(identity=1234567, index=0).identity)
     assert private_field(RECORD | {"identity": name}) is None
+
+
+@pytest.mark.long
+def test_a_whole_run_full_of_the_word_is_published_without_it(tiny_run: Any, tmp_path: Path) -> None:
+    """From faces whose people, files and metadata have it, in a folder of that name, audited by a net of that name."""
+    root = tmp_path / WORD
+    config, cluster = set_up(root)
+    faces = root / f"{WORD}-faces"
+    listed = []
+    for home in sorted((root / "faces").iterdir()):
+        (faces / f"{WORD}-{home.name}").mkdir(parents=True)
+        for image in sorted(home.glob("*.png")):
+            target = faces / f"{WORD}-{home.name}" / f"{WORD}-{image.stem}.jpg"
+            with Image.open(image) as picture:
+                target.write_bytes(with_exif(encoded(picture, "JPEG", comment=WORD.encode()), WORD.encode()))
+            listed.append(str(target.relative_to(faces)))
+    (root / f"{WORD}.txt").write_text("\n".join(listed) + "\n")
+    shutil.copy(tiny_run.folder / "train-embedder" / "recognition.safetensors", root / f"{WORD}-judge.safetensors")
+    text = config.read_text().replace("name: tiny\n", f"name: {WORD}\n").replace("title: Tiny run", f"title: {WORD}")
+    text = text.replace("faces: faces,", f"faces: {faces}, only: {WORD}.txt,")
+    config.write_text(text.replace("fingerprint: {}", f"fingerprint: {{judge: {{weights: {WORD}-judge.safetensors}}}}"))
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs", "all", str(config), "--cluster", str(cluster)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    published = root / "runs" / WORD / "publish" / "tiny-set"
+    found = [name for name, data in _contents(published) if WORD.encode() in data.lower() or WORD in name]
+    assert found == []
+    host = socket.gethostname().encode()
+    texts = [path for path in published.iterdir() if path.suffix in (".md", ".json", ".txt")]
+    assert [path.name for path in texts if host in path.read_bytes().split()] == []
+    private = next((root / "runs" / WORD / "shard").glob("real-*.tar")).read_bytes()
+    assert WORD.encode() in private
