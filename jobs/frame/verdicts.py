@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from jobs.frame.ledger import again
 from jobs.frame.products import ALSO, AUDIT, BENCHMARK, FINGERPRINT, HELD_OUT, INQUIRY, KEPT_BACK, REAL, VERDICT
 from jobs.frame.run import Run
 from shards.privacy.fingerprints import Fingerprints, Vectors, read_fingerprints, read_vectors
