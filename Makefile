@@ -107,6 +107,9 @@ crash-test: setup ## kill stages at random KILLS times and check that the bytes 
 fuzz: setup ## read MUTATIONS mutated files of every format; minutes per hundred thousand; `make test` reads a few
 	$(BIN)/python -m tests.fuzz.fuzz --mutations $(MUTATIONS)
 
+attack: setup ## try to publish real faces in some thirty ways on a small run; each must be refused or left out
+	$(TESTS) -m attack tests/jobs/attack
+
 lint: setup ## check lint and format with ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
