@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +88,7 @@ def brighter(jpeg: bytes) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def with_copies(tiny_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, bytes], Any]]:
+def with_copies(tiny_run: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], dict[str, bytes]]:
     """A run whose generator has put out real pictures, audited and published; the copies by what they are."""
     project = Project.copy_of(tiny_run, tmp_path_factory.mktemp("copies") / "project")
     edit_config(project.runs, root=str(project.root))
@@ -118,7 +117,7 @@ def with_copies(tiny_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Iter
     again(project, *STAGES, "report")
     done = project.run("all")
     assert done.returncode == 0, done.stderr[-3000:]
-    yield dict(zip(copies, keys(len(copies)), strict=True)), published(project)
+    return dict(zip(copies, keys(len(copies)), strict=True)), published(project)
 
 
 @pytest.mark.parametrize(
