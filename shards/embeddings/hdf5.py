@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from shards.embeddings.hdf5_structure import check_structure
 from shards.errors import DataError, parsing, reason_of, shown
 
 FORMAT = "cemiface-embeddings-1"
@@ -98,6 +99,8 @@ def open_file(path: Path) -> h5py.File:
     """Open for reading; raises DataError if the file is not a regular one, or has another format."""
     if path.exists() and not path.is_file():
         raise DataError(f"{path}: not a readable HDF5 file: it is no regular file")
+    if path.exists() and path.stat().st_size:
+        check_structure(path)
     try:
         file = h5py.File(path, "r", locking=False)  # published files never change, and Lustre may have no locks
     except Exception as error:
