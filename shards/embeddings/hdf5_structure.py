@@ -22,16 +22,15 @@ VERSIONS = (0, 0, 0, 0, 0, 8, 8, 0)
 
 HEADER, MESSAGE = struct.Struct("<BxHII4x"), struct.Struct("<HHB3x")
 
-TREE, NODE, ENTRY, HEAP = (
-    struct.Struct("<4sBBHQQ"),
-    struct.Struct("<4sBxH"),
-    struct.Struct("<QQII16x"),
-    struct.Struct("<4s4x3Q"),
-)
+TREE, NODE, ENTRY = struct.Struct("<4sBBHQQ"), struct.Struct("<4sBxH"), struct.Struct("<QQII16x")
+
+HEAP = struct.Struct("<4s4x3Q")
 
 NIL, SPACE, TYPE, OLD_FILL, FILL, LAYOUT, ATTRIBUTE, CONTINUED, TABLE, TIME = 0, 1, 3, 4, 5, 8, 12, 16, 17, 18
 
 KNOWN = {NIL, SPACE, TYPE, OLD_FILL, FILL, LAYOUT, ATTRIBUTE, CONTINUED, TABLE, TIME}
+
+REFUSED = {2: "links", 6: "links", 7: "values in another file", 10: "links", 11: "compressed values"}  # by message
 
 INTEGER, FLOAT, STRING = 0, 1, 3  # classes of types
 
@@ -61,16 +60,17 @@ class _Walk:
         self.data = data
 
     def run(self) -> None:
+        """Walk it."""
         if self.data[:8] != SIGNATURE:
             raise ValueError("it has another signature")
         fields = SUPERBLOCK.unpack_from(self.data)
         base, _, end, driver = fields[12:16]
         if fields[1:9] != VERSIONS or base != 0 or driver != 2**64 - 1 or end != len(self.data):
             raise ValueError("its superblock is of another version, or it is cut short")
-        (table,) = [body for kind, body in self._messages(fields[17]) if kind == TABLE] or [None]
-        if table is None:
+        tables = [body for kind, body in self._messages(fields[17]) if kind == TABLE]
+        if len(tables) != 1:
             raise ValueError("its root is no group")
-        for address in self._children(*struct.unpack("<QQ", table[:16])):
+        for address in self._children(*struct.unpack("<QQ", tables[0][:16])):
             self._check_object(address)
 
     def _messages(self, address: int) -> list[tuple[int, bytes]]:
@@ -87,6 +87,8 @@ class _Walk:
             while at + MESSAGE.size <= stop and len(found) < count:
                 kind, held, flags = MESSAGE.unpack_from(self.data, at)
                 at += MESSAGE.size
+                if kind in REFUSED:
+                    raise ValueError(f"it has {REFUSED[kind]}, expected plain values in this file")
                 if kind not in KNOWN or at + held > stop or flags & ~1:
                     raise ValueError(f"a message at byte {at} is damaged")
                 found.append((kind, self.data[at : at + held]))
