@@ -11,6 +11,7 @@ import mmap
 import struct
 from pathlib import Path
 
+from shards.embeddings.hdf5_virtual import check_parts
 from shards.errors import DataError
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -32,6 +33,8 @@ KNOWN = {NIL, SPACE, TYPE, OLD_FILL, FILL, LAYOUT, ATTRIBUTE, CONTINUED, TABLE, 
 
 REFUSED = {2: "links", 6: "links", 7: "values in another file", 10: "links", 11: "compressed values"}  # by message
 
+VIRTUAL = b"\x04\x03"  # version and class of a layout
+
 INTEGER, FLOAT, STRING = 0, 1, 3  # classes of types
 
 MAX_MESSAGES = 1000  # of one object
@@ -49,7 +52,7 @@ def check_structure(path: Path) -> None:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             _Walk(data).run()
-        except (ValueError, struct.error, IndexError) as error:
+        except (ValueError, struct.error, IndexError, OverflowError) as error:
             raise DataError(f"{path}: not a readable HDF5 file: {error}; make it again, or fetch it again") from None
 
 
@@ -132,6 +135,11 @@ class _Walk:
                 _check_type(body)
             elif kind == SPACE:
                 _check_space(body)
+            elif kind == LAYOUT and body[:2] == VIRTUAL:
+                place, index = struct.unpack_from("<QI", body, 2)
+                check_parts(self.data, address=place, index=index)
+            elif kind == LAYOUT and body[0] != 3:
+                raise ValueError("the values of a dataset are of another version")
 
 
 def _check_type(body: bytes) -> None:
