@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from shards.embeddings.hdf5_structure import check_structure
 from shards.errors import DataError, parsing, reason_of, shown
 
 FORMAT = "cemiface-embeddings-1"
@@ -114,6 +115,8 @@ def open_file(path: Path, *, data: bytes | None = None) -> h5py.File:
     """
     if data is None and path.exists() and not path.is_file():
         raise DataError(f"{path}: not a readable HDF5 file: it is not a regular file")
+    if data is not None or (path.exists() and path.stat().st_size):
+        check_structure(path, data=data)
     try:
         source = path if data is None else _Content(data, path=path)
         file = h5py.File(source, "r", locking=False)  # published files never change, and Lustre may have no locks

@@ -27,6 +27,7 @@ PUBLIC_FIELDS = (
     "refilled",
     "counts",
     "dropped",
+    "lineage",
 )
 
 PUBLIC_FIGURES = ("leak_rate_by", "by_false_match_rate", "membership", "overlap")

@@ -87,9 +87,8 @@ class ImageSource:
             folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)  # the root itself may be a link
             for part in parts[:-1]:
                 if stat.S_ISLNK(os.stat(part, dir_fd=folder, follow_symlinks=False).st_mode):
-                    raise DataError(
-                        f"{self.root}: {shown(path, limit=200)} is outside of it: {part} is a link; copy the images"
-                    )
+                    where = f"{self.root}: {shown(path, limit=200)} is outside of it"
+                    raise DataError(f"{where}: {shown(part)} is a link; copy the images there")
                 inner = os.open(part, FOLDER, dir_fd=folder)
                 os.close(folder)
                 folder = inner

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.frame.config_file.yaml_file import parse_yaml, read_yaml
+from jobs.frame.config_file.yaml_file import MAX_SHOWN, parse_yaml, read_yaml
 from jobs.frame.errors import ConfigError
+
+MAX_BASES = 20  # files that are based on each other
 
 
 def read_fields(config: Path, *, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -35,8 +37,10 @@ def _with_base(config: Path, *, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     base = fields.pop("base", None)
     if base is None:
         return fields
-    if not isinstance(base, str):
-        raise ConfigError(f"{config}: base: got {base!r}, allowed: the path of a config file")
+    if not isinstance(base, str) or not base.isprintable():
+        raise ConfigError(f"{config}: base: got {repr(base)[:MAX_SHOWN]}, allowed: the path of a config file")
+    if len(above) == MAX_BASES:
+        raise ConfigError(f"{config}: base: more than {MAX_BASES} files in a row; put their fields into one")
     return _merged(_with_base(config.parent / base, above=(*above, config.absolute())), fields)
 
 

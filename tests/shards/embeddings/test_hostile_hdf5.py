@@ -79,15 +79,16 @@ KINDS = [external_link, soft_link, inner_link, external_storage, virtual, unwrit
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("make", KINDS)
-def test_values_that_are_not_plainly_in_the_file_are_refused(path, make, name):
+def test_values_that_are_not_plainly_in_the_file_are_refused(path, make, name, monkeypatch):
     with h5py.File(path, "a") as file:
         del file[name]
         make(file, name)
     for read in (read_embeddings, read_vectors) if name not in ("flipped", "similarity") else (read_embeddings,):
-        with pytest.raises(DataError, match=rf"x\.h5: .*{name}") as caught:
+        with pytest.raises(DataError, match=rf"x\.h5: .*({name}|links|in another file|compressed)") as caught:
             read(path)
         assert "\n" not in str(caught.value)
-    with hdf5.open_file(path) as file, pytest.raises(DataError):
+    monkeypatch.setattr(hdf5, "check_structure", lambda path: None)  # the place that opens datasets refuses it, too
+    with hdf5.open_file(path) as file, pytest.raises(DataError, match=name):
         hdf5.dataset_of(file, name)
 
 
