@@ -20,7 +20,7 @@ BLOCK = struct.Struct("<II4I")  # axes, blocks, first row and column, last row a
 MAX_PARTS = 100_000
 
 
-def check_parts(data: mmap.mmap, *, address: int, index: int) -> None:
+def check_parts(data: mmap.mmap | bytes, *, address: int, index: int) -> None:
     """Check the object `index` of the global heap at `address`; raises ValueError, IndexError or struct.error."""
     magic, version, size = COLLECTION.unpack_from(data, address)
     if (magic, version) != (b"GCOL", 1) or address + size > len(data):
