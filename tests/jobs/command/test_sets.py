@@ -237,3 +237,11 @@ def test_an_imported_set_is_trained_on_by_name_where_nothing_else_is(published: 
     assert done.returncode == 0, done.stderr[-3000:]
     summary = json.loads((tmp_path / "runs/elsewhere/train-recognition/summary.json").read_text())
     assert (summary["figures"]["images_in_set"], summary["figures"]["classes"]) == (16, 4)
+
+
+def test_a_set_with_a_file_that_no_manifest_names_is_not_imported(published, tmp_path):
+    (published / "numpy.py").write_text("raise SystemExit('run')")
+    done = command("import", str(published), cwd=tmp_path)
+    assert done.returncode == 1
+    assert "numpy.py is not in its manifest" in done.stderr
+    assert not (tmp_path / "sets").exists()
