@@ -25,16 +25,21 @@ def check_parts(data: mmap.mmap | bytes, *, address: int, index: int) -> None:
     magic, version, size = COLLECTION.unpack_from(data, address)
     if (magic, version) != (b"GCOL", 1) or address + size > len(data):
         raise ValueError("its list of parts is damaged")
-    at, end = address + COLLECTION.size, address + size
+    at, end, found = address + COLLECTION.size, address + size, False
     while at + OBJECT.size <= end:
         number, _, held = OBJECT.unpack_from(data, at)
-        at += OBJECT.size
-        if at + held > end or number == 0:
+        if number == 0:  # the free space, which ends the collection; its size is that of its header, too
+            at += held
             break
+        at += OBJECT.size
+        if not 0 < held <= end - at:
+            raise ValueError("its list of parts is damaged")
         if number == index:
-            return _check_list(data[at : at + held])
+            _check_list(data[at : at + held])
+            found = True
         at += -(-held // 8) * 8
-    raise ValueError("its list of parts is missing")
+    if not found or at != end:
+        raise ValueError("its list of parts is missing or damaged")
 
 
 def _check_list(block: bytes) -> None:

@@ -341,3 +341,11 @@ def test_identities_that_are_paths_are_exported_inside_of_the_new_folder(tmp_pat
     assert {path.name for path in (tmp_path / "in").iterdir()} == {"out"}
     checked = subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=tmp_path / "in/out", check=False)
     assert checked.returncode == 0
+
+
+def test_a_set_with_a_file_that_no_manifest_names_is_not_imported(published, tmp_path):
+    (published / "numpy.py").write_text("raise SystemExit('run')")
+    done = command("import", str(published), cwd=tmp_path)
+    assert done.returncode == 1
+    assert "numpy.py is not in its manifest" in done.stderr
+    assert not (tmp_path / "sets").exists()
