@@ -51,6 +51,15 @@ class Faces:
         return [path.split("/")[-2] for path in self.paths]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """What the search needs of the references."""
+
+    keys: list[str]
+    identities: list[str]
+    pictures: np.ndarray
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("faces", type=Path)
@@ -118,7 +127,7 @@ def measured(
 
     def scores(images: Sequence[np.ndarray], names: Sequence[str]) -> CopyScores:
         search = CopySearch(model, gray_pictures(images))
-        search.add(pictures, keys)
+        search.add(Pictures(keys=keys, identities=references.people, pictures=pictures))
         return search.scores(names)
 
     found = scores(control.images, control.paths)
@@ -129,10 +138,8 @@ def measured(
     counts["strangers"] = len(alarms), len(strangers.paths)
     smooth = strangers.of(range(min(150, len(strangers.paths))))
     images = [saved(altered(rgb, SMOOTH[row % 3], seed=str(row))) for row, rgb in enumerate(smooth.images)]
-    counts["blurred strangers"] = (
-        len({key for key, _, _ in scores(images, smooth.paths).reached(thresholds)}),
-        len(images),
-    )
+    smooth_alarms = {key for key, _, _ in scores(images, smooth.paths).reached(thresholds)}
+    counts["blurred strangers"] = len(smooth_alarms), len(images)
     queries = len(control.paths) + len(strangers.paths) + len(images)
     for name in (*ALTERATIONS, MORPH):
         chosen = draw.sample(range(len(keys)), options.copies)

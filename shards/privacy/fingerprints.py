@@ -6,7 +6,7 @@ There is one HDF5 file per tar, so an audit can read millions of faces one file 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from shards.embeddings import hdf5
 from shards.embeddings.centers import directions, normalized
 from shards.errors import DataError
 from shards.images.hashes import perceptual_hash, pixel_hash
+from shards.privacy.copies.pictures import SIDE
 
 HASH_BYTES = 32  # of the SHA-256 of the pixels, and of the perceptual hash
 
@@ -39,10 +40,12 @@ class Fingerprints(Vectors):
 
     Attributes:
         exact, near: (N, 32) uint8, SHA-256 of the pixels, and perceptual hash.
+        pictures: (N, 1024) uint8, small gray pictures for the search for altered copies; (0, 1024) without them.
     """
 
     exact: np.ndarray
     near: np.ndarray
+    pictures: np.ndarray = field(default_factory=lambda: np.empty((0, SIDE * SIDE), np.uint8))
 
 
 def hashes_of(images: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -72,6 +75,8 @@ def vectors_bytes(vectors: Vectors, *, embedder: str) -> bytes:
         if isinstance(vectors, Fingerprints):
             for name in ("exact", "near"):
                 file.create_dataset(name, data=getattr(vectors, name), track_times=False)
+            if len(vectors.pictures):
+                file.create_dataset("pictures", data=vectors.pictures, track_times=False)
         return hdf5.file_image(file)
 
 
@@ -99,13 +104,14 @@ def read_fingerprints(path: Path) -> Fingerprints:
     """
     vectors = read_vectors(path)
     with hdf5.open_file(path) as file:
-        hashes = {name: hdf5.dataset_of(file, name)[()] for name in ("exact", "near")}
-    for name, rows in hashes.items():
-        if rows.shape != (len(vectors.keys), HASH_BYTES) or rows.dtype != np.uint8:
+        widths = {"exact": HASH_BYTES, "near": HASH_BYTES} | ({"pictures": SIDE * SIDE} if "pictures" in file else {})
+        found = {name: hdf5.dataset_of(file, name)[()] for name in widths}
+    for name, rows in found.items():
+        if rows.shape != (len(vectors.keys), widths[name]) or rows.dtype != np.uint8:
             raise DataError(
                 f"{path}: {name} is {rows.dtype} {rows.shape} for {len(vectors.keys)} images; remove it and run again"
             )
-    return Fingerprints(**vars(vectors), **hashes)
+    return Fingerprints(**vars(vectors), **found)
 
 
 def centers_of(parts: Iterable[Vectors]) -> Vectors:

@@ -56,11 +56,14 @@ class Verdict:
     def counts(self) -> dict[str, int]:
         """Number of images by reason; an image counts once for each of its reasons."""
         found = [leak.reason for leak in self.leaks]
-        return {reason.value: found.count(reason) for reason in Reason}
+        searched = [reason for reason in Reason if reason != Reason.ALTERED_COPY or self.thresholds.copies is not None]
+        return {reason.value: found.count(reason) for reason in searched}
 
     def record(self) -> dict[str, Any]:
         """The verdict as JSON-ready values."""
         value = asdict(self)
+        if self.thresholds.copies is None:
+            del value["thresholds"]["copies"]
         return value | {"leaks": [asdict(leak) for leak in self.leaks], "counts": self.counts, "dropped": self.dropped}
 
     def public_record(self) -> dict[str, Any]:

@@ -74,7 +74,8 @@ class CopyModel:
     def prepared(self, pictures: np.ndarray) -> np.ndarray:
         """(N, 400) float32 of references (N, 1024): standardized cells, whose outliers are clipped when whitened."""
         white = standardized(grid_of(pictures), self._mean) @ self._whole.T / self._spread
-        return (white.clip(-CLIP, CLIP) * self._spread @ self._back.T).astype(np.float32)
+        cells: np.ndarray = (white.clip(-CLIP, CLIP) * self._spread @ self._back.T).astype(np.float32)
+        return cells
 
     def scales(self, references: np.ndarray) -> np.ndarray:
         """(P, N) float32: 1 / the length of each prepared reference (N, 400) in each comparison.
@@ -82,7 +83,9 @@ class CopyModel:
         Lengths below 0.3 of the median are raised to that: what is left of such references is flat.
         """
         lengths = np.stack([np.linalg.norm(references @ one.back.T, axis=1) for one in self.comparisons])
-        return (1 / np.maximum(lengths, 0.3 * np.median(lengths, axis=1, keepdims=True))).astype(np.float32)
+        floor = 0.3 * np.median(lengths, axis=1, keepdims=True)
+        scales: np.ndarray = (1 / np.maximum(lengths, floor)).astype(np.float32)
+        return scales
 
     def templates(self, pictures: np.ndarray) -> np.ndarray:
         """(N, K, 400) float32 of queries (N, 1024): a template's product with a prepared reference is its score.
@@ -125,4 +128,5 @@ def _clipped(white: np.ndarray) -> np.ndarray:
     """Whitened values (N, V), outliers clipped, of unit length; 0 for flat pictures."""
     spread = np.sqrt((white**2).mean(axis=1, keepdims=True))
     white = (white / (spread + 1e-3)).clip(-CLIP, CLIP)
-    return white / (np.linalg.norm(white, axis=1, keepdims=True) + 1e-6)
+    unit: np.ndarray = white / (np.linalg.norm(white, axis=1, keepdims=True) + 1e-6)
+    return unit

@@ -19,11 +19,13 @@ class CopyScores:
 
     Attributes:
         keys: of the images.
+        references: number of real images compared with.
         scores: by family N scores: standard deviations above what is usual for the image.
         real: by family the keys of the N references with these scores.
     """
 
     keys: list[str]
+    references: int
     scores: dict[str, list[float]]
     real: dict[str, list[str]]
 
@@ -37,18 +39,10 @@ class CopyScores:
         families = list(parts[0].scores)
         return CopyScores(
             keys=[key for part in parts for key in part.keys],
+            references=parts[0].references,
             scores={family: [score for part in parts for score in part.scores[family]] for family in families},
             real={family: [key for part in parts for key in part.real[family]] for family in families},
         )
-
-    def highest(self, other: CopyScores) -> CopyScores:
-        """For each image and family the higher one of two scores, of the same images."""
-        scores, real = {}, {}
-        for family, own in self.scores.items():
-            pairs = zip(own, self.real[family], other.scores[family], other.real[family], strict=True)
-            best = [(a, x) if a >= b else (b, y) for a, x, b, y in pairs]
-            scores[family], real[family] = [score for score, _ in best], [key for _, key in best]
-        return CopyScores(keys=self.keys, scores=scores, real=real)
 
     def reached(self, thresholds: Mapping[str, float]) -> Iterable[tuple[str, str, float]]:
         """Key, key of the reference, and score of each image in each family whose threshold it reaches."""

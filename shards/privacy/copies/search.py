@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 
@@ -15,8 +17,12 @@ QUERIES = 16  # whose templates are made together: 24 MB
 
 REFERENCES = 2048  # compared at once with the templates of a query: their scores fit into the cache
 
-# Takes templates (K, 400), prepared references (M, 400) and their scales (P, M); returns the best absolute score of each
-# family for each reference, (F, M). There is another one that runs on a GPU.
+BLOCK = 8192  # references that are prepared together
+
+LIMIT = 99.0  # of scores either way; JSON has no infinity
+
+# Takes templates (K, 400), prepared references (M, 400) and their scales (P, M); returns the best absolute score of
+# each family for each reference, (F, M). There is another one that runs on a GPU.
 FamilyScores = Callable[[np.ndarray, np.ndarray, np.ndarray, CopyModel], np.ndarray]
 
 
@@ -27,10 +33,28 @@ def family_scores(templates: np.ndarray, references: np.ndarray, scales: np.ndar
     for part in slices(len(references), REFERENCES):
         scores = templates @ references[part].T
         np.abs(scores, out=scores)
-        of_comparison = np.stack([scores[a:b].max(axis=0) for a, b in zip(firsts, firsts[1:], strict=False)])
+        of_comparison = np.stack([scores[a:b].max(axis=0) for a, b in pairwise(firsts)])
         of_comparison *= scales[:, part]
         found[:, part] = np.maximum.reduceat(of_comparison, model.first_of_family, axis=0)
     return found
+
+
+class Pictured(Protocol):
+    """N real images with their pictures: `Fingerprints`.
+
+    Attributes:
+        keys, identities: N names each.
+        pictures: (N, 1024) uint8, or none at all.
+    """
+
+    @property
+    def keys(self) -> Sequence[str]: ...
+
+    @property
+    def identities(self) -> Sequence[str]: ...
+
+    @property
+    def pictures(self) -> np.ndarray: ...
 
 
 class CopySearch:
@@ -60,12 +84,36 @@ class CopySearch:
         self._usual: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # by first row of a batch
         self._score = np.full((len(pictures), len(FAMILIES)), -np.inf, np.float32)
         self._real = np.full((len(pictures), len(FAMILIES)), "", object)
+        self._waiting: list[Pictured] = []
+        self._references = 0
 
-    def add(self, pictures: np.ndarray, keys: Sequence[str], *, identities: Sequence[str] = ()) -> None:
-        """Compare all pictures with those of references (M, 1024) uint8."""
-        references = self._model.prepared(pictures)
-        scales, names = self._model.scales(references), np.asarray(keys, object)
-        owners = np.asarray(identities, object)
+    def add(self, part: Pictured) -> None:
+        """Compare all pictures with those of a part of the references, if it has any. Small parts wait for others."""
+        if len(part.pictures):
+            self._waiting.append(part)
+        if sum(len(waiting.keys) for waiting in self._waiting) >= BLOCK:
+            self._compare()
+
+    def scores(self, keys: Sequence[str]) -> CopyScores:
+        """What was found; `keys` are those of the pictures."""
+        self._compare()
+        score = self._score.clip(-LIMIT, LIMIT).astype(float).round(DIGITS)
+        return CopyScores(
+            keys=list(keys),
+            references=self._references,
+            scores={family: score[:, column].tolist() for column, family in enumerate(FAMILIES)},
+            real={family: self._real[:, column].tolist() for column, family in enumerate(FAMILIES)},
+        )
+
+    def _compare(self) -> None:
+        """Compare with all references that wait."""
+        if not self._waiting:
+            return
+        references = self._model.prepared(np.concatenate([part.pictures for part in self._waiting]))
+        names = np.array([key for part in self._waiting for key in part.keys], object)
+        owners = np.array([identity for part in self._waiting for identity in part.identities], object)
+        self._waiting, scales = [], self._model.scales(references)
+        self._references += len(references)
         for batch in slices(len(self._pictures), QUERIES):
             templates = self._model.templates(self._pictures[batch])
             spreads, usual = self._usual_scores(batch.start, templates)
@@ -74,21 +122,16 @@ class CopySearch:
                 found = self._scorer(templates[place], references, scales, self._model) - usual[place][:, None]
                 if len(self._identities):
                     found[:, owners == self._identities[row]] = -np.inf
-                best = found.argmax(axis=1)
-                score = found[np.arange(len(best)), best]
-                better = score > self._score[row]
-                self._score[row] = np.where(better, score, self._score[row])
-                self._real[row] = np.where(better, names[best], self._real[row])
+                self._keep(row, found, names)
             self._on_batch()
 
-    def scores(self, keys: Sequence[str]) -> CopyScores:
-        """What was found; `keys` are those of the pictures."""
-        score = self._score.clip(-99, 99).astype(float).round(DIGITS)
-        return CopyScores(
-            keys=list(keys),
-            scores={family: score[:, column].tolist() for column, family in enumerate(FAMILIES)},
-            real={family: self._real[:, column].tolist() for column, family in enumerate(FAMILIES)},
-        )
+    def _keep(self, row: int, found: np.ndarray, names: np.ndarray) -> None:
+        """Keep the best of the scores (F, M) of a picture where they are better than before."""
+        best = found.argmax(axis=1)
+        score = found[np.arange(len(best)), best]
+        better = score > self._score[row]
+        self._score[row] = np.where(better, score, self._score[row])
+        self._real[row] = np.where(better, names[best], self._real[row])
 
     def _usual_scores(self, first: int, templates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The spread of each template's scores over the bank (N, K), and what families reach in it (N, F)."""

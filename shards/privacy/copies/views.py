@@ -52,10 +52,12 @@ class Sampling:
     def cells(self, pictures: np.ndarray) -> np.ndarray:
         """(N, V) the visible cells in pictures (N, 32, 32)."""
         if self.matrix is not None:
-            return pictures.reshape(len(pictures), -1) @ self.matrix[self.visible].T
+            rotated: np.ndarray = pictures.reshape(len(pictures), -1) @ self.matrix[self.visible].T
+            return rotated
         assert self.rows is not None
         assert self.columns is not None
-        return (self.rows @ pictures @ self.columns.T).reshape(len(pictures), -1)[:, self.visible]
+        cells: np.ndarray = (self.rows @ pictures @ self.columns.T).reshape(len(pictures), -1)[:, self.visible]
+        return cells
 
 
 def sampling_of(view: View, *, margin: float = MARGIN) -> Sampling:

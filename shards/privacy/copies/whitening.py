@@ -29,7 +29,8 @@ def standardized(cells: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """Cells (N, 400) without the ignored shapes, with a variance of about 1."""
     shapes = np.linalg.qr(ignored_shapes(mean))[0]
     rest = cells - (cells @ shapes) @ shapes.T
-    return rest / np.sqrt((rest**2).mean(axis=1, keepdims=True) + FLAT)
+    unit: np.ndarray = rest / np.sqrt((rest**2).mean(axis=1, keepdims=True) + FLAT)
+    return unit
 
 
 def covariance_of(cells: np.ndarray) -> np.ndarray:
