@@ -59,6 +59,20 @@ class Verdict:
         searched = [reason for reason in Reason if reason != Reason.ALTERED_COPY or self.thresholds.copies is not None]
         return {reason.value: found.count(reason) for reason in searched}
 
+    @property
+    def missed(self) -> str | None:
+        """Why the positive control failed, in one line; None if it did not, or if an older audit has none."""
+        planted = self.figures.get("planted")
+        if not planted or planted["passed"]:
+            return None
+        worse = min(("audit", "net"), key=lambda name: planted[name]["recall"])
+        found, who = planted[worse], "the audit" if worse == "audit" else f"the audit's net, {self.embedder}, by itself"
+        return (
+            f"{who} found {found['found']} of {found['images']} planted copies of real faces ({found['recall']:.2f}), "
+            f"audit.min_recall is {planted['min_recall']}; give a net that tells people apart "
+            "(fingerprint.judge.weights)"
+        )
+
     def record(self) -> dict[str, Any]:
         """The verdict as JSON-ready values."""
         value = asdict(self)

@@ -14,14 +14,24 @@ from jobs.frame.run import Run
 from jobs.frame.stage import Finish
 from jobs.frame.verdicts import all_references, reference_files
 from jobs.stages.audit.figures import Tally, closest_sheet
-from jobs.stages.audit.nearest_file import AuditedControl, AuditedTar, nearest_bytes, nearest_name, read_nearest
+from jobs.stages.audit.nearest_file import (
+    PLANTED,
+    AuditedControl,
+    AuditedPlanted,
+    AuditedTar,
+    nearest_bytes,
+    nearest_name,
+    read_nearest,
+)
 from jobs.stages.audit.plan import AuditFaces, AuditUnit, control_tars, forecast
+from jobs.stages.audit.planted import PlantedCopies, planted_figures
 from jobs.stages.fingerprint.plan import audit_net_path, is_independent
+from jobs.stages.shared.copies import CopyFinder
 from jobs.stages.shared.privacy import audit_features, load_audit_net
 from jobs.training.device import rank_device
 from shards.labels import classes_of
 from shards.privacy.findings import join_findings
-from shards.privacy.fingerprints import read_vectors
+from shards.privacy.fingerprints import read_fingerprints, read_vectors
 from shards.privacy.impostors import IMAGES, ImpostorScores
 from shards.privacy.leaks import outcomes
 from shards.privacy.search import search, search_control_group
@@ -37,18 +47,24 @@ log = logging.getLogger(__name__)
 
 
 def run_rank(run: Run, rank: Rank) -> None:
-    config = run.section(AuditFaces)
-    net = load_audit_net(run, device=rank_device(rank))
+    config, device = run.section(AuditFaces), rank_device(rank)
+    net, altered = load_audit_net(run, device=device), CopyFinder(run, device=device)
     centers = read_vectors(run.stage_folder(FINGERPRINT).output(CENTERS))
     probes = [read_vectors(path).features for path in run.ledger.outputs(FINGERPRINT, prefix=PROBES)]
     log.info("%s", forecast(run))
     for work in rank.remaining(AuditUnit):
         on_part = partial(work.progress, 0)
-        if work.unit.tar is None:
+        found: AuditedTar | AuditedControl | AuditedPlanted
+        if work.unit.planted is not None:
+            tar, images = PLANTED, 0
+            planted = PlantedCopies(run, work.unit.planted)
+            found = planted.searched(net=net, centers=centers, altered=altered, batch=config.batch, on_part=on_part)
+        elif work.unit.tar is None:
             tar, images = str(work.unit.control), 0
-            group = read_vectors(run.stage_folder(FINGERPRINT).output(tar.replace(".tar", ".h5")))
-            matches = search_control_group(group, all_references(run), centers=centers, on_part=on_part)
-            found: AuditedTar | AuditedControl = AuditedControl(findings=matches)
+            group = read_fingerprints(run.stage_folder(FINGERPRINT).output(tar.replace(".tar", ".h5")))
+            copies = altered.search(group.pictures, identities=group.identities, on_batch=on_part)
+            matches = search_control_group(group, all_references(run), centers=centers, copies=copies, on_part=on_part)
+            found = AuditedControl(findings=matches)
         else:
             tar = work.unit.tar
             path = run.stage_folder(run.method.generate.name).output(tar)
@@ -60,6 +76,7 @@ def run_rank(run: Run, rank: Rank) -> None:
                 all_references(run),
                 centers=centers,
                 probes=probes[0] if probes else centers.features[:0],
+                copies=altered.search_images(shards, on_batch=on_part),
                 on_part=on_part,
             )
             asked = [asked_of(record) for record in shards.records()]
@@ -85,8 +102,13 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
         if isinstance(part, AuditedTar):
             tally.add(part.findings, asked=part.asked)
             judged[part.tar] = part.sha256
+    planted = planted_figures(
+        [part.findings for part in _parts(run, markers) if isinstance(part, AuditedPlanted)],
+        thresholds,
+        min_recall=config.min_recall,
+    )
     verdict = Verdict(
-        passed=len(tally.dropped) <= config.max_dropped_fraction * tally.images,
+        passed=planted["passed"] and len(tally.dropped) <= config.max_dropped_fraction * tally.images,
         images=tally.images,
         references=tally.references,
         embedder=audit_net_path(run).name,
@@ -94,8 +116,10 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
         thresholds=thresholds,
         judged=judged,
         leaks=tuple(tally.leaks),
-        figures=tally.figures(run),
+        figures={**tally.figures(run), "copies": config.copies, "planted": planted},
     )
+    if verdict.missed:
+        log.warning("audit: %s", verdict.missed)
     counts = outcomes(verdict.leaks, images=verdict.images)
     written = publish_json(folder.output(VERDICT), verdict.record(), replace=True)
     return Finish(
@@ -113,7 +137,7 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     )
 
 
-def _parts(run: Run, markers: Sequence[Marker]) -> Iterator[AuditedTar | AuditedControl]:
+def _parts(run: Run, markers: Sequence[Marker]) -> Iterator[AuditedTar | AuditedControl | AuditedPlanted]:
     folder = run.stage_folder(AUDIT)
     return (read_nearest(folder.output(marker.outputs[0].name)) for marker in markers)
 

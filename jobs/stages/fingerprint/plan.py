@@ -16,6 +16,7 @@ from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.stage_config import StageConfig, operational
 from jobs.frame.unit import Unit
+from jobs.stages.audit.plan import AuditFaces
 from jobs.stages.convert_benchmarks.plan import NAME as CONVERTED
 from jobs.stages.convert_benchmarks.plan import STAGE as CONVERT_STAGE
 from jobs.stages.shard.plan import STAGE as SHARD_STAGE
@@ -43,18 +44,21 @@ class FingerprintFaces(StageConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class FingerprintUnit(Unit):
-    """A tar of real faces, or a converted benchmark."""
+    """A tar of real faces, or a converted benchmark; with small pictures if the audit searches for altered copies."""
 
     tar: str | None = None
     benchmark: str | None = None
+    pictures: bool | None = None
 
 
 def plan(run: Run) -> list[FingerprintUnit]:
     """One unit per tar of real faces, and one per benchmark."""
     benchmarks = run.ledger.units(CONVERT_STAGE) if run.asks_for(CONVERTED) else []
+    audit = run.find(AuditFaces)
+    pictures = True if audit and audit.copies == "thorough" else None  # None: as older runs have it
     return [
-        *(FingerprintUnit(tar=unit.tar) for unit in run.ledger.units(SHARD_STAGE)),
-        *(FingerprintUnit(benchmark=unit.benchmark) for unit in benchmarks),
+        *(FingerprintUnit(tar=unit.tar, pictures=pictures) for unit in run.ledger.units(SHARD_STAGE)),
+        *(FingerprintUnit(benchmark=unit.benchmark, pictures=pictures) for unit in benchmarks),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from jobs.frame.products import BENCHMARK, CENTERS, HELD_OUT, KEPT_BACK, PROBES, REAL, TRAINED
@@ -13,6 +14,7 @@ from jobs.stages.convert_benchmarks.plan import NAME as CONVERTED
 from jobs.stages.fingerprint.plan import FingerprintFaces, FingerprintUnit, audit_net_path, is_independent
 from jobs.stages.shared.privacy import audit_features, load_audit_net
 from jobs.training.device import rank_device
+from shards.privacy.copies.pictures import gray_pictures
 from shards.privacy.fingerprints import (
     Fingerprints,
     Vectors,
@@ -42,6 +44,8 @@ def run_rank(run: Run, rank: Rank) -> None:
         features = audit_features(shards, net=net, batch=batch, progress=work.progress)
         exact, near = hashes_of(shards.rgb(row) for row in range(len(shards)))
         found = Fingerprints(keys=shards.keys, identities=shards.identities, features=features, exact=exact, near=near)
+        if work.unit.pictures:
+            found = replace(found, pictures=gray_pictures(shards.rgb(row) for row in range(len(shards))))
         work.publish(target, vectors_bytes(found, embedder=embedder))
         work.done(images=len(shards), counts={"fingerprinted": len(shards)})
 
