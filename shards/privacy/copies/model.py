@@ -22,7 +22,7 @@ TAIL = 50  # the highest 1 / 50 of the bank's scores tell their spread
 
 TAIL_MEAN = 2.665  # mean of the highest 1 / 50 of |x|, for x from the standard normal distribution
 
-LEAST = 50  # references; fewer tell nothing about what is usual
+LEAST = 20  # references; fewer tell nothing about what is usual
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class CopyModel:
         """Learn from (N, 1024) uint8 pictures of references; more than 10,000 are thinned out evenly.
 
         Raises:
-            DataError: there are fewer than 50 pictures.
+            DataError: there are fewer than 20 pictures.
         """
         if len(pictures) < LEAST:
             raise DataError(f"audit.copies: got {len(pictures)} real images, thorough needs {LEAST}; use quick")

@@ -10,7 +10,7 @@ import numpy as np
 
 DIGITS = 4  # decimals of a score and of a threshold
 
-HIGH = 0.985  # quantile of the control group's scores that, with the median, gives a family its scale
+HIGH = 0.95  # quantile of the control group that, with the median, gives a family its scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class CopyScores:
 class CopyControl:
     """Turns the control group's scores into thresholds that images reach in any family at one joint rate.
 
-    A family's scores are taken relative to the median and the 98.5 % quantile of the control group; the joint score of
+    A family's scores are taken relative to the median and the 95 % quantile of the control group; the joint score of
     an image is the highest of these over the families.
     """
 
