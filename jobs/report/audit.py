@@ -22,6 +22,7 @@ REASONS = {
     "exact_mirrored": "the same pixels as a mirrored real face",
     "near_pixels": "nearly the same pixels as a real face",
     "near_mirrored": "nearly the same pixels as a mirrored real face",
+    "altered_copy": "an altered copy of a real face: cropped, rotated, covered, blurred, inverted",
     "too_similar": "cosine to a real face at or above the threshold",
     "too_similar_to_center": "cosine to a real person's center at or above the threshold",
     "identity_too_similar": "the mean of the identity is too close to a real face",
@@ -47,7 +48,14 @@ def audit(run: Run, sets: Sets) -> Section:
         "independent": verdict.independent,
         "not_covered": not_covered(run, verdict),
         "thresholds": verdict.thresholds,
-        "reasons": [{"text": text, "images": verdict.counts[reason]} for reason, text in REASONS.items()],
+        "reasons": [
+            {"text": text, "images": verdict.counts[reason]}
+            for reason, text in REASONS.items()
+            if reason in verdict.counts
+        ],
+        "copies": verdict.figures.get("copies", "quick"),
+        "planted": verdict.figures.get("planted"),
+        "missed": verdict.missed,
         "dropped_by": [
             {"key": key, "chart": dropped_plot(found, key=key)} for key, found in rates.items() if verdict.dropped
         ],

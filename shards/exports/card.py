@@ -183,6 +183,7 @@ def _audit(verdict: Verdict) -> str:
         " them were replaced by new images that passed the same checks. Identities that lost or got an image were"
         " checked again by the mean of their images in this set. `audit.json` names the tars of `manifest.json`.",
     ]
+    words += [_depth(verdict), *_planted(verdict)]
     membership = verdict.figures.get("membership")
     if membership:
         words.append(
@@ -197,6 +198,37 @@ def _audit(verdict: Verdict) -> str:
         for value, rate in found.items()
     ]
     return "\n\n".join([" ".join(words), _table(("reason", "images"), counts), _table(("requested", "audit"), rates)])
+
+
+def _depth(verdict: Verdict) -> str:
+    """Which alterations of a real image the audit looked for."""
+    if verdict.figures.get("copies") == "thorough":
+        return (
+            "The search for copies was thorough: images were also compared by small gray pictures, which finds cropped,"
+            " shifted, rotated, mirrored, covered, blurred and inverted copies of real images."
+        )
+    return (
+        "The search for copies was quick: it finds copies that were saved again or mirrored. Copies that were cropped,"
+        " shifted, rotated, covered, blurred or inverted were not searched for (`audit.copies: thorough` does that)."
+    )
+
+
+def _planted(verdict: Verdict) -> list[str]:
+    """How many planted copies were found; audits of older versions planted none."""
+    planted = verdict.figures.get("planted")
+    if not planted:
+        return []
+    audit, net = planted["audit"], planted["net"]
+    return [
+        f"As a control, {audit['images']:,} altered copies of real training images went through the audit, outside of"
+        f" this set: {audit['found']:,} were found, a recall of {_rate(audit)}. Of the {net['images']:,} that were"
+        f" exact, mirrored or saved again, the net by itself found {net['found']:,}, {_rate(net)}."
+    ]
+
+
+def _rate(found: Mapping[str, Any]) -> str:
+    low, high = found["interval"]
+    return f"{found['recall']:.3f} (95 % interval {low:.3f} to {high:.3f})"
 
 
 def _table(head: tuple[str, str], rows: Sequence[tuple[str, str]]) -> str:

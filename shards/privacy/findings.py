@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
 from shards.errors import DataError
+from shards.privacy.copies.scores import CopyScores
 from shards.privacy.leaks import Leak
 
 
@@ -39,6 +40,7 @@ class Findings:
         pixels: leaks found by their pixels, which need no threshold.
         probes: for each probe, the cosine to the nearest image of the tar.
         references: number of real images compared with.
+        copies: scores of the images as altered copies; None if they were not searched for.
     """
 
     images: ClosestMatches
@@ -47,17 +49,26 @@ class Findings:
     pixels: list[Leak]
     probes: list[float]
     references: int
+    copies: CopyScores | None = None
 
     def as_json(self) -> dict[str, Any]:
         """JSON-ready values."""
-        return asdict(self)
+        value = asdict(self)
+        if self.copies is None:
+            del value["copies"]
+        return value
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Findings:
         """The inverse of `as_json`."""
         pixels = [Leak.from_record(leak) for leak in value["pixels"]]
         tables = {name: ClosestMatches(**value[name]) for name in ("images", "people")}
-        return Findings(**{**value, **tables, "pixels": pixels})
+        copies = CopyScores(**value["copies"]) if "copies" in value else None
+        return Findings(**{**value, **tables, "pixels": pixels, "copies": copies})
+
+    def with_copies(self, copies: CopyScores | None) -> Findings:
+        """The same findings with scores as altered copies."""
+        return replace(self, copies=copies)
 
 
 def join_findings(findings: Iterable[Findings]) -> Findings:
@@ -76,6 +87,7 @@ def join_findings(findings: Iterable[Findings]) -> Findings:
         pixels=[leak for part in parts for leak in part.pixels],
         probes=np.max([part.probes for part in parts], axis=0).tolist() if parts[0].probes else [],
         references=parts[0].references,
+        copies=CopyScores.joined([part.copies for part in parts if part.copies]) if parts[0].copies else None,
     )
 
 

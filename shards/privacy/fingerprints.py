@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from shards.embeddings import hdf5
 from shards.embeddings.centers import directions, normalized
 from shards.errors import DataError
 from shards.images.hashes import perceptual_hash, pixel_hash
+from shards.privacy.copies.pictures import SIDE
 from shards.privacy.lineage import DataSet
 
 DATA_SET = "data_set"  # attribute of files that leave a run
@@ -42,10 +43,12 @@ class Fingerprints(Vectors):
 
     Attributes:
         exact, near: (N, 32) uint8, SHA-256 of the pixels, and perceptual hash.
+        pictures: (N, 1024) uint8, small gray pictures for the search for altered copies; (0, 1024) without them.
     """
 
     exact: np.ndarray
     near: np.ndarray
+    pictures: np.ndarray = field(default_factory=lambda: np.empty((0, SIDE * SIDE), np.uint8))
 
 
 def hashes_of(images: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -81,6 +84,8 @@ def vectors_bytes(vectors: Vectors, *, embedder: str, data_set: DataSet | None =
         if isinstance(vectors, Fingerprints):
             for name in ("exact", "near"):
                 file.create_dataset(name, data=getattr(vectors, name), track_times=False)
+            if len(vectors.pictures):
+                file.create_dataset("pictures", data=vectors.pictures, track_times=False)
         return hdf5.file_image(file)
 
 
@@ -128,13 +133,14 @@ def read_fingerprints(path: Path, *, data: bytes | None = None) -> Fingerprints:
     """
     vectors = read_vectors(path, data=data)
     with hdf5.open_file(path, data=data) as file:
-        hashes = {name: hdf5.dataset_of(file, name)[()] for name in ("exact", "near")}
-    for name, rows in hashes.items():
-        if rows.shape != (len(vectors.keys), HASH_BYTES) or rows.dtype != np.uint8:
+        widths = {"exact": HASH_BYTES, "near": HASH_BYTES} | ({"pictures": SIDE * SIDE} if "pictures" in file else {})
+        found = {name: hdf5.dataset_of(file, name)[()] for name in widths}
+    for name, rows in found.items():
+        if rows.shape != (len(vectors.keys), widths[name]) or rows.dtype != np.uint8:
             raise DataError(
                 f"{path}: {name} is {rows.dtype} {rows.shape} for {len(vectors.keys)} images; remove it and run again"
             )
-    return Fingerprints(**vars(vectors), **hashes)
+    return Fingerprints(**vars(vectors), **found)
 
 
 def centers_of(parts: Iterable[Vectors]) -> Vectors:

@@ -15,6 +15,7 @@ class Reason(StrEnum):
     EXACT_MIRRORED = "exact_mirrored"
     NEAR_PIXELS = "near_pixels"
     NEAR_MIRRORED = "near_mirrored"
+    ALTERED_COPY = "altered_copy"  # of a real image: cropped, rotated, covered, blurred
     TOO_SIMILAR = "too_similar"  # to a real face
     TOO_SIMILAR_TO_CENTER = "too_similar_to_center"  # of a real person
     IDENTITY_TOO_SIMILAR = "identity_too_similar"  # the mean of its identity, to a real face

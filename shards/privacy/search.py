@@ -9,6 +9,7 @@ import numpy as np
 from shards.embeddings.centers import normalized
 from shards.embeddings.nearest import NearestSearch
 from shards.labels import classes_of
+from shards.privacy.copies.search import CopySearch
 from shards.privacy.findings import ClosestMatches, Findings
 from shards.privacy.fingerprints import Fingerprints, Vectors
 from shards.privacy.pixel_copies import ExactCopies, NearCopies
@@ -23,6 +24,7 @@ def search(
     *,
     centers: Vectors,
     probes: np.ndarray,
+    copies: CopySearch | None = None,
     on_part: Callable[[], None] = lambda: None,
 ) -> Findings:
     """Search the real faces nearest to synthetic images and to the means of their identities.
@@ -33,6 +35,7 @@ def search(
         references: fingerprints of all real faces, in parts.
         centers: of the real identities.
         probes: (P, D) unit embeddings of real faces for which the nearest synthetic image is searched; P may be 0.
+        copies: search for altered copies, of the pictures of the same images.
         on_part: called after each part of the references; may raise to stop.
     """
     names, means = _identity_means(synthetic.identities, synthetic.features)
@@ -44,6 +47,8 @@ def search(
         faces.add(part.features, part.keys)
         near.add(part)
         exact.add(part)
+        if copies is not None:
+            copies.add(part)
         count += len(part.keys)
         on_part()
     people.add(centers.features, centers.keys)
@@ -57,6 +62,7 @@ def search(
         pixels=[*exact.leaks, *near.leaks],
         probes=_rounded(nearest.cosine),
         references=count,
+        copies=copies.scores(synthetic.keys) if copies is not None else None,
     )
 
 
@@ -84,9 +90,10 @@ def search_identities(
 
 def search_control_group(
     group: Vectors,
-    references: Iterable[Vectors],
+    references: Iterable[Fingerprints],
     *,
     centers: Vectors,
+    copies: CopySearch | None = None,
     on_part: Callable[[], None] = lambda: None,
 ) -> Findings:
     """Search for a control group of real faces, as `search` does for synthetic ones, without pixels and probes.
@@ -99,6 +106,8 @@ def search_control_group(
     count = 0
     for part in references:
         faces.add(part.features, part.keys, identities=part.identities)
+        if copies is not None:
+            copies.add(part)
         count += len(part.keys)
         on_part()
     people.add(centers.features, centers.keys, identities=centers.identities)
@@ -110,6 +119,7 @@ def search_control_group(
         pixels=[],
         probes=[],
         references=count,
+        copies=copies.scores(group.keys) if copies is not None else None,
     )
 
 

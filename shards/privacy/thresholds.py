@@ -8,11 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from shards.errors import DataError
+from shards.privacy.copies.scores import CopyControl
 from shards.privacy.findings import ClosestMatches, Findings
 from shards.privacy.leaks import Leak, Reason
 from shards.privacy.search import DIGITS
 
 MIN_FALSE_ALARMS = 5  # images of the control group above a threshold; with fewer it would depend on single faces
+
+
+NO_SPREAD = 1e-4  # between the lowest and the highest cosine of the control group: the net is constant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +27,8 @@ class Thresholds:
 
     Attributes:
         basis: where the thresholds come from, for people.
+        copies: by family of alterations, the score from which an image counts as an altered copy; None if copies were
+            not searched for.
     """
 
     image_to_face: float
@@ -30,6 +36,7 @@ class Thresholds:
     identity_to_face: float
     identity_to_center: float
     basis: str
+    copies: Mapping[str, float] | None = None
 
     @staticmethod
     def from_control(control: Findings, *, rate: float, people: str) -> Thresholds:
@@ -42,7 +49,8 @@ class Thresholds:
             people: who is in the control group, for `basis`.
 
         Raises:
-            DataError: `rate` is not within (0, 1), or the control group is too small to resolve it.
+            DataError: `rate` is not within (0, 1), the control group is too small to resolve it, or the net cannot
+                tell people apart.
         """
         images = len(control.images.names)
         if not 0 < rate < 1:
@@ -56,10 +64,12 @@ class Thresholds:
             )
         count = len(set(control.identities))
         basis = f"at most {rate:.1%} of {images:,} faces of {count:,} {people} would count as a leak"
+        copies = CopyControl(control.copies) if control.copies else None
         for each in range(allowed, -1, -1):
-            thresholds = _reached_by(control, each, basis=basis)
+            thresholds = _reached_by(control, each, copies=copies, basis=basis)
             if len({leak.key for leak in leaks_of(control, thresholds)}) <= allowed:
                 break
+        _check_possible(thresholds, control)
         return thresholds
 
 
@@ -72,6 +82,7 @@ def leaks_of(findings: Findings, thresholds: Thresholds) -> list[Leak]:
     ):
         for row in np.flatnonzero(np.asarray(cosines) >= threshold).tolist():
             leaks.append(Leak(key=images.names[row], reason=reason, real=real[row], cosine=cosines[row]))
+    leaks += _copies(findings, thresholds)
     identity_of = dict(zip(images.names, findings.identities, strict=True))
     return [*leaks, *identity_leaks(findings.people, identity_of, thresholds)]
 
@@ -95,7 +106,30 @@ def identity_leaks(people: ClosestMatches, identity_of: Mapping[str, str], thres
     return leaks
 
 
-def _reached_by(control: Findings, count: int, *, basis: str) -> Thresholds:
+def _copies(findings: Findings, thresholds: Thresholds) -> list[Leak]:
+    """Every altered copy, once."""
+    if thresholds.copies is None:
+        return []
+    if findings.copies is None:
+        raise DataError(
+            "audit: findings without a search for altered copies, which the thresholds ask for; run it again"
+        )
+    found = {key: real for key, real, _ in findings.copies.reached(thresholds.copies)}
+    return [Leak(key=key, reason=Reason.ALTERED_COPY, real=real) for key, real in found.items()]
+
+
+def _check_possible(thresholds: Thresholds, control: Findings) -> None:
+    """Raises DataError if the net gives different people the same embedding."""
+    cosines = control.images.face_cosine
+    highest = max(thresholds.image_to_face, thresholds.image_to_center)
+    if highest > 1 or max(cosines) - min(cosines) < NO_SPREAD:
+        raise DataError(
+            f"audit: got a threshold of {highest:.6f} for cosines: the audit's net gives different people the same "
+            "embedding, or many images are in two identities; give another net (fingerprint.judge.weights)"
+        )
+
+
+def _reached_by(control: Findings, count: int, *, copies: CopyControl | None, basis: str) -> Thresholds:
     """Thresholds that at most `count` images reach in each comparison, and the same share of the identities."""
     images, people = control.images, control.people
     identities = count * len(people.names) // len(images.names)
@@ -105,6 +139,7 @@ def _reached_by(control: Findings, count: int, *, basis: str) -> Thresholds:
         identity_to_face=_threshold(people.face_cosine, allowed=identities),
         identity_to_center=_threshold(people.center_cosine, allowed=identities),
         basis=basis,
+        copies=copies.thresholds(count) if copies else None,
     )
 
 

@@ -77,11 +77,28 @@ class Verdict:
     def counts(self) -> dict[str, int]:
         """Number of images by reason; an image counts once for each of its reasons."""
         found = [leak.reason for leak in self.leaks]
-        return {reason.value: found.count(reason) for reason in Reason}
+        searched = [reason for reason in Reason if reason != Reason.ALTERED_COPY or self.thresholds.copies is not None]
+        return {reason.value: found.count(reason) for reason in searched}
+
+    @property
+    def missed(self) -> str | None:
+        """Why the positive control failed, in one line; None if it did not, or if an older audit has none."""
+        planted = self.figures.get("planted")
+        if not planted or planted["passed"]:
+            return None
+        worse = min(("audit", "net"), key=lambda name: planted[name]["recall"])
+        found, who = planted[worse], "the audit" if worse == "audit" else f"the audit's net, {self.embedder}, by itself"
+        return (
+            f"{who} found {found['found']} of {found['images']} planted copies of real faces ({found['recall']:.2f}), "
+            f"audit.min_recall is {planted['min_recall']}; give a net that tells people apart "
+            "(fingerprint.judge.weights)"
+        )
 
     def record(self) -> dict[str, Any]:
         """The verdict as JSON-ready values."""
         value = asdict(self)
+        if self.thresholds.copies is None:
+            del value["thresholds"]["copies"]
         return value | {"leaks": [asdict(leak) for leak in self.leaks], "counts": self.counts, "dropped": self.dropped}
 
     def public_record(self) -> dict[str, Any]:

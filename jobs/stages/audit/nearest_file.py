@@ -27,25 +27,39 @@ class AuditedControl:
     findings: Findings
 
 
+@dataclass(frozen=True, kw_only=True)
+class AuditedPlanted:
+    """The nearest real faces of planted copies of real ones; keys are `<alteration>/<number>`."""
+
+    findings: Findings
+
+
+PLANTED = "planted"  # in place of the name of a tar
+
+
 def nearest_name(tar: str) -> str:
     """The file of a unit, by its tar."""
     return f"nearest-{tar.removesuffix('.tar')}.json"
 
 
-def nearest_bytes(found: AuditedTar | AuditedControl) -> bytes:
+def nearest_bytes(found: AuditedTar | AuditedControl | AuditedPlanted) -> bytes:
     """The content of the file, JSON."""
     value: dict[str, Any] = {"control": isinstance(found, AuditedControl)}
+    if isinstance(found, AuditedPlanted):
+        value |= {"planted": True}
     if isinstance(found, AuditedTar):
         value |= {"tar": found.tar, "sha256": found.sha256, "asked": found.asked}
     value["findings"] = found.findings.as_json()
     return (json.dumps(value, allow_nan=False) + "\n").encode()
 
 
-def read_nearest(data: bytes) -> AuditedTar | AuditedControl:
+def read_nearest(data: bytes) -> AuditedTar | AuditedControl | AuditedPlanted:
     """What a finished unit found, from its file. Units of older versions have the m of each image and no `asked`."""
     value = json.loads(data)
     findings = Findings.from_json(value["findings"])
     if value["control"]:
         return AuditedControl(findings=findings)
+    if value.get("planted"):
+        return AuditedPlanted(findings=findings)
     asked = value["asked"] if "asked" in value else [{OLD_KEY: m} for m in value["m"]]
     return AuditedTar(tar=value["tar"], sha256=value["sha256"], asked=asked, findings=findings)

@@ -7,26 +7,29 @@ none, the training people, each compared with the others. The last rank sets thr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from jobs.frame.products import HELD_OUT, REAL
+from jobs.frame.products import FINGERPRINT, HELD_OUT, REAL
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
-from jobs.frame.stage_config import StageConfig, operational
+from jobs.frame.stage_config import StageConfig, as_before, final, operational
 from jobs.frame.unit import Unit
 from jobs.frame.verdicts import recorded_vectors, reference_files
-from jobs.stages.fingerprint.plan import STAGE as FINGERPRINT_STAGE
 from jobs.stages.shard.plan import real_units
 from jobs.stages.shared.embedder import embedder_needs
 from shards.embeddings.nearest import pairs_per_second
+from shards.privacy.copies.cost import copies_seconds
 
 HASH_WIDTH = 2 * 256  # of the pixel hashes, mirrored and not, which are compared like embeddings
 
 USUAL_WIDTH = 512  # of embeddings, before there are any
 
 CONTROL_IMAGES = 20_000  # of training people; about 100 of them exceed the threshold at the default false_alarms
+
+
+PLANTED = 30  # copies of each alteration: if all 90 plain ones are found, the recall is at least 0.96 (at 95 %)
 
 
 class AuditFaces(StageConfig):
@@ -66,6 +69,27 @@ class AuditFaces(StageConfig):
         ),
         json_schema_extra=operational(),
     )
+    copies: Literal["quick", "thorough"] = Field(
+        "quick",
+        description=(
+            "How copies of real faces are searched for. `quick`: by pixels, hashes and embeddings; this finds "
+            "copies that are saved again or mirrored. `thorough`: also by small gray pictures; this finds cropped, "
+            "shifted, rotated, covered, blurred and inverted ones too, and is meant for sets that are released. "
+            "`cemiface plan` says what it costs."
+        ),
+        json_schema_extra=as_before("quick"),
+    )
+    min_recall: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description=(
+            "Fraction of planted copies, 0 to 1, that the audit must find; fewer fail the verdict. In every audit "
+            "altered copies of real faces are searched for like synthetic ones. The default leaves room for the few "
+            "that even a good net misses; a net that cannot tell people apart finds far fewer."
+        ),
+        json_schema_extra=final() | as_before(0.9),
+    )
     batch: int = Field(
         256,
         ge=1,
@@ -76,17 +100,19 @@ class AuditFaces(StageConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class AuditUnit(Unit):
-    """A tar of the synthetic set, or one of the control group."""
+    """A tar of the synthetic set, or one of the control group, or the planted copies: how many of each alteration."""
 
     tar: str | None = None
     control: str | None = None
+    planted: int | None = None
 
 
 def plan(run: Run) -> list[AuditUnit]:
-    """One unit per synthetic tar, and per tar of the control group; each is compared with all real faces."""
+    """One unit per synthetic tar, per tar of the control group, and for planted copies, each against all real faces."""
     return [
         *(AuditUnit(tar=unit.tar) for unit in run.ledger.units(run.method.generate)),
         *(AuditUnit(control=tar) for tar in control_tars(run)),
+        AuditUnit(planted=PLANTED),
     ]
 
 
@@ -102,12 +128,15 @@ def forecast(run: Run) -> str:
     """How long the comparisons will take, at the speed that a short trial measures on this machine."""
     images = run.method.generate.expected_images(run) or 0
     files = reference_files(run, kinds=(REAL,))
-    real = FINGERPRINT_STAGE.expected_images(run) or 0
+    real = run.stages[FINGERPRINT].expected_images(run) or 0
     width = recorded_vectors(run, files[0].name).features.shape[1] if files else USUAL_WIDTH
     seconds = images * real / pairs_per_second(width + HASH_WIDTH)
+    thorough = run.section(AuditFaces).copies == "thorough"
+    seconds += copies_seconds(images, references=real) if thorough else 0.0
+    kind = "thorough comparisons" if thorough else "comparisons"
     ranks = max(1, min(run.cluster.of_array("audit").world(), len(run.ledger.units(STAGE))))
     shared = f", {_spent(seconds / ranks)} for each of {ranks}" if ranks > 1 else ""
-    return f"audit: {images:,} x {real:,} comparisons, about {_spent(seconds)} of one rank on this machine{shared}"
+    return f"audit: {images:,} x {real:,} {kind}, about {_spent(seconds)} of one rank on this machine{shared}"
 
 
 def _spent(seconds: float) -> str:

@@ -15,15 +15,26 @@ from jobs.frame.run import Run
 from jobs.frame.stage import Finish
 from jobs.frame.verdicts import OWN_KINDS, all_references, recorded_vectors, reference_files
 from jobs.stages.audit.figures import Tally, closest_sheet
-from jobs.stages.audit.nearest_file import AuditedControl, AuditedTar, nearest_bytes, nearest_name, read_nearest
+from jobs.stages.audit.nearest_file import (
+    PLANTED,
+    AuditedControl,
+    AuditedPlanted,
+    AuditedTar,
+    nearest_bytes,
+    nearest_name,
+    read_nearest,
+)
 from jobs.stages.audit.plan import AuditFaces, AuditUnit, control_tars, forecast
+from jobs.stages.audit.planted import PlantedCopies, planted_figures
 from jobs.stages.fingerprint.plan import audit_net_path, is_independent
 from jobs.stages.shared.certified import MarkedFiles, certified_set
+from jobs.stages.shared.copies import CopyFinder
 from jobs.stages.shared.lineage import checked_lineage
 from jobs.stages.shared.privacy import audit_features, load_recorded_net
 from jobs.training.device import rank_device
 from shards.labels import classes_of
 from shards.privacy.findings import join_findings
+from shards.privacy.fingerprints import read_fingerprints
 from shards.privacy.impostors import IMAGES, ImpostorScores
 from shards.privacy.leaks import outcomes
 from shards.privacy.search import search, search_control_group
@@ -40,20 +51,28 @@ log = logging.getLogger(__name__)
 
 
 def run_rank(run: Run, rank: Rank) -> None:
-    config = run.section(AuditFaces)
-    net = load_recorded_net(run, device=rank_device(rank))
+    config, device = run.section(AuditFaces), rank_device(rank)
+    net, altered = load_recorded_net(run, device=device), CopyFinder(run, device=device)
     centers = recorded_vectors(run, CENTERS)
     probes = [recorded_vectors(run, path.name).features for path in run.ledger.outputs(FINGERPRINT, prefix=PROBES)]
     log.info("%s", forecast(run))
     for work in rank.remaining(AuditUnit):
         on_part = partial(work.progress, 0)
-        if work.unit.tar is None:
+        found: AuditedTar | AuditedControl | AuditedPlanted
+        if work.unit.planted is not None:
+            tar, images = PLANTED, 0
+            planted = PlantedCopies(run, work.unit.planted)
+            found = planted.searched(net=net, centers=centers, altered=altered, batch=config.batch, on_part=on_part)
+        elif work.unit.tar is None:
             tar, images = str(work.unit.control), 0
-            group = recorded_vectors(run, tar.replace(".tar", ".h5"))
+            name = tar.replace(".tar", ".h5")
+            path = run.stage_folder(FINGERPRINT).output(name)
+            group = read_fingerprints(path, data=run.ledger.read(FINGERPRINT, name))
+            copies = altered.search(group.pictures, identities=group.identities, on_batch=on_part)
             # Not with benchmarks and other sets: people of the control group may be in them, under other names.
             own = all_references(run, kinds=OWN_KINDS)
-            matches = search_control_group(group, own, centers=centers, on_part=on_part)
-            found: AuditedTar | AuditedControl = AuditedControl(findings=matches)
+            matches = search_control_group(group, own, centers=centers, copies=copies, on_part=on_part)
+            found = AuditedControl(findings=matches)
         else:
             tar = work.unit.tar
             shards = certified_set(run, run.method.generate.name, tar)
@@ -64,6 +83,7 @@ def run_rank(run: Run, rank: Rank) -> None:
                 all_references(run),
                 centers=centers,
                 probes=probes[0] if probes else centers.features[:0],
+                copies=altered.search_images(shards, on_batch=on_part),
                 on_part=on_part,
             )
             asked = [asked_of(record) for record in shards.records()]
@@ -89,8 +109,13 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
         if isinstance(part, AuditedTar):
             tally.add(part.findings, asked=part.asked)
             judged[part.tar] = part.sha256
+    planted = planted_figures(
+        [part.findings for part in _parts(run, markers) if isinstance(part, AuditedPlanted)],
+        thresholds,
+        min_recall=config.min_recall,
+    )
     verdict = Verdict(
-        passed=len(tally.dropped) <= config.max_dropped_fraction * tally.images,
+        passed=planted["passed"] and len(tally.dropped) <= config.max_dropped_fraction * tally.images,
         images=tally.images,
         references=tally.references,
         embedder=audit_net_path(run).name,
@@ -98,9 +123,11 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
         thresholds=thresholds,
         judged=judged,
         leaks=tuple(tally.leaks),
-        figures=tally.figures(run),
+        figures={**tally.figures(run), "copies": config.copies, "planted": planted},
         lineage=checked_lineage(run),
     )
+    if verdict.missed:
+        log.warning("audit: %s", verdict.missed)
     counts = outcomes(verdict.leaks, images=verdict.images)
     written = publish_json(folder.output(VERDICT), verdict.record(), replace=True)
     return Finish(
@@ -118,7 +145,7 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     )
 
 
-def _parts(run: Run, markers: Sequence[Marker]) -> Iterator[AuditedTar | AuditedControl]:
+def _parts(run: Run, markers: Sequence[Marker]) -> Iterator[AuditedTar | AuditedControl | AuditedPlanted]:
     files = MarkedFiles(run, AUDIT, markers)
     return (read_nearest(files.read(marker.outputs[0].name)) for marker in markers)
 

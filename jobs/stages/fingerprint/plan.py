@@ -6,7 +6,7 @@ and is biased towards its images.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import Field
@@ -17,6 +17,7 @@ from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.stage_config import StageConfig, as_before, operational
 from jobs.frame.unit import Plan, Unit
+from jobs.stages.audit.plan import AuditFaces
 from jobs.stages.convert_benchmarks.plan import NAME as CONVERTED
 from jobs.stages.convert_benchmarks.plan import STAGE as CONVERT_STAGE
 from jobs.stages.fingerprint.also import AlsoSet, also_blocks
@@ -60,6 +61,7 @@ class FingerprintUnit(Unit):
         also, block: number of the set in `fingerprint.also`, and of its block.
         sha256: of the block's fingerprint file or list.
         images: of the block; None for a fingerprint file.
+        pictures: whether small pictures are stored, for an audit that searches for altered copies.
     """
 
     tar: str | None = None
@@ -70,6 +72,7 @@ class FingerprintUnit(Unit):
     block: int | None = None
     sha256: str | None = None
     images: int | None = None
+    pictures: bool | None = None
 
     @property
     def file(self) -> str:
@@ -91,15 +94,19 @@ class FingerprintUnit(Unit):
 def plan(run: Run) -> Plan[FingerprintUnit]:
     """One unit per tar of real faces, per benchmark, and per block of other sets."""
     benchmarks = run.ledger.units(CONVERT_STAGE) if run.includes(CONVERTED) else []
+    audit = run.find(AuditFaces)
+    pictures = True if audit and audit.copies == "thorough" else None  # None: as older runs have it
     blocks: dict[FingerprintUnit, bytes | None] = {}
     for found in also_blocks(run, run.section(FingerprintFaces).also):
         number = sum(unit.also == found.number for unit in blocks)
-        unit = FingerprintUnit(also=found.number, block=number, sha256=found.sha256, images=found.images)
+        unit = FingerprintUnit(
+            also=found.number, block=number, sha256=found.sha256, images=found.images, pictures=pictures
+        )
         blocks[unit] = found.listed
     units = [
-        *(FingerprintUnit(tar=unit.tar) for unit in run.ledger.units(SHARD_STAGE)),
-        *(FingerprintUnit(benchmark=unit.benchmark) for unit in benchmarks),
-        *(FingerprintUnit(stage=stage, faces=tar) for stage, tar in run.method.real_faces(run)),
+        *(FingerprintUnit(tar=unit.tar, pictures=pictures) for unit in run.ledger.units(SHARD_STAGE)),
+        *(FingerprintUnit(benchmark=unit.benchmark, pictures=pictures) for unit in benchmarks),
+        *(FingerprintUnit(stage=stage, faces=tar, pictures=pictures) for stage, tar in run.method.real_faces(run)),
         *blocks,
     ]
     return Plan(units=units, files={unit.list_name: data for unit, data in blocks.items() if data is not None})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from jobs.frame.products import ALSO, BENCHMARK, CENTERS, HELD_OUT, KEPT_BACK, PROBES, REAL, TRAINED
@@ -16,6 +17,7 @@ from jobs.stages.fingerprint.plan import FingerprintFaces, FingerprintUnit, audi
 from jobs.stages.shared.certified import MarkedFiles, certified_set
 from jobs.stages.shared.privacy import audit_features, load_audit_net
 from jobs.training.device import rank_device
+from shards.privacy.copies.pictures import gray_pictures
 from shards.privacy.fingerprints import (
     Fingerprints,
     Vectors,
@@ -44,6 +46,8 @@ def run_rank(run: Run, rank: Rank) -> None:
             found = Fingerprints(
                 keys=images.keys, identities=images.identities, features=features, exact=exact, near=near
             )
+            if work.unit.pictures:
+                found = replace(found, pictures=gray_pictures(images.rgb(row) for row in range(len(images))))
         work.publish(work.unit.file, vectors_bytes(found, embedder=embedder))
         work.done(images=len(found.keys), counts={"fingerprinted": len(found.keys), **counts})
 

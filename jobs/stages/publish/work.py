@@ -74,6 +74,8 @@ def passed_verdict(run: Run) -> Verdict:
         RunError: it did not, or is not; or one of the tars is one of real faces.
     """
     verdict = verdict_of(run, stage=SETTLE)
+    if verdict.missed:
+        raise RunError(f"publish: the audit failed: {verdict.missed}")
     if not verdict.passed:
         raise RunError(
             f"publish: the audit failed: {len(verdict.leaked)} of {verdict.images} images are too close to real "

@@ -16,6 +16,7 @@ from jobs.frame.run import Run
 from jobs.frame.verdicts import all_references, recorded_vectors, verdict_of
 from jobs.stages.audit.plan import AuditFaces
 from jobs.stages.fingerprint.plan import FingerprintFaces, audit_net_path
+from jobs.stages.shared.copies import CopyFinder
 from jobs.stages.shared.embedding import Images, embed, load_embedder
 from shards.images.jpeg import decode_rgb
 from shards.privacy.fingerprints import Vectors, mirror_invariant
@@ -77,7 +78,8 @@ class LeakCheck:
         own = SyntheticFaces.of(list(keys), identities=list(keys), features=features, images=images)
         centers, none = self._centers, features[:0]
         parts = all_references(self.run)
-        found = search(own, parts, centers=centers, probes=none, on_part=lambda: progress(0))
+        copies = self._altered.search_images(images, on_batch=lambda: progress(0))
+        found = search(own, parts, centers=centers, probes=none, copies=copies, on_part=lambda: progress(0))
         return {leak.key for leak in leaks_of(found, self.thresholds) if leak.reason not in IDENTITY_REASONS}
 
     def leaks_of_people(
@@ -102,6 +104,10 @@ class LeakCheck:
     @cached_property
     def _net(self) -> Embedder:
         return load_recorded_net(self.run, device=self.device)
+
+    @cached_property
+    def _altered(self) -> CopyFinder:
+        return CopyFinder(self.run, device=self.device)
 
     @cached_property
     def _centers(self) -> Vectors:

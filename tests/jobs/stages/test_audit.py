@@ -17,6 +17,8 @@ from jobs.stages.audit.figures import Tally
 from jobs.stages.audit.plan import STAGE as AUDIT
 from jobs.stages.audit.plan import control_tars, forecast
 from jobs.stages.shard.plan import ShardUnit
+from shards.privacy.copies.alterations import ALTERATIONS
+from shards.privacy.copies.hypotheses import FAMILIES
 from shards.privacy.findings import ClosestMatches, Findings
 from shards.privacy.fingerprints import Vectors, read_fingerprints, read_vectors, vectors_bytes
 from shards.privacy.thresholds import Thresholds
@@ -74,6 +76,21 @@ def test_without_held_out_people_the_training_people_are_the_control_group(tiny_
     pairs = [pair for images in found for pair in zip(images["names"], images["face"], strict=True)]
     assert sorted(name for name, _ in pairs) == sorted(own)
     assert not any(own[name] == own[face] for name, face in pairs)
+
+
+@pytest.mark.long
+def test_a_thorough_audit_searches_for_altered_copies_and_plants_them(tiny_run: Any, tmp_path: Path) -> None:
+    project = Project.copy_of(tiny_run, tmp_path / "project")
+    for stage in ("fingerprint", "audit", "refill", "settle"):
+        done = project.run(stage, "audit.copies=thorough")
+        assert done.returncode == 0, done.stderr
+    found = read_fingerprints(project.runs / "fingerprint" / "real-00000.h5")
+    assert found.pictures.shape == (len(found.keys), 1024)
+    verdict = json.loads((project.runs / "settle" / "verdict.json").read_text())
+    assert verdict["figures"]["copies"] == "thorough"
+    assert set(verdict["thresholds"]["copies"]) == set(FAMILIES)
+    assert verdict["figures"]["planted"]["by_alteration"].keys() == ALTERATIONS.keys()
+    assert "altered_copy" in verdict["counts"]
 
 
 def test_the_control_group_of_a_large_set_is_some_tars_out_of_all(copied: Run, monkeypatch: Any) -> None:

@@ -1,0 +1,119 @@
+"""The positive control: altered copies of real faces go through the audit, which must find them.
+
+They are never part of the set. An audit whose net cannot tell faces apart, or whose thresholds no face reaches, passes
+every set; this is how it is noticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from cemiface.recognition.nets import Embedder
+from jobs.frame.products import REAL, SHARD
+from jobs.frame.run import Run
+from jobs.frame.verdicts import all_references
+from jobs.stages.audit.nearest_file import AuditedPlanted
+from jobs.stages.audit.plan import AuditFaces
+from jobs.stages.shared.copies import CopyFinder
+from jobs.stages.shared.privacy import audit_features
+from shards.images.jpeg import decode_rgb, encode_jpeg
+from shards.privacy.copies.alterations import HIDDEN, PLAIN, altered
+from shards.privacy.findings import Findings
+from shards.privacy.fingerprints import Vectors
+from shards.privacy.intervals import wilson
+from shards.privacy.leaks import IDENTITY_REASONS, Reason
+from shards.privacy.search import search
+from shards.privacy.synthetic_faces import SyntheticFaces
+from shards.privacy.thresholds import Thresholds, leaks_of
+from shards.tars.shard_set import ShardSet
+
+BY_NET = frozenset({Reason.TOO_SIMILAR, Reason.TOO_SIMILAR_TO_CENTER})
+
+QUALITY = 95  # of the JPEGs in which altered copies would be published; exact copies keep their pixels
+
+
+class PlantedCopies(list[np.ndarray]):
+    """Altered copies of real training faces, (H, W, 3) uint8 each, evenly out of all.
+
+    Attributes:
+        keys: `<alteration>/<number>`.
+    """
+
+    def __init__(self, run: Run, count: int) -> None:
+        """Plant `count` of each alteration that an audit of the run's depth must find."""
+        real = ShardSet(run.ledger.outputs(SHARD, prefix=f"{REAL}-", suffix=".tar"))
+        names = [*PLAIN, *(HIDDEN if run.section(AuditFaces).copies == "thorough" else ())]
+        total = min(count, len(real)) * len(names)
+        self._run, self.keys = run, list[str]()
+        for number in range(total):
+            row, name = number * len(real) // total, names[number % len(names)]
+            image = altered(real.rgb(row), name, seed=f"{run.seed}/{number}")
+            self.append(image if name == "exact" else decode_rgb(encode_jpeg(image, quality=QUALITY)))
+            self.keys.append(f"{name}/{number}")
+
+    def rgb(self, index: int) -> np.ndarray:
+        return self[index]
+
+    def searched(
+        self,
+        *,
+        net: Embedder,
+        centers: Vectors,
+        altered: CopyFinder,
+        batch: int,
+        on_part: Callable[[], None],
+    ) -> AuditedPlanted:
+        """The copies searched for as synthetic images are, each as an identity of its own."""
+        features = audit_features(self, net=net, batch=batch, progress=lambda _: on_part())
+        found = search(
+            SyntheticFaces.of(self.keys, identities=self.keys, features=features, images=self),
+            all_references(self._run),
+            centers=centers,
+            probes=features[:0],
+            copies=altered.search_images(self, on_batch=on_part),
+            on_part=on_part,
+        )
+        return AuditedPlanted(findings=found)
+
+
+def planted_figures(findings: Sequence[Findings], thresholds: Thresholds, *, min_recall: float) -> dict[str, Any]:
+    """How many planted copies were found, JSON-ready: by the audit, by its net alone, and by alteration.
+
+    The net alone has to find the plain ones: exact, mirrored and re-encoded copies are found by their pixels even if
+    the net is useless.
+    """
+    keys = [key for part in findings for key in part.images.names]
+    leaks = [leak for part in findings for leak in leaks_of(part, thresholds)]
+    found = {leak.key for leak in leaks if leak.reason not in IDENTITY_REASONS}
+    by_net = {leak.key for leak in leaks if leak.reason in BY_NET}
+    plain = [key for key in keys if _alteration(key) in PLAIN]
+    audit, net = _recall(keys, found), _recall(plain, by_net)
+    return {
+        "min_recall": min_recall,
+        "passed": min(audit["recall"], net["recall"]) >= min_recall,
+        "audit": audit,
+        "net": net,
+        "by_alteration": {
+            name: _recall([key for key in keys if _alteration(key) == name], found)
+            for name in dict.fromkeys(map(_alteration, keys))
+        },
+    }
+
+
+def _alteration(key: str) -> str:
+    return key.rpartition("/")[0]
+
+
+def _recall(keys: Sequence[str], found: set[str]) -> dict[str, Any]:
+    """Found of how many, as a rate with its 95 % interval (Wilson)."""
+    hits = sum(key in found for key in keys)
+    low, high = wilson(hits, len(keys))
+    return {
+        "found": hits,
+        "images": len(keys),
+        "recall": round(hits / max(1, len(keys)), 4),
+        "interval": [round(low, 4), round(high, 4)],
+    }

@@ -1,0 +1,73 @@
+"""Scores of pictures against references: per family of alterations the best one, and the thresholds for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+DIGITS = 4  # decimals of a score and of a threshold
+
+HIGH = 0.95  # quantile of the control group that, with the median, gives a family its scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyScores:
+    """The best score of N images in each family of alterations.
+
+    Attributes:
+        keys: of the images.
+        references: number of real images compared with.
+        scores: by family N scores: standard deviations above what is usual for the image.
+        real: by family the keys of the N references with these scores.
+    """
+
+    keys: list[str]
+    references: int
+    scores: dict[str, list[float]]
+    real: dict[str, list[str]]
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return asdict(self)
+
+    @staticmethod
+    def joined(parts: Sequence[CopyScores]) -> CopyScores:
+        """The images of at least one part, one part after the other."""
+        families = list(parts[0].scores)
+        return CopyScores(
+            keys=[key for part in parts for key in part.keys],
+            references=parts[0].references,
+            scores={family: [score for part in parts for score in part.scores[family]] for family in families},
+            real={family: [key for part in parts for key in part.real[family]] for family in families},
+        )
+
+    def reached(self, thresholds: Mapping[str, float]) -> Iterable[tuple[str, str, float]]:
+        """Key, key of the reference, and score of each image in each family whose threshold it reaches."""
+        for family, threshold in thresholds.items():
+            scores = np.asarray(self.scores[family])
+            for row in np.flatnonzero(scores >= threshold).tolist():
+                yield self.keys[row], self.real[family][row], self.scores[family][row]
+
+
+class CopyControl:
+    """Turns the control group's scores into thresholds that images reach in any family at one joint rate.
+
+    A family's scores are taken relative to the median and the 95 % quantile of the control group; the joint score of
+    an image is the highest of these over the families.
+    """
+
+    def __init__(self, control: CopyScores) -> None:
+        scores = np.array(list(control.scores.values()))  # (F, N)
+        self._families = list(control.scores)
+        self._middle = np.median(scores, axis=1)
+        self._width = np.maximum(np.quantile(scores, HIGH, axis=1) - self._middle, 0.1)
+        self._joint = np.sort(((scores - self._middle[:, None]) / self._width[:, None]).max(axis=0))
+
+    def thresholds(self, allowed: int) -> dict[str, float]:
+        """By family, the lowest thresholds that at most `allowed` images of the control group reach together."""
+        highest_below = float(self._joint[max(0, len(self._joint) - 1 - allowed)])
+        found = self._middle + highest_below * self._width + 10**-DIGITS
+        return {family: round(float(value), DIGITS) for family, value in zip(self._families, found, strict=True)}
