@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from jobs.frame.products import AUDIT, SETTLE
-from jobs.frame.real_images import RealImages
 from jobs.frame.run import Run
 from jobs.frame.verdicts import shown_verdict
 from jobs.report.faces import Pair, pair
 from jobs.report.lineage import not_covered
 from jobs.report.part import Section, Sets, summary
 from jobs.report.plots import dropped_plot
+from jobs.report.real_images import RealImages
 from shards.privacy.leaks import IDENTITY_REASONS, Leak, worst_leaks
 from shards.privacy.verdict import Verdict
 from shards.tars.shard_set import ShardSet

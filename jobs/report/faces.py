@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jobs.frame.real_images import RealImages
 from jobs.frame.run import Run
 from jobs.report.numbers import MINUS
 from jobs.report.part import Section, Sets
+from jobs.report.real_images import RealImages
 from shards.tars.records import Asked, Groups, asked_of, sort_key
 from shards.tars.shard_set import ShardSet
 

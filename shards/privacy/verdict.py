@@ -30,7 +30,7 @@ PUBLIC_FIELDS = (
     "lineage",
 )
 
-PUBLIC_FIGURES = ("leak_rate_by", "by_false_match_rate", "membership", "overlap")
+PUBLIC_FIGURES = ("leak_rate_by", "by_false_match_rate", "membership", "overlap", "copies", "planted")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from jobs.command.sets.new_folder import NewFolder
 from jobs.frame.experiment import load_run_folder
 from jobs.frame.products import REAL
 from jobs.frame.verdicts import reference_files
-from jobs.stages.shared.lineage import own_faces
+from jobs.stages.shared.gate.lineage import own_faces
 from shards.errors import DataError
 from shards.privacy.fingerprints import Fingerprints, embedder_name, read_fingerprints, vectors_bytes
 

@@ -19,7 +19,7 @@ from jobs.methods.cemiface.study_m.plan import STAGE as STUDY_M
 from jobs.methods.cemiface.train_diffusion.plan import STAGE as TRAIN_DIFFUSION
 from jobs.methods.cemiface.train_diffusion.plan import TrainDiffusion
 from jobs.stages.chain import chain_of
-from jobs.stages.shared.lineage import imported_set, lineage_of_weights, own_faces
+from jobs.stages.shared.gate.lineage import imported_set, lineage_of_weights, own_faces
 from jobs.stages.shared.sets import MADE_HERE
 from jobs.stages.train_recognition.plan import TrainEmbedder
 from shards.privacy.lineage import DataSet

@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from jobs.frame.products import CENTERS, KEPT_BACK, PROBES, TRAINED
-from jobs.frame.real_images import RealImages
 from jobs.frame.run import Run
 from jobs.frame.verdicts import recorded_vectors
+from jobs.report.real_images import RealImages
 from shards.embeddings.nearest import NearestSearch
 from shards.images.jpeg import encode_jpeg
 from shards.privacy.findings import Findings

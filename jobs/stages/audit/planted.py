@@ -17,8 +17,8 @@ from jobs.frame.run import Run
 from jobs.frame.verdicts import all_references
 from jobs.stages.audit.nearest_file import AuditedPlanted
 from jobs.stages.audit.plan import AuditFaces
-from jobs.stages.shared.copies import CopyFinder
-from jobs.stages.shared.privacy import audit_features
+from jobs.stages.shared.gate.copies import CopyFinder
+from jobs.stages.shared.gate.leak_check import audit_features
 from shards.images.jpeg import decode_rgb, encode_jpeg
 from shards.privacy.copies.alterations import HIDDEN, PLAIN, altered
 from shards.privacy.findings import Findings

@@ -10,10 +10,10 @@ import numpy as np
 
 from jobs.frame.products import AUDIT, CENTERS, CLOSEST, FINGERPRINT, HELD_OUT, PROBES, REAL, VERDICT
 from jobs.frame.rank import Rank
-from jobs.frame.real_images import RealImages
 from jobs.frame.run import Run
 from jobs.frame.stage import Finish
 from jobs.frame.verdicts import OWN_KINDS, all_references, recorded_vectors, reference_files
+from jobs.report.real_images import RealImages
 from jobs.stages.audit.figures import Tally, closest_sheet
 from jobs.stages.audit.nearest_file import (
     PLANTED,
@@ -27,10 +27,10 @@ from jobs.stages.audit.nearest_file import (
 from jobs.stages.audit.plan import AuditFaces, AuditUnit, control_tars, forecast
 from jobs.stages.audit.planted import PlantedCopies, planted_figures
 from jobs.stages.fingerprint.plan import audit_net_path, is_independent
-from jobs.stages.shared.certified import MarkedFiles, certified_set
-from jobs.stages.shared.copies import CopyFinder
-from jobs.stages.shared.lineage import checked_lineage
-from jobs.stages.shared.privacy import audit_features, load_recorded_net
+from jobs.stages.shared.gate.certified import MarkedFiles, certified_set
+from jobs.stages.shared.gate.copies import CopyFinder
+from jobs.stages.shared.gate.leak_check import audit_features, load_recorded_net
+from jobs.stages.shared.gate.lineage import checked_lineage
 from jobs.training.device import rank_device
 from shards.labels import classes_of
 from shards.privacy.findings import join_findings

@@ -14,8 +14,8 @@ from jobs.frame.verdicts import KINDS
 from jobs.stages.convert_benchmarks.plan import NAME as CONVERTED
 from jobs.stages.fingerprint.also_images import given_fingerprints, listed_images
 from jobs.stages.fingerprint.plan import FingerprintFaces, FingerprintUnit, audit_net_path, is_independent
-from jobs.stages.shared.certified import MarkedFiles, certified_set
-from jobs.stages.shared.privacy import audit_features, load_audit_net
+from jobs.stages.shared.gate.certified import MarkedFiles, certified_set
+from jobs.stages.shared.gate.leak_check import audit_features, load_audit_net
 from jobs.training.device import rank_device
 from shards.privacy.copies.pictures import gray_pictures
 from shards.privacy.fingerprints import (

@@ -15,7 +15,7 @@ from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.stage_config import FILE_NAME, StageConfig
 from jobs.frame.unit import Unit
-from jobs.stages.shared.lineage import checked_lineage, unchecked
+from jobs.stages.shared.gate.lineage import checked_lineage, unchecked
 
 
 class PublishSet(StageConfig):

@@ -20,9 +20,9 @@ from jobs.frame.verdicts import verdict_of
 from jobs.stages.publish.facts import facts_of
 from jobs.stages.publish.plan import PublishUnit, refusal
 from jobs.stages.publish.public_verdict import public_verdict
-from jobs.stages.shared.certified import require_unmarked
-from jobs.stages.shared.lineage import unchecked
-from jobs.stages.shared.synthetic import require_publishable
+from jobs.stages.shared.gate.certified import require_unmarked
+from jobs.stages.shared.gate.lineage import unchecked
+from jobs.stages.shared.gate.synthetic import require_publishable
 from shards.exports import standalone_verify
 from shards.exports.card import dataset_card, shard_index
 from shards.exports.croissant import croissant

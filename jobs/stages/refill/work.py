@@ -10,8 +10,8 @@ from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
 from jobs.frame.verdicts import verdict_of
 from jobs.stages.refill.plan import RefillFaces, RefillUnit
-from jobs.stages.shared.certified import certified_set
-from jobs.stages.shared.privacy import LeakCheck
+from jobs.stages.shared.gate.certified import certified_set
+from jobs.stages.shared.gate.leak_check import LeakCheck
 from jobs.stages.shared.tars import publishing_tar
 from jobs.training.device import rank_device
 from shards.privacy.leaks import IDENTITY_REASONS

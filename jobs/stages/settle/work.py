@@ -13,9 +13,9 @@ from jobs.frame.verdicts import verdict_of
 from jobs.stages.audit.plan import AuditFaces
 from jobs.stages.settle.changes_file import Changes, changes_bytes, changes_name, read_changes
 from jobs.stages.settle.plan import STAGE, SettleUnit
-from jobs.stages.shared.certified import MarkedFiles, certified_samples
-from jobs.stages.shared.privacy import LeakCheck
-from jobs.stages.shared.synthetic import require_publishable
+from jobs.stages.shared.gate.certified import MarkedFiles, certified_samples
+from jobs.stages.shared.gate.leak_check import LeakCheck
+from jobs.stages.shared.gate.synthetic import require_publishable
 from jobs.stages.shared.tars import publishing_tar
 from jobs.training.device import rank_device
 from shards.privacy.leaks import Leak

@@ -7,7 +7,7 @@ from jobs.frame.products import CLASSIFIER, EMBEDDER, WEIGHTS
 from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
 from jobs.frame.seeds import derive
-from jobs.stages.shared.lineage import lineage_of_training
+from jobs.stages.shared.gate.lineage import lineage_of_training
 from jobs.stages.shared.sets import faces_of
 from jobs.stages.train_recognition.plan import TrainEmbedder, TrainingUnit, TrainRecognition
 from jobs.training.recognition import TrainingFiles, train

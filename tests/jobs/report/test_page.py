@@ -16,7 +16,6 @@ from selenium.webdriver.common.keys import Keys
 
 from jobs.frame.experiment import load_run_folder
 from jobs.frame.methods import find_method
-from jobs.frame.real_images import RealImages
 from jobs.frame.run import Run
 from jobs.report.chain import chain
 from jobs.report.faces import pair
@@ -24,6 +23,7 @@ from jobs.report.numbers import decimal, duration, percent, points, size
 from jobs.report.page import PAGE, RESULTS, parts_of, render
 from jobs.report.part import Part, Sets, held_out_set, real_set, synthetic_set
 from jobs.report.published import own_accuracies
+from jobs.report.real_images import RealImages
 from jobs.stages.shard.plan import ShardFaces
 from jobs.stages.shared.tars import publishing_tar
 from shards.privacy.leaks import Leak, Reason, worst_leaks

@@ -124,7 +124,7 @@ def test_no_byte_of_the_published_folder_has_the_word(marked: Run) -> None:
     card = (published / "README.md").read_text()
     assert audit["embedder"] in card
     assert "| shard.image_size | `16` |" in card
-    assert "unknown origin: what the given E_id was trained on" in card
+    assert "| unnamed set " in card
 
 
 def test_the_nets_of_a_run_are_named_by_kind_and_hash(copied: Run) -> None:

@@ -16,7 +16,7 @@ from jobs.command.sets.export_fingerprints import export_fingerprints
 from jobs.frame.experiment import load_run_folder
 from jobs.frame.run import Run
 from jobs.frame.verdicts import verdict_of
-from jobs.stages.shared.lineage import own_faces
+from jobs.stages.shared.gate.lineage import own_faces
 from shards.errors import DataError
 from shards.images.jpeg import encode_jpeg
 from shards.privacy.verdict import Verdict

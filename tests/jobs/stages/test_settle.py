@@ -15,7 +15,7 @@ from jobs.frame.run import Run
 from jobs.frame.verdicts import reference_files
 from jobs.stages.publish.work import passed_verdict
 from jobs.stages.settle.plan import SETTLE
-from jobs.stages.shared.privacy import audit_features, load_audit_net
+from jobs.stages.shared.gate.leak_check import audit_features, load_audit_net
 from shards.privacy.fingerprints import read_vectors
 from shards.tars.reader import Sample, read_tar
 from shards.tars.shard_set import ShardSet

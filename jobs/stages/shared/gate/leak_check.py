@@ -16,8 +16,8 @@ from jobs.frame.run import Run
 from jobs.frame.verdicts import all_references, recorded_vectors, verdict_of
 from jobs.stages.audit.plan import AuditFaces
 from jobs.stages.fingerprint.plan import FingerprintFaces, audit_net_path
-from jobs.stages.shared.copies import CopyFinder
 from jobs.stages.shared.embedding import Images, embed, load_embedder
+from jobs.stages.shared.gate.copies import CopyFinder
 from shards.images.jpeg import decode_rgb
 from shards.privacy.fingerprints import Vectors, mirror_invariant
 from shards.privacy.leaks import IDENTITY_REASONS, Leak
