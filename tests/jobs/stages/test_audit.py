@@ -48,7 +48,7 @@ def test_the_control_group_sets_the_thresholds_and_the_verdict_names_it(copied: 
     assert reached <= 0.3 * 18
     assert verdict["independent"] is False
     assert verdict["figures"]["overlap"]["held-out"]["people"] == 3
-    assert verdict["references"] == 30
+    assert verdict["references"] == 48
 
 
 @pytest.mark.long
@@ -137,7 +137,7 @@ def test_the_membership_signal_compares_trained_with_kept_back_photos(copied: Ru
 
 
 def test_the_forecast_has_the_number_of_comparisons(copied: Run) -> None:
-    assert forecast(copied).startswith("audit: 16 x 31 comparisons, about ")
+    assert forecast(copied).startswith("audit: 16 x 49 comparisons, about ")
 
 
 def test_dry_run_and_launch_say_how_long_the_audit_will_take_before_it_starts(tiny_run: Any, tmp_path: Path) -> None:
@@ -145,11 +145,11 @@ def test_dry_run_and_launch_say_how_long_the_audit_will_take_before_it_starts(ti
     project.forget("audit")
     dry = project.run("plan")
     assert dry.returncode == 0, dry.stderr
-    assert "audit: 16 x 31 comparisons, about" in dry.stdout
+    assert "audit: 16 x 49 comparisons, about" in dry.stdout
     done = project.run("audit")
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.splitlines() if "audit" in line]
-    assert "audit: 16 x 31 comparisons, about" in lines[0]
+    assert "audit: 16 x 49 comparisons, about" in lines[0]
     assert "audit: finished" in lines[-1]
 
 
