@@ -48,6 +48,10 @@ class PartialFile:
         with _write_errors(self._path):
             return self._file.write(data)
 
+    def tell(self) -> int:
+        """Bytes written so far; pyarrow asks for it when it writes Parquet files."""
+        return self._bytes
+
     def flush(self) -> None:
         """Hand buffered bytes to the operating system."""
         with _write_errors(self._path):
