@@ -33,11 +33,11 @@ def launch(run: Run, stages: Sequence[Stage[Unit]]) -> None:
     run.folder.create()
     with _launch_lock(run):
         refuse_second_submission(run)
-        sweep(run.folder.root)
-        save_run(run)
         for stage in stages:
             if _has_work_before(run, stage):
                 stage.check_launch(run)
+        sweep(run.folder.root)
+        save_run(run)
         publish_json(run.folder.provenance, provenance(PROJECT), replace=True)
         if run.cluster.executor == "slurm":
             submit(run, stages)
