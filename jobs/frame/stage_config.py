@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import to_jsonable_python
 
 Precision = Literal["auto", "fp32", "bf16"]  # auto: bf16 on GPUs, fp32 on CPUs, where bf16 is slower
@@ -34,6 +34,16 @@ def as_before(value: Any) -> dict[str, Any]:
     a config may have the mark too. Values are compared as JSON: a tuple as a list.
     """
     return {AS_BEFORE: to_jsonable_python(value)}
+
+
+EmbeddingBatch = Annotated[
+    int,
+    Field(
+        ge=1,
+        description="Images embedded at once by each rank. More needs more memory and is faster on GPUs.",
+        json_schema_extra=operational(),
+    ),
+]
 
 
 class StageConfig(BaseModel):

@@ -14,7 +14,7 @@ from pydantic import Field
 from jobs.frame.products import HELD_OUT
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
-from jobs.frame.stage_config import StageConfig, operational
+from jobs.frame.stage_config import EmbeddingBatch, StageConfig
 from jobs.frame.unit import Unit
 from jobs.frame.verdicts import reference_files
 from jobs.stages.shard.plan import real_units
@@ -58,12 +58,7 @@ class AuditFaces(StageConfig):
             "cannot be published."
         ),
     )
-    batch: int = Field(
-        256,
-        ge=1,
-        description="Images embedded at once by each rank. More needs more memory and is faster on GPUs.",
-        json_schema_extra=operational(),
-    )
+    batch: EmbeddingBatch = 256
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from pydantic import Field
 from jobs.frame.experiment_config import EmbedderConfig
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
-from jobs.frame.stage_config import StageConfig, operational
+from jobs.frame.stage_config import EmbeddingBatch, StageConfig
 from jobs.frame.unit import Unit
 from jobs.stages.convert_benchmarks.plan import NAME as CONVERTED
 from jobs.stages.convert_benchmarks.plan import STAGE as CONVERT_STAGE
@@ -33,12 +33,7 @@ class FingerprintFaces(StageConfig):
             "net can find leaks that E_id misses."
         ),
     )
-    batch: int = Field(
-        256,
-        ge=1,
-        description="Images embedded at once by each rank. More needs more memory and is faster on GPUs.",
-        json_schema_extra=operational(),
-    )
+    batch: EmbeddingBatch = 256
 
 
 @dataclass(frozen=True, kw_only=True)
