@@ -6,7 +6,7 @@ from collections.abc import Mapping, Set
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError, to_jsonable_python
 
 from slurm.names import why_not_a_name
@@ -55,6 +55,16 @@ def as_before(value: Any) -> dict[str, Any]:
     a config may have the mark too. Values are compared as JSON: a tuple as a list.
     """
     return {AS_BEFORE: to_jsonable_python(value)}
+
+
+EmbeddingBatch = Annotated[
+    int,
+    Field(
+        ge=1,
+        description="Images embedded at once by each rank. More needs more memory and is faster on GPUs.",
+        json_schema_extra=operational(),
+    ),
+]
 
 
 class StageConfig(BaseModel):

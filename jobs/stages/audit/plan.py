@@ -14,7 +14,7 @@ from pydantic import Field
 from jobs.frame.products import FINGERPRINT, HELD_OUT, REAL
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
-from jobs.frame.stage_config import StageConfig, as_before, final, operational
+from jobs.frame.stage_config import EmbeddingBatch, StageConfig, as_before, final, operational
 from jobs.frame.unit import Unit
 from jobs.frame.verdicts import recorded_vectors, reference_files
 from jobs.stages.shard.plan import real_units
@@ -90,12 +90,7 @@ class AuditFaces(StageConfig):
         ),
         json_schema_extra=final() | as_before(0.9),
     )
-    batch: int = Field(
-        256,
-        ge=1,
-        description="Images embedded at once by each rank. More needs more memory and is faster on GPUs.",
-        json_schema_extra=operational(),
-    )
+    batch: EmbeddingBatch = 256
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from jobs.frame.errors import ConfigError
 from jobs.frame.products import CLASSIFIER, EMBEDDER
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
-from jobs.frame.stage_config import PathText, StageConfig, operational
+from jobs.frame.stage_config import EmbeddingBatch, PathText, StageConfig
 from jobs.frame.unit import Unit
 from jobs.stages.shard.plan import real_units
 from jobs.stages.shared.embedder import embedder_files, embedder_needs
@@ -22,12 +22,7 @@ from slurm.files import sha256_of
 class EmbedFaces(StageConfig):
     """How real faces are embedded, and what an identity's center is."""
 
-    batch: int = Field(
-        256,
-        ge=1,
-        description="Images embedded at once by each rank. More needs more memory and is faster on GPUs.",
-        json_schema_extra=operational(),
-    )
+    batch: EmbeddingBatch = 256
     centers: Literal["mean", "classifier"] = Field(
         "mean",
         description=(

@@ -15,7 +15,7 @@ from jobs.frame.experiment_config import EmbedderConfig
 from jobs.frame.products import EVALUATE, REAL, RECOGNITION, SHARD, SYNTHETIC
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
-from jobs.frame.stage_config import PathText, StageConfig, operational
+from jobs.frame.stage_config import EmbeddingBatch, PathText, StageConfig
 from jobs.frame.unit import Unit
 from jobs.stages.shared.embedder import embedder_files, embedder_needs
 from jobs.stages.shared.verification import Verification, benchmark_names, benchmark_needs
@@ -52,12 +52,7 @@ class Scoring(StageConfig):
         None,
         description="Weights of Inception v3, for its Fréchet distance and for diversity. null: neither is measured.",
     )
-    batch: int = Field(
-        256,
-        ge=1,
-        description="Images embedded at once by each rank. More needs more memory and is faster on GPUs.",
-        json_schema_extra=operational(),
-    )
+    batch: EmbeddingBatch = 256
 
 
 class EvaluateRecognition(Verification, Scoring):

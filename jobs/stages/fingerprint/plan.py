@@ -15,7 +15,7 @@ from jobs.frame.experiment_config import EmbedderConfig
 from jobs.frame.products import ALSO, BENCHMARK, INQUIRY
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
-from jobs.frame.stage_config import StageConfig, as_before, operational
+from jobs.frame.stage_config import EmbeddingBatch, StageConfig, as_before
 from jobs.frame.unit import Plan, Unit
 from jobs.stages.audit.plan import AuditFaces
 from jobs.stages.convert_benchmarks.plan import NAME as CONVERTED
@@ -44,12 +44,7 @@ class FingerprintFaces(StageConfig):
         ),
         json_schema_extra=as_before(()),
     )
-    batch: int = Field(
-        256,
-        ge=1,
-        description="Images embedded at once by each rank. More needs more memory and is faster on GPUs.",
-        json_schema_extra=operational(),
-    )
+    batch: EmbeddingBatch = 256
 
 
 @dataclass(frozen=True, kw_only=True)

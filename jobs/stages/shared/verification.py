@@ -6,7 +6,7 @@ from pydantic import Field
 
 from jobs.frame.products import HELD_OUT
 from jobs.frame.run import Run
-from jobs.frame.stage_config import StageConfig, operational
+from jobs.frame.stage_config import EmbeddingBatch, StageConfig
 from jobs.stages.convert_benchmarks.plan import NAME as CONVERT
 from jobs.stages.convert_benchmarks.plan import ConvertBenchmarks
 from jobs.stages.shard.plan import ShardFaces
@@ -38,12 +38,7 @@ class Verification(StageConfig):
             "does. It doubles the time of embedding."
         ),
     )
-    batch: int = Field(
-        256,
-        ge=1,
-        description="Images embedded at once by each rank. More needs more memory and is faster on GPUs.",
-        json_schema_extra=operational(),
-    )
+    batch: EmbeddingBatch = 256
 
 
 def benchmark_names(run: Run) -> list[str]:

@@ -17,17 +17,9 @@ from jobs.command.verbs import CONFIGS, DEMO, TOOLS, VERBS
 from jobs.frame.experiment import load_run
 from jobs.frame.methods import find_method
 
+from ..chain_config import CHAIN
+
 ROOT = Path(__file__).parents[3]
-CHAIN = """
-name: chain
-seed: 1
-shard: {faces: faces}
-train-embedder: {sets: [real]}
-embed: {}
-train-diffusion: {}
-identities: {}
-generate: {similarity: [0.0]}
-"""
 
 
 def _command(*arguments: object, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -13,17 +13,9 @@ from jobs.methods.cemiface.generate.plan import GenerateFaces
 from jobs.stages.convert_benchmarks.plan import ConvertBenchmarks
 from jobs.stages.shard.plan import ShardFaces
 
+from ..chain_config import CHAIN
+
 ROOT = Path(__file__).parents[3]
-CHAIN = """
-name: chain
-seed: 1
-shard: {faces: faces}
-train-embedder: {sets: [real]}
-embed: {}
-train-diffusion: {}
-identities: {}
-generate: {similarity: [0.0]}
-"""
 
 
 def _refusal(tmp_path: Path, text: str, *overrides: str) -> str:

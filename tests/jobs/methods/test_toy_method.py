@@ -63,6 +63,7 @@ def _command(root: Path, arguments: Sequence[str]) -> subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
+@pytest.mark.long
 def test_the_published_folder_verifies(toy: Path) -> None:
     folder = toy / "publish" / SET
     done = subprocess.run([sys.executable, "verify.py"], cwd=folder, capture_output=True, text=True, check=False)
@@ -73,6 +74,7 @@ def test_the_published_folder_verifies(toy: Path) -> None:
     assert "CemiFace" not in card
 
 
+@pytest.mark.long
 def test_the_leaked_image_was_regenerated(toy: Path) -> None:
     audited, settled = (json.loads((toy / stage / "verdict.json").read_text()) for stage in ("audit", "settle"))
     assert "000000-000" in audited["dropped"]
@@ -82,6 +84,7 @@ def test_the_leaked_image_was_regenerated(toy: Path) -> None:
     assert images.jpeg(0) != ShardSet(sorted((toy / "draw").glob("synthetic-*.tar"))).jpeg(0)
 
 
+@pytest.mark.long
 def test_rates_are_grouped_by_what_was_asked(toy: Path) -> None:
     figures = json.loads((toy / "audit" / "summary.json").read_text())["figures"]
     assert {key: set(found) for key, found in figures["leak_rate_by"].items()} == {
@@ -90,6 +93,7 @@ def test_rates_are_grouped_by_what_was_asked(toy: Path) -> None:
     }
 
 
+@pytest.mark.long
 def test_a_study_takes_the_images_that_were_asked_for_a_value(toy: Path) -> None:
     rows = json.loads((toy / "study-sets" / "summary.json").read_text())["figures"]["groups"]
     images = ShardSet(sorted((toy / "draw").glob("synthetic-*.tar")))
@@ -97,6 +101,7 @@ def test_a_study_takes_the_images_that_were_asked_for_a_value(toy: Path) -> None
     assert [row["images"] for row in rows] == [len(images), red]
 
 
+@pytest.mark.long
 def test_the_page_shows_the_set_and_names_no_other_method(toy: Path) -> None:
     page, results = ((toy / "report" / name).read_text() for name in ("index.html", "results.md"))
     assert "color = red" in page
