@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--strangers", type=int, default=2000, help="faces for false alarms (default: 2,000)")
     parser.add_argument("--copies", type=int, default=100, help="of each alteration (default: 100)")
     parser.add_argument("--rate", type=float, default=0.005, help="false alarms that are allowed (default: 0.005)")
-    parser.add_argument("--json", type=Path, help="file for the counts of each seed")
+    parser.add_argument("--json", type=Path, help="file for the counts and scores of each seed")
     options = parser.parse_args()
     faces = read_faces(options.faces, size=options.size)
     named = {line.split("\t")[1].strip() for line in options.list.read_text().splitlines()[1:]}
@@ -131,10 +131,13 @@ def measured(
         return search.scores(names)
 
     found = scores(control.images, control.paths)
+    kept = {"control": found.scores}
     allowed = int(options.rate * len(control.paths))
     thresholds = CopyControl(found).thresholds(allowed)
     counts: dict[str, tuple[int, int]] = {}
-    alarms = {key for key, _, _ in scores(strangers.images, strangers.paths).reached(thresholds)}
+    others_found = scores(strangers.images, strangers.paths)
+    kept["strangers"] = others_found.scores
+    alarms = {key for key, _, _ in others_found.reached(thresholds)}
     counts["strangers"] = len(alarms), len(strangers.paths)
     smooth = strangers.of(range(min(150, len(strangers.paths))))
     images = [saved(altered(rgb, SMOOTH[row % 3], seed=str(row))) for row, rgb in enumerate(smooth.images)]
@@ -149,13 +152,15 @@ def measured(
             images = [((a.astype(np.uint16) + b + 1) // 2).astype(np.uint8) for a, b in pairs]
         else:
             images = [altered(rgb, name, seed=path) for rgb, path in zip(own.images, own.paths, strict=True)]
-        hits = {key for key, real, _ in scores([saved(rgb) for rgb in images], own.paths).reached(thresholds)}
+        copies_found = scores([saved(rgb) for rgb in images], own.paths)
+        kept[name] = copies_found.scores
+        hits = {key for key, _, _ in copies_found.reached(thresholds)}
         counts[name] = len(hits), len(chosen)
         queries += len(chosen)
         print(f"seed {seed}: {name}: {counts[name]}", flush=True)
     seconds = (time.process_time() - started) / queries
     print(f"seed {seed}: {seconds:.3f} CPU seconds per picture", flush=True)
-    return {"seed": seed, "size": options.size, "counts": counts, "seconds": seconds}
+    return {"seed": seed, "size": options.size, "counts": counts, "seconds": seconds, "scores": kept}
 
 
 def report(results: Sequence[dict[str, object]]) -> None:
