@@ -64,6 +64,9 @@ def main() -> None:
     parser.add_argument("faces", type=Path)
     parser.add_argument("list", type=Path)
     parser.add_argument("--net", type=Path, help="recognition net, for the gate without and with the search for copies")
+    parser.add_argument(
+        "--features", type=Path, help="file (.npy) that keeps the references' embeddings for later calls"
+    )
     parser.add_argument("--size", type=int, default=32, help="side of the images (default: 32)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--control", type=int, default=1500, help="faces that set the thresholds (default: 1,500)")
@@ -77,7 +80,8 @@ def main() -> None:
     people = {path.split("/")[-2] for path in named}
     others = faces.of([row for row, person in enumerate(faces.people) if person not in people])
     references = faces.of([row for row, path in enumerate(faces.paths) if path in named])
-    gate = Gate(references, net=load_recognition(options.net) if options.net else None)
+    net = load_recognition(options.net) if options.net else None
+    gate = Gate(references, net=net, features=options.features)
     print(
         f"{len(references.paths)} references, {len(others.paths)} others; {len(gate.model.owner)} templates", flush=True
     )
@@ -92,17 +96,21 @@ def main() -> None:
 class Gate:
     """The audit's comparisons with the references: by small pictures, and, with a net, by embeddings and hashes."""
 
-    def __init__(self, references: Faces, *, net: Embedder | None) -> None:
+    def __init__(self, references: Faces, *, net: Embedder | None, features: Path | None) -> None:
         self.net = net
         started = time.process_time()
         pictures = gray_pictures(references.images)
         self.model = CopyModel(pictures)
         print(f"model: {time.process_time() - started:.0f} CPU seconds", flush=True)
         exact, near = hashes_of(references.images)
+        known = features is not None and features.exists()
+        own = np.load(features) if known else self._features(references.images)
+        if features is not None and not known:
+            np.save(features, own)
         self.references = Fingerprints(
             keys=references.paths,
             identities=references.people,
-            features=self._features(references.images),
+            features=own,
             exact=exact,
             near=near,
             pictures=pictures,
