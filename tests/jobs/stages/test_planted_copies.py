@@ -94,12 +94,12 @@ def test_quick_leaves_units_and_fingerprints_as_they_were() -> None:
 
 
 def test_the_product_on_a_device_gives_the_scores_of_the_one_in_numpy() -> None:
-    draw = np.random.default_rng(0)
+    draw, pairs = np.random.default_rng(0), 2 * len(FAMILIES)
     model = SimpleNamespace(
-        owner=np.sort(draw.permutation(np.arange(60) % 24)), first_of_family=np.arange(len(FAMILIES)) * 2
+        owner=np.sort(draw.permutation(np.arange(60) % pairs)), first_of_family=np.arange(len(FAMILIES)) * 2
     )
     templates, references = draw.normal(size=(60, 400)), draw.normal(size=(50, 400))
-    arrays = [array.astype(np.float32) for array in (templates, references, draw.random((24, 50)))]
+    arrays = [array.astype(np.float32) for array in (templates, references, draw.random((pairs, 50)))]
     on_device = OnDevice(torch.device("cpu"))
     for _ in range(2):  # the references stay on the device
         np.testing.assert_allclose(on_device(*arrays, model), family_scores(*arrays, model), rtol=1e-4)  # type: ignore[arg-type]
