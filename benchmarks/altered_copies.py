@@ -24,13 +24,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.audit_leaks import embedded
+from cemiface.recognition.nets import Embedder, load_recognition
 from shards.images.jpeg import decode_rgb, encode_jpeg
 from shards.privacy.copies.alterations import ALTERATIONS, altered
 from shards.privacy.copies.model import CopyModel
 from shards.privacy.copies.pictures import gray_pictures
-from shards.privacy.copies.scores import CopyControl, CopyScores
+from shards.privacy.copies.scores import CopyScores
 from shards.privacy.copies.search import CopySearch
+from shards.privacy.findings import Findings
+from shards.privacy.fingerprints import Fingerprints, Vectors, centers_of, hashes_of
 from shards.privacy.intervals import wilson
+from shards.privacy.leaks import Reason
+from shards.privacy.search import search, search_control_group
+from shards.privacy.synthetic_faces import SyntheticFaces
+from shards.privacy.thresholds import Thresholds, leaks_of
 
 MORPH = "blend with a stranger"
 SMOOTH = ("blurred by 1/32", "blurred by 2/32", "blurred by 3/32")
@@ -51,19 +59,14 @@ class Faces:
         return [path.split("/")[-2] for path in self.paths]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pictures:
-    """What the search needs of the references."""
-
-    keys: list[str]
-    identities: list[str]
-    pictures: np.ndarray
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("faces", type=Path)
     parser.add_argument("list", type=Path)
+    parser.add_argument("--net", type=Path, help="recognition net, for the gate without and with the search for copies")
+    parser.add_argument(
+        "--features", type=Path, help="file (.npy) that keeps the references' embeddings for later calls"
+    )
     parser.add_argument("--size", type=int, default=32, help="side of the images (default: 32)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--control", type=int, default=1500, help="faces that set the thresholds (default: 1,500)")
@@ -75,19 +78,73 @@ def main() -> None:
     faces = read_faces(options.faces, size=options.size)
     named = {line.split("\t")[1].strip() for line in options.list.read_text().splitlines()[1:]}
     people = {path.split("/")[-2] for path in named}
-    references = faces.of([row for row, path in enumerate(faces.paths) if path in named])
     others = faces.of([row for row, person in enumerate(faces.people) if person not in people])
-    started = time.process_time()
-    pictures = gray_pictures(references.images)
-    model = CopyModel(pictures)
-    print(f"{len(references.paths)} references, {len(others.paths)} others; {len(model.owner)} templates")
-    print(f"model: {time.process_time() - started:.0f} CPU seconds", flush=True)
+    references = faces.of([row for row, path in enumerate(faces.paths) if path in named])
+    net = load_recognition(options.net) if options.net else None
+    gate = Gate(references, net=net, features=options.features)
+    print(
+        f"{len(references.paths)} references, {len(others.paths)} others; {len(gate.model.owner)} templates", flush=True
+    )
     results = []
     for seed in options.seeds:
-        results.append(measured(model, pictures, references, others, seed=seed, options=options))
+        results.append(measured(gate, references, others, seed=seed, options=options))
         if options.json:
             options.json.write_text(json.dumps(results))
         report(results)
+
+
+class Gate:
+    """The audit's comparisons with the references: by small pictures, and, with a net, by embeddings and hashes."""
+
+    def __init__(self, references: Faces, *, net: Embedder | None, features: Path | None) -> None:
+        self.net = net
+        started = time.process_time()
+        pictures = gray_pictures(references.images)
+        self.model = CopyModel(pictures)
+        print(f"model: {time.process_time() - started:.0f} CPU seconds", flush=True)
+        exact, near = hashes_of(references.images)
+        known = features is not None and features.exists()
+        own = np.load(features) if known else self._features(references.images)
+        if features is not None and not known:
+            np.save(features, own)
+        self.references = Fingerprints(
+            keys=references.paths,
+            identities=references.people,
+            features=own,
+            exact=exact,
+            near=near,
+            pictures=pictures,
+        )
+        self.centers = centers_of([self.references])
+
+    def findings(self, faces: Faces, *, control: bool = False) -> Findings:
+        """What the audit finds about images; each one is an identity of its own."""
+        features = self._features(faces.images)
+        if control:
+            group = Vectors(keys=faces.paths, identities=faces.people, features=features)
+            found = search_control_group(group, [self.references], centers=self.centers)
+        else:
+            own = SyntheticFaces.of(faces.paths, identities=faces.paths, features=features, images=faces.images)
+            found = search(own, [self.references], centers=self.centers, probes=features[:0])
+        return found
+
+    def copy_scores(self, faces: Faces) -> CopyScores:
+        """Scores as altered copies, in one pass over the references."""
+        started = time.process_time()
+        copies = CopySearch(self.model, gray_pictures(faces.images))
+        copies.add(self.references)
+        scores = copies.scores(faces.paths)
+        seconds = (time.process_time() - started) / len(faces.paths)
+        print(f"{seconds:.3f} CPU seconds per picture for the search for copies", flush=True)
+        return scores
+
+    def _features(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Embeddings; random ones without a net."""
+        if self.net is not None:
+            return embedded(images, net=self.net)
+        features = np.random.default_rng(len(images)).normal(size=(len(images), 64)).astype(np.float32)
+        unit: np.ndarray = features / np.linalg.norm(features, axis=1, keepdims=True)
+        return unit
 
 
 def read_faces(path: Path, *, size: int) -> Faces:
@@ -111,60 +168,78 @@ def saved(rgb: np.ndarray) -> np.ndarray:
 
 
 def measured(
-    model: CopyModel, pictures: np.ndarray, references: Faces, others: Faces, *, seed: int, options: argparse.Namespace
+    gate: Gate, references: Faces, others: Faces, *, seed: int, options: argparse.Namespace
 ) -> dict[str, object]:
-    """Counts of one seed: found and tried, by alteration, and alarms on strangers."""
+    """Counts of one seed, found by each gate and tried, by alteration; and alarms on strangers."""
     draw = random.Random(seed)
     people = sorted(set(others.people))
     draw.shuffle(people)
-    half = set(people[: round(len(people) * options.control / (options.control + options.strangers))])
+    group = set(people[: round(len(people) * options.control / (options.control + options.strangers))])
     rows = list(range(len(others.paths)))
     draw.shuffle(rows)
-    control = others.of([row for row in rows if others.people[row] in half][: options.control])
-    strangers = others.of([row for row in rows if others.people[row] not in half][: options.strangers])
-    started = time.process_time()
-    keys = references.paths
-
-    def scores(images: Sequence[np.ndarray], names: Sequence[str]) -> CopyScores:
-        search = CopySearch(model, gray_pictures(images))
-        search.add(Pictures(keys=keys, identities=references.people, pictures=pictures))
-        return search.scores(names)
-
-    found = scores(control.images, control.paths)
-    allowed = int(options.rate * len(control.paths))
-    thresholds = CopyControl(found).thresholds(allowed)
-    counts: dict[str, tuple[int, int]] = {}
-    alarms = {key for key, _, _ in scores(strangers.images, strangers.paths).reached(thresholds)}
-    counts["strangers"] = len(alarms), len(strangers.paths)
+    control = others.of([row for row in rows if others.people[row] in group][: options.control])
+    strangers = others.of([row for row in rows if others.people[row] not in group][: options.strangers])
     smooth = strangers.of(range(min(150, len(strangers.paths))))
-    images = [saved(altered(rgb, SMOOTH[row % 3], seed=str(row))) for row, rgb in enumerate(smooth.images)]
-    smooth_alarms = {key for key, _, _ in scores(images, smooth.paths).reached(thresholds)}
-    counts["blurred strangers"] = len(smooth_alarms), len(images)
-    queries = len(control.paths) + len(strangers.paths) + len(images)
-    for name in (*ALTERATIONS, MORPH):
-        chosen = draw.sample(range(len(keys)), options.copies)
-        own = references.of(chosen)
-        if name == MORPH:
-            pairs = zip(own.images, draw.sample(others.images, len(chosen)), strict=True)
-            images = [((a.astype(np.uint16) + b + 1) // 2).astype(np.uint8) for a, b in pairs]
-        else:
-            images = [altered(rgb, name, seed=path) for rgb, path in zip(own.images, own.paths, strict=True)]
-        hits = {key for key, real, _ in scores([saved(rgb) for rgb in images], own.paths).reached(thresholds)}
-        counts[name] = len(hits), len(chosen)
-        queries += len(chosen)
+    groups = {
+        "control": control,
+        "strangers": strangers,
+        "blurred strangers": changed(smooth, [SMOOTH[row % 3] for row in range(len(smooth.paths))]),
+    }
+    for name in ALTERATIONS:
+        own = references.of(draw.sample(range(len(references.paths)), options.copies))
+        groups[name] = changed(own, [name] * len(own.paths))
+    own = references.of(draw.sample(range(len(references.paths)), options.copies))
+    pairs = zip(own.images, draw.sample(others.images, options.copies), strict=True)
+    morphs = [saved(((one.astype(np.uint16) + other + 1) // 2).astype(np.uint8)) for one, other in pairs]
+    groups[MORPH] = Faces(paths=own.paths, images=morphs)
+    return {"seed": seed, "size": options.size, "counts": counted(gate, groups, seed=seed, rate=options.rate)}
+
+
+def counted(gate: Gate, groups: dict[str, Faces], *, seed: int, rate: float) -> dict[str, dict[str, int]]:
+    """By group how many images were tried, and how many each gate counts as leaks."""
+    everything = Faces(
+        paths=[path for faces in groups.values() for path in faces.paths],
+        images=[image for faces in groups.values() for image in faces.images],
+    )
+    scores, first = gate.copy_scores(everything), 0
+    thresholds: dict[str, Thresholds] = {}
+    counts = {}
+    for name, faces in groups.items():
+        rows = slice(first, first + len(faces.paths))
+        first = rows.stop
+        found = gate.findings(faces, control=name == "control").with_copies(scores.rows(rows))
+        if name == "control":
+            thresholds["after"] = Thresholds.from_control(found, rate=rate, people="others")
+            if gate.net is not None:
+                thresholds["before"] = Thresholds.from_control(found.with_copies(None), rate=rate, people="others")
+            continue
+        leaks = {gate_name: leaks_of(found, used) for gate_name, used in thresholds.items()}
+        leaks["by pictures"] = [leak for leak in leaks["after"] if leak.reason == Reason.ALTERED_COPY]
+        counts[name] = {gate_name: len({leak.key for leak in some}) for gate_name, some in leaks.items()}
+        counts[name]["tried"] = len(faces.paths)
         print(f"seed {seed}: {name}: {counts[name]}", flush=True)
-    seconds = (time.process_time() - started) / queries
-    print(f"seed {seed}: {seconds:.3f} CPU seconds per picture", flush=True)
-    return {"seed": seed, "size": options.size, "counts": counts, "seconds": seconds}
+    return counts
+
+
+def changed(faces: Faces, alterations: Sequence[str]) -> Faces:
+    """The faces altered, each in its way, and saved; exact copies keep their pixels."""
+    rows = zip(faces.images, faces.paths, alterations, strict=True)
+    images = [rgb if name == "exact" else saved(altered(rgb, name, seed=path)) for rgb, path, name in rows]
+    return Faces(paths=faces.paths, images=images)
 
 
 def report(results: Sequence[dict[str, object]]) -> None:
     """The counts of all seeds together, with their intervals."""
+    tables = [result["counts"] for result in results]
     print(f"\n{len(results)} seeds")
-    for name in results[0]["counts"]:  # type: ignore[attr-defined]
-        found, tried = (sum(result["counts"][name][place] for result in results) for place in (0, 1))  # type: ignore[index]
-        low, high = wilson(found, tried)
-        print(f"| {name} | {found} of {tried} | {found / tried:.3f} | {low:.3f} to {high:.3f} |", flush=True)
+    for name, first in tables[0].items():  # type: ignore[attr-defined]
+        tried = sum(table[name]["tried"] for table in tables)  # type: ignore[index]
+        cells = []
+        for gate in first:
+            hits = sum(table[name][gate] for table in tables)  # type: ignore[index]
+            low, high = wilson(hits, tried)
+            cells += [f"{gate}: {hits / tried:.3f} ({low:.3f} to {high:.3f})"] if gate != "tried" else []
+        print(f"| {name} | {tried} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,16 @@ UPRIGHT = (UNTURNED, MIRRORED)
 
 STEP = 1 / 16  # of the width, between shifts: the whitened pictures of a reference still correlate at half of it
 
+SQUARES = (0, 1, 2, 4, 5, 6, 8, 9, 10)  # first cells of covered squares, along either axis
+
 HALF = 0.63  # visible part below which a picture counts as half covered
 
 # Families are compared with strangers each on its own: the fewer cells are compared, and the fewer hypotheses a family
-# has, the lower are the scores of strangers.
+# has, the lower are the scores of strangers. So what is likely has small families of its own.
 FAMILIES = (
+    "aligned",
     "shifted",
+    "cropped_centrally",
     "cropped_10",
     "cropped_20",
     "cropped_30",
@@ -58,15 +62,23 @@ class Hypothesis:
 
 def all_hypotheses() -> list[Hypothesis]:
     """Every hypothesis, those of a family together, in the order of `FAMILIES`."""
-    found = [*_shifts(), *_crops(), *_rotations(), *_smaller(), *_covered(), *_degraded()]
+    found = [*_shifts(), *_central_crops(), *_crops(), *_rotations(), *_smaller(), *_covered(), *_degraded()]
     return sorted(found, key=lambda hypothesis: FAMILIES.index(hypothesis.family))
 
 
 def _shifts() -> Iterator[Hypothesis]:
-    """Up to 1/8 of the width."""
+    """Up to 1/8 of the width, and none."""
     for x, y in squares(STEP, 5):
         turns = ALL_TURNS if max(abs(x), abs(y)) <= STEP else UPRIGHT
-        yield Hypothesis(family="shifted", turns=turns, sampling=sampling_of(View(x=x, y=y)))
+        family = "shifted" if x or y else "aligned"
+        yield Hypothesis(family=family, turns=turns, sampling=sampling_of(View(x=x, y=y)))
+
+
+def _central_crops() -> Iterator[Hypothesis]:
+    """Down to 65 % of the width, in steps of 2.5 %."""
+    for step in range(1, 15):
+        view = View(scale=1 - 0.025 * step)
+        yield Hypothesis(family="cropped_centrally", turns=UPRIGHT, sampling=sampling_of(view))
 
 
 def _crops() -> Iterator[Hypothesis]:
@@ -121,8 +133,8 @@ def _masks() -> Iterator[np.ndarray]:
         for side in (slice(0, depth), slice(GRID - depth, GRID)):
             yield without(side, everything)
             yield without(everything, side)
-    for top in (0, 2, 5, 8, 10):
-        for left in (0, 2, 5, 8, 10):
+    for top in SQUARES:
+        for left in SQUARES:
             yield without(slice(top, top + 10), slice(left, left + 10))
     for first in (0, 2, 5, 8, 10, 12, 15):
         yield without(slice(first, first + 5), everything)

@@ -44,6 +44,15 @@ class CopyScores:
             real={family: [key for part in parts for key in part.real[family]] for family in families},
         )
 
+    def rows(self, rows: slice) -> CopyScores:
+        """Some of the images."""
+        return CopyScores(
+            keys=self.keys[rows],
+            references=self.references,
+            scores={family: found[rows] for family, found in self.scores.items()},
+            real={family: found[rows] for family, found in self.real.items()},
+        )
+
     def reached(self, thresholds: Mapping[str, float]) -> Iterable[tuple[str, str, float]]:
         """Key, key of the reference, and score of each image in each family whose threshold it reaches."""
         for family, threshold in thresholds.items():

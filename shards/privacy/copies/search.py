@@ -152,7 +152,8 @@ def _usual(templates: np.ndarray, model: CopyModel) -> tuple[np.ndarray, np.ndar
 
 
 def _top(scores: np.ndarray) -> np.ndarray:
-    """Mean of the highest 2 % of each row."""
-    count = max(1, scores.shape[1] // TAIL)
-    top: np.ndarray = np.partition(scores, -count, axis=1)[:, -count:].mean(axis=1)
-    return top
+    """Mean of the highest 2 % of each row, at least 4, without the highest, which may be that of a copy's original."""
+    count = max(4, scores.shape[1] // TAIL)
+    top = np.partition(scores, -count - 1, axis=1)[:, -count - 1 :]
+    mean: np.ndarray = (top.sum(axis=1) - top.max(axis=1)) / count
+    return mean

@@ -81,7 +81,7 @@ def test_without_held_out_people_the_training_people_are_the_control_group(tiny_
 @pytest.mark.long
 def test_a_thorough_audit_searches_for_altered_copies_and_plants_them(tiny_run: Any, tmp_path: Path) -> None:
     project = Project.copy_of(tiny_run, tmp_path / "project")
-    for stage in ("fingerprint", "audit", "refill", "settle"):
+    for stage in ("fingerprint", "audit", "settle"):
         done = project.run(stage, "audit.copies=thorough")
         assert done.returncode == 0, done.stderr
     found = read_fingerprints(project.runs / "fingerprint" / "real-00000.h5")

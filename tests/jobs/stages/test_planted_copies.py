@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
 from jobs.stages.audit.plan import AuditFaces, AuditUnit
 from jobs.stages.audit.planted import planted_figures
 from jobs.stages.fingerprint.plan import FingerprintUnit
 from jobs.stages.publish.work import passed_verdict
+from jobs.stages.shared.copies import OnDevice
 from shards.errors import DataError
 from shards.privacy.copies.alterations import PLAIN
+from shards.privacy.copies.hypotheses import FAMILIES
+from shards.privacy.copies.search import family_scores
 from shards.privacy.findings import ClosestMatches, Findings
 from shards.privacy.leaks import Leak, Reason
 from shards.privacy.thresholds import Thresholds
@@ -86,3 +91,15 @@ def test_quick_leaves_units_and_fingerprints_as_they_were() -> None:
     older = {"copies", "min_recall"}
     assert not older & AuditFaces().fingerprint().keys()
     assert AuditFaces(copies="thorough").fingerprint()["copies"] == "thorough"
+
+
+def test_the_product_on_a_device_gives_the_scores_of_the_one_in_numpy() -> None:
+    draw, pairs = np.random.default_rng(0), 2 * len(FAMILIES)
+    model = SimpleNamespace(
+        owner=np.sort(draw.permutation(np.arange(60) % pairs)), first_of_family=np.arange(len(FAMILIES)) * 2
+    )
+    templates, references = draw.normal(size=(60, 400)), draw.normal(size=(50, 400))
+    arrays = [array.astype(np.float32) for array in (templates, references, draw.random((pairs, 50)))]
+    on_device = OnDevice(torch.device("cpu"))
+    for _ in range(2):  # the references stay on the device
+        np.testing.assert_allclose(on_device(*arrays, model), family_scores(*arrays, model), rtol=1e-4)  # type: ignore[arg-type]

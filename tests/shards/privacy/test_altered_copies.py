@@ -82,9 +82,9 @@ def world(request: pytest.FixtureRequest) -> World:
         *(decode_rgb(encode_jpeg(copy, quality=95)) for copy in copies),
     ]
     scores = searched(model, part, images)
-    thresholds = CopyControl(rows_of(scores, slice(0, CONTROL))).thresholds(1)
-    strangers = rows_of(scores, slice(CONTROL, CONTROL + STRANGERS))
-    own = rows_of(scores, slice(CONTROL + STRANGERS, None))
+    thresholds = CopyControl(scores.rows(slice(0, CONTROL))).thresholds(1)
+    strangers = scores.rows(slice(CONTROL, CONTROL + STRANGERS))
+    own = scores.rows(slice(CONTROL + STRANGERS, None))
     keys = {own_key: key for own_key, (key, _, _) in zip(own.keys, planted, strict=True)}
     return World(
         real=real,
@@ -93,15 +93,6 @@ def world(request: pytest.FixtureRequest) -> World:
         thresholds=thresholds,
         found={(keys[key], name) for key, name, _ in own.reached(thresholds)},
         alarms={key for key, _, _ in strangers.reached(thresholds)},
-    )
-
-
-def rows_of(scores: CopyScores, rows: slice) -> CopyScores:
-    return CopyScores(
-        keys=scores.keys[rows],
-        references=scores.references,
-        scores={family: values[rows] for family, values in scores.scores.items()},
-        real={family: values[rows] for family, values in scores.real.items()},
     )
 
 
