@@ -91,7 +91,7 @@ verify: setup ## rehash every file of the run
 test: setup data/orl ## the tests: no network, no GPU
 ifdef CI
 	$(MAKE) coverage
-	$(TESTS) tests/jobs tests/test_*.py
+	$(TESTS) $(addprefix --ignore=,$(PACKAGE_TESTS))
 else
 	$(TESTS)
 endif
