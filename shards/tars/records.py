@@ -15,9 +15,8 @@ Asked = Mapping[str, float | str]  # what was asked of an image, such as {"m": 0
 
 OLD_KEY, OLD_COPY = "m", "inquiry"  # key of the only value, and origin of copies, in records without `asked`
 
-MAX_VALUES = (
-    21  # with at most this many distinct numbers, each is a group; more are treated as continuous and rounded to 0.1
-)
+# With at most this many distinct numbers, each is a group; more are treated as continuous and rounded to 0.1.
+MAX_VALUES = 21
 
 
 def is_synthetic(record: Mapping[str, Any]) -> bool:

@@ -70,7 +70,8 @@ def passed_verdict(run: Run) -> Verdict:
     if not verdict.passed:
         raise RunError(
             f"publish: the audit failed: {len(verdict.leaked)} of {verdict.images} images are too close to real "
-            "ones; see audit/verdict.json, request other values in `generate`, or raise audit.max_dropped_fraction"
+            f"ones; see audit/verdict.json, request other values in `{run.method.generate.name}`, or raise "
+            "audit.max_dropped_fraction"
         )
     present = {path.name: sha256_of(path) for path in run.ledger.outputs(SETTLE, suffix=".tar") if path.is_file()}
     other = [tar for tar in {**present, **verdict.judged} if present.get(tar) != verdict.judged.get(tar)]
