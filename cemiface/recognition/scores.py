@@ -95,9 +95,7 @@ def mated_pairs(labels: Indices, *, seed: int, limit: int) -> tuple[Indices, Ind
 def non_mated_pairs(labels: Indices, *, seed: int, limit: int) -> tuple[Indices, Indices]:
     """Indices of the pairs of different labels (N,) in 0..L-1: all pairs, or a sample of `limit`."""
     order = np.argsort(labels, kind="stable")
-    following = np.cumsum(np.bincount(labels))[
-        labels[order]
-    ]  # for each image in order, the position where the next label begins
+    following = np.cumsum(np.bincount(labels))[labels[order]]  # for each image, where the next label begins
     before = _exclusive_sum(len(labels) - following)  # pairs of the earlier images with images of later labels
     if before[-1] == 0:
         raise ModelError(f"labels: got {len(labels)} images of one identity; non-mated pairs need two")

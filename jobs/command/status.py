@@ -78,7 +78,7 @@ def _polls(observer: Observer) -> Iterator[RunStatus]:
         yield status
         if not status.at_work:
             return
-        time.sleep(max(POLL_SECONDS, 4 * (time.monotonic() - started)))  # less often if a look takes long
+        time.sleep(max(POLL_SECONDS, 4 * (time.monotonic() - started)))  # less often if a poll takes long
 
 
 def _print(run: Run, status: RunStatus, *, invocation: Invocation, console: Console) -> None:

@@ -157,7 +157,7 @@ class Rank:
                 wanted = self.fingerprint(units[number]) if number < len(units) else {}
                 reason = why_not_done(self.folder, number, fingerprint=wanted)
                 if reason is not None:
-                    log.info("%s unit %d: %s; set aside", self.stage.name, number, reason)
+                    log.info("%s unit %d: %s; moved to superseded/", self.stage.name, number, reason)
                     self._supersede(number)
             publish_json(self.folder.superseded_for, current, replace=True)
 

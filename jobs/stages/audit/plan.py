@@ -143,7 +143,7 @@ def _spent(seconds: float) -> str:
 STAGE = Stage(
     unit=AuditUnit,
     name="audit",
-    title="compare the synthetic faces with the real ones and drop those that are too close",
+    title="compare the synthetic faces with the real ones and list those that are too close",
     config=AuditFaces,
     needs=lambda run: ("shard", "fingerprint", run.method.generate.name, *embedder_needs(run)),
     plan=plan,

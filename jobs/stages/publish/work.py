@@ -79,7 +79,8 @@ def passed_verdict(run: Run) -> Verdict:
     if not verdict.passed:
         raise RunError(
             f"publish: the audit failed: {len(verdict.leaked)} of {verdict.images} images are too close to real "
-            "ones; see audit/verdict.json, request other values in `generate`, or raise audit.max_dropped_fraction"
+            f"ones; see audit/verdict.json, request other values in `{run.method.generate.name}`, or raise "
+            "audit.max_dropped_fraction"
         )
     if verdict.lineage is None:
         raise RunError(

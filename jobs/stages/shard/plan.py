@@ -265,6 +265,7 @@ def _split(run: Run, listing: Listing) -> dict[str, list[Face]]:
 
 
 def list_name(tar: str) -> str:
+    """The list of the images of a tar, in the stage folder."""
     return f"lists/{tar.removesuffix('.tar')}.tsv"
 
 
