@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -156,7 +157,7 @@ def test_the_command_says_in_one_line_what_was_edited_and_publishes_nothing(tiny
     project.forget("publish")
     verdict = project.runs / "settle" / "verdict.json"
     text = verdict.read_text()
-    edited = text.replace('"references": 30', '"references": 31')
+    edited = re.sub(r'("references": )\d', r"\g<1>9", text, count=1)
     assert edited != text
     verdict.write_text(edited)
     done = project.run("publish")

@@ -19,7 +19,7 @@ def test_changes_read_back_as_written(tmp_path: Path) -> None:
     path = tmp_path / changes_name("synthetic-00000.tar")
     path.write_bytes(changes_bytes(CHANGES))
     assert path.name == "judged-synthetic-00000.json"
-    assert read_changes(path) == CHANGES
+    assert read_changes(path.read_bytes()) == CHANGES
 
 
 def test_the_bytes_are_those_that_older_versions_wrote(tmp_path: Path) -> None:

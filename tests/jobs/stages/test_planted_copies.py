@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from jobs.stages.shared.copies import OnDevice
 
 from jobs.stages.audit.plan import AuditFaces, AuditUnit
 from jobs.stages.audit.planted import planted_figures
 from jobs.stages.fingerprint.plan import FingerprintUnit
 from jobs.stages.publish.work import passed_verdict
+from jobs.stages.shared.gate.copies import OnDevice
 from shards.errors import DataError
 from shards.privacy.copies.alterations import PLAIN
 from shards.privacy.copies.hypotheses import FAMILIES
