@@ -56,12 +56,15 @@ def work_alone(run: Run, name: str) -> dict[str, Any]:
 
 
 def record_again(run: Run, stage: str, name: str) -> None:
-    """Have the stage's summary record an output as it is now, as if the stage had written it so."""
+    """Have the stage's summary, and its units' markers, record an output as it is now, as if it was written so."""
     folder = run.stage_folder(stage)
-    summary = json.loads(folder.summary.read_text())
     data = folder.output(name).read_bytes()
-    for output in summary["outputs"]:
-        if output["name"] == name:
-            output |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    summary["outcome"] = digest(summary["outputs"])
-    folder.summary.write_text(json.dumps(summary))
+    now = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    for path in (*folder.done.iterdir(), folder.summary):
+        record = json.loads(path.read_text())
+        for output in record["outputs"]:
+            if output["name"] == name:
+                output |= now
+        if path == folder.summary:
+            record["outcome"] = digest(record["outputs"])
+        path.write_text(json.dumps(record))

@@ -163,13 +163,24 @@ def test_a_file_of_the_same_size_with_other_bytes_is_named(project: Project, nam
     assert name in line
 
 
-@pytest.mark.parametrize("kind", ["link", "fifo"])
-def test_what_is_not_a_regular_file_is_not_published(project: Project, kind: str) -> None:
+def test_a_link_to_a_tar_is_not_published(project: Project) -> None:
     path = project.runs / "settle" / "synthetic-00000.tar"
     elsewhere = project.root / "elsewhere.tar"
     path.rename(elsewhere)
-    path.symlink_to(elsewhere) if kind == "link" else os.mkfifo(path)
+    path.symlink_to(elsewhere)
     assert "settle/synthetic-00000.tar" in refused(project)
+
+
+def test_a_fifo_in_the_place_of_a_tar_is_not_waited_for_and_the_tar_is_written_again(project: Project) -> None:
+    path = project.runs / "settle" / "synthetic-00000.tar"
+    whole = path.read_bytes()
+    path.unlink()
+    os.mkfifo(path)
+    done = project.run("all")
+    assert done.returncode == 0, done.stderr
+    assert path.is_file()
+    assert path.read_bytes() == whole
+    assert (project.runs / "publish" / "tiny-set" / path.name).read_bytes() == whole
 
 
 def test_a_private_tar_under_the_name_of_a_synthetic_one_is_refused(project: Project) -> None:
