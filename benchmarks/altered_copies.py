@@ -85,9 +85,10 @@ def main() -> None:
     print(
         f"{len(references.paths)} references, {len(others.paths)} others; {len(gate.model.owner)} templates", flush=True
     )
+    others_scores = gate.copy_scores(others)
     results = []
     for seed in options.seeds:
-        results.append(measured(gate, references, others, seed=seed, options=options))
+        results.append(measured(gate, references, others, others_scores, seed=seed, options=options))
         if options.json:
             options.json.write_text(json.dumps(results))
         report(results)
@@ -168,23 +169,24 @@ def saved(rgb: np.ndarray) -> np.ndarray:
 
 
 def measured(
-    gate: Gate, references: Faces, others: Faces, *, seed: int, options: argparse.Namespace
+    gate: Gate, references: Faces, others: Faces, scores: CopyScores, *, seed: int, options: argparse.Namespace
 ) -> dict[str, object]:
-    """Counts of one seed, found by each gate and tried, by alteration; and alarms on strangers."""
+    """Counts of one seed, found by each gate and tried, by alteration; and alarms on strangers.
+
+    Args:
+        scores: of the others.
+    """
     draw = random.Random(seed)
     people = sorted(set(others.people))
     draw.shuffle(people)
     group = set(people[: round(len(people) * options.control / (options.control + options.strangers))])
     rows = list(range(len(others.paths)))
     draw.shuffle(rows)
-    control = others.of([row for row in rows if others.people[row] in group][: options.control])
-    strangers = others.of([row for row in rows if others.people[row] not in group][: options.strangers])
+    in_control = [row for row in rows if others.people[row] in group][: options.control]
+    no_control = [row for row in rows if others.people[row] not in group][: options.strangers]
+    strangers = others.of(no_control)
     smooth = strangers.of(range(min(150, len(strangers.paths))))
-    groups = {
-        "control": control,
-        "strangers": strangers,
-        "blurred strangers": changed(smooth, [SMOOTH[row % 3] for row in range(len(smooth.paths))]),
-    }
+    groups = {"blurred strangers": changed(smooth, [SMOOTH[row % 3] for row in range(len(smooth.paths))])}
     for name in ALTERATIONS:
         own = references.of(draw.sample(range(len(references.paths)), options.copies))
         groups[name] = changed(own, [name] * len(own.paths))
@@ -192,27 +194,34 @@ def measured(
     pairs = zip(own.images, draw.sample(others.images, options.copies), strict=True)
     morphs = [saved(((one.astype(np.uint16) + other + 1) // 2).astype(np.uint8)) for one, other in pairs]
     groups[MORPH] = Faces(paths=own.paths, images=morphs)
-    return {"seed": seed, "size": options.size, "counts": counted(gate, groups, seed=seed, rate=options.rate)}
-
-
-def counted(gate: Gate, groups: dict[str, Faces], *, seed: int, rate: float) -> dict[str, dict[str, int]]:
-    """By group how many images were tried, and how many each gate counts as leaks."""
     everything = Faces(
         paths=[path for faces in groups.values() for path in faces.paths],
         images=[image for faces in groups.values() for image in faces.images],
     )
-    scores, first = gate.copy_scores(everything), 0
-    thresholds: dict[str, Thresholds] = {}
-    counts = {}
+    of_groups, first = gate.copy_scores(everything), 0
+    tried = {"strangers": (strangers, rows_of(scores, no_control))}
     for name, faces in groups.items():
-        rows = slice(first, first + len(faces.paths))
-        first = rows.stop
-        found = gate.findings(faces, control=name == "control").with_copies(scores.rows(rows))
-        if name == "control":
-            thresholds["after"] = Thresholds.from_control(found, rate=rate, people="others")
-            if gate.net is not None:
-                thresholds["before"] = Thresholds.from_control(found.with_copies(None), rate=rate, people="others")
-            continue
+        tried[name] = (faces, of_groups.rows(slice(first, first + len(faces.paths))))
+        first += len(faces.paths)
+    control = gate.findings(others.of(in_control), control=True).with_copies(rows_of(scores, in_control))
+    return {"seed": seed, "size": options.size, "counts": counted(gate, control, tried, seed=seed, rate=options.rate)}
+
+
+def rows_of(scores: CopyScores, rows: Sequence[int]) -> CopyScores:
+    """The scores of some images, in this order."""
+    return CopyScores.joined([scores.rows(slice(row, row + 1)) for row in rows])
+
+
+def counted(
+    gate: Gate, control: Findings, tried: dict[str, tuple[Faces, CopyScores]], *, seed: int, rate: float
+) -> dict[str, dict[str, int]]:
+    """By group how many images were tried, and how many each gate counts as leaks."""
+    thresholds = {"after": Thresholds.from_control(control, rate=rate, people="others")}
+    if gate.net is not None:
+        thresholds["before"] = Thresholds.from_control(control.with_copies(None), rate=rate, people="others")
+    counts = {}
+    for name, (faces, scores) in tried.items():
+        found = gate.findings(faces).with_copies(scores)
         leaks = {gate_name: leaks_of(found, used) for gate_name, used in thresholds.items()}
         leaks["by pictures"] = [leak for leak in leaks["after"] if leak.reason == Reason.ALTERED_COPY]
         counts[name] = {gate_name: len({leak.key for leak in some}) for gate_name, some in leaks.items()}

@@ -26,6 +26,14 @@ def shrinking() -> np.ndarray:
     return np.stack([np.asarray(image)[0] for image in shrunk], axis=1)
 
 
+def unenlarging() -> np.ndarray:
+    """(8, 32) weights that read one axis of the small picture from one that was enlarged again, bicubic."""
+    pixels = np.eye(SHRUNK, dtype=np.float32)
+    enlarged = [Image.fromarray(row[None]).resize((SIDE, 1), Image.Resampling.BICUBIC) for row in pixels]
+    enlarging = np.stack([np.asarray(image)[0] for image in enlarged], axis=1)
+    return np.linalg.pinv(enlarging).astype(np.float32)
+
+
 def shrunk_matrix() -> np.ndarray:
     """(64, 400) the pixels of a picture at a quarter of its size, from the cells of the reference."""
     places = ((np.arange(SIDE) + 0.5) * GRID / SIDE - 0.5).clip(0, GRID - 1)

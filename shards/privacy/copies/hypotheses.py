@@ -7,13 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shards.privacy.copies.degradations import SHRUNK, blur_matrix, shrinking, shrunk_matrix
+from shards.privacy.copies.degradations import SHRUNK, blur_matrix, shrunk_matrix, unenlarging
 from shards.privacy.copies.pictures import MIRRORED, TURNS, UNTURNED
 from shards.privacy.copies.views import GRID, Sampling, View, sampling_of, squares
 from shards.privacy.copies.whitening import NOISE
 
 ALL_TURNS = tuple(range(TURNS))
 UPRIGHT = (UNTURNED, MIRRORED)
+TURNED = tuple(turn for turn in ALL_TURNS if turn not in UPRIGHT)
+
+DETAILS = 0.015  # noise, in mean variances, at which the details that a blend keeps count more
 
 STEP = 1 / 16  # of the width, between shifts: the whitened pictures of a reference still correlate at half of it
 
@@ -25,6 +28,7 @@ HALF = 0.63  # visible part below which a picture counts as half covered
 # has, the lower are the scores of strangers. So what is likely has small families of its own.
 FAMILIES = (
     "aligned",
+    "blended",
     "shifted",
     "cropped_centrally",
     "cropped_10",
@@ -38,6 +42,7 @@ FAMILIES = (
     "blurred",
     "very_blurred",
     "quarter_size",
+    "turned_and_blurred",
 )
 
 
@@ -62,7 +67,16 @@ class Hypothesis:
 
 def all_hypotheses() -> list[Hypothesis]:
     """Every hypothesis, those of a family together, in the order of `FAMILIES`."""
-    found = [*_shifts(), *_central_crops(), *_crops(), *_rotations(), *_smaller(), *_covered(), *_degraded()]
+    found = [
+        *_shifts(),
+        *_blends(),
+        *_central_crops(),
+        *_crops(),
+        *_rotations(),
+        *_smaller(),
+        *_covered(),
+        *_degraded(),
+    ]
     return sorted(found, key=lambda hypothesis: FAMILIES.index(hypothesis.family))
 
 
@@ -72,6 +86,11 @@ def _shifts() -> Iterator[Hypothesis]:
         turns = ALL_TURNS if max(abs(x), abs(y)) <= STEP else UPRIGHT
         family = "shifted" if x or y else "aligned"
         yield Hypothesis(family=family, turns=turns, sampling=sampling_of(View(x=x, y=y)))
+
+
+def _blends() -> Iterator[Hypothesis]:
+    """Blends with another face. It is noise to the comparison, with the variation of faces: details tell them apart."""
+    yield Hypothesis(family="blended", turns=UPRIGHT, sampling=sampling_of(View()), noise=DETAILS)
 
 
 def _central_crops() -> Iterator[Hypothesis]:
@@ -146,13 +165,13 @@ def _masks() -> Iterator[np.ndarray]:
 def _degraded() -> Iterator[Hypothesis]:
     """Blur by 1.5, 2 and 3 px of 32, and pictures at a quarter of their size. What they lose, nobody compares."""
     whole = sampling_of(View(), margin=-1)
-    for family, sigma, noise in (
-        ("slightly_blurred", 1.5, 2e-3),
-        ("blurred", 2.0, 2e-3),
-        ("very_blurred", 3.0, 4e-3),
+    axis = unenlarging()
+    small = Sampling(visible=np.ones(SHRUNK**2, bool), rows=axis, columns=axis)
+    for family, sampling, noise, degradation in (
+        ("slightly_blurred", whole, 2e-3, blur_matrix(1.5 * GRID / 32)),
+        ("blurred", whole, 2e-3, blur_matrix(2.0 * GRID / 32)),
+        ("very_blurred", whole, 1.6e-2, blur_matrix(3.0 * GRID / 32)),
+        ("quarter_size", small, 5e-3, shrunk_matrix()),
     ):
-        blur = blur_matrix(sigma * GRID / 32)
-        yield Hypothesis(family=family, turns=ALL_TURNS, sampling=whole, noise=noise, degradation=blur)
-    shrink = shrinking()
-    small = Sampling(visible=np.ones(SHRUNK**2, bool), rows=shrink, columns=shrink)
-    yield Hypothesis(family="quarter_size", turns=ALL_TURNS, sampling=small, noise=5e-3, degradation=shrunk_matrix())
+        for name, turns in ((family, UPRIGHT), ("turned_and_blurred", TURNED)):
+            yield Hypothesis(family=name, turns=turns, sampling=sampling, noise=noise, degradation=degradation)
