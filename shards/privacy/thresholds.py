@@ -107,15 +107,16 @@ def identity_leaks(people: ClosestMatches, identity_of: Mapping[str, str], thres
 
 
 def _copies(findings: Findings, thresholds: Thresholds) -> list[Leak]:
-    """Every altered copy, once."""
+    """Every altered copy, once, with the real image of its highest score."""
     if thresholds.copies is None:
         return []
     if findings.copies is None:
         raise DataError(
             "audit: findings without a search for altered copies, which the thresholds ask for; run it again"
         )
-    found = {key: real for key, real, _ in findings.copies.reached(thresholds.copies)}
-    return [Leak(key=key, reason=Reason.ALTERED_COPY, real=real) for key, real in found.items()]
+    reached = sorted(findings.copies.reached(thresholds.copies), key=lambda found: found[2])
+    best = {key: real for key, real, _ in reached}
+    return [Leak(key=key, reason=Reason.ALTERED_COPY, real=real) for key, real in sorted(best.items())]
 
 
 def _check_possible(thresholds: Thresholds, control: Findings) -> None:

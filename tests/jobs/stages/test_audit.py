@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jobs.frame.experiment import load_run_folder
 from jobs.frame.ledger import Ledger
 from jobs.frame.products import KEPT_BACK, TRAINED
 from jobs.frame.run import Run
@@ -17,16 +19,19 @@ from jobs.stages.audit.figures import Tally
 from jobs.stages.audit.plan import STAGE as AUDIT
 from jobs.stages.audit.plan import control_tars, forecast
 from jobs.stages.shard.plan import ShardUnit
+from shards.images.jpeg import encode_jpeg
 from shards.privacy.copies.alterations import ALTERATIONS
 from shards.privacy.copies.hypotheses import FAMILIES
 from shards.privacy.findings import ClosestMatches, Findings
 from shards.privacy.fingerprints import Vectors, read_fingerprints, read_vectors, vectors_bytes
 from shards.privacy.thresholds import Thresholds
+from shards.tars.reader import read_tar
 from shards.tars.records import MAX_VALUES
 from shards.tars.shard_set import ShardSet
 
 from ..commands import Project
-from ..one_rank import record_again
+from ..one_rank import edit_config, record_again
+from ..planted import plant
 
 
 def test_every_real_face_is_fingerprinted_and_every_training_person_has_a_center(copied: Run) -> None:
@@ -79,18 +84,30 @@ def test_without_held_out_people_the_training_people_are_the_control_group(tiny_
 
 
 @pytest.mark.long
-def test_a_thorough_audit_searches_for_altered_copies_and_plants_them(tiny_run: Any, tmp_path: Path) -> None:
+def test_a_thorough_audit_finds_an_altered_copy_which_is_not_published(tiny_run: Any, tmp_path: Path) -> None:
     project = Project.copy_of(tiny_run, tmp_path / "project")
-    for stage in ("fingerprint", "audit", "settle"):
-        done = project.run(stage, "audit.copies=thorough")
-        assert done.returncode == 0, done.stderr
+    edit_config(project.runs, root=str(project.root))
+    run = load_run_folder(project.runs)
+    real = ShardSet(run.ledger.outputs("shard", prefix="real-", suffix=".tar"))
+    negative = encode_jpeg(255 - real.rgb(5)[::-1], quality=95)
+    plant(run, {"000000-000": negative})
+    for stage in ("fingerprint", "audit", "settle", "publish", "report"):
+        shutil.rmtree(project.runs / stage)
+    done = project.run("all", "audit.copies=thorough", "audit.min_recall=0.6", "refill={attempts: 2}")
+    assert done.returncode == 0, done.stderr
     found = read_fingerprints(project.runs / "fingerprint" / "real-00000.h5")
     assert found.pictures.shape == (len(found.keys), 1024)
-    verdict = json.loads((project.runs / "settle" / "verdict.json").read_text())
-    assert verdict["figures"]["copies"] == "thorough"
-    assert set(verdict["thresholds"]["copies"]) == set(FAMILIES)
-    assert verdict["figures"]["planted"]["by_alteration"].keys() == ALTERATIONS.keys()
-    assert "altered_copy" in verdict["counts"]
+    audited = json.loads((project.runs / "audit" / "verdict.json").read_text())
+    assert audited["figures"]["copies"] == "thorough"
+    assert set(audited["thresholds"]["copies"]) == set(FAMILIES)
+    assert audited["figures"]["planted"]["by_alteration"].keys() == ALTERATIONS.keys()
+    assert {leak["reason"] for leak in audited["leaks"] if leak["key"] == "000000-000"} == {"altered_copy"}
+    settled = json.loads((project.runs / "settle" / "verdict.json").read_text())
+    images = {sample.key: sample for tar in (project.runs / "publish").glob("*/*.tar") for sample in read_tar(tar)}
+    assert settled["refilled"]
+    assert all(images[key].record["attempt"] >= 1 for key in settled["refilled"])
+    assert "000000-000" in {*settled["dropped"], *settled["refilled"]}
+    assert negative not in {sample.jpg for sample in images.values()}
 
 
 def test_the_control_group_of_a_large_set_is_some_tars_out_of_all(copied: Run, monkeypatch: Any) -> None:
