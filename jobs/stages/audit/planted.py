@@ -6,27 +6,18 @@ every set; this is how it is noticed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from cemiface.recognition.nets import Embedder
 from jobs.frame.products import REAL, SHARD
 from jobs.frame.run import Run
-from jobs.frame.verdicts import all_references
-from jobs.stages.audit.nearest_file import AuditedPlanted
 from jobs.stages.audit.plan import AuditFaces
-from jobs.stages.shared.gate.copies import CopyFinder
-from jobs.stages.shared.gate.leak_check import audit_features
+from jobs.stages.shared.embedding import NamedImages
 from shards.images.jpeg import decode_rgb, encode_jpeg
 from shards.privacy.copies.alterations import HIDDEN, PLAIN, altered
 from shards.privacy.findings import Findings
-from shards.privacy.fingerprints import Vectors
 from shards.privacy.intervals import wilson
 from shards.privacy.leaks import IDENTITY_REASONS, Reason
-from shards.privacy.search import search
-from shards.privacy.synthetic_faces import SyntheticFaces
 from shards.privacy.thresholds import Thresholds, leaks_of
 from shards.tars.shard_set import ShardSet
 
@@ -35,48 +26,22 @@ BY_NET = frozenset({Reason.TOO_SIMILAR, Reason.TOO_SIMILAR_TO_CENTER})
 QUALITY = 95  # of the JPEGs in which altered copies would be published; exact copies keep their pixels
 
 
-class PlantedCopies(list[np.ndarray]):
-    """Altered copies of real training faces, (H, W, 3) uint8 each, evenly out of all.
+def planted_copies(run: Run, *, count: int) -> NamedImages:
+    """Altered copies of real training faces, evenly out of all; their keys are `<alteration>/<number>`.
 
-    Attributes:
-        keys: `<alteration>/<number>`.
+    Args:
+        count: of each alteration that an audit of the run's depth must find.
     """
-
-    def __init__(self, run: Run, count: int) -> None:
-        """Plant `count` of each alteration that an audit of the run's depth must find."""
-        real = ShardSet(run.ledger.outputs(SHARD, prefix=f"{REAL}-", suffix=".tar"))
-        names = [*PLAIN, *(HIDDEN if run.section(AuditFaces).copies == "thorough" else ())]
-        total = min(count, len(real)) * len(names)
-        self._run, self.keys = run, list[str]()
-        for number in range(total):
-            row, name = number * len(real) // total, names[number % len(names)]
-            image = altered(real.rgb(row), name, seed=f"{run.seed}/{number}")
-            self.append(image if name == "exact" else decode_rgb(encode_jpeg(image, quality=QUALITY)))
-            self.keys.append(f"{name}/{number}")
-
-    def rgb(self, index: int) -> np.ndarray:
-        return self[index]
-
-    def searched(
-        self,
-        *,
-        net: Embedder,
-        centers: Vectors,
-        altered: CopyFinder,
-        batch: int,
-        on_part: Callable[[], None],
-    ) -> AuditedPlanted:
-        """The copies searched for as synthetic images are, each as an identity of its own."""
-        features = audit_features(self, net=net, batch=batch, progress=lambda _: on_part())
-        found = search(
-            SyntheticFaces.of(self.keys, identities=self.keys, features=features, images=self),
-            all_references(self._run),
-            centers=centers,
-            probes=features[:0],
-            copies=altered.search_images(self, on_batch=on_part),
-            on_part=on_part,
-        )
-        return AuditedPlanted(findings=found)
+    real = ShardSet(run.ledger.outputs(SHARD, prefix=f"{REAL}-", suffix=".tar"))
+    names = [*PLAIN, *(HIDDEN if run.section(AuditFaces).copies == "thorough" else ())]
+    total = min(count, len(real)) * len(names)
+    images, keys = [], []
+    for number in range(total):
+        row, name = number * len(real) // total, names[number % len(names)]
+        image = altered(real.rgb(row), name, seed=f"{run.seed}/{number}")
+        images.append(image if name == "exact" else decode_rgb(encode_jpeg(image, quality=QUALITY)))
+        keys.append(f"{name}/{number}")
+    return NamedImages(keys=keys, identities=keys, images=images)
 
 
 def planted_figures(findings: Sequence[Findings], thresholds: Thresholds, *, min_recall: float) -> dict[str, Any]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 import numpy as np
 
-from jobs.frame.products import AUDIT, CENTERS, CLOSEST, FINGERPRINT, HELD_OUT, PROBES, REAL, VERDICT
+from jobs.frame.products import AUDIT, CLOSEST, HELD_OUT, REAL, VERDICT
 from jobs.frame.rank import Rank
 from jobs.frame.run import Run
 from jobs.frame.stage import Finish
-from jobs.frame.verdicts import OWN_KINDS, all_references, recorded_vectors, reference_files
+from jobs.frame.verdicts import recorded_vectors, reference_files
 from jobs.report.real_images import RealImages
 from jobs.stages.audit.figures import Tally, closest_sheet
 from jobs.stages.audit.nearest_file import (
@@ -25,24 +24,19 @@ from jobs.stages.audit.nearest_file import (
     read_nearest,
 )
 from jobs.stages.audit.plan import AuditFaces, AuditUnit, control_tars, forecast
-from jobs.stages.audit.planted import PlantedCopies, planted_figures
+from jobs.stages.audit.planted import planted_figures
+from jobs.stages.audit.unit_search import UnitSearch
 from jobs.stages.fingerprint.plan import audit_net_path, is_independent
-from jobs.stages.shared.gate.certified import MarkedFiles, certified_set
-from jobs.stages.shared.gate.copies import CopyFinder
-from jobs.stages.shared.gate.leak_check import audit_features, load_recorded_net
+from jobs.stages.shared.gate.certified import MarkedFiles
 from jobs.stages.shared.gate.lineage import checked_lineage
 from jobs.training.device import rank_device
 from shards.labels import classes_of
 from shards.privacy.findings import join_findings
-from shards.privacy.fingerprints import read_fingerprints
 from shards.privacy.impostors import IMAGES, ImpostorScores
 from shards.privacy.leaks import outcomes
-from shards.privacy.search import search, search_control_group
-from shards.privacy.synthetic_faces import SyntheticFaces
 from shards.privacy.thresholds import Thresholds
 from shards.privacy.verdict import Verdict
 from shards.tars.reader import OpenTar
-from shards.tars.records import asked_of
 from shards.tars.shard_set import ShardSet
 from slurm.files import Output, publish, publish_json
 from slurm.markers import Marker
@@ -51,50 +45,19 @@ log = logging.getLogger(__name__)
 
 
 def run_rank(run: Run, rank: Rank) -> None:
-    config, device = run.section(AuditFaces), rank_device(rank)
-    net, altered = load_recorded_net(run, device=device), CopyFinder(run, device=device)
-    centers = recorded_vectors(run, CENTERS)
-    probes = [recorded_vectors(run, path.name).features for path in run.ledger.outputs(FINGERPRINT, prefix=PROBES)]
+    search = UnitSearch(run, device=rank_device(rank))
     log.info("%s", forecast(run))
     for work in rank.remaining(AuditUnit):
-        on_part = partial(work.progress, 0)
-        found: AuditedTar | AuditedControl | AuditedPlanted
-        if work.unit.planted is not None:
-            tar, images = PLANTED, 0
-            planted = PlantedCopies(run, work.unit.planted)
-            found = planted.searched(net=net, centers=centers, altered=altered, batch=config.batch, on_part=on_part)
-        elif work.unit.tar is None:
-            tar, images = str(work.unit.control), 0
-            name = tar.replace(".tar", ".h5")
-            path = run.stage_folder(FINGERPRINT).output(name)
-            group = read_fingerprints(path, data=run.ledger.read(FINGERPRINT, name))
-            copies = altered.search(group.pictures, identities=group.identities, on_batch=on_part)
-            # Not with benchmarks and other sets: people of the control group may be in them, under other names.
-            own = all_references(run, kinds=OWN_KINDS)
-            matches = search_control_group(group, own, centers=centers, copies=copies, on_part=on_part)
-            found = AuditedControl(findings=matches)
+        unit, images = work.unit, 0
+        if unit.planted is not None:
+            name, data = PLANTED, nearest_bytes(search.planted(unit.planted, work))
+        elif unit.control is not None:
+            name, data = unit.control, nearest_bytes(search.control(unit.control, work))
         else:
-            tar = work.unit.tar
-            shards = certified_set(run, run.method.generate.name, tar)
-            sha256 = run.ledger.output_record(run.method.generate.name, tar).sha256
-            features = audit_features(shards, net=net, batch=config.batch, progress=work.progress)
-            matches = search(
-                synthetic_faces_of(shards, features=features),
-                all_references(run),
-                centers=centers,
-                probes=probes[0] if probes else centers.features[:0],
-                copies=altered.search_images(shards, on_batch=on_part),
-                on_part=on_part,
-            )
-            asked = [asked_of(record) for record in shards.records()]
-            found, images = AuditedTar(tar=tar, sha256=sha256, asked=asked, findings=matches), len(asked)
-        work.publish(nearest_name(tar), nearest_bytes(found))
+            found = search.synthetic(str(unit.tar), work)
+            name, data, images = found.tar, nearest_bytes(found), len(found.asked)
+        work.publish(nearest_name(name), data)
         work.done(images=images, counts={})
-
-
-def synthetic_faces_of(shards: ShardSet, *, features: np.ndarray) -> SyntheticFaces:
-    images = (shards.rgb(row) for row in range(len(shards)))
-    return SyntheticFaces.of(shards.keys, identities=shards.identities, features=features, images=images)
 
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
-
-import numpy as np
 
 from jobs.frame.rank import Work
 from jobs.frame.run import Run
 from jobs.stages.fingerprint.also import fingerprint_files, image_source
 from jobs.stages.fingerprint.plan import FingerprintFaces, FingerprintUnit
 from jobs.stages.shard.plan import ShardFaces
+from jobs.stages.shared.embedding import NamedImages
 from shards.errors import DataError
 from shards.images.faces import UnreadableFaceError
 from shards.images.jpeg import decode_rgb
@@ -23,22 +21,7 @@ from shards.sources.sources import read_checked, read_list
 from slurm.certified import read_regular
 
 
-@dataclass(frozen=True, kw_only=True)
-class ListedImages:
-    """N prepared images in memory, with their names."""
-
-    keys: list[str]
-    identities: list[str]
-    images: list[np.ndarray]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def rgb(self, index: int, /) -> np.ndarray:
-        return self.images[index]
-
-
-def listed_images(run: Run, work: Work[FingerprintUnit]) -> tuple[ListedImages, dict[str, int]]:
+def listed_images(run: Run, work: Work[FingerprintUnit]) -> tuple[NamedImages, dict[str, int]]:
     """The images of a block, prepared as those of `shard` but at any size, and the number of unusable ones by outcome.
 
     Raises:
@@ -48,7 +31,7 @@ def listed_images(run: Run, work: Work[FingerprintUnit]) -> tuple[ListedImages, 
     entry = run.section(FingerprintFaces).also[int(unit.also or 0)]
     source, config = image_source(run.path(entry.faces)), run.section(ShardFaces)
     rules = ImageRules(size=config.image_size, resize="center", quality=config.quality)
-    found = ListedImages(keys=[], identities=[], images=[])
+    found = NamedImages(keys=[], identities=[], images=[])
     unusable: Counter[str] = Counter()
     for face in read_list(folder.output(unit.list_name), sha256=str(unit.sha256)):
         try:

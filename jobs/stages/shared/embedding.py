@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +22,21 @@ class Images(Protocol):
 
     def __len__(self) -> int: ...
     def rgb(self, index: int, /) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedImages:
+    """N images in memory, (H, W, 3) uint8 each, with their keys and identities."""
+
+    keys: list[str]
+    identities: list[str]
+    images: list[np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def rgb(self, index: int, /) -> np.ndarray:
+        return self.images[index]
 
 
 def embed(

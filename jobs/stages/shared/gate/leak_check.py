@@ -16,7 +16,7 @@ from jobs.frame.run import Run
 from jobs.frame.verdicts import all_references, recorded_vectors, verdict_of
 from jobs.stages.audit.plan import AuditFaces
 from jobs.stages.fingerprint.plan import FingerprintFaces, audit_net_path
-from jobs.stages.shared.embedding import Images, embed, load_embedder
+from jobs.stages.shared.embedding import Images, NamedImages, embed, load_embedder
 from jobs.stages.shared.gate.copies import CopyFinder
 from shards.images.jpeg import decode_rgb
 from shards.privacy.fingerprints import Vectors, mirror_invariant
@@ -72,10 +72,10 @@ class LeakCheck:
         """Keys of the N images that are too close to a real face or center, each by itself."""
         if not keys:
             return set()
-        images = _decoded(jpegs)
-        features = self._features(images, progress=progress)
         # Each image is an identity of its own here; the means of identities are checked by `settle`.
-        own = SyntheticFaces.of(list(keys), identities=list(keys), features=features, images=images)
+        images = _decoded(jpegs, keys=keys, identities=keys)
+        features = self._features(images, progress=progress)
+        own = SyntheticFaces.of(images.keys, identities=images.identities, features=features, images=images.images)
         centers, none = self._centers, features[:0]
         parts = all_references(self.run)
         copies = self._altered.search_images(images, on_batch=lambda: progress(0))
@@ -90,14 +90,14 @@ class LeakCheck:
             return []
         found = search_identities(
             identities,
-            self._features(_decoded(jpegs), progress=progress),
+            self._features(_decoded(jpegs, keys=keys, identities=identities), progress=progress),
             all_references(self.run),
             centers=self._centers,
             on_part=lambda: progress(0),
         )
         return identity_leaks(found, dict(zip(keys, identities, strict=True)), self.thresholds)
 
-    def _features(self, images: _Decoded, *, progress: Progress) -> np.ndarray:
+    def _features(self, images: NamedImages, *, progress: Progress) -> np.ndarray:
         batch = self.run.section(AuditFaces).batch
         return audit_features(images, net=self._net, batch=batch, progress=lambda _: progress(0))
 
@@ -114,12 +114,6 @@ class LeakCheck:
         return recorded_vectors(self.run, CENTERS)
 
 
-class _Decoded(list[np.ndarray]):
-    """Images in memory."""
-
-    def rgb(self, index: int) -> np.ndarray:
-        return self[index]
-
-
-def _decoded(jpegs: Sequence[bytes]) -> _Decoded:
-    return _Decoded([decode_rgb(jpeg) for jpeg in jpegs])
+def _decoded(jpegs: Sequence[bytes], *, keys: Sequence[str], identities: Sequence[str]) -> NamedImages:
+    images = [decode_rgb(jpeg) for jpeg in jpegs]
+    return NamedImages(keys=list(keys), identities=list(identities), images=images)
