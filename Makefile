@@ -31,7 +31,7 @@ STAGES := shard train-embedder embed train-diffusion identities calibrate genera
   convert-benchmarks study-groups study-m study-sets evaluate fingerprint audit refill settle publish report
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo all $(STAGES) plan dry-run status watch why logs cancel explain config-reference verify test coverage test-long cluster-test crash-test fuzz lint types check clean
+.PHONY: help setup demo all $(STAGES) plan dry-run status watch why logs cancel explain config-reference verify test coverage test-long cluster-test crash-test fuzz attack lint types check clean
 
 help: ## print this list
 	@echo "make TARGET [CONFIG=file] [CLUSTER=file] [SET=\"key=value ...\"]"; echo
@@ -99,8 +99,8 @@ endif
 coverage: setup data/orl ## the tests of cemiface, shards and slurm, and how much of these packages they run; part of `test` in CI
 	$(TESTS) $(PACKAGE_TESTS) --cov --cov-report=term
 
-test-long: setup data/orl ## run the tests that take minutes: killed demos, resumed trainings, compiled nets, calibrated faces
-	$(TESTS) -m long --timeout 3600
+test-long: setup data/orl ## run the tests that take minutes: killed demos, resumed trainings, compiled nets, calibrated faces, attacks
+	$(TESTS) -m "long or attack" --timeout 3600
 
 cluster-test: setup data/orl ## run tests on a real Slurm of virtual nodes; installs Slurm if it is missing (as root)
 	$(BIN)/python -m tests.cluster.virtual_slurm --install
