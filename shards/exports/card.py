@@ -197,7 +197,8 @@ def _audit(verdict: Verdict) -> str:
         for key, found in verdict.figures.get("leak_rate_by", {}).items()
         for value, rate in found.items()
     ]
-    return "\n\n".join([" ".join(words), _table(("reason", "images"), counts), _table(("requested", "audit"), rates)])
+    tables = [_table(("reason", "images"), counts), _table(("requested", "audit"), rates), *_recall_table(verdict)]
+    return "\n\n".join([" ".join(words), *tables])
 
 
 def _depth(verdict: Verdict) -> str:
@@ -224,6 +225,13 @@ def _planted(verdict: Verdict) -> list[str]:
         f" this set: {audit['found']:,} were found, a recall of {_rate(audit)}. Of the {net['images']:,} that were"
         f" exact, mirrored or saved again, the net by itself found {net['found']:,}, {_rate(net)}."
     ]
+
+
+def _recall_table(verdict: Verdict) -> list[str]:
+    """The recall of each alteration; nothing for audits that planted none."""
+    found = verdict.figures.get("planted", {}).get("by_alteration", {})
+    rows = [(name, f"{one['found']:,} of {one['images']:,}, {_rate(one)}") for name, one in found.items()]
+    return [_table(("planted copies", "found"), rows)] if rows else []
 
 
 def _rate(found: Mapping[str, Any]) -> str:

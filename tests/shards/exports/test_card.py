@@ -140,3 +140,17 @@ def test_every_reference_in_croissant_resolves(facts):
     assert referenced
     assert referenced <= defined
     assert {"images/image", "records/record", "synthetic-00002.tar"} <= defined
+
+
+def test_the_card_has_the_recall_of_each_planted_alteration(facts: Facts) -> None:
+    found = {"found": 29, "images": 30, "recall": 0.9667, "interval": [0.8333, 0.9941]}
+    planted = {"audit": found, "net": found, "by_alteration": {"exact": found, "a quarter covered": found}}
+    figures = facts.verdict.figures | {"copies": "thorough", "planted": planted}
+    card = dataset_card(
+        dataclasses.replace(facts, verdict=dataclasses.replace(facts.verdict, figures=figures)),
+        Manifest.of(SHARDS, private=False),
+    )
+    row = "29 of 30, 0.967 (95 % interval 0.833 to 0.994) |"
+    assert f"| exact | {row}" in card
+    assert f"| a quarter covered | {row}" in card
+    assert "The search for copies was thorough" in card
