@@ -146,10 +146,8 @@ def test_the_card_has_the_recall_of_each_planted_alteration(facts: Facts) -> Non
     found = {"found": 29, "images": 30, "recall": 0.9667, "interval": [0.8333, 0.9941]}
     planted = {"audit": found, "net": found, "by_alteration": {"exact": found, "a quarter covered": found}}
     figures = facts.verdict.figures | {"copies": "thorough", "planted": planted}
-    card = dataset_card(
-        dataclasses.replace(facts, verdict=dataclasses.replace(facts.verdict, figures=figures)),
-        Manifest.of(SHARDS, private=False),
-    )
+    verdict = dataclasses.replace(facts.verdict, figures=figures)
+    card = dataset_card(dataclasses.replace(facts, verdict=verdict))
     row = "29 of 30, 0.967 (95 % interval 0.833 to 0.994) |"
     assert f"| exact | {row}" in card
     assert f"| a quarter covered | {row}" in card
