@@ -65,9 +65,12 @@ class Thresholds:
         count = len(set(control.identities))
         basis = f"at most {rate:.1%} of {images:,} faces of {count:,} {people} would count as a leak"
         copies = CopyControl(control.copies) if control.copies else None
+        same = copies.copies if copies else frozenset()
+        if same:
+            basis += f"; {len(same):,} more look like copies of real images of other people and are left out"
         for each in range(allowed, -1, -1):
             thresholds = _reached_by(control, each, copies=copies, basis=basis)
-            if len({leak.key for leak in leaks_of(control, thresholds)}) <= allowed:
+            if len({leak.key for leak in leaks_of(control, thresholds)} - same) <= allowed:
                 break
         _check_possible(thresholds, control)
         return thresholds

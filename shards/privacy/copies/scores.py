@@ -12,6 +12,8 @@ DIGITS = 4  # decimals of a score and of a threshold
 
 HIGH = 0.95  # quantile of the control group that, with the median, gives a family its scale
 
+CERTAIN = 1e-5  # share of strangers above the score from which an image of the control group counts as a copy
+
 
 @dataclass(frozen=True, kw_only=True)
 class CopyScores:
@@ -65,7 +67,11 @@ class CopyControl:
     """Turns the control group's scores into thresholds that images reach in any family at one joint rate.
 
     A family's scores are taken relative to the median and the 95 % quantile of the control group; the joint score of
-    an image is the highest of these over the families.
+    an image is the highest of these over the families. Images that score far above all others are left out: they are
+    photographs that are among the references under another name, and would raise the thresholds for real copies.
+
+    Attributes:
+        copies: keys of the images that are left out.
     """
 
     def __init__(self, control: CopyScores) -> None:
@@ -73,10 +79,19 @@ class CopyControl:
         self._families = list(control.scores)
         self._middle = np.median(scores, axis=1)
         self._width = np.maximum(np.quantile(scores, HIGH, axis=1) - self._middle, 0.1)
-        self._joint = np.sort(((scores - self._middle[:, None]) / self._width[:, None]).max(axis=0))
+        joint = ((scores - self._middle[:, None]) / self._width[:, None]).max(axis=0)
+        certain = joint > _level_of_copies(joint)
+        self.copies = frozenset(control.keys[row] for row in np.flatnonzero(certain).tolist())
+        self._joint = np.sort(joint[~certain])
 
     def thresholds(self, allowed: int) -> dict[str, float]:
         """By family, the lowest thresholds that at most `allowed` images of the control group reach together."""
         highest_below = float(self._joint[max(0, len(self._joint) - 1 - allowed)])
         found = self._middle + highest_below * self._width + 10**-DIGITS
         return {family: round(float(value), DIGITS) for family, value in zip(self._families, found, strict=True)}
+
+
+def _level_of_copies(joint: np.ndarray) -> float:
+    """The joint score that one of 100,000 strangers reaches, if the tail beyond the median is exponential."""
+    middle, high = np.median(joint), np.quantile(joint, HIGH)
+    return float(middle + (high - middle) * np.log(0.5 / CERTAIN) / np.log(0.5 / (1 - HIGH)))

@@ -162,6 +162,20 @@ def test_thresholds_are_reached_by_as_many_of_the_control_group_as_allowed() -> 
         assert len({key for key, _, _ in reached}) == allowed
 
 
+def test_photographs_that_are_among_the_references_under_another_name_do_not_raise_thresholds() -> None:
+    draw = np.random.default_rng(0)
+    scores = {family: draw.gumbel(size=1000).round(4).tolist() for family in ("a", "b")}
+    control = CopyScores(
+        keys=[str(row) for row in range(1000)], references=10, scores=scores, real=dict.fromkeys(scores, ["r"] * 1000)
+    )
+    usual = CopyControl(control)
+    assert usual.copies == frozenset()
+    scores["a"][7], scores["b"][8] = 40.0, 30.0
+    again = CopyControl(control)
+    assert again.copies == {"7", "8"}
+    assert again.thresholds(5) == pytest.approx(usual.thresholds(5), abs=0.2)
+
+
 @pytest.mark.parametrize(
     ("found", "tried", "low", "high"), [(100, 100, 0.963, 1.0), (0, 0, 0, 1), (5, 10, 0.237, 0.763)]
 )
