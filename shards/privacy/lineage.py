@@ -114,8 +114,10 @@ def checked(lineage: Iterable[DataSet], *, own: DataSet, also: Sequence[DataSet]
 
 
 def _basis(wanted: DataSet, own: DataSet, also: Sequence[DataSet]) -> Basis | None:
-    same = wanted == own or any(wanted.sha256 is not None and one.sha256 == wanted.sha256 for one in (own, *also))
-    if same:
+    large = [one for one in also if wanted.images is not None and (one.images or 0) >= wanted.images]
+    known = wanted.sha256 is not None and any(one.sha256 == wanted.sha256 for one in (own, *large))
+    if wanted == own or known:
         return "content"
-    named = [one for one in also if one.name == wanted.name]
-    return "name" if any((one.images or 0) >= (wanted.images or 0) for one in named) else None
+    # No faces can be those of a net that does not say what it was trained on, whatever the user calls them.
+    unknown = wanted.name.startswith(UNKNOWN)
+    return "name" if not unknown and any(one.name == wanted.name for one in large) else None

@@ -17,6 +17,7 @@ from jobs.frame.run import Run
 from jobs.frame.verdicts import all_references
 from jobs.stages.audit.nearest_file import AuditedPlanted
 from jobs.stages.audit.plan import AuditFaces
+from jobs.stages.shared.gate.certified import certified_tar
 from jobs.stages.shared.gate.copies import CopyFinder
 from jobs.stages.shared.gate.leak_check import audit_features
 from shards.images.jpeg import decode_rgb, encode_jpeg
@@ -44,7 +45,8 @@ class PlantedCopies(list[np.ndarray]):
 
     def __init__(self, run: Run, count: int) -> None:
         """Plant `count` of each alteration that an audit of the run's depth must find."""
-        real = ShardSet(run.ledger.outputs(SHARD, prefix=f"{REAL}-", suffix=".tar"))
+        tars = run.ledger.records(SHARD, prefix=f"{REAL}-", suffix=".tar")
+        real = ShardSet([certified_tar(run, SHARD, tar.name) for tar in tars])
         names = [*PLAIN, *(HIDDEN if run.section(AuditFaces).copies == "thorough" else ())]
         total = min(count, len(real)) * len(names)
         self._run, self.keys = run, list[str]()

@@ -98,12 +98,12 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
 
 def _counts(files: Sequence[Path], *, sets: int, read: Callable[[Path], Vectors]) -> list[dict[str, int]]:
     """Images and identities of each other set."""
-    images, identities = [0] * sets, [set[str]() for _ in range(sets)]
+    images, identities = ([set[str]() for _ in range(sets)] for _ in range(2))
     for path in files:
         number, part = int(path.stem.split("-")[1]), read(path)
-        images[number] += len(part.keys)
+        images[number] |= set(part.keys)  # the same file given twice is not more images
         identities[number] |= set(part.identities)
-    return [{"images": one, "identities": len(names)} for one, names in zip(images, identities, strict=True)]
+    return [{"images": len(one), "identities": len(names)} for one, names in zip(images, identities, strict=True)]
 
 
 def _membership_probes(
