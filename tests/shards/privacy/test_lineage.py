@@ -44,6 +44,13 @@ def test_a_net_without_a_lineage_is_of_unknown_origin() -> None:
         json.dumps([{**vars(OWN), "images": True}]),
         json.dumps([{**vars(OWN), "name": None}]),
         json.dumps([{**vars(OWN), "more": 1}]),
+        json.dumps([{**vars(OWN), "name": ""}]),
+        json.dumps([{**vars(OWN), "name": "x\n\n# Compared with everything"}]),
+        json.dumps([{**vars(OWN), "name": "x\x1b[2J"}]),
+        json.dumps([{**vars(OWN), "name": "x" * 1000}]),
+        json.dumps([{**vars(OWN), "license": "MIT\n"}]),
+        json.dumps([{**vars(OWN), "images": -1}]),
+        json.dumps([{**vars(OWN), "sha256": "|\n"}]),
         "[" * 100_000,
     ],
 )

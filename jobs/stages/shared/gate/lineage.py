@@ -23,6 +23,7 @@ from shards.privacy.lineage import (
     checked,
     content_hash,
     lineage_text,
+    plain,
     read_lineage,
     unknown_origin,
 )
@@ -117,7 +118,7 @@ def imported_lineage(run: Run, name: str) -> tuple[DataSet, ...]:
     data = read_certified(folder / AUDIT_RECORD, record, remedy="import the set again")
     try:
         behind = json.loads(data).get("lineage")
-        sets = [CheckedSet.from_record(one).data for one in behind] if behind is not None else []
+        sets = [plain(CheckedSet.from_record(one).data) for one in behind] if behind is not None else []
     except (ValueError, RecursionError, AttributeError, TypeError, KeyError):
         raise DataError(f"{folder / AUDIT_RECORD}: its lineage is not a list of data sets; import it again") from None
     return (own, *sets) if sets else unknown
