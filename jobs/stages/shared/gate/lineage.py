@@ -109,7 +109,9 @@ def imported_lineage(run: Run, name: str) -> tuple[DataSet, ...]:
     """
     folder = registered(name, sets=run.path(SETS))
     manifest = read_manifest(folder / MANIFEST)
-    own = DataSet(name=f"imported set {name}", images=manifest.totals.samples, sha256=sha256_of(folder / MANIFEST))
+    digest = sha256_of(folder / MANIFEST)
+    # Not by the name that it was registered under, which is the user's: cards name the sets of a lineage.
+    own = DataSet(name=f"imported set {digest[:12]}", images=manifest.totals.samples, sha256=digest)
     listed = next((file for file in manifest.files if file.name == AUDIT_RECORD), None)
     unknown = (own, unknown_origin(own.name))
     if listed is None:
