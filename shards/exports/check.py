@@ -45,6 +45,7 @@ def require_no_program(folder: Path, manifest: Manifest) -> None:
     """
     for entry in (*manifest.shards, *manifest.files):
         if entry.name != VERIFY and entry.name.lower().endswith(PROGRAMS):
+            name = shown(entry.name)
             raise DataError(
-                f"{folder}: its manifest names {shown(entry.name)}; allowed of programs: {VERIFY}; get the set elsewhere"
+                f"{folder}: its manifest names {name}; allowed of programs: {VERIFY}; get the set elsewhere"
             )
