@@ -125,6 +125,7 @@ def also_blocks(run: Run, also: Sequence[AlsoSet]) -> Iterator[AlsoBlock]:
     Raises:
         ConfigError: a set is not there.
         DataError: a set holds no face.
+        RunError: a fingerprint file is a link, a folder or a FIFO.
     """
     for number, entry in enumerate(also):
         path = run.path(entry.faces)
@@ -132,6 +133,7 @@ def also_blocks(run: Run, also: Sequence[AlsoSet]) -> Iterator[AlsoBlock]:
             raise ConfigError(f"fingerprint.also: got {path}, no such file or folder; give real faces or remove it")
         files = fingerprint_files(path)
         for file in files:
+            os.close(open_regular(file))  # reading a FIFO would wait for its writer
             yield AlsoBlock(number=number, sha256=sha256_of(file))
         for faces in () if files else listed_blocks(run, entry):
             data = list_bytes(faces)

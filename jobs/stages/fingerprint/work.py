@@ -38,7 +38,7 @@ def run_rank(run: Run, rank: Rank) -> None:
     batch = run.section(FingerprintFaces).batch
     for work in rank.remaining(FingerprintUnit):
         if work.unit.also is not None and work.unit.images is None:
-            found, counts = given_fingerprints(run, work.unit, embedder=embedder), {}
+            found, counts = given_fingerprints(run, work.unit, embedder=embedder, width=net.embedding), {}
         else:
             images, counts = (_tar_of(run, work.unit), {}) if work.unit.also is None else listed_images(run, work)
             features = audit_features(images, net=net, batch=batch, progress=work.progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from jobs.frame.experiment import load_run_folder
 from jobs.frame.run import Run
 from jobs.frame.verdicts import verdict_of
 from jobs.stages.audit.planted import PlantedCopies
-from jobs.stages.fingerprint.also import also_sets
+from jobs.stages.fingerprint.also import AlsoSet, also_blocks, also_sets
 from jobs.stages.fingerprint.plan import FingerprintFaces
 from jobs.stages.shared.gate.lineage import imported_lineage, own_faces
 from shards.errors import DataError
@@ -114,6 +115,17 @@ def test_fingerprints_by_another_net_are_refused(copied: Run, tmp_path: Path) ->
         audited(copied, also=[{"name": "theirs", "faces": str(tmp_path / "exported")}])
 
 
+def test_embeddings_of_another_width_are_refused(copied: Run, tmp_path: Path) -> None:
+    export_fingerprints(copied.folder.root, target=tmp_path / "exported", console=Console(quiet=True))
+    file = sorted((tmp_path / "exported").glob("*.h5"))[0]
+    with h5py.File(file, "r+") as found:
+        images = len(found["features"])
+        del found["features"]
+        found["features"] = np.eye(images, 64, dtype=np.float32)
+    with pytest.raises(DataError, match=r"embeddings of 64 numbers, the net's have 32"):
+        audited(copied, also=[{"name": "theirs", "faces": str(tmp_path / "exported")}])
+
+
 def test_another_runs_shard_folder_is_known_by_its_content(copied: Run) -> None:
     folder = copied.stage_folder("shard").root
     verdict = audited(copied, also=[{"name": "another run", "faces": str(folder)}])
@@ -140,6 +152,14 @@ def test_a_part_of_exported_fingerprints_is_not_the_whole_set(copied: Run, tmp_p
     first, second = sorted(target.glob("*.h5"))
     second.write_bytes(first.read_bytes())
     assert basis(copied, wanted, faces=str(target)) is None
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_fingerprints_that_are_no_regular_file_are_refused_at_once(copied: Run, tmp_path: Path, make: Any) -> None:
+    (tmp_path / "exported").mkdir()
+    make(tmp_path / "exported" / "fingerprints-00000.h5")
+    with pytest.raises(RunError, match=r"fingerprints-00000\.h5: is not a regular file"):
+        list(also_blocks(copied, [AlsoSet(name="theirs", faces=str(tmp_path / "exported"))]))
 
 
 def test_chosen_images_of_another_run_are_not_its_whole_set(copied: Run, tmp_path: Path) -> None:
