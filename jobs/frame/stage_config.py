@@ -15,6 +15,7 @@ Precision = Literal["auto", "fp32", "bf16"]  # auto: bf16 on GPUs, fp32 on CPUs,
 
 # A path that a user writes. Control characters would end up in scripts and logs.
 PATH_PATTERN = r"^[^\x00-\x1f\x7f]+$"
+LINE_PATTERN = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"  # of a text that is shown in one line
 PathText = Annotated[str, StringConstraints(pattern=PATH_PATTERN, max_length=1000)]
 
 

@@ -138,7 +138,7 @@ def dataset_card(facts: Facts) -> str:
 
 def _warning(sets: Sequence[CheckedSet]) -> str:
     """The first lines of the card, if the set was not compared with everything that its nets were trained on."""
-    names = [one.data.name for one in sets if one.held_against is None]
+    names = [_cell(one.data.name) for one in sets if one.held_against is None]
     if not names:
         return ""
     return (
@@ -157,7 +157,7 @@ def _lineage(sets: Sequence[CheckedSet]) -> str:
             _cell(one.data.license or "unknown"),
             "unknown" if one.data.images is None else f"{one.data.images:,}",
             "unknown" if one.data.identities is None else f"{one.data.identities:,}",
-            (one.data.sha256 or "unknown")[:16],
+            _cell((one.data.sha256 or "unknown")[:16]),
             audit[one.held_against],
         )
         for one in sets

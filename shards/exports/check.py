@@ -8,6 +8,10 @@ from shards.errors import DataError, shown
 from shards.exports.standalone_verify import differences, unlisted
 from shards.tars.manifest import Manifest
 
+VERIFY = "verify.py"
+
+PROGRAMS = (".py", ".pyc", ".pyw", ".pyd", ".so", ".pth", ".pyz", ".egg", ".whl", ".egg-link")  # python may run these
+
 
 def check(folder: Path, manifest: Manifest) -> list[str]:
     """All differences between a folder and its manifest, one line each; rehashes every file.
@@ -31,3 +35,17 @@ def require_nothing_else(folder: Path, manifest: Manifest) -> None:
             f"{folder}: {shown(others[0])}{more} not in its manifest; allowed: the files that it names; "
             "remove the others, or copy the set again"
         )
+
+
+def require_no_program(folder: Path, manifest: Manifest) -> None:
+    """Refuse a set that brings modules of Python beside its `verify.py`, listed or not; reads no file.
+
+    Raises:
+        DataError: names the first one.
+    """
+    for entry in (*manifest.shards, *manifest.files):
+        if entry.name != VERIFY and entry.name.lower().endswith(PROGRAMS):
+            name = shown(entry.name)
+            raise DataError(
+                f"{folder}: its manifest names {name}; allowed of programs: {VERIFY}; get the set elsewhere"
+            )

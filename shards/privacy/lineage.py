@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -16,6 +17,10 @@ from shards.errors import DataError
 
 LINEAGE = "lineage"  # key in the metadata of weights
 UNKNOWN = "unknown origin"
+
+MAX_TEXT = 400  # characters of a name or a license
+BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # control characters, and halves of pairs
+SHA256 = re.compile("[0-9a-f]{64}")
 
 Basis = Literal["content", "name"]
 
@@ -100,7 +105,24 @@ def read_lineage(metadata: Mapping[str, str], *, net: str) -> tuple[DataSet, ...
         found = None
     if not isinstance(found, list) or not found:
         raise DataError(f"{net}: the lineage in the file's metadata is not a list of data sets; use the original file")
-    return tuple(DataSet.from_record(one) for one in found)
+    return tuple(plain(DataSet.from_record(one)) for one in found)
+
+
+def plain(one: DataSet) -> DataSet:
+    """The same data set, which came in a file of others; its texts stand in messages and on cards.
+
+    Raises:
+        DataError: a text that is empty, very long or not one line, a negative number, or a hash of another kind.
+    """
+    texts = (one.name, one.license or "")
+    fine = one.name.strip() and all(len(text) <= MAX_TEXT and not BREAKS.search(text) for text in texts)
+    numbers = all(0 <= number < 2**63 for number in (one.images, one.identities) if number is not None)
+    if not fine or not numbers or (one.sha256 is not None and not SHA256.fullmatch(one.sha256)):
+        raise DataError(
+            f"lineage: got {ascii(one.name)[:80]}; allowed: a name and a license of one line, at most {MAX_TEXT} "
+            "characters, numbers from 0, and a sha256"
+        )
+    return one
 
 
 def checked(lineage: Iterable[DataSet], *, own: DataSet, also: Sequence[DataSet]) -> tuple[CheckedSet, ...]:
@@ -114,8 +136,10 @@ def checked(lineage: Iterable[DataSet], *, own: DataSet, also: Sequence[DataSet]
 
 
 def _basis(wanted: DataSet, own: DataSet, also: Sequence[DataSet]) -> Basis | None:
-    same = wanted == own or any(wanted.sha256 is not None and one.sha256 == wanted.sha256 for one in (own, *also))
-    if same:
+    large = [one for one in also if wanted.images is not None and (one.images or 0) >= wanted.images]
+    known = wanted.sha256 is not None and any(one.sha256 == wanted.sha256 for one in (own, *large))
+    if wanted == own or known:
         return "content"
-    named = [one for one in also if one.name == wanted.name]
-    return "name" if any((one.images or 0) >= (wanted.images or 0) for one in named) else None
+    # No faces can be those of a net that does not say what it was trained on, whatever the user calls them.
+    unknown = wanted.name.startswith(UNKNOWN)
+    return "name" if not unknown and any(one.name == wanted.name for one in large) else None

@@ -15,7 +15,9 @@ from shards.small_files import read_whole
 
 NAME = "manifest.json"
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$")]
+NAMES = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"
+
+Name = Annotated[str, Field(pattern=NAMES, max_length=200)]  # file systems take 255 bytes of a name
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -68,7 +70,7 @@ class Manifest(_Value):
     @model_validator(mode="after")
     def _check(self) -> Self:
         names = [entry.name for entry in (*self.shards, *self.files)]
-        repeated = strict_json.first_repeated(names)
+        repeated = strict_json.first_repeated(name.lower() for name in names)  # one file on some systems
         if repeated is not None:
             raise ValueError(f"{repeated} is listed twice")
         if self.totals != _count(self.shards):

@@ -18,6 +18,8 @@ Asked = Mapping[str, float | str]  # what was asked of an image, such as {"m": 0
 OLD_KEY, OLD_COPY = "m", "inquiry"  # key of the only value, and origin of copies, in records without `asked`
 
 FIELD, IDENTITY = re.compile(r"[a-z][a-z0-9_]{0,39}"), re.compile(r"synthetic-[0-9]{1,18}")  # of public records
+WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_ +-]{0,39}")  # that was asked for, in public records
+KEY = re.compile(r"[0-9]{6,18}-[0-9]{3,18}")  # of a public image: numbers of identity and image
 
 # With at most this many distinct numbers, each is a group; more are treated as continuous and rounded to 0.1.
 MAX_VALUES = 21
@@ -50,12 +52,23 @@ def private_field(record: Mapping[str, Any]) -> str | None:
         elif name == "origin":
             public = value in (SYNTHETIC, OLD_COPY)
         elif name == "asked":
-            public = isinstance(value, Mapping) and all(isinstance(one, str | int | float) for one in value.values())
+            public = isinstance(value, Mapping) and all(map(_may_be_asked, value, value.values()))
         else:
-            public = value is None or isinstance(value, int | float)
+            public = value is None or _is_number(value)
         if not public:
             return name
     return None
+
+
+def _may_be_asked(key: Any, value: Any) -> bool:
+    """Whether a request is a number or a short word under a plain name; paths and names of files are not."""
+    word = isinstance(value, str) and WORD.fullmatch(value) is not None
+    return isinstance(key, str) and FIELD.fullmatch(key) is not None and (word or _is_number(value))
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number that is no text in disguise."""
+    return isinstance(value, int | float) and abs(value) < 2**64
 
 
 def is_copy(record: Mapping[str, Any]) -> bool:

@@ -90,6 +90,11 @@ def parse(block: bytes) -> Header | None:
     )
 
 
+def is_marked(block: bytes) -> bool:
+    """Whether a header, of whatever dialect, has the mark of tars with real faces."""
+    return FIELDS.unpack(block)[5].rstrip(b"\0") == PRIVATE_OWNER if len(block) == BLOCK else False
+
+
 def checksum_fits(block: bytes) -> bool:
     """Whether a block is a tar header, of whatever dialect."""
     try:

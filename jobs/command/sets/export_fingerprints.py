@@ -8,7 +8,7 @@ from rich.console import Console
 
 from jobs.command.sets.new_folder import NewFolder
 from jobs.frame.experiment import load_run_folder
-from jobs.frame.products import REAL
+from jobs.frame.products import FINGERPRINT, REAL
 from jobs.frame.verdicts import reference_files
 from jobs.stages.shared.gate.lineage import own_faces
 from shards.errors import DataError
@@ -33,7 +33,8 @@ def export_fingerprints(run_folder: Path, *, target: Path, console: Console) -> 
     images = 0
     with NewFolder.at(target) as folder:
         for number, path in enumerate(files):
-            part = read_fingerprints(path)
+            content = run.ledger.read(FINGERPRINT, path.name)
+            part = read_fingerprints(path, data=content)
             unnamed = Fingerprints(
                 keys=[f"{images + row:09d}" for row in range(len(part.keys))],
                 identities=[people.setdefault(name, f"{len(people):07d}") for name in part.identities],
@@ -42,7 +43,7 @@ def export_fingerprints(run_folder: Path, *, target: Path, console: Console) -> 
                 near=part.near,
             )
             images += len(part.keys)
-            data = vectors_bytes(unnamed, embedder=embedder_name(path), data_set=own_faces(run))
+            data = vectors_bytes(unnamed, embedder=embedder_name(path, data=content), data_set=own_faces(run))
             with folder.file(f"fingerprints-{number:05d}.h5") as file:
                 file.write(data)
     console.print(f"{target}: fingerprints of {images:,} images of {len(people):,} identities", highlight=False)

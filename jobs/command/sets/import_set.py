@@ -14,7 +14,7 @@ from rich.console import Console
 from jobs.stages.shared.imported_sets import SET_NAME, public_manifest, require_public
 from jobs.stages.shared.sets import MADE_HERE
 from shards.errors import DataError
-from shards.exports.check import check, require_nothing_else
+from shards.exports.check import check, require_no_program, require_nothing_else
 from shards.tars.manifest import NAME as MANIFEST
 from shards.tars.manifest import File, Manifest, read_manifest
 from shards.tars.reader import OpenTar
@@ -47,6 +47,7 @@ def import_set(source: Path, *, sets: Path, name: str | None, console: Console) 
     if final.exists() and read_manifest(final / MANIFEST) != manifest:
         raise DataError(f"{final}: is another set with this name; give this set another name with --name")
     require_nothing_else(source, manifest)
+    require_no_program(source, manifest)
     if final.exists():
         problems = check(final, manifest)
         if not problems:

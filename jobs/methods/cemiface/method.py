@@ -14,15 +14,13 @@ from jobs.methods.cemiface.generate.plan import STAGE as GENERATE
 from jobs.methods.cemiface.generate.plan import GenerateFaces
 from jobs.methods.cemiface.identities.plan import INQUIRIES, MakeIdentities
 from jobs.methods.cemiface.identities.plan import STAGE as IDENTITIES
+from jobs.methods.cemiface.lineage import lineage
 from jobs.methods.cemiface.study_groups.plan import STAGE as STUDY_GROUPS
 from jobs.methods.cemiface.study_m.plan import STAGE as STUDY_M
 from jobs.methods.cemiface.train_diffusion.plan import STAGE as TRAIN_DIFFUSION
 from jobs.methods.cemiface.train_diffusion.plan import TrainDiffusion
 from jobs.stages.chain import chain_of
-from jobs.stages.shared.gate.lineage import imported_set, lineage_of_weights, own_faces
-from jobs.stages.shared.sets import MADE_HERE
 from jobs.stages.train_recognition.plan import TrainEmbedder
-from shards.privacy.lineage import DataSet
 
 GIGA = 1e9
 STAGES = (TRAIN_DIFFUSION, IDENTITIES, CALIBRATE, GENERATE)
@@ -48,20 +46,6 @@ def _origin(identities: MakeIdentities) -> str:
     if identities.synthetic:
         return f"Identities come from: {identities.source}."
     return f"The identities are real people (source: {identities.source}). Ground: {identities.consent}."
-
-
-def lineage(run: Run) -> tuple[DataSet, ...]:
-    """The run's own faces, and what given weights and imported sets that E_id is trained on bring with them."""
-    training, embedder = run.find(TrainDiffusion), run.find(TrainEmbedder)
-    found = [own_faces(run)]
-    if run.config.embedder.weights:
-        found += lineage_of_weights(run.path(run.config.embedder.weights), field="embedder.weights")
-    elif embedder is not None:
-        found += [imported_set(run, kind) for kind in embedder.sets if kind not in MADE_HERE]
-    if training is not None and training.initial_weights:
-        field = f"{TRAIN_DIFFUSION.name}.initial_weights"
-        found += lineage_of_weights(run.path(training.initial_weights), field=field)
-    return tuple(dict.fromkeys(found))
 
 
 def real_faces(run: Run) -> tuple[tuple[str, str], ...]:

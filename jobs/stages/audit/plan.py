@@ -81,10 +81,10 @@ class AuditFaces(StageConfig):
     )
     min_recall: float = Field(
         0.9,
-        ge=0,
+        ge=0.5,  # at 0 there would be no control
         le=1,
         description=(
-            "Fraction of planted copies, 0 to 1, that the audit must find; fewer fail the verdict. In every audit "
+            "Fraction of planted copies, 0.5 to 1, that the audit must find; fewer fail the verdict. In every audit "
             "altered copies of real faces are searched for like synthetic ones. The default leaves room for the few "
             "that even a good net misses; a net that cannot tell people apart finds far fewer."
         ),

@@ -13,6 +13,7 @@ from jobs.frame.products import REAL, SHARD
 from jobs.frame.run import Run
 from jobs.stages.audit.plan import AuditFaces
 from jobs.stages.shared.embedding import NamedImages
+from jobs.stages.shared.gate.certified import certified_tar
 from shards.images.jpeg import decode_rgb, encode_jpeg
 from shards.privacy.copies.alterations import HIDDEN, PLAIN, altered
 from shards.privacy.findings import Findings
@@ -32,7 +33,8 @@ def planted_copies(run: Run, *, count: int) -> NamedImages:
     Args:
         count: of each alteration that an audit of the run's depth must find.
     """
-    real = ShardSet(run.ledger.outputs(SHARD, prefix=f"{REAL}-", suffix=".tar"))
+    tars = run.ledger.records(SHARD, prefix=f"{REAL}-", suffix=".tar")
+    real = ShardSet([certified_tar(run, SHARD, tar.name) for tar in tars])
     names = [*PLAIN, *(HIDDEN if run.section(AuditFaces).copies == "thorough" else ())]
     total = min(count, len(real)) * len(names)
     images, keys = [], []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from jobs.frame.errors import ConfigError
 from jobs.frame.products import REAL
 from jobs.frame.run import Run
 from jobs.frame.stage_config import PathText, StageConfig, operational
+from shards.errors import DataError
 from shards.images.faces import Face, Source
 from shards.privacy.fingerprints import data_set_of
 from shards.privacy.lineage import DataSet, content_hash
@@ -20,7 +22,8 @@ from shards.sources.archive import ArchiveSource
 from shards.sources.selections import read_selection, select
 from shards.sources.sources import list_bytes, open_source
 from shards.tars.manifest import NAME as MANIFEST
-from shards.tars.manifest import Shard, read_manifest
+from shards.tars.manifest import Manifest, Shard, read_manifest
+from slurm.certified import open_regular
 from slurm.files import sha256_of
 
 BLOCK = 2000  # images per unit, all in memory
@@ -66,6 +69,24 @@ def image_source(path: Path) -> Source:
     return open_source(path)
 
 
+def _whole_manifest(path: Path) -> Manifest:
+    """The manifest of another run's stage folder, all tars of which are as it names them.
+
+    Raises:
+        DataError: one is missing or has other bytes; the lineage of nets names the set by these bytes.
+    """
+    manifest = read_manifest(path / MANIFEST)
+    for tar in manifest.shards:
+        try:
+            descriptor = open_regular(path / tar.name, below=path)
+        except OSError as error:
+            raise DataError(f"{path / tar.name}: {error.strerror}; {path / MANIFEST} names it") from None
+        with os.fdopen(descriptor, "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != tar.sha256:
+                raise DataError(f"{path / tar.name}: is not the file that {path / MANIFEST} names; shard it again")
+    return manifest
+
+
 def listed_blocks(run: Run, entry: AlsoSet) -> Iterator[list[Face]]:
     """The faces of a set that is given as images, in blocks.
 
@@ -104,6 +125,7 @@ def also_blocks(run: Run, also: Sequence[AlsoSet]) -> Iterator[AlsoBlock]:
     Raises:
         ConfigError: a set is not there.
         DataError: a set holds no face.
+        RunError: a fingerprint file is a link, a folder or a FIFO.
     """
     for number, entry in enumerate(also):
         path = run.path(entry.faces)
@@ -111,6 +133,7 @@ def also_blocks(run: Run, also: Sequence[AlsoSet]) -> Iterator[AlsoBlock]:
             raise ConfigError(f"fingerprint.also: got {path}, no such file or folder; give real faces or remove it")
         files = fingerprint_files(path)
         for file in files:
+            os.close(open_regular(file))  # reading a FIFO would wait for its writer
             yield AlsoBlock(number=number, sha256=sha256_of(file))
         for faces in () if files else listed_blocks(run, entry):
             data = list_bytes(faces)
@@ -128,7 +151,11 @@ def also_sets(run: Run, also: Sequence[AlsoSet], *, counts: Sequence[Mapping[str
     for number, entry in enumerate(also):
         path = run.path(entry.faces)
         files = fingerprint_files(path)
-        found = data_set_of(files[0]) if files else DataSet(name=entry.name, sha256=_hash_of_run(path))
+        found = (
+            _data_set_of(files)
+            if files
+            else DataSet(name=entry.name, sha256=None if entry.only else _hash_of_run(path))
+        )
         if number < len(counts):
             found = replace(found, images=counts[number]["images"], identities=counts[number]["identities"])
         sets.append(found)
@@ -139,9 +166,21 @@ def _hash_of_run(path: Path) -> str | None:
     """The content hash of the training faces of another run's stage folder; None for other sources."""
     if not (path / "done").is_dir() or not (path / MANIFEST).is_file():
         return None
-    return content_hash((tar.name, tar.sha256) for tar in training_tars(path / MANIFEST))
+    return content_hash((tar.name, tar.sha256) for tar in training_tars(_whole_manifest(path)))
 
 
-def training_tars(manifest: Path) -> list[Shard]:
+def _data_set_of(files: Sequence[Path]) -> DataSet:
+    """The data set that fingerprint files name.
+
+    Raises:
+        DataError: they name several; then nobody knows whether one of them is complete.
+    """
+    found = {data_set_of(file) for file in files}
+    if len(found) > 1:
+        raise DataError(f"{files[0].parent}: holds fingerprints of {len(found)} data sets; give each folder by itself")
+    return found.pop()
+
+
+def training_tars(manifest: Manifest) -> list[Shard]:
     """The tars of training faces in the manifest of a stage folder of `shard`."""
-    return [tar for tar in read_manifest(manifest).shards if tar.name.startswith(f"{REAL}-")]
+    return [tar for tar in manifest.shards if tar.name.startswith(f"{REAL}-")]

@@ -51,7 +51,7 @@ def listed_images(run: Run, work: Work[FingerprintUnit]) -> tuple[NamedImages, d
     return found, dict(unusable)
 
 
-def given_fingerprints(run: Run, unit: FingerprintUnit, *, embedder: str) -> Fingerprints:
+def given_fingerprints(run: Run, unit: FingerprintUnit, *, embedder: str, width: int) -> Fingerprints:
     """The fingerprints of a file that another run wrote.
 
     Raises:
@@ -68,4 +68,7 @@ def given_fingerprints(run: Run, unit: FingerprintUnit, *, embedder: str) -> Fin
             f"{path}: its embeddings are by the net {found}, the audit's net is {embedder}; "
             "export them again by a run whose audit has the same net"
         )
-    return read_fingerprints(path, data=data)
+    fingerprints = read_fingerprints(path, data=data)
+    if fingerprints.features.shape[1] != width:
+        raise DataError(f"{path}: embeddings of {fingerprints.features.shape[1]} numbers, the net's have {width}")
+    return fingerprints

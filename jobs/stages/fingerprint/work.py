@@ -38,7 +38,7 @@ def run_rank(run: Run, rank: Rank) -> None:
     batch = run.section(FingerprintFaces).batch
     for work in rank.remaining(FingerprintUnit):
         if work.unit.also is not None and work.unit.images is None:
-            found, counts = given_fingerprints(run, work.unit, embedder=embedder), {}
+            found, counts = given_fingerprints(run, work.unit, embedder=embedder, width=net.embedding), {}
         else:
             images, counts = (_tar_of(run, work.unit), {}) if work.unit.also is None else listed_images(run, work)
             features = audit_features(images, net=net, batch=batch, progress=work.progress)
@@ -98,12 +98,12 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
 
 def _counts(files: Sequence[Path], *, sets: int, read: Callable[[Path], Vectors]) -> list[dict[str, int]]:
     """Images and identities of each other set."""
-    images, identities = [0] * sets, [set[str]() for _ in range(sets)]
+    images, identities = ([set[str]() for _ in range(sets)] for _ in range(2))
     for path in files:
         number, part = int(path.stem.split("-")[1]), read(path)
-        images[number] += len(part.keys)
+        images[number] |= set(part.keys)  # the same file given twice is not more images
         identities[number] |= set(part.identities)
-    return [{"images": one, "identities": len(names)} for one, names in zip(images, identities, strict=True)]
+    return [{"images": len(one), "identities": len(names)} for one, names in zip(images, identities, strict=True)]
 
 
 def _membership_probes(

@@ -15,7 +15,7 @@ from jobs.frame.errors import ConfigError
 from jobs.frame.products import HELD_OUT, KEPT_BACK, REAL
 from jobs.frame.run import Run
 from jobs.frame.stage import FORMAT, Stage
-from jobs.frame.stage_config import PathText, StageConfig, operational
+from jobs.frame.stage_config import LINE_PATTERN, PathText, StageConfig, operational
 from jobs.frame.summary import read_summary
 from jobs.frame.unit import Plan, Unit, read_plan
 from jobs.stages.shard.split import held_out_identities, kept_back_paths, slices
@@ -44,6 +44,7 @@ class ShardFaces(StageConfig):
     name: str = Field(
         "",
         max_length=200,
+        pattern=LINE_PATTERN,
         description=(
             "Name of the faces as a data set, e.g. CASIA-WebFace. It is stored with the nets that are trained on them, "
             "and on the card of a published set. Empty: the set is named by its hash."
@@ -53,6 +54,7 @@ class ShardFaces(StageConfig):
     license: str | None = Field(
         None,
         max_length=200,
+        pattern=LINE_PATTERN,
         description="License or terms of the faces, stored and shown with their name.",
         json_schema_extra=operational(),
     )

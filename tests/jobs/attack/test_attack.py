@@ -242,6 +242,20 @@ def test_real_people_as_identities_need_a_stated_ground(project: Project, source
     assert "identities.consent" in refused(project, f"identities={source}")
 
 
+def test_real_faces_of_another_run_are_not_copied_into_a_set_by_calling_them_synthetic(project: Project) -> None:
+    tar = project.root / "theirs.tar"
+    shutil.copy(project.runs / "shard" / "held-out-00000.tar", tar)
+    fields = "{source: files, faces: theirs.tar, faces_are: synthetic, count: 4, candidates: 18, max_cosine: 1.0}"
+    line = refused(project, f"identities={fields}", "generate.inquiry_copies=1")
+    assert "identities.faces_are: got synthetic" in line
+    assert "private" in line
+
+
+def test_synthetic_faces_that_are_given_are_of_unknown_origin(project: Project) -> None:
+    fields = "{source: files, faces: faces, faces_are: synthetic, count: 4, candidates: 40, max_cosine: 1.0}"
+    assert "unknown origin: identities.faces" in refused(project, f"identities={fields}")
+
+
 def test_a_real_set_that_says_it_is_public_is_not_imported(project: Project, tmp_path: Path) -> None:
     folder = project.runs / "shard"
     manifest = json.loads((folder / "manifest.json").read_text())

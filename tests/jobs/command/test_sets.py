@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,7 +14,10 @@ from typing import Any
 
 import pytest
 import webdataset
+from rich.console import Console
 
+from jobs.command.sets.import_set import import_set
+from shards.errors import DataError
 from shards.tars.manifest import Manifest, describe_shard, manifest_bytes, read_manifest
 from shards.tars.reader import OpenTar, read_tar
 from shards.tars.shard_set import ShardSet
@@ -349,4 +353,17 @@ def test_a_set_with_a_file_that_no_manifest_names_is_not_imported(published, tmp
     done = command("import", str(published), cwd=tmp_path)
     assert done.returncode == 1
     assert "numpy.py is not in its manifest" in done.stderr
+    assert not (tmp_path / "sets").exists()
+
+
+@pytest.mark.parametrize("name", ["numpy.py", "sub/Verify.PY", "sitecustomize.pyc", "a.pth", "json.so"])
+def test_a_set_whose_manifest_names_a_program_is_not_imported(published, tmp_path, name):
+    folder = shutil.copytree(published, tmp_path / "downloaded")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"x")
+    entry = {"name": name, "bytes": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"files": [*manifest["files"], entry]}))
+    with pytest.raises(DataError, match=rf"its manifest names {name}; allowed of programs: verify.py"):
+        import_set(folder, sets=tmp_path / "sets", name=None, console=Console(quiet=True))
     assert not (tmp_path / "sets").exists()

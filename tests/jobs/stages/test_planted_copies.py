@@ -69,6 +69,11 @@ def test_a_net_that_finds_nothing_fails_even_if_pixels_find_all() -> None:
     )
 
 
+def test_the_positive_control_cannot_be_switched_off() -> None:
+    with pytest.raises(ValueError, match=r"greater than or equal to 0\.5"):
+        AuditFaces(min_recall=0)
+
+
 def test_publish_says_why_it_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     figures = planted_figures([findings([0.5] * 30)], THRESHOLDS, min_recall=0.9)
     monkeypatch.setattr("jobs.stages.publish.work.verdict_of", lambda run, stage: verdict(figures))

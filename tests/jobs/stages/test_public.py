@@ -22,6 +22,7 @@ from jobs.frame.method import ImageRequest, identity_name
 from jobs.frame.run import Run
 from jobs.frame.stage_config import public_fields
 from jobs.stages.publish.public_verdict import public_verdict
+from jobs.stages.shared.gate.synthetic import require_publishable
 from shards.images.metadata import foreign_segment
 from shards.privacy.verdict import PUBLIC_FIELDS, PUBLIC_FIGURES, Verdict
 from shards.tars.reader import read_tar
@@ -180,12 +181,24 @@ RECORD = {
         ({"copy_of": "marmalade"}, "copy_of"),
         ({"origin": "marmalade"}, "origin"),
         ({"asked": {"m": ["marmalade"]}}, "asked"),
+        ({"asked": {"m": "/home/marmalade"}}, "asked"),
+        ({"asked": {"m": "marmalade.jpg"}}, "asked"),
+        ({"asked": {"Ann Marmalade": 1.0}}, "asked"),
+        ({"asked": {"m": float("inf")}}, "asked"),
+        ({"seed": int.from_bytes(b"marmalade", "big")}, "seed"),
         ({"/home/marmalade": 1}, "/home/marmalade"),
         ({"nested": {"path": "marmalade"}}, "nested"),
     ],
 )
 def test_records_hold_numbers_and_names_of_synthetic_identities(more: dict[str, Any], field: str | None) -> None:
     assert private_field(RECORD | more) == field
+
+
+@pytest.mark.parametrize("key", ["marmalade", "000000-000/marmalade", "000000-000-marmalade", "1-1"])
+def test_keys_of_published_images_are_numbers(key: str) -> None:
+    require_publishable("x.tar", "000000-000", record=RECORD, jpeg=jpeg(0))
+    with pytest.raises(RunError, match=r"x\.tar: has an image"):
+        require_publishable("x.tar", key, record=RECORD, jpeg=jpeg(0))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +19,18 @@ from jobs.command.sets.export_fingerprints import export_fingerprints
 from jobs.frame.experiment import load_run_folder
 from jobs.frame.run import Run
 from jobs.frame.verdicts import verdict_of
-from jobs.stages.shared.gate.lineage import own_faces
+from jobs.stages.audit.planted import PlantedCopies
+from jobs.stages.fingerprint.also import AlsoSet, also_blocks, also_sets
+from jobs.stages.fingerprint.plan import FingerprintFaces
+from jobs.stages.shared.gate.lineage import imported_lineage, own_faces
 from shards.errors import DataError
 from shards.images.jpeg import encode_jpeg
+from shards.privacy.lineage import DataSet, checked
 from shards.privacy.verdict import Verdict
 from shards.tars.shard_set import ShardSet
+from slurm.errors import RunError
 
+from ..commands import flip_a_bit, sha256
 from ..one_rank import edit_config, plan_stage, work_alone
 from ..planted import plant
 
@@ -106,12 +115,112 @@ def test_fingerprints_by_another_net_are_refused(copied: Run, tmp_path: Path) ->
         audited(copied, also=[{"name": "theirs", "faces": str(tmp_path / "exported")}])
 
 
+def test_embeddings_of_another_width_are_refused(copied: Run, tmp_path: Path) -> None:
+    export_fingerprints(copied.folder.root, target=tmp_path / "exported", console=Console(quiet=True))
+    file = sorted((tmp_path / "exported").glob("*.h5"))[0]
+    with h5py.File(file, "r+") as found:
+        images = len(found["features"])
+        del found["features"]
+        found["features"] = np.eye(images, 64, dtype=np.float32)
+    with pytest.raises(DataError, match=r"embeddings of 64 numbers, the net's have 32"):
+        audited(copied, also=[{"name": "theirs", "faces": str(tmp_path / "exported")}])
+
+
 def test_another_runs_shard_folder_is_known_by_its_content(copied: Run) -> None:
     folder = copied.stage_folder("shard").root
     verdict = audited(copied, also=[{"name": "another run", "faces": str(folder)}])
     assert verdict.references == 96  # the run's own faces twice
     assert verdict.lineage is not None
     assert [row.held_against for row in verdict.lineage] == ["content"]
+
+
+def basis(run: Run, wanted: DataSet, **also: str) -> str | None:
+    """How faces that are given count as the data set of a net, once they are fingerprinted."""
+    edit_config(run.folder.root, fingerprint={"also": [{"name": "theirs", **also}]})
+    run = load_run_folder(run.folder.root)
+    plan_stage(run, "fingerprint")
+    counts = work_alone(run, "fingerprint")["figures"]["also"]
+    given = also_sets(run, run.section(FingerprintFaces).also, counts=counts)
+    (found,) = checked([wanted], own=DataSet(name="own"), also=given)
+    return found.held_against
+
+
+def test_a_part_of_exported_fingerprints_is_not_the_whole_set(copied: Run, tmp_path: Path) -> None:
+    target, wanted = tmp_path / "exported", own_faces(copied)
+    export_fingerprints(copied.folder.root, target=target, console=Console(quiet=True))
+    assert basis(copied, wanted, faces=str(target)) == "content"
+    first, second = sorted(target.glob("*.h5"))
+    second.write_bytes(first.read_bytes())
+    assert basis(copied, wanted, faces=str(target)) is None
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_fingerprints_that_are_no_regular_file_are_refused_at_once(copied: Run, tmp_path: Path, make: Any) -> None:
+    (tmp_path / "exported").mkdir()
+    make(tmp_path / "exported" / "fingerprints-00000.h5")
+    with pytest.raises(RunError, match=r"fingerprints-00000\.h5: is not a regular file"):
+        list(also_blocks(copied, [AlsoSet(name="theirs", faces=str(tmp_path / "exported"))]))
+
+
+def test_chosen_images_of_another_run_are_not_its_whole_set(copied: Run, tmp_path: Path) -> None:
+    folder, wanted = copied.stage_folder("shard").root, own_faces(copied)
+    (tmp_path / "one.tsv").write_text("real-00000.tar/000000000.jpg\n")
+    assert basis(copied, wanted, faces=str(folder), only=str(tmp_path / "one.tsv")) is None
+
+
+def test_other_faces_under_the_names_of_another_runs_tars_are_refused(copied: Run, tmp_path: Path) -> None:
+    folder, wanted = tmp_path / "other", own_faces(copied)
+    shutil.copytree(copied.stage_folder("shard").root, folder)
+    tar = folder / "real-00001.tar"
+    tar.write_bytes(tar.read_bytes().replace(b"person-", b"nobody-"))
+    with pytest.raises(DataError, match=r"real-00001.tar: is not the file that .*manifest.json names"):
+        basis(copied, wanted, faces=str(folder))
+
+
+def test_the_list_of_the_runs_own_tars_is_read_as_it_was_recorded(copied: Run) -> None:
+    flip_a_bit(copied.stage_folder("shard").output("manifest.json"))
+    with pytest.raises(RunError, match=r"manifest.json: is not the file that was recorded"):
+        own_faces(copied)
+
+
+def test_fingerprints_are_exported_as_they_were_recorded(copied: Run, tmp_path: Path) -> None:
+    flip_a_bit(copied.stage_folder("fingerprint").output("real-00001.h5"))
+    with pytest.raises(RunError, match=r"real-00001.h5: is not the file that was recorded"):
+        export_fingerprints(copied.folder.root, target=tmp_path / "exported", console=Console(quiet=True))
+    assert not (tmp_path / "exported").exists()
+
+
+def test_copies_are_planted_of_the_real_faces_that_were_recorded(copied: Run) -> None:
+    flip_a_bit(copied.stage_folder("shard").output("real-00000.tar"))
+    with pytest.raises(RunError, match=r"real-00000.tar: is not the file that was recorded"):
+        PlantedCopies(copied, 1)
+
+
+@pytest.mark.parametrize(
+    ("behind", "names"),
+    [
+        ([{"data": vars(DataSet(name="web")), "held_against": None}], ["web"]),
+        (None, ["unknown origin: imported set "]),
+        ([], ["unknown origin: imported set "]),
+    ],
+)
+def test_what_an_imported_set_comes_from_is_inherited(copied: Run, behind: object, names: list[str]) -> None:
+    published = copied.stage_folder("publish").output("tiny-set")
+    folder = copied.root / "sets" / "theirs"
+    shutil.copytree(published, folder)
+    record, manifest = (json.loads((folder / name).read_text()) for name in ("audit.json", "manifest.json"))
+    data = json.dumps(record | {"lineage": behind}).encode()
+    (folder / "audit.json").unlink()
+    (folder / "audit.json").write_bytes(data)
+    entry = next(file for file in manifest["files"] if file["name"] == "audit.json")
+    entry |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    digest = sha256(folder / "manifest.json")[:12]  # the set's name is the user's, and cards show the lineage
+    found = [one.name.replace(digest, "") for one in imported_lineage(copied, "theirs")]
+    assert found == ["imported set ", *names]
+    (folder / "audit.json").write_bytes(data[:-1])
+    with pytest.raises(RunError, match=r"audit.json: is not the file that was recorded"):
+        imported_lineage(copied, "theirs")
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,13 @@ def test_a_net_without_a_lineage_is_of_unknown_origin() -> None:
         json.dumps([{**vars(OWN), "images": True}]),
         json.dumps([{**vars(OWN), "name": None}]),
         json.dumps([{**vars(OWN), "more": 1}]),
+        json.dumps([{**vars(OWN), "name": ""}]),
+        json.dumps([{**vars(OWN), "name": "x\n\n# Compared with everything"}]),
+        json.dumps([{**vars(OWN), "name": "x\x1b[2J"}]),
+        json.dumps([{**vars(OWN), "name": "x" * 1000}]),
+        json.dumps([{**vars(OWN), "license": "MIT\n"}]),
+        json.dumps([{**vars(OWN), "images": -1}]),
+        json.dumps([{**vars(OWN), "sha256": "|\n"}]),
         "[" * 100_000,
     ],
 )
@@ -70,6 +77,18 @@ def test_a_set_is_found_by_name_only_among_given_sets_that_are_large_enough() ->
     assert basis(WEB, replace(given, name="Web")) is None
     assert basis(replace(OWN, sha256="3" * 64)) is None  # the run's own faces are known by their content only
     assert basis(unknown_origin("embedder.weights")) is None
+
+
+def test_faces_of_a_chosen_name_do_not_stand_in_for_a_net_of_unknown_origin() -> None:
+    unknown = unknown_origin("embedder.weights")
+    assert basis(unknown, DataSet(name=unknown.name, images=10**6)) is None
+    assert basis(replace(unknown, images=1), DataSet(name=unknown.name, images=10**6)) is None
+
+
+def test_a_part_of_a_set_is_not_the_set() -> None:
+    assert basis(WEB, replace(WEB, images=49)) is None
+    assert basis(WEB, replace(WEB, images=None)) is None
+    assert basis(replace(WEB, images=None), DataSet(name="web", images=1)) is None  # nobody knows how many there are
 
 
 def test_the_record_of_a_checked_set_gives_it_back() -> None:

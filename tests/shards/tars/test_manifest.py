@@ -57,6 +57,8 @@ SHARD = {"name": "a.tar", "bytes": 1, "sha256": "0" * 64, "samples": 1}
         ({"shards": [SHARD | {"samples": 0}]}, r"shards\.0\.samples: "),
         ({"shards": [SHARD | {"sha256": "0"}]}, r"shards\.0\.sha256: "),
         ({"shards": [SHARD, SHARD]}, r"a\.tar is listed twice"),
+        ({"shards": [SHARD, SHARD | {"name": "A.tar"}]}, r"a\.tar is listed twice"),
+        ({"shards": [SHARD | {"name": "a" * 5000}]}, r"shards\.0\.name: "),
         ({"totals": {"shards": 4, "samples": 3, "bytes": 1}}, "totals are"),
     ],
 )

@@ -24,6 +24,7 @@ from jobs.frame.unit import Unit
 from jobs.methods.cemiface.sampling import SamplingConfig, sampling_cost
 from jobs.methods.cemiface.train_diffusion.plan import TrainDiffusion
 from jobs.stages.shared.embedder import embedder_needs
+from shards.sources.private_tars import why_real
 from shards.sources.sources import open_source
 from slurm.files import digest, sha256_of
 
@@ -35,12 +36,15 @@ def listed_files(run: Run) -> list[Face]:
     """The files of up to `candidates` faces, in an order that follows from the seed.
 
     Raises:
-        ModelError: there is no such source.
+        ModelError: there is no such source, or it holds faces marked as real that the config calls synthetic.
     """
     config = run.section(MakeIdentities)
     root = run.path(str(config.faces))
     if not root.exists():
         raise ModelError(f"identities.faces: got {root}, no such file or folder; give identity folders of images")
+    real = why_real(root) if config.synthetic else None
+    if real is not None:
+        raise ModelError(f"identities.faces_are: got synthetic, but {real}; allowed for {root}: real")
     faces = open_source(root).listing().faces
     order = np.random.default_rng(derive(run.seed, "inquiry files")).permutation(len(faces))
     return [faces[position] for position in order[: config.candidates].tolist()]

@@ -16,6 +16,7 @@ from jobs.frame.products import MERGED, REAL
 from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
 from jobs.frame.seeds import derive
+from jobs.methods.cemiface.lineage import lineage_of_nets
 from jobs.methods.cemiface.train_diffusion.plan import DENOISER, NAME, TrainDiffusion
 from jobs.methods.cemiface.train_diffusion.sample_grids import SampleGrids
 from jobs.stages.shared.embedder import embedder_path
@@ -161,7 +162,7 @@ def train(run: Run, rank: Rank, work: Work[TrainingUnit]) -> None:
     state.save(images)
     if world.rank == 0:
         assert isinstance(ema.module, Denoiser)
-        lineage = lineage_text(run.method.lineage(run))
+        lineage = lineage_text(lineage_of_nets(run))
         data = denoiser_bytes(ema.module, diffusion=config.diffusion, embedder=embedder_sha256, lineage=lineage)
         work.publish(DENOISER, data)
         net, adapter = denoiser.parameter_counts()

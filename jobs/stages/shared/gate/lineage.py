@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +17,22 @@ from jobs.stages.fingerprint.plan import FingerprintFaces
 from jobs.stages.shard.plan import ShardFaces
 from jobs.stages.shared.imported_sets import SETS, registered
 from shards.errors import DataError
-from shards.privacy.lineage import CheckedSet, DataSet, checked, content_hash, lineage_text, read_lineage
+from shards.privacy.lineage import (
+    CheckedSet,
+    DataSet,
+    checked,
+    content_hash,
+    lineage_text,
+    plain,
+    read_lineage,
+    unknown_origin,
+)
 from shards.tars.manifest import NAME as MANIFEST
 from shards.tars.manifest import read_manifest
-from slurm.files import sha256_of
+from slurm.certified import read_certified
+from slurm.files import Output, sha256_of
+
+AUDIT_RECORD = "audit.json"  # of a published set: the public part of its verdict
 
 
 def own_faces(run: Run) -> DataSet:
@@ -27,7 +40,8 @@ def own_faces(run: Run) -> DataSet:
     config, summary = run.section(ShardFaces), run.ledger.summary(SHARD)
     if summary is None:
         return DataSet(name=config.name or "unnamed set", license=config.license)
-    tars = training_tars(run.stage_folder(SHARD).output(MANIFEST))
+    manifest = read_manifest(run.stage_folder(SHARD).output(MANIFEST), data=run.ledger.read(SHARD, MANIFEST))
+    tars = training_tars(manifest)
     digest = content_hash((tar.name, tar.sha256) for tar in tars)
     return DataSet(
         name=config.name or f"unnamed set {digest[:12]}",
@@ -63,9 +77,15 @@ def checked_lineage(run: Run, *, counted: bool = True) -> tuple[CheckedSet, ...]
     summary = run.ledger.summary(FINGERPRINT)
     counts = summary.figures.get("also", []) if summary else []
     also = also_sets(run, run.section(FingerprintFaces).also, counts=counts)
-    lineage = [one if counted else replace(one, images=None) for one in run.method.lineage(run)]
-    own = own_faces(run)
-    return checked(lineage, own=own if counted else replace(own, images=None), also=also)
+    lineage, own = run.method.lineage(run), own_faces(run)
+    if not counted:
+        lineage, own = tuple(map(_uncounted, lineage)), _uncounted(own)
+    return checked(lineage, own=own, also=also)
+
+
+def _uncounted(one: DataSet) -> DataSet:
+    """The set as if it had no image, so that every given set is large enough; an unknown size stays unknown."""
+    return one if one.images is None else replace(one, images=0)
 
 
 def lineage_of_training(run: Run, *, sets: Sequence[str]) -> str:
@@ -77,15 +97,33 @@ def lineage_of_training(run: Run, *, sets: Sequence[str]) -> str:
         elif kind == SYNTHETIC:
             found += run.method.lineage(run)
         else:
-            found.append(imported_set(run, kind))
+            found += imported_lineage(run, kind)
     return lineage_text(found)
 
 
-def imported_set(run: Run, name: str) -> DataSet:
-    """An imported set as a data set that a net is trained on."""
-    manifest = registered(name, sets=run.path(SETS)) / MANIFEST
-    images = read_manifest(manifest).totals.samples
-    return DataSet(name=f"imported set {name}", images=images, sha256=sha256_of(manifest))
+def imported_lineage(run: Run, name: str) -> tuple[DataSet, ...]:
+    """An imported set as a data set that a net is trained on, and the data sets behind it, as it lists them.
+
+    Raises:
+        DataError: there is no such set, or its list cannot be read.
+    """
+    folder = registered(name, sets=run.path(SETS))
+    manifest = read_manifest(folder / MANIFEST)
+    digest = sha256_of(folder / MANIFEST)
+    # Not by the name that it was registered under, which is the user's: cards name the sets of a lineage.
+    own = DataSet(name=f"imported set {digest[:12]}", images=manifest.totals.samples, sha256=digest)
+    listed = next((file for file in manifest.files if file.name == AUDIT_RECORD), None)
+    unknown = (own, unknown_origin(own.name))
+    if listed is None:
+        return unknown
+    record = Output(name=listed.name, bytes=listed.bytes, sha256=listed.sha256)
+    data = read_certified(folder / AUDIT_RECORD, record, remedy="import the set again")
+    try:
+        behind = json.loads(data).get("lineage")
+        sets = [plain(CheckedSet.from_record(one).data) for one in behind] if behind is not None else []
+    except (ValueError, RecursionError, AttributeError, TypeError, KeyError):
+        raise DataError(f"{folder / AUDIT_RECORD}: its lineage is not a list of data sets; import it again") from None
+    return (own, *sets) if sets else unknown
 
 
 def unchecked(run: Run, sets: Sequence[CheckedSet]) -> list[str]:

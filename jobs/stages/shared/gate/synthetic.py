@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from shards.images.metadata import foreign_segment
-from shards.tars.records import is_synthetic, private_field
+from shards.tars.records import KEY, is_synthetic, private_field
 from slurm.errors import RunError
 
 
@@ -14,10 +14,12 @@ def require_publishable(tar: str, key: str, *, record: Mapping[str, Any], jpeg: 
     """Let only samples pass that may leave the cluster as they are.
 
     Raises:
-        RunError: the record is not of a synthetic image, a field of it may hold text of the user's, or the image file
-            has metadata.
+        RunError: the key may be a name, the record is not of a synthetic image, a field of it may hold text of the
+            user's, or the image file has metadata.
     """
     remedy = f"remove {tar} and generate it again"
+    if not KEY.fullmatch(key):
+        raise RunError(f"{tar}: has an image {key!r}, allowed are keys as 000012-003; {remedy}")
     if not is_synthetic(record):
         raise RunError(f"{tar}: the record of {key} is not of a synthetic image; {remedy}")
     field = private_field(record)
