@@ -60,7 +60,7 @@ def record_again(run: Run, stage: str, name: str) -> None:
     folder = run.stage_folder(stage)
     data = folder.output(name).read_bytes()
     now = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    for path in (*folder.done.iterdir(), folder.summary):
+    for path in (*folder.done.glob("*"), folder.summary):
         record = json.loads(path.read_text())
         for output in record["outputs"]:
             if output["name"] == name:
