@@ -222,8 +222,8 @@ def _planted(verdict: Verdict) -> list[str]:
     audit, net = planted["audit"], planted["net"]
     return [
         f"As a control, {audit['images']:,} altered copies of real training images went through the audit, outside of"
-        f" this set: {audit['found']:,} were found, a recall of {_rate(audit)}. Of the {net['images']:,} that were"
-        f" exact, mirrored or saved again, the net by itself found {net['found']:,}, {_rate(net)}."
+        f" this set: {audit['found']:,} were found, a recall of {_rate(audit)}. Of {net['images']:,} that were slightly"
+        f" cropped or rotated, or had other light, the net by itself found {net['found']:,}, {_rate(net)}."
     ]
 
 

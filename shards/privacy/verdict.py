@@ -86,12 +86,12 @@ class Verdict:
         planted = self.figures.get("planted")
         if not planted or planted["passed"]:
             return None
-        worse = min(("audit", "net"), key=lambda name: planted[name]["recall"])
-        found, who = planted[worse], "the audit" if worse == "audit" else f"the audit's net, {self.embedder}, by itself"
+        net_failed = planted["net"]["recall"] < planted["net_recall"]
+        found, who = planted["net" if net_failed else "audit"], f"the audit's net, {self.embedder}, by itself"
+        needed = f"needed are {planted['net_recall']}" if net_failed else f"audit.min_recall is {planted['min_recall']}"
         return (
-            f"{who} found {found['found']} of {found['images']} planted copies of real faces ({found['recall']:.2f}), "
-            f"audit.min_recall is {planted['min_recall']}; give a net that tells people apart "
-            "(fingerprint.judge.weights)"
+            f"{who if net_failed else 'the audit'} found {found['found']} of {found['images']} planted copies of real "
+            f"faces ({found['recall']:.2f}), {needed}; give a net that tells people apart (fingerprint.judge.weights)"
         )
 
     def record(self) -> dict[str, Any]:

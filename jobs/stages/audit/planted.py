@@ -15,12 +15,14 @@ from jobs.stages.audit.plan import AuditFaces
 from jobs.stages.shared.embedding import NamedImages
 from jobs.stages.shared.gate.certified import certified_tar
 from shards.images.jpeg import decode_rgb, encode_jpeg
-from shards.privacy.copies.alterations import HIDDEN, PLAIN, altered
+from shards.privacy.copies.alterations import ALTERATIONS, MILD, PLAIN, altered
 from shards.privacy.findings import Findings
 from shards.privacy.intervals import wilson
 from shards.privacy.leaks import IDENTITY_REASONS, Reason
 from shards.privacy.thresholds import Thresholds, leaks_of
 from shards.tars.shard_set import ShardSet
+
+NET_RECALL = 0.5  # that the net by itself needs: between the 0.97 of a small net and the 0.12 of a random one (`MILD`)
 
 BY_NET = frozenset({Reason.TOO_SIMILAR, Reason.TOO_SIMILAR_TO_CENTER})
 
@@ -35,7 +37,7 @@ def planted_copies(run: Run, *, count: int) -> NamedImages:
     """
     tars = run.ledger.records(SHARD, prefix=f"{REAL}-", suffix=".tar")
     real = ShardSet([certified_tar(run, SHARD, tar.name) for tar in tars])
-    names = [*PLAIN, *(HIDDEN if run.section(AuditFaces).copies == "thorough" else ())]
+    names = list(ALTERATIONS) if run.section(AuditFaces).copies == "thorough" else [*PLAIN, *MILD]
     total = min(count, len(real)) * len(names)
     images, keys = [], []
     for number in range(total):
@@ -46,21 +48,25 @@ def planted_copies(run: Run, *, count: int) -> NamedImages:
     return NamedImages(keys=keys, identities=keys, images=images)
 
 
-def planted_figures(findings: Sequence[Findings], thresholds: Thresholds, *, min_recall: float) -> dict[str, Any]:
+def planted_figures(
+    findings: Sequence[Findings], thresholds: Thresholds, *, min_recall: float, thorough: bool
+) -> dict[str, Any]:
     """How many planted copies were found, JSON-ready: by the audit, by its net alone, and by alteration.
 
-    The net alone has to find the plain ones: exact, mirrored and re-encoded copies are found by their pixels even if
-    the net is useless.
+    A thorough audit has to find all kinds, a quick one the plain ones. The net by itself has to find most of the mildly
+    altered ones: plain copies have nearly the same pixels, so a net that is no use finds them too.
     """
     keys = [key for part in findings for key in part.images.names]
     leaks = [leak for part in findings for leak in leaks_of(part, thresholds)]
     found = {leak.key for leak in leaks if leak.reason not in IDENTITY_REASONS}
     by_net = {leak.key for leak in leaks if leak.reason in BY_NET}
-    plain = [key for key in keys if _alteration(key) in PLAIN]
-    audit, net = _recall(keys, found), _recall(plain, by_net)
+    promised = [key for key in keys if thorough or _alteration(key) in PLAIN]
+    mild = [key for key in keys if _alteration(key) in MILD]
+    audit, net = _recall(promised, found), _recall(mild, by_net)
     return {
         "min_recall": min_recall,
-        "passed": min(audit["recall"], net["recall"]) >= min_recall,
+        "net_recall": NET_RECALL,
+        "passed": audit["recall"] >= min_recall and net["recall"] >= NET_RECALL,
         "audit": audit,
         "net": net,
         "by_alteration": {

@@ -76,6 +76,7 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
         [part.findings for part in _parts(run, markers) if isinstance(part, AuditedPlanted)],
         thresholds,
         min_recall=config.min_recall,
+        thorough=config.copies == "thorough",
     )
     verdict = Verdict(
         passed=planted["passed"] and len(tally.dropped) <= config.max_dropped_fraction * tally.images,
