@@ -28,6 +28,7 @@ from ...shards import bad_images
 from ...shards.pictures import encoded, jpeg, picture, png_with_size, with_exif, write_tar
 from ...shards.sources.test_archive_source import tarred, zipped
 from ...shards.sources.test_recordio import RecordWriter
+from ...shards.sources.test_webdataset_samples import repeated
 from .sharding import planned, sharded, work
 
 PEOPLE = {
@@ -350,3 +351,86 @@ def test_another_list_makes_a_finished_stage_stale(tmp_path: Path, faces: Path) 
     only.write_text("person-1/0.jpg\nperson-2/0.jpg\n")
     again = load_run(tmp_path / "sharding.yaml")
     assert again.ledger.why_not_finished(again.stages["shard"]) is not None
+
+
+def lossy(root: Path, *, lost: int, images: int = 200) -> Path:
+    """A tar of samples, of which `lost` have no label."""
+    members: dict[str, bytes] = {}
+    for number in range(images):
+        members[f"{number:03d}.jpg"] = PEOPLE["person-0/0.jpg"]
+        if number >= lost:
+            members[f"{number:03d}.cls"] = b"%d" % (number % 3)
+    return tarred(root / "set.tar", members)
+
+
+@pytest.mark.parametrize(("lost", "refused"), [(2, False), (3, True)])
+def test_images_lost_while_listing_count_against_the_fraction_before_any_work(
+    tmp_path: Path, lost: int, refused: bool
+) -> None:
+    source = lossy(tmp_path, lost=lost)
+    if not refused:
+        assert planned(tmp_path, source).ledger.plan("shard").units
+        return
+    with pytest.raises(DataError) as caught:
+        planned(tmp_path, source)
+    assert str(caught.value) == (
+        f"shard.faces: 3 of 200 images in {source} would be left out: 3 no_identity; the first is set.tar/000.jpg "
+        "(no .cls or .json with it); allowed: a fraction of 0.01; fix them or raise shard.max_bad_fraction"
+    )
+    assert planned(tmp_path, source, max_bad_fraction=0.02).ledger.plan("shard").units
+
+
+def test_litter_the_users_list_and_removed_duplicates_are_no_losses(tmp_path: Path, faces: Path) -> None:
+    put(faces, {f"person-{person}/{name}": b"x" for person in range(3) for name in (".DS_Store", "Thumbs.db")})
+    put(faces, {"README.md": b"about", "person-2/copy.jpg": PEOPLE["person-0/0.jpg"]})
+    _, summary = sharded(tmp_path, faces, hash="sha256", duplicates="first")
+    assert summary["counts"] == {"kept": 12, "duplicate": 1, "ignored": 7}
+    (tmp_path / "train.txt").write_text("person-0/0.jpg\nperson-1/0.jpg\n")
+    (tmp_path / "only").mkdir()
+    _, summary = sharded(tmp_path / "only", faces, only=str(tmp_path / "train.txt"))
+    assert summary["counts"] == {"kept": 2, "not_listed": 11, "ignored": 7}
+
+
+def test_a_plan_that_an_older_version_accepted_is_resumed_in_spite_of_its_losses(tmp_path: Path) -> None:
+    source = lossy(tmp_path, lost=10)
+    accepted = planned(tmp_path, source, max_bad_fraction=1)
+    plan = accepted.stage_folder("shard").plan.read_bytes()
+    (tmp_path / "other").mkdir()
+    with pytest.raises(DataError, match="10 of 200 images"):
+        planned(tmp_path / "other", source)
+    again = planned(tmp_path, source)
+    assert again.stage_folder("shard").plan.read_bytes() == plan
+
+
+def test_a_source_with_two_readings_names_the_field_that_decides(tmp_path: Path) -> None:
+    source = tarred(tmp_path / "faces.tar", PEOPLE | {"person-0/0.json": b'{"label": 3}'})
+    with pytest.raises(DataError, match=r"^shard\.faces: .*or set shard\.format: archives or webdataset$"):
+        planned(tmp_path, source)
+    _, summary = sharded(tmp_path, source, format="archives")
+    assert summary["counts"] == {"kept": 12, "ignored": 1}
+
+
+def test_stating_the_format_leaves_finished_work_as_it_is(tmp_path: Path, faces: Path) -> None:
+    folder, _ = sharded(tmp_path, faces)
+    before = {path.name: path.read_bytes() for path in folder.glob("*.tar")}
+    run = planned(tmp_path, faces, format="folder")
+    assert run.ledger.why_not_finished(run.stages["shard"]) is None
+    assert {path.name: path.read_bytes() for path in folder.glob("*.tar")} == before
+
+
+def test_the_refusal_of_a_bad_tar_is_written_for_people(tmp_path: Path, faces: Path) -> None:
+    put(faces, {"person-0/broken.jpg": b"no"})
+    with pytest.raises(DataError, match=r"\(first: person-0/broken\.jpg: not_an_image, ") as caught:
+        work(planned(tmp_path, faces))
+    assert "Outcome" not in str(caught.value)
+    assert "{" not in str(caught.value)
+
+
+def test_with_the_first_of_equals_a_member_that_a_tar_repeats_is_taken_once(tmp_path: Path) -> None:
+    members = [(f"{number}.{kind}", data) for number in range(3) for kind, data in
+               (("jpg", PEOPLE[f"person-0/{number}.jpg"]), ("cls", b"%d" % number))]  # fmt: skip
+    source = repeated(tmp_path / "set.tar", [*members, *members[:2]])
+    folder, summary = sharded(tmp_path, source, hash="sha256", duplicates="first")
+    assert summary["counts"] == {"kept": 3, "duplicate": 1}
+    samples = [sample for tar in folder.glob("*.tar") for sample in read_tar(tar)]
+    assert len({sample.jpg for sample in samples}) == len(samples) == 3
