@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from jobs.frame.run import Run
 from jobs.stages.shard.plan import SKIPPED
+from jobs.stages.shard.plan import STAGE as SHARD
 from shards.images.outcomes import Outcome
 
 LEFT_OUT = {outcome.value for outcome in Outcome} - {Outcome.KEPT.value, Outcome.CONVERTED.value} | {"unusable"}
@@ -24,8 +25,8 @@ def left_out(run: Run) -> Iterator[str]:
         outcomes = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         reasons = ", ".join(f"{count:,} {outcome.replace('_', ' ')}" for outcome, count in outcomes)
         folder = run.stage_folder(stage.name)
-        details = [str(folder.summary)] if summary.figures.get("rejected") or stage.name != "shard" else []
-        if stage.name == "shard" and (folder.root / SKIPPED).exists():
-            details.append(str(folder.root / SKIPPED))
+        rejected = len(summary.figures.get("rejected", ())) if stage.name == SHARD.name else sum(counts.values())
+        details = [str(folder.summary)] if rejected else []
+        details += [str(folder.output(SKIPPED))] if rejected < sum(counts.values()) else []
         kept = f"{total - sum(counts.values()):,} of {total:,}"
         yield f"{stage.name}: {kept} images kept: {reasons}; details: {' and '.join(details)}"
