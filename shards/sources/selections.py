@@ -50,8 +50,8 @@ def select(listing: Listing, chosen: frozenset[str], *, name: str) -> Listing:
     missing = sorted(chosen.difference(tails))
     if missing:
         raise DataError(
-            f"{name}: {len(missing)} of {len(chosen)} images are not in the source ({', '.join(missing[:SHOWN])}), which "
-            f"has {tails[0] if tails else 'none'}; give the list that goes with these faces, or the whole set"
+            f"{name}: {len(missing)} of {len(chosen)} images are not in the source ({', '.join(missing[:SHOWN])}), "
+            f"which has {tails[0] if tails else 'none'}; give the list that goes with these faces, or the whole set"
         )
     faces = list(zip(listing.faces, tails, strict=True))
     others = [Skip(path=face.path, outcome=Outcome.NOT_LISTED) for face, tail in faces if tail not in chosen]
