@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.command.invocation import Invocation
-from jobs.command.left_out import left_out
 from jobs.frame.run import Run
+from jobs.stages.shard.left_out import left_out
 from jobs.watch.rank_states import RankState
 from jobs.watch.status import RunStatus, StageStatus
 from jobs.watch.task_reasons import duration

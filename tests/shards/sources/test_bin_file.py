@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from shards.errors import DataError
-from shards.sources.bin_file import read_bin
+from shards.sources.benchmarks.bin_file import read_bin
 
 IMAGES = [b"\xff\xd8 first", b"second \x00\x80\xff", b"third", b"x" * 300]
 SAME = [True, False]

@@ -25,10 +25,10 @@ from shards.images.faces import UnreadableFaceError
 from shards.images.prepare import prepare
 from shards.images.rules import ImageRules
 from shards.small_files import read_lines
-from shards.sources.bin_file import read_bin
+from shards.sources.benchmarks.bin_file import read_bin
+from shards.sources.benchmarks.image_files import ImageSource
+from shards.sources.benchmarks.pair_lists import read_pairs
 from shards.sources.formats import Format
-from shards.sources.image_files import ImageSource
-from shards.sources.pair_lists import read_pairs
 from shards.sources.recordio import HEAD, MAGIC
 from shards.sources.selections import read_selection, select
 from shards.sources.sources import open_source

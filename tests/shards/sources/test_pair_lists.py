@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from shards.errors import DataError
-from shards.sources.image_files import ImageSource
-from shards.sources.pair_lists import read_pairs
+from shards.sources.benchmarks.image_files import ImageSource
+from shards.sources.benchmarks.pair_lists import read_pairs
 
 LFW = "2\t1\nAnn\t1\t2\nAnn\t3\tBob\t10\nCid\t1\t4\nBob\t2\tCid\t3\n"
 

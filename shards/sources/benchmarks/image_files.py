@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from shards.errors import DataError, shown
 from shards.images.faces import MAX_FILE_BYTES
 from shards.sources import foreign_tar
-from shards.sources.image_roots import hint_in_folder, hint_in_tar
+from shards.sources.benchmarks.image_roots import hint_in_folder, hint_in_tar
 from shards.sources.open_files import OpenFiles
 from shards.tars.ustar import BLOCK
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 from shards.errors import DataError, parsing, shown
-from shards.sources import pickled_arrays
+from shards.sources.benchmarks import pickled_arrays
 
 BYTES = {"STRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"}
 
