@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from jobs.frame.config_file.allowed import allowed_by
 from jobs.frame.errors import ConfigError
 
 MAX_SHOWN = 60  # characters of a refused value
@@ -56,7 +57,8 @@ def _schema(model: type[BaseModel]) -> dict[str, Any]:
 
 def _one_line(error: ErrorDetails, model: type[BaseModel], *, overrides: bool) -> str:
     """The field, what was got, what is allowed, and what to do."""
-    field = ".".join(str(part) for part in error["loc"])
+    places = [part for part in error["loc"] if part != "[key]"]  # pydantic's mark of the name of an entry itself
+    field = ".".join(map(str, places))
     if error["type"] == "extra_forbidden":
         known = _names_at(model, error["loc"][:-1])
         near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
@@ -66,15 +68,13 @@ def _one_line(error: ErrorDetails, model: type[BaseModel], *, overrides: bool) -
         return f"{field}: is missing; add it"
     if error["type"] == "value_error":  # a rule about several fields; its message has the rest
         return f"{field}.{error['msg'].removeprefix('Value error, ')}; change it in the file"
-    allowed = error["msg"].removeprefix("Input should be ")
-    if error["type"] == "string_type" and isinstance(error["input"], int | float):
-        allowed += ", in quotes"
+    allowed = allowed_by(error)
     got = repr(error["input"])
     got = got if len(got) <= MAX_SHOWN else f"{got[:MAX_SHOWN]}..."
-    if not overrides:
+    if not overrides or len(places) < len(error["loc"]):
         return f"{field}: got {got}, allowed: {allowed}; change it in the file"
     # Overrides name fields, but no entries of lists.
-    settable = ".".join(str(part) for part in takewhile(lambda part: isinstance(part, str), error["loc"]))
+    settable = ".".join(str(part) for part in takewhile(lambda part: isinstance(part, str), places))
     return f"{field}: got {got}, allowed: {allowed}; change it in the file or with {settable}=..."
 
 

@@ -13,6 +13,7 @@ from jobs.frame.errors import ConfigError
 from jobs.frame.products import REAL
 from jobs.frame.run import Run
 from jobs.frame.stage_config import PathText, StageConfig, operational
+from jobs.stages.shard.losses import warn_of_losses
 from shards.images.faces import Face, Source
 from shards.privacy.fingerprints import data_set_of
 from shards.privacy.lineage import DataSet, content_hash
@@ -74,6 +75,8 @@ def listed_blocks(run: Run, entry: AlsoSet) -> Iterator[list[Face]]:
         DataError: there is no such source, or no face in it.
     """
     listing = image_source(run.path(entry.faces)).listing()
+    if not entry.only:
+        warn_of_losses(listing, field="fingerprint.also", where=entry.faces)
     if entry.only:
         path = run.given_file("fingerprint.also.only", entry.only, give="a list of the images to take")
         text = read_lines(path, limit=MAX_BYTES, errors="surrogateescape")

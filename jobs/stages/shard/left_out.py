@@ -13,7 +13,7 @@ LEFT_OUT = {outcome.value for outcome in Outcome} - {Outcome.KEPT.value, Outcome
 
 
 def left_out(run: Run) -> Iterator[str]:
-    """One line per finished stage that has left out images, such as "shard: 98 of 100 images kept: 2 truncated"."""
+    """One line per finished stage that has left out images, such as "shard: 98 of 100 kept: 2 truncated"."""
     for stage in run.chain:
         summary = run.ledger.summary(stage.name)
         if summary is None:
@@ -29,4 +29,4 @@ def left_out(run: Run) -> Iterator[str]:
         details = [str(folder.summary)] if rejected else []
         details += [str(folder.output(SKIPPED))] if rejected < sum(counts.values()) else []
         kept = f"{total - sum(counts.values()):,} of {total:,}"
-        yield f"{stage.name}: {kept} images kept: {reasons}; details: {' and '.join(details)}"
+        yield f"{stage.name}: {kept} kept: {reasons}; details: {' and '.join(details)}"

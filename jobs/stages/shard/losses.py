@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
+from collections.abc import Sequence
 
 from shards.errors import DataError
-from shards.images.faces import Listing
+from shards.images.faces import Listing, Skip
 from shards.images.outcomes import Outcome
+
+log = logging.getLogger(__name__)
 
 NO_LOSS = {Outcome.IGNORED, Outcome.NOT_LISTED}  # litter and files that are no images; what the user's list leaves out
 
@@ -17,15 +21,29 @@ def refuse_losses(listing: Listing, *, allowed: float, where: str) -> None:
     Raises:
         DataError: with the outcomes, and the first lost image.
     """
-    lost = [skip for skip in listing.skipped if skip.outcome not in NO_LOSS]
+    lost = _lost(listing)
+    if len(lost) > allowed * (len(lost) + len(listing.faces)):
+        raise DataError(
+            f"shard.faces: {_described(lost, listing, where=where)}; allowed: a fraction of {allowed}; fix them or raise "
+            "shard.max_bad_fraction"
+        )
+
+
+def warn_of_losses(listing: Listing, *, field: str, where: str) -> None:
+    """Log what could not be listed of a source that has no limit for it."""
+    lost = _lost(listing)
+    if lost:
+        log.warning("%s: %s", field, _described(lost, listing, where=where))
+
+
+def _lost(listing: Listing) -> list[Skip]:
+    return [skip for skip in listing.skipped if skip.outcome not in NO_LOSS]
+
+
+def _described(lost: Sequence[Skip], listing: Listing, *, where: str) -> str:
+    counts = Counter(skip.outcome.value for skip in lost)
+    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
     total = len(lost) + len(listing.faces)
-    if len(lost) <= allowed * total:
-        return
-    outcomes = ", ".join(
-        f"{count} {outcome}" for outcome, count in Counter(s.outcome.value for s in lost).most_common()
-    )
     reason = f" ({lost[0].detail})" if lost[0].detail else ""
-    raise DataError(
-        f"shard.faces: {len(lost)} of {total} images in {where} would be left out: {outcomes}; the first is "
-        f"{lost[0].path}{reason}; allowed: a fraction of {allowed}; fix them or raise shard.max_bad_fraction"
-    )
+    left = f"{len(lost)} of {total} images in {where} would be left out: {outcomes}"
+    return f"{left}; the first is {lost[0].path}{reason}"

@@ -39,7 +39,7 @@ def test_the_last_line_of_all_and_status_name_every_outcome_and_where_the_detail
     (faces / "loose.jpg").write_bytes(whole)
     folder = config.parent / "runs" / "left" / "shard"
     line = (
-        f"all done, see {folder.parent}; shard: 20 of 23 images kept: 2 truncated, 1 no identity; details: "
+        f"all done, see {folder.parent}; shard: 20 of 23 kept: 2 truncated, 1 no identity; details: "
         f"{folder / 'summary.json'} and {folder / 'lists' / 'skipped.tsv'}"
     )
     assert output("all", config, capsys).splitlines()[-1] == line
@@ -57,5 +57,5 @@ def test_only_the_file_that_has_details_is_named(config: Path, capsys: pytest.Ca
     assert (
         output("all", config, capsys)
         .splitlines()[-1]
-        .endswith(f"shard: 20 of 21 images kept: 1 ignored; details: {folder / 'lists' / 'skipped.tsv'}")
+        .endswith(f"shard: 20 of 21 kept: 1 ignored; details: {folder / 'lists' / 'skipped.tsv'}")
     )

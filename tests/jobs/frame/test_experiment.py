@@ -212,6 +212,29 @@ def test_a_number_in_a_field_of_text_is_refused_with_the_remedy(tmp_path: Path, 
     assert "allowed: a valid string, in quotes; change it" in _refusal(tmp_path, f"{text}\n")
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "name=a b",
+            "name: got 'a b', allowed: letters, digits, dots, dashes and underscores, after a letter or digit",
+        ),
+        (f"name={'x' * 81}", "..., allowed: at most 80 characters; change it"),
+        ('shard.faces="a\\nb"', "allowed: a path without line feeds and other control characters; change it"),
+        ("generate.similarity=[]", "generate.similarity: got [], allowed: at least 1 item, not 0; change it"),
+        (
+            "convert-benchmarks={sources: {LFW: {bin: a}}}",
+            "convert-benchmarks.sources.LFW: got 'LFW', allowed: a-z, 0-9",
+        ),
+        ("train-embedder.sets=[Real]", "train-embedder.sets.0: got 'Real', allowed: up to 80 of a-z, 0-9, dots"),
+    ],
+)
+def test_what_is_allowed_is_said_in_words(tmp_path: Path, override: str, message: str) -> None:
+    found = _refusal(tmp_path, CHAIN, override)
+    assert message in found
+    assert not {"String", "Tuple", "pattern", "[key]"} & set(found.replace(".", " ").split())
+
+
 @pytest.mark.parametrize("text", ["array: {ranks: 0}", "array: {minutes: 12:00:00}", "stages: {embed: {ranks: 0}}"])
 def test_a_field_of_the_cluster_file_is_not_to_be_given_on_the_command_line(tmp_path: Path, text: str) -> None:
     config, cluster = tmp_path / "chain.yaml", tmp_path / "site.yaml"

@@ -15,10 +15,14 @@ from PIL import Image
 
 from jobs.frame.errors import ConfigError
 from jobs.frame.experiment import load_run
+from jobs.methods.cemiface.identities.plan import listed_files
+from jobs.stages.fingerprint.also import AlsoSet, listed_blocks
+from jobs.stages.shard.losses import warn_of_losses
 from jobs.stages.shard.plan import STAGE as SHARD
 from shards.errors import DataError
 from shards.exports.check import check
 from shards.images.jpeg import decode_rgb
+from shards.sources.sources import open_source
 from shards.tars.manifest import read_manifest
 from shards.tars.reader import read_tar
 from shards.tars.shard_set import ShardSet
@@ -434,3 +438,28 @@ def test_with_the_first_of_equals_a_member_that_a_tar_repeats_is_taken_once(tmp_
     assert summary["counts"] == {"kept": 3, "duplicate": 1}
     samples = [sample for tar in folder.glob("*.tar") for sample in read_tar(tar)]
     assert len({sample.jpg for sample in samples}) == len(samples) == 3
+
+
+def test_sources_without_a_limit_log_what_they_lose(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    listing = open_source(lossy(tmp_path, lost=10)).listing()
+    warn_of_losses(listing, field="identities.faces", where="faces")
+    assert caplog.messages == [
+        "identities.faces: 10 of 200 images in faces would be left out: 10 no_identity; the first is set.tar/000.jpg "
+        "(no .cls or .json with it)"
+    ]
+
+
+@pytest.mark.parametrize("source", ["files of the inquiry faces", "other sets of the audit"])
+def test_stages_with_sources_of_their_own_log_it(tmp_path: Path, source: str, caplog: pytest.LogCaptureFixture) -> None:
+    faces = lossy(tmp_path, lost=10)
+    config = tmp_path / "own.yaml"
+    config.write_text(
+        f"name: own\nshard: {{faces: {faces}}}\ntrain-embedder: {{sets: [real]}}\nembed: {{}}\ntrain-diffusion: {{}}\n"
+        f"identities: {{source: files, faces: {faces}}}\n"
+    )
+    run = load_run(config)
+    if source == "files of the inquiry faces":
+        listed_files(run)
+    else:
+        list(listed_blocks(run, AlsoSet(name="other", faces=str(faces))))
+    assert "10 of 200 images in" in caplog.text
