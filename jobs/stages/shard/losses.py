@@ -23,10 +23,9 @@ def refuse_losses(listing: Listing, *, allowed: float, where: str) -> None:
     """
     lost = _lost(listing)
     if len(lost) > allowed * (len(lost) + len(listing.faces)):
-        raise DataError(
-            f"shard.faces: {_described(lost, listing, where=where)}; allowed: a fraction of {allowed}; fix them or raise "
-            "shard.max_bad_fraction"
-        )
+        found = _described(lost, listing, where=where)
+        remedy = f"allowed: a fraction of {allowed}; fix them or raise shard.max_bad_fraction"
+        raise DataError(f"shard.faces: {found}; {remedy}")
 
 
 def warn_of_losses(listing: Listing, *, field: str, where: str) -> None:
