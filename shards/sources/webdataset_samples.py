@@ -101,6 +101,7 @@ class _Reader:
             self._add(image, self.labels.get(key, NO_LABEL))
         if self.dotted:
             keys = {_key(face.path) for face in self.found.faces}
+            keys |= {_key(skip.path) for skip in self.found.skipped if skip.outcome == Outcome.NO_IDENTITY}
             for key, members in self.dotted.items():
                 self._end_dotted(members, label=_key(f"{self.archive}/{escaped(key)}") not in keys)
         return self.found
