@@ -193,3 +193,15 @@ def test_a_loose_image_in_a_tar_of_folders_has_no_identity(tmp_path):
         "a.tar/loose.jpg": "no_identity",
         "a.tar/README": "ignored",
     }
+
+
+def test_what_a_mac_puts_beside_archives_and_records_is_no_second_one(tmp_path):
+    put(tmp_path / "tars" / "._a.tar")
+    tarred(tmp_path / "tars" / "a.tar", PEOPLE)
+    writer = RecordWriter(tmp_path / "rec")
+    writer.add(1, 3.0, b"image")
+    writer.close()
+    put(tmp_path / "rec" / "._train.rec")
+    for folder, images in (("tars", 18), ("rec", 1)):
+        listing = listed(tmp_path / folder)
+        assert (len(listing.faces), listing.counts) == (images, {"ignored": 1})
