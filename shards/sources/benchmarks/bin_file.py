@@ -168,6 +168,8 @@ class _PickleReader:
 
     def _stack_global(self) -> None:
         name, module = self.stack.pop(), self.stack.pop()
+        if not isinstance(name, str) or not isinstance(module, str):  # printing a list that holds itself has no end
+            self._refuse("STACK_GLOBAL", None)
         self._global(f"{module} {name}")
 
     def _reduce(self) -> None:

@@ -207,3 +207,8 @@ def test_B46_damage_anywhere_is_refused_or_gives_images_and_truth_values(protoco
             continue
         assert len(found.images) == 2 * len(found.same)
         assert all(isinstance(image, bytes) for image in found.images)
+
+
+def test_B46_a_name_that_is_a_nest_of_lists_is_refused_at_once():
+    nest = b"\x80\x04]\x94" + b"".join(b"](h%ch%ce\x94" % (n, n) for n in range(60))  # 2**60 elements if printed
+    assert "STACK_GLOBAL" in refusal(nest + b"\x8c\x01a\x93.")
