@@ -19,7 +19,13 @@ from cemiface.weight_checks import check_tensors, refuse_amplifying
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt")  # the last: Lightning's, as AdaFace publishes
 
-WRAPPERS = ("state_dict", "model")  # keys under which training scripts put the weights
+# Keys under which training scripts put the weights.
+WRAPPERS = ("state_dict", "model", "state_dict_backbone", "model_state_dict", "backbone", "net")
+
+# Of the names in wrappers around a net: data parallel, Lightning's, compiled, averaged; one may be inside another.
+PREFIXES = ("module.", "model.", "net.", "network.", "backbone.", "_orig_mod.", "ema.", "ema_model.")
+
+MAX_PREFIXES = 8  # one inside the other
 
 SHOWN = 5
 
@@ -72,11 +78,9 @@ def copy_weights(module: nn.Module, tensors: Mapping[str, Tensor], *, path: str 
 
     A module on the device "meta" is only compared.
     """
-    if all(name.startswith("module.") for name in tensors):  # saved from a data-parallel wrapper
-        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     wanted = module.state_dict()
-    missing = [name for name in wanted if name not in tensors and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in tensors if name not in wanted]
+    tensors = _fitting(tensors, wanted)
+    missing, unexpected = _other_names(tensors, wanted)
     if missing or unexpected:
         raise ModelError(
             f"weights {path}: another architecture; missing {_some(missing)}; unexpected {_some(unexpected)}"
@@ -90,6 +94,36 @@ def copy_weights(module: nn.Module, tensors: Mapping[str, Tensor], *, path: str 
         raise ModelError(f"weights {path}: other shapes: {_some(shapes)}")
     if not any(tensor.is_meta for tensor in wanted.values()):
         module.load_state_dict({**wanted, **tensors})
+
+
+def without_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """The tensors without a prefix that a wrapper put before all of their names; None if there is none.
+
+    The mark of a compiled part is taken off wherever it is.
+    """
+    if any("._orig_mod." in name for name in tensors):
+        return {name.replace("._orig_mod.", "."): tensor for name, tensor in tensors.items()}
+    for prefix in PREFIXES:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return None
+
+
+def _fitting(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The tensors without as many prefixes as fit best; all of them if they fit as they are."""
+    tried: list[Mapping[str, Tensor]] = [tensors]
+    while len(tried) <= MAX_PREFIXES and any(_other_names(tried[-1], wanted)):
+        stripped = without_prefix(tried[-1])
+        if stripped is None:
+            break
+        tried.append(stripped)
+    return min(tried, key=lambda named: sum(map(len, _other_names(named, wanted))))
+
+
+def _other_names(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
+    """Names that are missing, and names that are unexpected."""
+    missing = [name for name in wanted if name not in tensors and not name.endswith("num_batches_tracked")]
+    return missing, [name for name in tensors if name not in wanted]
 
 
 def built(make: Callable[[], ModuleT], tensors: Mapping[str, Tensor], *, path: str | Path) -> ModuleT:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 from pathlib import Path
@@ -37,17 +38,26 @@ def read_whole(path: Path, *, limit: int) -> bytes:
 
 
 def read_lines(path: Path, *, limit: int, errors: str = "strict") -> str:
-    """The text of a UTF-8 file with line feeds at the ends of its lines, as `read_whole`.
+    """The text of a UTF-8 file with line feeds at the ends of its lines, without a byte-order mark, as `read_whole`.
+
+    UTF-16 is read as well if it has its mark, as spreadsheets write it.
 
     Raises:
         DataError: as `read_whole`, or it is not UTF-8.
         FileNotFoundError: there is no such file.
     """
     try:
-        text = read_whole(path, limit=limit).decode("utf-8", errors)
+        text = without_mark(read_whole(path, limit=limit)).decode("utf-8", errors)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not a text file ({error}); save it as UTF-8") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def without_mark(data: bytes) -> bytes:
+    """A text without a byte-order mark at its start, as UTF-8 if the mark is that of UTF-16."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace").encode()
+    return data.removeprefix(codecs.BOM_UTF8)
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -18,14 +18,13 @@ from torch import Tensor
 from cemiface.errors import ModelError
 from cemiface.recognition.config import RecognitionConfig, RecognitionNet
 from cemiface.recognition.iresnet import BLOCKS, TINY_BLOCKS, WIDTHS
+from cemiface.weights import MAX_PREFIXES, without_prefix
 
 Tensors = Mapping[str, Tensor]
 
 NUMBERED = re.compile(r"layer([0-9])\.([0-9]{1,3})\.")  # stage and block, in insightface's names
 
 MAX_BLOCKS = 1000
-
-PREFIXES = ("module.", "model.", "backbone.")  # of wrappers around the net, one inside the other
 
 STEM = {"input_layer.0.": "conv1.", "input_layer.1.": "bn1.", "input_layer.2.": "prelu."}
 
@@ -64,7 +63,7 @@ def _recognized(
     if "fc.weight" not in named or "conv1.weight" not in named:
         raise ModelError(
             f"weights {path}: has no net in its metadata, and its names are neither insightface's nor AdaFace's: "
-            f"{', '.join(list(named)[:5])}; give net, embedding and image_size"
+            f"{', '.join(list(named)[:5])}; give weights that one of the two published, or this suite wrote"
         )
     net, counts = _net_of(named, path=path)
     embedding, width = named["fc.weight"].shape
@@ -86,12 +85,17 @@ def _recognized(
 
 def _without_prefixes(tensors: Tensors) -> dict[str, Tensor]:
     """The backbone's tensors, where wrappers and a training head are around it."""
-    named = {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
-    for prefix in PREFIXES * 2:
-        if named and all(name.startswith(prefix) for name in named):
-            named = {name.removeprefix(prefix): tensor for name, tensor in named.items()}
-            named = {name: tensor for name, tensor in named.items() if not name.startswith("head.")}
+    named = _without_head(tensors)
+    for _ in range(MAX_PREFIXES):
+        stripped = without_prefix(named)
+        if stripped is None:
+            break
+        named = _without_head(stripped)
     return named
+
+
+def _without_head(tensors: Tensors) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
 
 
 def _net_of(named: Tensors, *, path: str | Path) -> tuple[RecognitionNet, tuple[int, ...]]:

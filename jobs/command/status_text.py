@@ -11,6 +11,7 @@ from rich.text import Text
 
 from jobs.command.invocation import Invocation
 from jobs.frame.run import Run
+from jobs.stages.shard.left_out import left_out
 from jobs.watch.rank_states import RankState
 from jobs.watch.status import RunStatus, StageStatus
 from jobs.watch.task_reasons import duration
@@ -71,8 +72,10 @@ def advice(run: Run, status: RunStatus, *, invocation: Invocation, width: int) -
         lines += _trouble(stage, invocation=invocation)
     if status.no_answer:
         lines.append(f"Slurm gave no answer ({status.no_answer}); the status is from markers and heartbeats only")
-    lines.append(_next_command(run, status, invocation=invocation))
-    return lines
+    left = list(left_out(run))
+    if not status.done:
+        return [*lines, *left, _next_command(run, status, invocation=invocation)]
+    return [*lines, "; ".join([_next_command(run, status, invocation=invocation), *left])]
 
 
 def _trouble(stage: StageStatus, *, invocation: Invocation) -> Iterator[str]:

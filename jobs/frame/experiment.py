@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import yaml
 from pydantic import BaseModel
 
-from jobs.frame.config_file.fields import read_fields
-from jobs.frame.config_file.validation import validated
+from jobs.frame.config_file.fields import override_fields, override_value, read_fields, split_overrides
+from jobs.frame.config_file.validation import is_text, validated
 from jobs.frame.config_file.yaml_file import read_yaml
 from jobs.frame.errors import ConfigError
 from jobs.frame.experiment_config import experiment_of
@@ -30,12 +31,15 @@ def load_run(config: Path, *, overrides: Sequence[str] = (), cluster: Path | Non
     Raises:
         ConfigError: anything in them that is unknown, of the wrong type, or impossible.
     """
-    fields = read_fields(config, overrides=overrides)
+    fields, texts = read_fields(config), split_overrides(overrides)
     name = fields.get("method", DEFAULT)
+    if "method" in texts:
+        name = override_value(texts["method"], field="method", is_text=True)
     if not isinstance(name, str):
         raise ConfigError(f"{config}: method: got {name!r}, allowed: the name of a method")
-    method = find_method(name)
-    experiment = validated(experiment_of(name), fields, source=str(config))
+    method, model = find_method(name), experiment_of(name)
+    override_fields(fields, texts, is_text=partial(is_text, model))
+    experiment = validated(model, fields, source=str(config), overrides=True)
     root = Path(experiment.root).expanduser() if experiment.root else _project_root(config)
     if cluster is None and (root / LOCAL_CLUSTER).exists():
         cluster = root / LOCAL_CLUSTER

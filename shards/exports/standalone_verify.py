@@ -1,8 +1,8 @@
 """Check this data set against its manifest.json: python verify.py [FOLDER]
 
 Prints one line per difference; exits with 0 if there is none, else with 1. Files, links and folders that the manifest
-does not name are differences. Needs only Python 3.8 or newer, because it is copied as verify.py into the folders it
-checks.
+does not name are differences, except for what systems and file servers put into folders, which is counted. Needs only
+Python 3.8 or newer, because it is copied as verify.py into the folders it checks.
 """
 
 # No `from __future__` here: it would import a module before the folder of this file is off the path.
@@ -16,9 +16,17 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping  # noqa: UP035 -- runs on Python 3.8
+from typing import Any, Dict, Iterator, List, Mapping, Tuple  # noqa: UP035 -- runs on Python 3.8
 
 MANIFEST = "manifest.json"
+
+# Lower case. Files that begin with ._ are litter, too.
+LITTER = {".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
+
+LITTER_FOLDERS = {
+    *("@eadir", "@tmp", "_tmp", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "lost+found"),
+    *("system volume information", "__macosx", ".appledouble", ".spotlight-v100", ".fseventsd", ".trashes"),
+}
 
 MAX_MANIFEST = 2**25  # bytes; 200,000 files
 
@@ -41,10 +49,15 @@ def differences(folder: Path, manifest: Mapping[str, Any]) -> List[str]:  # noqa
 
 
 def unlisted(folder: Path, listed: Mapping[str, Any]) -> Iterator[str]:
-    """Everything in `folder` that is not one of the `listed` names, the manifest or a folder that holds such a name.
+    """Everything in `folder` but litter, the `listed` names, the manifest, and folders that hold such names.
 
     Links are not followed: a link is listed itself, or it is not listed.
     """
+    return (name for name, is_litter in _others(folder, listed) if not is_litter)
+
+
+def _others(folder: Path, listed: Mapping[str, Any]) -> Iterator[Tuple[str, bool]]:  # noqa: UP006
+    """Whatever is not listed, and whether it is litter."""
     folders = {"/".join(parts[:end]) for parts in (name.split("/") for name in listed) for end in range(1, len(parts))}
     pending = [""]
     while pending:
@@ -55,7 +68,14 @@ def unlisted(folder: Path, listed: Mapping[str, Any]) -> Iterator[str]:
                 if name in folders and entry.is_dir(follow_symlinks=False):
                     pending.append(name + "/")
                 elif name not in listed and name != MANIFEST:
-                    yield name
+                    yield name, _is_litter(entry)
+
+
+def _is_litter(entry: "os.DirEntry[str]") -> bool:
+    name = entry.name.lower()
+    if entry.is_dir(follow_symlinks=False):
+        return name in LITTER_FOLDERS
+    return entry.is_file(follow_symlinks=False) and (name in LITTER or name.startswith("._"))
 
 
 def _problems(path: Path, entry: Mapping[str, Any]) -> List[str]:  # noqa: UP006
@@ -102,10 +122,13 @@ def main() -> int:
     try:
         manifest = _manifest(folder / MANIFEST)
         found = differences(folder, manifest)
+        names = {entry["name"]: None for entry in [*manifest["shards"], *manifest.get("files", [])]}
+        ignored = sum(is_litter for _, is_litter in _others(folder, names))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         print(f"{_shown(str(folder / MANIFEST))}: unreadable: {error!a}")
         return 1
-    print("\n".join(found) or f"{folder}: {len(manifest['shards'])} tars and all other files are as published")
+    more = f" ({ignored} files of the system ignored)" if ignored else ""
+    print("\n".join(found) or f"{folder}: {len(manifest['shards'])} tars and all other files are as published{more}")
     return 1 if found else 0
 
 

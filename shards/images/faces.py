@@ -18,7 +18,12 @@ from shards.images.outcomes import Outcome
 
 MAX_FILE_BYTES = 256 * 2**20  # of one image file; a larger file is not a face image
 
-SYSTEM_NAMES = {b"thumbs.db", b"desktop.ini", b"__macosx", b"__pycache__", b"@eadir"}
+# Lower case: of Windows and macOS; of the file servers of Synology, QNAP and NetApp; of file systems and archivers.
+SYSTEM_NAMES = {
+    *(b"thumbs.db", b"ehthumbs.db", b"ehthumbs_vista.db", b"desktop.ini", b"$recycle.bin", b"icon\r"),
+    *(b"system volume information", b"__macosx", b"__pycache__", b"lost+found", b"_tmp"),
+    *(b"@eadir", b"@tmp", b"@sharebin", b"@recycle", b"#recycle", b"#snapshot"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

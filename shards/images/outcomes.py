@@ -26,10 +26,10 @@ class Outcome(StrEnum):
     CHANGED = "changed"  # between listing and reading
     SYMLINK = "symlink"
     NOT_REGULAR = "not_regular"  # folder, FIFO, socket or device
-    IGNORED = "ignored"  # hidden file, system file, or a file outside of every identity's folder
+    IGNORED = "ignored"  # no image: hidden file, system file, or another file outside of every identity's folder
     NOT_LISTED = "not_listed"  # not in the list of images to use
     DUPLICATE = "duplicate"  # equal to an earlier file, or a name that appears again later in the archive
-    NO_IDENTITY = "no_identity"  # no label gives its identity
+    NO_IDENTITY = "no_identity"  # no label gives its identity, or an image outside of every identity's folder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from shards.errors import DataError
 from shards.images.faces import Face, Skip, escaped, is_ignored_name
 from shards.images.outcomes import Outcome
+from shards.sources.file_kinds import is_archive, is_image
+
+LABELS = (b"cls", b"json")  # suffixes of label files, which WebDataset puts beside images
 
 MAX_NAME = 4096  # bytes of a member's name, as long as a path may be; longer ones would multiply in memory
 
@@ -29,25 +32,39 @@ class Member:
     refused: Outcome | None
 
 
-def tree_faces(archive: str, members: Iterable[Member]) -> tuple[list[Face], list[Skip]]:
+def name_parts(name: bytes) -> list[bytes]:
+    """The folders of a member and its own name."""
+    return [part for part in name.split(b"/") if part not in (b"", b".")]
+
+
+def tree_faces(
+    archive: str, members: Iterable[Member], *, without_labels: bool = False
+) -> tuple[list[Face], list[Skip]]:
     """Faces at `<identity>/<image>`; folders around all identity folders are ignored.
 
     Of members with the same name the last one is used, as it would be after extraction.
 
+    Args:
+        without_labels: pass over `.cls` and `.json` files, which otherwise count as images that cannot be read.
+
     Raises:
-        DataError: folders lie inside identity folders.
+        DataError: folders lie inside identity folders, or an archive beside them.
     """
     faces: dict[bytes, Face] = {}
     skipped: list[Skip] = []
     identities: dict[bytes, str] = {}  # by folder
     for member in members:
-        parts = [part for part in member.name.split(b"/") if part not in (b"", b".")]
+        parts = name_parts(member.name)
         path = f"{archive}/{escaped(b'/'.join(parts))}"
         if member.refused is not None or any(map(is_ignored_name, parts)):
-            skipped.append(Skip(path=path, outcome=member.refused or Outcome.IGNORED))
+            reason = "" if member.refused else "hidden or of the system"
+            skipped.append(Skip(path=path, outcome=member.refused or Outcome.IGNORED, detail=reason))
             continue
         if len(parts) < 2:
-            skipped.append(Skip(path=path, outcome=Outcome.IGNORED, detail="in no identity's folder"))
+            skipped.append(loose(path, parts[-1] if parts else b""))
+            continue
+        if without_labels and parts[-1].rpartition(b".")[2].lower() in LABELS:
+            skipped.append(Skip(path=path, outcome=Outcome.IGNORED, detail="a label file, and the folders are used"))
             continue
         folder = b"/".join(parts[:-1])
         identity = identities.setdefault(folder, escaped(parts[-2]))
@@ -58,9 +75,20 @@ def tree_faces(archive: str, members: Iterable[Member]) -> tuple[list[Face], lis
     depth = _depth(archive, set(identities))
     above = [name for name in faces if name.count(b"/") < depth]
     for name in above:
-        skip = faces.pop(name)
-        skipped.append(Skip(path=skip.path, outcome=Outcome.IGNORED, detail="in no identity's folder"))
+        skipped.append(loose(faces.pop(name).path, name.rpartition(b"/")[2]))
     return list(faces.values()), skipped
+
+
+def loose(path: str, name: bytes) -> Skip:
+    """The outcome of a file in no identity's folder.
+
+    Raises:
+        DataError: it is an archive, whose images would be missed.
+    """
+    if is_archive(name):
+        raise DataError(f"{path}: an archive inside the archive, which is not read; unpack it, or repack without it")
+    outcome = Outcome.NO_IDENTITY if is_image(name) else Outcome.IGNORED
+    return Skip(path=path, outcome=outcome, detail="in no identity's folder")
 
 
 def _depth(archive: str, folders: set[bytes]) -> int:

@@ -22,6 +22,8 @@ from shards.images.faces import (
     unescaped,
 )
 from shards.images.outcomes import Outcome
+from shards.sources.file_kinds import is_archive
+from shards.sources.formats import Format, entry_beside, refuse_unread
 
 EXPECTED = "ROOT/<identity>/<image>"
 
@@ -31,29 +33,30 @@ READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 class FolderSource:
     """A folder of identity folders of images; symbolic links are counted, never followed.
 
-    Files directly in the root have no identity and are ignored, as are hidden files and system files. `prepare`
-    decides whether a file is an image.
+    Files directly in the root have no identity; hidden files and system files are ignored. `prepare` decides whether
+    a file is an image. Archives are refused unless `with_archives`, which ignores them.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, *, with_archives: bool = False) -> None:
+        self.root, self.with_archives = root, with_archives
         self._identity, self._folder = "", -1  # the identity folder read last, kept open
 
     def listing(self) -> Listing:
         """All regular files two levels below the root.
 
         Raises:
-            DataError: the root is not a folder, has no faces, or has deeper folders, whose images would be missed.
+            DataError: the root is not a folder, has no faces, or has deeper folders or archives, whose images would be
+                missed.
         """
         skipped: list[Skip] = []
         faces: list[Face] = []
         without_faces: list[str] = []
         for entry in _entries(os.fsencode(self.root)):
             label = escaped(entry.name)
-            outcome = _outcome(entry, wanted=stat.S_ISDIR)
-            if outcome is not None:
-                outcome = Outcome.IGNORED if outcome == Outcome.NOT_REGULAR else outcome
-                skipped.append(Skip(path=label, outcome=outcome))
+            if _outcome(entry, wanted=stat.S_ISDIR) is not None:
+                mode = entry.stat(follow_symlinks=False).st_mode
+                self._refuse_archive(entry.name, mode, formats=("folder", "archives"))
+                skipped.append(entry_beside(entry.name, mode))
                 continue
             try:
                 found = self._faces_of(entry, skipped)
@@ -109,11 +112,20 @@ class FolderSource:
                 raise DataError(
                     f"{self.root}: {path} is a folder inside an identity; expected {EXPECTED}, flatten it first"
                 )
+            if outcome is None and is_archive(entry.name):
+                self._refuse_archive(identity.name + b"/" + entry.name, stat.S_IFREG, formats=("folder",))
+                skipped.append(Skip(path=path, outcome=Outcome.IGNORED, detail="an archive that is not read"))
+                continue
             if outcome is not None:
-                skipped.append(Skip(path=path, outcome=outcome))
+                reason = "hidden or of the system" if outcome == Outcome.IGNORED else ""
+                skipped.append(Skip(path=path, outcome=outcome, detail=reason))
                 continue
             faces.append(Face(identity=label, path=path, bytes=entry.stat(follow_symlinks=False).st_size))
         return faces
+
+    def _refuse_archive(self, name: bytes, mode: int, *, formats: tuple[Format, ...]) -> None:
+        if not self.with_archives:
+            refuse_unread(self.root, name, mode, formats=formats)
 
 
 def _content(descriptor: int, face: Face) -> bytes:

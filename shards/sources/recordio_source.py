@@ -19,7 +19,8 @@ from shards.images.faces import (
     sorted_faces,
 )
 from shards.images.outcomes import Outcome
-from shards.small_files import is_number, read_whole
+from shards.small_files import is_number, read_whole, without_mark
+from shards.sources.formats import listed_beside
 from shards.sources.open_files import OpenFiles
 from shards.sources.recordio import Record, read_image, records
 
@@ -36,10 +37,13 @@ class RecordSource:
     With an index (`.idx` beside the `.rec`), records that it does not list are skipped: sets are cleaned that way.
     Without one, records are numbered from 0. Records without an image describe the set and its identities; they are not
     inputs.
+
+    Args:
+        root: the folder that was given, whose other entries get outcomes. Archives are refused unless `with_archives`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, root: Path | None = None, with_archives: bool = False) -> None:
+        self.path, self._root, self._with_archives = path, root, with_archives
         self._name = escaped(os.fsencode(path.name))
         self._files = OpenFiles()
 
@@ -51,7 +55,7 @@ class RecordSource:
         """
         keys, people = self._keys(), self._people()
         faces: list[Face] = []
-        skipped: list[Skip] = []
+        skipped = self._beside()
         for number, record in enumerate(self._records()):
             key = number if keys is None else keys.pop(record.at, None)
             if record.labels and not record.image_bytes:
@@ -85,6 +89,15 @@ class RecordSource:
         if data is None:
             raise UnreadableFaceError(Outcome.CHANGED, f"{face.path}: has moved or changed in the file")
         return data
+
+    def _beside(self) -> list[Skip]:
+        """The outcomes of what lies in the folder and is no part of the set."""
+        if self._root is None:
+            return []
+        own = [self.path.with_suffix(suffix) for suffix in (".idx", ".lst")]
+        own += [self.path, self.path.with_name(PATHS), self.path.with_name("property")]
+        strict = not self._with_archives
+        return listed_beside(self._root, read=own, formats=("recordio", "archives"), strict=strict)
 
     def _records(self) -> Iterator[Record]:
         try:
@@ -135,6 +148,6 @@ def _identity(label: float) -> str | None:
 def _lines(path: Path) -> list[bytes] | None:
     """The lines of a text file that are not empty; None if there is no such file."""
     try:
-        return [line for line in read_whole(path, limit=MAX_LIST).splitlines() if line.strip()]
+        return [line for line in without_mark(read_whole(path, limit=MAX_LIST)).splitlines() if line.strip()]
     except FileNotFoundError:
         return None

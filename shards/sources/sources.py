@@ -10,15 +10,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shards.errors import DataError
-from shards.images.faces import Face, Skip, Source, UnreadableFaceError
+from shards.images.faces import Face, Skip, Source, UnreadableFaceError, is_ignored_name
 from shards.images.outcomes import Outcome
 from shards.images.prepare import decoded_hash
 from shards.images.rules import ImageRules
 from shards.sources.archive import ArchiveSource
 from shards.sources.folder import FolderSource
+from shards.sources.formats import Format
 from shards.sources.recordio_source import RecordSource
 
 ALLOWED = "a folder of identity folders, a .zip, .tar or .rec file, or a folder that holds such files and nothing else"
+
+ARCHIVES = (".zip", ".tar")
+
+EXPECTED: dict[Format, str] = {
+    "folder": "a folder of identity folders",
+    "archives": "a .zip or .tar file, or a folder of such",
+    "webdataset": "a .tar file, or a folder of such",
+    "recordio": "a .rec file, or a folder with one",
+}
 
 COLUMNS = ("identity", "path", "bytes", "place", "sha256")  # "place" is `Face.location`
 
@@ -27,10 +37,12 @@ HEADER = "\t".join(COLUMNS) + "\n"
 HASHED_AT_ONCE = 1000  # files
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Path, *, form: Format = "auto") -> Source:
     """The source at `path`: a folder tree, RecordIO, or archives.
 
-    A folder with one .rec file is RecordIO; one with .tar or .zip files and no folders is a set of archives.
+    With `auto`, a folder with one .rec file is RecordIO; one with .tar or .zip files and no folders is a set of
+    archives. Whether tars are trees or WebDataset samples shows when they are listed. Any other `form` is taken as
+    stated; what is not in it gets an outcome.
 
     Raises:
         DataError: it is missing, not readable or of another kind.
@@ -40,13 +52,14 @@ def open_source(path: Path) -> Source:
     except OSError as error:  # a parent folder may not be entered
         raise DataError(f"{path}: {error.strerror}; make it readable to you") from None
     if path.is_dir():
-        return _open_folder(path)
-    if path.suffix in (".zip", ".tar") and path.is_file():
-        return ArchiveSource([path])
-    if path.suffix == ".rec" and path.is_file():
+        return _open_folder(path, form=form)
+    suffix = path.suffix.lower() if path.is_file() else ""
+    if suffix in ARCHIVES and form in ("auto", "archives", "webdataset"):
+        return ArchiveSource([path], form=form)
+    if suffix == ".rec" and form in ("auto", "recordio"):
         return RecordSource(path)
     found = "a file of another kind" if exists else "no such file or folder"
-    raise DataError(f"{path}: {found}; expected {ALLOWED}")
+    raise DataError(f"{path}: {found}; expected {ALLOWED if form == 'auto' else EXPECTED[form]}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +75,7 @@ class HashedFace:
 
 
 def with_hashes(
-    path: Path, faces: Sequence[Face], *, rules: ImageRules | None = None, threads: int = 8
+    path: Path, faces: Sequence[Face], *, rules: ImageRules | None = None, form: Format = "auto", threads: int = 8
 ) -> list[HashedFace]:
     """Read and hash faces of the source at `path`. Images are equal if their bytes or, with `rules`, their pixels are.
 
@@ -70,7 +83,7 @@ def with_hashes(
     """
 
     def hashed(first: int) -> list[HashedFace]:
-        source = open_source(path)  # a source may be read by one thread only
+        source = open_source(path, form=form)  # a source may be read by one thread only
         return [_hashed(source, face, rules=rules) for face in faces[first : first + HASHED_AT_ONCE]]
 
     with ThreadPoolExecutor(threads) as pool:
@@ -83,12 +96,12 @@ def first_of_equals(faces: Iterable[HashedFace]) -> tuple[list[Face], list[Skip]
     kept: list[Face] = []
     skipped: list[Skip] = []
     for hashed in faces:
-        path = hashed.face.path
-        earlier = first.setdefault(hashed.equal, path) if hashed.equal else path
-        if earlier == path:
-            kept.append(hashed.face)
+        path = hashed.face.path  # not unique: a tar may hold a name several times
+        if hashed.equal and hashed.equal in first:
+            skipped.append(Skip(path=path, outcome=Outcome.DUPLICATE, detail=f"equal to {first[hashed.equal]}"))
         else:
-            skipped.append(Skip(path=path, outcome=Outcome.DUPLICATE, detail=f"equal to {earlier}"))
+            first[hashed.equal] = path
+            kept.append(hashed.face)
     return kept, skipped
 
 
@@ -134,21 +147,30 @@ def skips_bytes(skipped: Iterable[Skip]) -> bytes:
     return ("path\toutcome\tdetail\n" + "".join(f"{s.path}\t{s.outcome}\t{s.detail}\n" for s in skipped)).encode()
 
 
-def _open_folder(path: Path) -> Source:
+def _open_folder(path: Path, *, form: Format) -> Source:
+    if form == "folder":
+        return FolderSource(path, with_archives=True)
     try:
         with os.scandir(path) as entries:
             found = sorted(entries, key=lambda entry: os.fsencode(entry.name))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
-    folders = [entry for entry in found if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")]
+    found = [entry for entry in found if not is_ignored_name(os.fsencode(entry.name))]
+    folders = [entry for entry in found if entry.is_dir(follow_symlinks=False)]
     files = [Path(entry.path) for entry in found if entry.is_file(follow_symlinks=False)]
-    recordio = [file for file in files if file.suffix == ".rec"]
-    archives = [file for file in files if file.suffix in (".tar", ".zip")]
-    if len(recordio) > 1:
-        raise DataError(f"{path}: holds {len(recordio)} .rec files; give the one to read")
-    if recordio:
-        return RecordSource(recordio[0])
-    return ArchiveSource(archives) if archives and not folders else FolderSource(path)
+    recordio = [file for file in files if file.suffix.lower() == ".rec"]
+    archives = [file for file in files if file.suffix.lower() in ARCHIVES]
+    if form == "recordio" or (form == "auto" and recordio):
+        if len(recordio) != 1:
+            raise DataError(f"{path}: holds {len(recordio)} .rec files; give the one to read")
+        return RecordSource(recordio[0], root=path, with_archives=form == "recordio")
+    if form != "auto" and not archives:
+        raise DataError(f"{path}: holds no {' or '.join(ARCHIVES)} file; expected {EXPECTED[form]}")
+    return (
+        ArchiveSource(archives, root=path, form=form)
+        if archives and not (form == "auto" and folders)
+        else FolderSource(path)
+    )
 
 
 def _hashed(source: Source, face: Face, *, rules: ImageRules | None) -> HashedFace:

@@ -116,14 +116,33 @@ def test_B44_another_width_is_refused_with_both_shapes(tmp_path, net):
     assert "fc.weight (16, 2048), allowed (32, 2048)" in message
 
 
-@pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "state_dict_backbone"])
+@pytest.mark.parametrize(
+    "prefix",
+    ["", "module.", "model.", "net.", "backbone.", "_orig_mod.", "ema.", "module.ema.", "_orig_mod.module.net."],
+)
 def test_B44_data_parallel_prefixes_and_wrappers_are_understood(tmp_path, net, wrapper, prefix, draw):
     state = {prefix + name: value for name, value in net.state_dict().items()}
     path = tmp_path / "net.pth"
     torch.save(state if wrapper is None else {wrapper: state, "epoch": 3}, path)
     x = torch.rand(2, 3, 32, 32, generator=draw)
     assert torch.equal(load_recognition(path, config=CONFIG)(x), Embedder(net, CONFIG)(x))
+
+
+def test_B44_a_compiled_part_inside_a_net_is_understood(tmp_path, net, draw):
+    state = {name.replace("layer1.", "layer1._orig_mod."): value for name, value in net.state_dict().items()}
+    torch.save(state, tmp_path / "net.pth")
+    x = torch.rand(2, 3, 32, 32, generator=draw)
+    assert torch.equal(load_recognition(tmp_path / "net.pth", config=CONFIG)(x), Embedder(net, CONFIG)(x))
+
+
+def test_B44_a_prefix_is_taken_off_only_if_the_rest_fits(tmp_path, net):
+    state = {f"model.{name}": value for name, value in net.state_dict().items() if name != "fc.weight"}
+    torch.save(state, tmp_path / "net.pth")
+    assert "missing fc.weight; unexpected nothing" in refusal(tmp_path / "net.pth")
+    both = {f"{kind}.{name}": value for name, value in net.state_dict().items() for kind in ("model", "ema")}
+    torch.save(both, tmp_path / "net.pth")
+    assert "unexpected model.conv1.weight, ema.conv1.weight" in refusal(tmp_path / "net.pth")
 
 
 def test_B44_half_precision_weights_are_loaded_as_float32(tmp_path, net):
@@ -169,7 +188,7 @@ def test_weights_that_do_not_name_their_net_are_refused(tmp_path):
     torch.save(nn.Linear(3, 2).state_dict(), path)
     message = refusal(path, None)
     assert "has no net in its metadata, and its names are neither insightface's nor AdaFace's: weight" in message
-    assert "give net, embedding and image_size" in message
+    assert message.endswith("give weights that one of the two published, or this suite wrote")
 
 
 @pytest.mark.parametrize("config", ["{", '{"net": "ir34"}', '{"dim": 0}', "[]"])

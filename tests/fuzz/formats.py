@@ -29,9 +29,9 @@ from shards.exports.recordio_writer import framed
 from shards.images.prepare import decoded_hash, prepare
 from shards.images.rules import ImageRules
 from shards.privacy.fingerprints import Fingerprints, read_fingerprints, vectors_bytes
-from shards.sources.bin_file import read_bin
-from shards.sources.image_files import ImageSource
-from shards.sources.pair_lists import read_pairs
+from shards.sources.benchmarks.bin_file import read_bin
+from shards.sources.benchmarks.image_files import ImageSource
+from shards.sources.benchmarks.pair_lists import read_pairs
 from shards.sources.selections import read_selection
 from shards.sources.sources import open_source
 from shards.tars.index import index_path

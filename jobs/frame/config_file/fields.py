@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,65 @@ from jobs.frame.errors import ConfigError
 MAX_BASES = 20  # files that are based on each other
 
 
-def read_fields(config: Path, *, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The fields of a config file, not yet checked against a model.
-
-    Fields of the file win over those of the file that its `base:` names, and `key=value` overrides win over both.
+def read_fields(config: Path) -> dict[str, Any]:
+    """The fields of a config file, not yet checked against a model; they win over those of the file's `base:`.
 
     Raises:
-        ConfigError: a file cannot be read, files are based on each other, or an override has no value or no place.
+        ConfigError: a file cannot be read, or files are based on each other.
     """
-    fields = _with_base(config)
-    for field, value in _parsed(overrides).items():
-        _set(fields, field, value)
-    return fields
+    return _with_base(config)
+
+
+def split_overrides(overrides: Sequence[str]) -> dict[str, str]:
+    """The texts of `key=value` overrides by dotted field.
+
+    Raises:
+        ConfigError: an override has no value, or a field is overridden twice.
+    """
+    texts: dict[str, str] = {}
+    for override in overrides:
+        field, equals, text = override.partition("=")
+        if not equals or not field:
+            raise ConfigError(f"{override!r}: got no field=value; write for example generate.steps=10")
+        if field in texts:
+            raise ConfigError(f"{field}: overridden twice on the command line; give it once")
+        texts[field] = text
+    return texts
+
+
+def override_fields(fields: dict[str, Any], texts: Mapping[str, str], *, is_text: Callable[[str], bool]) -> None:
+    """Set fields to the values of overrides, which win over everything in files.
+
+    Args:
+        is_text: whether a dotted field takes text; see `override_value`.
+
+    Raises:
+        ConfigError: an override has no place, or its value is not YAML.
+    """
+    for field, text in texts.items():
+        _set(fields, field, override_value(text, field=field, is_text=is_text(field)))
+
+
+def override_value(text: str, *, field: str, is_text: bool) -> Any:
+    """The value of an override: YAML; in a field that takes text, the text as it is.
+
+    Text may still be quoted as in YAML, and nothing or `null` stand for no value.
+
+    Raises:
+        ConfigError: it is not YAML; text that is not UTF-8.
+    """
+    if not is_text or text in ("", "null"):
+        return parse_yaml(text, source=field)
+    if len(text) > 1 and text[0] in "'\"" and text[-1] == text[0]:
+        with suppress(ConfigError):
+            quoted = parse_yaml(text, source=field)
+            if isinstance(quoted, str):
+                return quoted
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{field}: got {ascii(text)[:MAX_SHOWN]}, allowed: UTF-8 text; rename it") from None
+    return text
 
 
 def _with_base(config: Path, *, above: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -54,19 +102,6 @@ def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         else:
             merged[name] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return merged
-
-
-def _parsed(overrides: Sequence[str]) -> dict[str, Any]:
-    """The values of `key=value` texts by dotted field."""
-    parsed: dict[str, Any] = {}
-    for text in overrides:
-        field, equals, value = text.partition("=")
-        if not equals or not field:
-            raise ConfigError(f"{text!r}: got no field=value; write for example generate.steps=10")
-        if field in parsed:
-            raise ConfigError(f"{field}: overridden twice on the command line; give it once")
-        parsed[field] = parse_yaml(value, source=field)
-    return parsed
 
 
 def _set(fields: dict[str, Any], dotted: str, value: Any) -> None:

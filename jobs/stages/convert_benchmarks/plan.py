@@ -17,8 +17,8 @@ from jobs.frame.stage_config import FILE_NAME, PathText, StageConfig
 from jobs.frame.unit import Unit
 from shards.errors import DataError
 from shards.small_files import read_lines
-from shards.sources.image_files import ImageSource
-from shards.sources.pair_lists import MAX_BYTES, PairList, read_pairs
+from shards.sources.benchmarks.image_files import ImageSource
+from shards.sources.benchmarks.pair_lists import MAX_BYTES, PairList, read_pairs
 from slurm.files import digest, sha256_of
 
 NAME = "convert-benchmarks"

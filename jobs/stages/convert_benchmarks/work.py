@@ -15,7 +15,7 @@ from shards.errors import DataError
 from shards.images.prepare import prepare
 from shards.images.rules import ImageRules
 from shards.small_files import read_whole
-from shards.sources.bin_file import MAX_BYTES, read_bin
+from shards.sources.benchmarks.bin_file import MAX_BYTES, read_bin
 from shards.tars.records import REAL
 from slurm.markers import Marker
 

@@ -14,12 +14,14 @@ from jobs.frame.errors import ConfigError
 from jobs.frame.products import REAL
 from jobs.frame.run import Run
 from jobs.frame.stage_config import PathText, StageConfig, operational
+from jobs.stages.shard.losses import warn_of_losses
 from shards.errors import DataError
 from shards.images.faces import Face, Source
 from shards.privacy.fingerprints import data_set_of
 from shards.privacy.lineage import DataSet, content_hash
+from shards.small_files import read_lines
 from shards.sources.archive import ArchiveSource
-from shards.sources.selections import read_selection, select
+from shards.sources.selections import MAX_BYTES, read_selection, select
 from shards.sources.sources import list_bytes, open_source
 from shards.tars.manifest import NAME as MANIFEST
 from shards.tars.manifest import Manifest, Shard, read_manifest
@@ -94,9 +96,11 @@ def listed_blocks(run: Run, entry: AlsoSet) -> Iterator[list[Face]]:
         DataError: there is no such source, or no face in it.
     """
     listing = image_source(run.path(entry.faces)).listing()
+    if not entry.only:
+        warn_of_losses(listing, field="fingerprint.also", where=entry.faces)
     if entry.only:
         path = run.given_file("fingerprint.also.only", entry.only, give="a list of the images to take")
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        text = read_lines(path, limit=MAX_BYTES, errors="surrogateescape")
         listing = select(listing, read_selection(text, name=entry.only), name=entry.only)
     for start in range(0, len(listing.faces), BLOCK):
         yield list(listing.faces[start : start + BLOCK])

@@ -18,11 +18,13 @@ from jobs.frame.stage import FORMAT, Stage
 from jobs.frame.stage_config import LINE_PATTERN, PathText, StageConfig, operational
 from jobs.frame.summary import read_summary
 from jobs.frame.unit import Plan, Unit, read_plan
-from jobs.stages.shard.split import held_out_identities, kept_back_paths, slices
+from jobs.stages.shard.losses import refuse_losses
+from jobs.stages.shard.split import held_out_identities, kept_back_places, place_of, slices
 from shards.errors import DataError
 from shards.images.faces import Face, Listing
 from shards.images.rules import ImageRules
 from shards.small_files import read_lines
+from shards.sources.formats import Format, FormatError
 from shards.sources.selections import MAX_BYTES, read_selection, select
 from shards.sources.sources import first_of_equals, list_bytes, open_source, skips_bytes, with_hashes
 from slurm.files import digest, sha256_of
@@ -40,6 +42,15 @@ class ShardFaces(StageConfig):
             "Real faces, aligned: a folder with one folder of images per identity, or zip, tar, RecordIO or "
             "WebDataset files of such."
         )
+    )
+    format: Format = Field(
+        "auto",
+        description=(
+            "How `faces` is read: folder (identity folders), archives (zip or tar files of such), webdataset, or "
+            "recordio. auto tells by the files, and refuses what can be read in two ways or would not be read. With "
+            "any other value, what is not in this format is left out and counted."
+        ),
+        json_schema_extra=operational(),  # units name their images by a hash of the list
     )
     name: str = Field(
         "",
@@ -121,7 +132,10 @@ class ShardFaces(StageConfig):
         0.01,
         ge=0,
         le=1,
-        description="Fraction of a tar's images that may be unusable and left out, 0 to 1; more is an error.",
+        description=(
+            "Fraction of the images that may be left out, 0 to 1; more is an error. It holds for those lost while the "
+            "source is listed (no identity, links, unreadable), and in each tar for those that are not usable."
+        ),
     )
     hash: Literal["none", "sha256", "pixels"] = Field(
         "none",
@@ -174,7 +188,7 @@ def plan(run: Run) -> Plan[ShardUnit]:
     config: ShardFaces = run.section(ShardFaces)
     if _is_gone(run.path(config.faces)):
         return Plan(units=_finished_units(run), files={})
-    listing, equal = _listing(run)
+    source, listing, equal = _listing(run)
     units: list[ShardUnit] = []
     files: dict[str, bytes] = {}
     faces = _split(run, listing)
@@ -183,9 +197,17 @@ def plan(run: Run) -> Plan[ShardUnit]:
             tar = f"{kind}-{number:05d}.tar"
             files[list_name(tar)] = data = list_bytes(own[start:stop])
             units.append(ShardUnit(tar=tar, start=start, stop=stop, faces=hashlib.sha256(data).hexdigest()))
+    if config.only is None and not _planned_before(run, units):
+        refuse_losses(source, allowed=config.max_bad_fraction, where=str(run.path(config.faces)))
     files[SKIPPED] = skips_bytes(listing.skipped)
     files[SOURCE] = json.dumps(_figures(listing, faces, equal=equal), indent=1).encode() + b"\n"
     return Plan(units=units, files=files)
+
+
+def _planned_before(run: Run, units: list[ShardUnit]) -> bool:
+    """Whether a launch has accepted these units already, perhaps one of an older version."""
+    written = read_plan(run.stage_folder("shard"))
+    return written is not None and written.units == [unit.as_json() for unit in units]
 
 
 def _is_gone(path: Path) -> bool:
@@ -214,24 +236,28 @@ def _finished_units(run: Run) -> list[ShardUnit]:
     raise DataError(f"shard.faces: got {path}, {found}; give identity folders of images")
 
 
-def _listing(run: Run) -> tuple[Listing, int | None]:
-    """Everything in the source, hashed and without duplicates if the config asks for it.
+def _listing(run: Run) -> tuple[Listing, Listing, int | None]:
+    """Everything in the source; and what is taken of it, hashed and without duplicates if the config asks for it.
 
     Also how many images are kept that are equal to an earlier one; None if that was not looked for.
     """
     config: ShardFaces = run.section(ShardFaces)
     path = run.path(config.faces)
-    listing = open_source(path).listing()
+    try:
+        source = listing = open_source(path, form=config.format).listing()
+    except FormatError as error:
+        raise DataError(f"shard.faces: {error}; or set shard.format: {' or '.join(error.formats)}") from None
     if config.only:
         text = read_lines(_selection(run), limit=MAX_BYTES, errors="surrogateescape")
         listing = select(listing, read_selection(text, name=config.only), name=config.only)
     if config.hash == "none":
-        return listing, None
-    hashed = with_hashes(path, listing.faces, rules=config.rules() if config.hash == "pixels" else None)
+        return source, listing, None
+    rules = config.rules() if config.hash == "pixels" else None
+    hashed = with_hashes(path, listing.faces, rules=rules, form=config.format)
     kept, equal = first_of_equals(hashed)
     if config.duplicates == "keep":
-        return replace(listing, faces=tuple(one.face for one in hashed)), len(equal)
-    return replace(listing, faces=tuple(kept), skipped=(*listing.skipped, *equal)), 0
+        return source, replace(listing, faces=tuple(one.face for one in hashed)), len(equal)
+    return source, replace(listing, faces=tuple(kept), skipped=(*listing.skipped, *equal)), 0
 
 
 def _selection(run: Run) -> Path:
@@ -258,11 +284,11 @@ def _split(run: Run, listing: Listing) -> dict[str, list[Face]]:
         )
     held_out = held_out_identities(listing.faces, count=config.held_out_identities, seed=run.seed)
     training = [face for face in listing.faces if face.identity not in held_out]
-    kept_back = kept_back_paths(training, fraction=config.kept_back_fraction, seed=run.seed)
+    kept_back = kept_back_places(training, fraction=config.kept_back_fraction, seed=run.seed)
     return {
-        REAL: [face for face in training if face.path not in kept_back],
+        REAL: [face for face in training if place_of(face) not in kept_back],
         HELD_OUT: [face for face in listing.faces if face.identity in held_out],
-        KEPT_BACK: [face for face in training if face.path in kept_back],
+        KEPT_BACK: [face for face in training if place_of(face) in kept_back],
     }
 
 

@@ -14,18 +14,26 @@ def held_out_identities(faces: Sequence[Face], *, count: int, seed: int) -> set[
     return set(random.Random(derive(seed, "held-out")).sample(sorted({face.identity for face in faces}), count))
 
 
-def kept_back_paths(training: Sequence[Face], *, fraction: float, seed: int) -> set[str]:
-    """Paths of the images of training identities that no net is trained on: this fraction of each identity's."""
+def kept_back_places(training: Sequence[Face], *, fraction: float, seed: int) -> set[tuple[str, str]]:
+    """Path and location of the images of training identities that no net is trained on: a fraction of each identity's.
+
+    The path alone may be that of several images, as a tar may hold a name twice.
+    """
     if not fraction:
         return set()
-    images: dict[str, list[str]] = {}
+    images: dict[str, list[tuple[str, str]]] = {}
     for face in training:
-        images.setdefault(face.identity, []).append(face.path)
-    chosen: set[str] = set()
+        images.setdefault(face.identity, []).append(place_of(face))
+    chosen: set[tuple[str, str]] = set()
     for number, identity in enumerate(sorted(images)):
         count = int(fraction * len(images[identity]))
         chosen.update(random.Random(derive(seed, "kept-back", number)).sample(images[identity], count))
     return chosen
+
+
+def place_of(face: Face) -> tuple[str, str]:
+    """What no other image of a source has in common with this one."""
+    return face.path, face.location
 
 
 def slices(faces: Sequence[Face], *, images: int, size: int) -> Iterator[tuple[int, int]]:

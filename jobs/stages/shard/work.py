@@ -24,7 +24,7 @@ from slurm.markers import Marker
 
 def run_rank(run: Run, rank: Rank) -> None:
     config: ShardFaces = run.section(ShardFaces)
-    source = open_source(run.path(config.faces))
+    source = open_source(run.path(config.faces), form=config.format)
     for work in rank.remaining(ShardUnit):
         faces = read_list(rank.folder.output(list_name(work.unit.tar)), sha256=work.unit.faces)
         _shard(source, faces, work=work, config=config)
@@ -46,8 +46,9 @@ def _shard(source: Source, faces: Sequence[Face], *, work: Work[ShardUnit], conf
             record = {"identity": face.identity, "source": face.path, "index": index, "outcome": prepared.outcome}
             tar.add(f"{index:09d}", jpg=prepared.jpeg, record=record | {"origin": ORIGIN})
         if len(rejected) > config.max_bad_fraction * len(faces):
+            first = "{source}: {outcome}, {detail}".format(**rejected[0])
             raise DataError(
-                f"{name}: {len(rejected)} of {len(faces)} images are not usable (first: {rejected[0]}), "
+                f"{name}: {len(rejected)} of {len(faces)} images are not usable (first: {first}), "
                 f"allowed: a fraction of {config.max_bad_fraction}; fix them or raise shard.max_bad_fraction"
             )
     work.done(images=tar.samples, counts=dict(counts), figures={"rejected": rejected})

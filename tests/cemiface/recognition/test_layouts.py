@@ -123,6 +123,12 @@ def moved(net: nn.Module) -> nn.Module:
     return net.eval()
 
 
+@pytest.mark.parametrize("prefix", ["module.", "net.", "_orig_mod.", "ema.", "ema.module._orig_mod."])
+def test_B44_published_layouts_are_recognized_behind_every_prefix(tmp_path, prefix, backbone):
+    torch.save({f"{prefix}{name}": value for name, value in torch.load(backbone).items()}, tmp_path / "net.pt")
+    assert load_recognition(tmp_path / "net.pt", color="RGB").config.net
+
+
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_B44_weights_in_adafaces_layout_compute_what_its_net_does(tmp_path, wrapped, draw):
     torch.manual_seed(0)

@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from jobs.frame.config_file.fields import override_fields, read_fields, split_overrides
+from jobs.frame.config_file.validation import is_text
 from jobs.frame.errors import ConfigError
 from jobs.frame.experiment import load_run, load_run_folder, save_run
+from jobs.frame.experiment_config import experiment_of
 from jobs.methods.cemiface.generate.plan import GenerateFaces
 from jobs.stages.convert_benchmarks.plan import ConvertBenchmarks
 from jobs.stages.shard.plan import ShardFaces
@@ -62,7 +67,6 @@ def _refusal(tmp_path: Path, text: str, *overrides: str) -> str:
         ("generate=5", "generate: got 5, allowed: an object"),
         ("identities.max_cosine=1.1", "identities.max_cosine: got 1.1"),
         ("train-embedder.drop_after_epochs=[3, 2]", "train-embedder.drop_after_epochs: got (3, 2); allowed: rising"),
-        ("embedder.weights=3", "embedder.weights: got 3"),
         ("name=../elsewhere", "name: got '../elsewhere'"),
         ("name=", "name: got None"),
     ],
@@ -139,6 +143,105 @@ def test_overrides_win_over_the_file_and_add_sections(tmp_path: Path) -> None:
     assert run.section(GenerateFaces).steps == 7
     assert run.section(GenerateFaces).similarity == (0.5,)
     assert [stage.name for stage in run.chain][-3:] == ["generate", "fingerprint", "audit"]
+
+
+@pytest.mark.parametrize(
+    ("override", "text"),
+    [
+        ("shard.faces=07/set #2", "07/set #2"),
+        ("shard.faces=15", "15"),
+        ("shard.faces=@lab/faces", "@lab/faces"),
+        ("shard.faces=true", "true"),
+        ("shard.faces=[a]", "[a]"),
+        ("shard.faces=~/faces", "~/faces"),
+        ("shard.faces= a ", " a "),
+        ("shard.faces=a=b", "a=b"),
+        ("shard.faces=it's", "it's"),
+        ("shard.faces='a' and 'b'", "'a' and 'b'"),
+        ("shard.faces='a # b'", "a # b"),
+        ('shard.faces="\\u00e9"', "\u00e9"),
+        ("shard.name=CASIA: aligned #2", "CASIA: aligned #2"),
+        ("shard.license=CC BY 4.0 # see notes", "CC BY 4.0 # see notes"),
+        ("shard.license=null", None),
+        ("shard.license=", None),
+        ("shard.only=1e5", "1e5"),
+        ("embedder.weights=3", "3"),
+        ("name=2024", "2024"),
+        ("name=1.10", "1.10"),
+        ("convert-benchmarks.sources.lfw.bin=lfw #1.bin", "lfw #1.bin"),
+        ("publish.creator=- lab: @x", "- lab: @x"),
+        ("publish.consent=see #4: *all* agreed", "see #4: *all* agreed"),
+    ],
+)
+def test_fields_of_text_take_an_override_as_it_is(tmp_path: Path, override: str, text: str | None) -> None:
+    path = tmp_path / "chain.yaml"
+    path.write_text(CHAIN)
+    value: Any = read_fields(path)
+    override_fields(value, split_overrides([override]), is_text=partial(is_text, experiment_of("cemiface")))
+    for part in override.partition("=")[0].split("."):
+        value = value[part]
+    assert value == text
+
+
+def test_a_path_with_a_number_sign_shards_that_folder(tmp_path: Path) -> None:
+    path = tmp_path / "chain.yaml"
+    path.write_text(CHAIN)
+    assert load_run(path, overrides=["shard.faces=07/set #2"]).section(ShardFaces).faces == "07/set #2"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "publish={set_name: a, creator: b, license: c, consent: d, version: x}",
+            "publish.version: got 'x', allowed: ",
+        ),
+        ("name=a: b", "name: got 'a: b', allowed: "),
+        ("method=1", "method: got '1'"),
+        ("shard.faces=\udcff", "shard.faces: got '\\udcff', allowed: UTF-8 text"),
+    ],
+)
+def test_text_that_does_not_fit_is_refused_as_it_was_typed(tmp_path: Path, override: str, message: str) -> None:
+    assert message in _refusal(tmp_path, CHAIN, override)
+
+
+@pytest.mark.parametrize(
+    "text", ["name: 2024", "name: a\nshard: {faces: 15}", "name: a\nshard: {faces: a, license: 1.10}"]
+)
+def test_a_number_in_a_field_of_text_is_refused_with_the_remedy(tmp_path: Path, text: str) -> None:
+    assert "allowed: a valid string, in quotes; change it" in _refusal(tmp_path, f"{text}\n")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "name=a b",
+            "name: got 'a b', allowed: letters, digits, dots, dashes and underscores, after a letter or digit",
+        ),
+        (f"name={'x' * 81}", "..., allowed: at most 80 characters; change it"),
+        ('shard.faces="a\\nb"', "allowed: a path without line feeds and other control characters; change it"),
+        ("generate.similarity=[]", "generate.similarity: got [], allowed: at least 1 item, not 0; change it"),
+        (
+            "convert-benchmarks={sources: {LFW: {bin: a}}}",
+            "convert-benchmarks.sources.LFW: got 'LFW', allowed: a-z, 0-9",
+        ),
+        ("train-embedder.sets=[Real]", "train-embedder.sets.0: got 'Real', allowed: up to 80 of a-z, 0-9, dots"),
+    ],
+)
+def test_what_is_allowed_is_said_in_words(tmp_path: Path, override: str, message: str) -> None:
+    found = _refusal(tmp_path, CHAIN, override)
+    assert message in found
+    assert not {"String", "Tuple", "pattern", "[key]"} & set(found.replace(".", " ").split())
+
+
+@pytest.mark.parametrize("text", ["array: {ranks: 0}", "array: {minutes: 12:00:00}", "stages: {embed: {ranks: 0}}"])
+def test_a_field_of_the_cluster_file_is_not_to_be_given_on_the_command_line(tmp_path: Path, text: str) -> None:
+    config, cluster = tmp_path / "chain.yaml", tmp_path / "site.yaml"
+    config.write_text(CHAIN)
+    cluster.write_text(text)
+    with pytest.raises(ConfigError, match=r"; change it in the file$"):
+        load_run(config, cluster=cluster)
 
 
 @pytest.mark.parametrize(

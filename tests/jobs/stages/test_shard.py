@@ -15,10 +15,14 @@ from PIL import Image
 
 from jobs.frame.errors import ConfigError
 from jobs.frame.experiment import load_run
+from jobs.methods.cemiface.identities.plan import listed_files
+from jobs.stages.fingerprint.also import AlsoSet, listed_blocks
+from jobs.stages.shard.losses import warn_of_losses
 from jobs.stages.shard.plan import STAGE as SHARD
 from shards.errors import DataError
 from shards.exports.check import check
 from shards.images.jpeg import decode_rgb
+from shards.sources.sources import open_source
 from shards.tars.manifest import read_manifest
 from shards.tars.reader import read_tar
 from shards.tars.shard_set import ShardSet
@@ -28,6 +32,7 @@ from ...shards import bad_images
 from ...shards.pictures import encoded, jpeg, picture, png_with_size, with_exif, write_tar
 from ...shards.sources.test_archive_source import tarred, zipped
 from ...shards.sources.test_recordio import RecordWriter
+from ...shards.sources.test_webdataset_samples import repeated
 from .sharding import planned, sharded, work
 
 PEOPLE = {
@@ -350,3 +355,111 @@ def test_another_list_makes_a_finished_stage_stale(tmp_path: Path, faces: Path) 
     only.write_text("person-1/0.jpg\nperson-2/0.jpg\n")
     again = load_run(tmp_path / "sharding.yaml")
     assert again.ledger.why_not_finished(again.stages["shard"]) is not None
+
+
+def lossy(root: Path, *, lost: int, images: int = 200) -> Path:
+    """A tar of samples, of which `lost` have no label."""
+    members: dict[str, bytes] = {}
+    for number in range(images):
+        members[f"{number:03d}.jpg"] = PEOPLE["person-0/0.jpg"]
+        if number >= lost:
+            members[f"{number:03d}.cls"] = b"%d" % (number % 3)
+    return tarred(root / "set.tar", members)
+
+
+@pytest.mark.parametrize(("lost", "refused"), [(2, False), (3, True)])
+def test_images_lost_while_listing_count_against_the_fraction_before_any_work(
+    tmp_path: Path, lost: int, refused: bool
+) -> None:
+    source = lossy(tmp_path, lost=lost)
+    if not refused:
+        assert planned(tmp_path, source).ledger.plan("shard").units
+        return
+    with pytest.raises(DataError) as caught:
+        planned(tmp_path, source)
+    assert str(caught.value) == (
+        f"shard.faces: 3 of 200 images in {source} would be left out: 3 no_identity; the first is set.tar/000.jpg "
+        "(no .cls or .json with it); allowed: a fraction of 0.01; fix them or raise shard.max_bad_fraction"
+    )
+    assert planned(tmp_path, source, max_bad_fraction=0.02).ledger.plan("shard").units
+
+
+def test_litter_the_users_list_and_removed_duplicates_are_no_losses(tmp_path: Path, faces: Path) -> None:
+    put(faces, {f"person-{person}/{name}": b"x" for person in range(3) for name in (".DS_Store", "Thumbs.db")})
+    put(faces, {"README.md": b"about", "person-2/copy.jpg": PEOPLE["person-0/0.jpg"]})
+    _, summary = sharded(tmp_path, faces, hash="sha256", duplicates="first")
+    assert summary["counts"] == {"kept": 12, "duplicate": 1, "ignored": 7}
+    (tmp_path / "train.txt").write_text("person-0/0.jpg\nperson-1/0.jpg\n")
+    (tmp_path / "only").mkdir()
+    _, summary = sharded(tmp_path / "only", faces, only=str(tmp_path / "train.txt"))
+    assert summary["counts"] == {"kept": 2, "not_listed": 11, "ignored": 7}
+
+
+def test_a_plan_that_an_older_version_accepted_is_resumed_in_spite_of_its_losses(tmp_path: Path) -> None:
+    source = lossy(tmp_path, lost=10)
+    accepted = planned(tmp_path, source, max_bad_fraction=1)
+    plan = accepted.stage_folder("shard").plan.read_bytes()
+    (tmp_path / "other").mkdir()
+    with pytest.raises(DataError, match="10 of 200 images"):
+        planned(tmp_path / "other", source)
+    again = planned(tmp_path, source)
+    assert again.stage_folder("shard").plan.read_bytes() == plan
+
+
+def test_a_source_with_two_readings_names_the_field_that_decides(tmp_path: Path) -> None:
+    source = tarred(tmp_path / "faces.tar", PEOPLE | {"person-0/0.json": b'{"label": 3}'})
+    with pytest.raises(DataError, match=r"^shard\.faces: .*or set shard\.format: archives or webdataset$"):
+        planned(tmp_path, source)
+    _, summary = sharded(tmp_path, source, format="archives")
+    assert summary["counts"] == {"kept": 12, "ignored": 1}
+
+
+def test_stating_the_format_leaves_finished_work_as_it_is(tmp_path: Path, faces: Path) -> None:
+    folder, _ = sharded(tmp_path, faces)
+    before = {path.name: path.read_bytes() for path in folder.glob("*.tar")}
+    run = planned(tmp_path, faces, format="folder")
+    assert run.ledger.why_not_finished(run.stages["shard"]) is None
+    assert {path.name: path.read_bytes() for path in folder.glob("*.tar")} == before
+
+
+def test_the_refusal_of_a_bad_tar_is_written_for_people(tmp_path: Path, faces: Path) -> None:
+    put(faces, {"person-0/broken.jpg": b"no"})
+    with pytest.raises(DataError, match=r"\(first: person-0/broken\.jpg: not_an_image, ") as caught:
+        work(planned(tmp_path, faces))
+    assert "Outcome" not in str(caught.value)
+    assert "{" not in str(caught.value)
+
+
+def test_with_the_first_of_equals_a_member_that_a_tar_repeats_is_taken_once(tmp_path: Path) -> None:
+    members = [(f"{number}.{kind}", data) for number in range(3) for kind, data in
+               (("jpg", PEOPLE[f"person-0/{number}.jpg"]), ("cls", b"%d" % number))]  # fmt: skip
+    source = repeated(tmp_path / "set.tar", [*members, *members[:2]])
+    folder, summary = sharded(tmp_path, source, hash="sha256", duplicates="first")
+    assert summary["counts"] == {"kept": 3, "duplicate": 1}
+    samples = [sample for tar in folder.glob("*.tar") for sample in read_tar(tar)]
+    assert len({sample.jpg for sample in samples}) == len(samples) == 3
+
+
+def test_sources_without_a_limit_log_what_they_lose(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    listing = open_source(lossy(tmp_path, lost=10)).listing()
+    warn_of_losses(listing, field="identities.faces", where="faces")
+    assert caplog.messages == [
+        "identities.faces: 10 of 200 images in faces would be left out: 10 no_identity; the first is set.tar/000.jpg "
+        "(no .cls or .json with it)"
+    ]
+
+
+@pytest.mark.parametrize("source", ["files of the inquiry faces", "other sets of the audit"])
+def test_stages_with_sources_of_their_own_log_it(tmp_path: Path, source: str, caplog: pytest.LogCaptureFixture) -> None:
+    faces = lossy(tmp_path, lost=10)
+    config = tmp_path / "own.yaml"
+    config.write_text(
+        f"name: own\nshard: {{faces: {faces}}}\ntrain-embedder: {{sets: [real]}}\nembed: {{}}\ntrain-diffusion: {{}}\n"
+        f"identities: {{source: files, faces: {faces}}}\n"
+    )
+    run = load_run(config)
+    if source == "files of the inquiry faces":
+        listed_files(run)
+    else:
+        list(listed_blocks(run, AlsoSet(name="other", faces=str(faces))))
+    assert "10 of 200 images in" in caplog.text

@@ -70,6 +70,24 @@ def test_a_whole_set_is_verified_by_its_own_script(folder):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_litter_of_systems_and_file_servers_is_counted_and_no_difference(folder):
+    for name in (".DS_Store", "._a.tar", "Thumbs.db", "files/.DS_Store"):
+        (folder / name).write_bytes(b"x")
+    (folder / "@eaDir").mkdir()
+    (folder / "@eaDir" / "a.tar").write_bytes(b"x")
+    assert check(folder, manifest(folder)) == []
+    require_nothing_else(folder, manifest(folder))
+    done = verified(folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(" tars and all other files are as published (5 files of the system ignored)\n")
+
+
+@pytest.mark.parametrize("make", [lambda path: path.symlink_to("/etc/passwd"), os.mkfifo, Path.mkdir])
+def test_only_regular_files_are_litter(folder, make):
+    make(folder / "._a.tar")
+    assert check(folder, manifest(folder)) == ["._a.tar: not in the manifest"]
+
+
 def test_a_listed_file_behind_a_linked_folder_is_refused(folder, tmp_path):
     (folder / "files").rename(tmp_path / "elsewhere")
     (folder / "files").symlink_to(tmp_path / "elsewhere")

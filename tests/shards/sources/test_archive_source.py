@@ -157,12 +157,13 @@ def test_B26_links_in_a_zip_are_counted_never_followed(tmp_path):
     assert open_source(path).listing().counts == {"symlink": 1}
 
 
-def test_B26_archives_that_are_links_are_not_opened(tmp_path):
+def test_B26_archives_that_are_links_are_refused_not_opened_and_not_missed(tmp_path):
     folder = tmp_path / "parts"
     folder.mkdir()
     tarred(folder / "a.tar", TREE)
     (folder / "b.tar").symlink_to(zipped(tmp_path / "secret.zip", {"carl/1.jpg": b"x"}))
-    assert open_source(folder).listing().images_per_identity == {"anna": 2, "bob": 1}
+    with pytest.raises(DataError, match=r"parts: b\.tar is a link, and links are not followed"):
+        open_source(folder).listing()
 
 
 def test_a_folder_of_archives_is_one_source(tmp_path):

@@ -20,9 +20,9 @@ from shards.exports.recordio_writer import framed
 from shards.images.faces import UnreadableFaceError
 from shards.images.outcomes import Outcome
 from shards.sources.archive_tree import MAX_NAME
-from shards.sources.bin_file import MAX_OPCODES, read_bin
-from shards.sources.image_files import ImageSource
-from shards.sources.pair_lists import read_pairs
+from shards.sources.benchmarks.bin_file import MAX_OPCODES, read_bin
+from shards.sources.benchmarks.image_files import ImageSource
+from shards.sources.benchmarks.pair_lists import read_pairs
 from shards.sources.recordio import MAGIC, MAX_PARTS
 from shards.sources.selections import read_selection
 from shards.sources.sources import open_source

@@ -16,7 +16,7 @@ from shards.errors import DataError
 from shards.images.faces import MAX_FILE_BYTES, UnreadableFaceError
 from shards.images.outcomes import Outcome
 from shards.sources.archive import ArchiveSource
-from shards.sources.image_files import ImageSource
+from shards.sources.benchmarks.image_files import ImageSource
 from shards.sources.open_files import MAX_OPEN, OpenFiles
 from shards.sources.recordio import HEAD, MAGIC, records
 from shards.sources.recordio_source import RecordSource

@@ -32,10 +32,23 @@ def listing(paths: list[str] = PATHS) -> Listing:
         "age\tpath\n30\tanna/1.jpg\n4\tbob/1.jpg\n",
         'age,path\r\n30,"anna/1.jpg"\r\n"4","x/bob/1.jpg"\r\n',
         "path,note\nanna/1.jpg,\nbob/1.jpg\n",
+        "\ufeffanna/1.jpg\nbob/1.jpg\n",
+        "\ufeffpath,age\nanna/1.jpg,30\n\nbob/1.jpg,4\n\n",
+        "anna/1.jpg\n\nbob/1.jpg\n\n",
+        "age;path\n30;anna/1.jpg\n4;bob/1.jpg\n",
+        "Path\nanna/1.jpg\nbob/1.jpg\n",
+        "x/anna/1.jpg 0\nx/bob/1.jpg 1\n",
+        "anna/1.jpg\t17\nbob/1.jpg\t-1\n",
+        "anna/1.jpg, 17\nbob/1.jpg, 1\n",
     ],
 )
 def test_lines_and_tables_of_any_tool_name_the_same_images(text):
     assert read_selection(text, name="train.csv") == {"anna/1.jpg", "bob/1.jpg"}
+
+
+def test_a_label_is_told_from_a_name_by_all_lines():
+    text = "anna/1.jpg 2\nbob/my 3\n"
+    assert read_selection(text, name="t") == {"anna/1.jpg 2", "bob/my 3"}
 
 
 def test_a_table_may_quote_names_with_commas_and_line_feeds():
@@ -53,7 +66,7 @@ def test_names_are_escaped_as_those_of_the_source():
     ("text", "words"),
     [
         ("1.jpg\n", "t.csv: line 1: got '1.jpg'; expected a path that ends in person/file"),
-        ("anna/1.jpg\n\nbob/1.jpg\n", "t.csv: line 2: got ''"),
+        ("anna/1.jpg\n\n2.jpg\n", "t.csv: line 3: got '2.jpg'"),
         ("file\nanna/1.jpg\n", "t.csv: line 1: got 'file'"),
         ("path\nanna/1.jpg\n1.jpg\n", "t.csv: line 3: got '1.jpg'"),
         ("path\n\n\nanna/1.jpg\n1.jpg\n", "t.csv: line 5: got '1.jpg'"),
@@ -89,8 +102,8 @@ def test_images_that_are_not_in_the_source_are_refused_with_their_number_and_the
     with pytest.raises(DataError) as caught:
         select(listing(), chosen, name="train.csv")
     assert str(caught.value) == (
-        "train.csv: 5 of 6 images are not in the source (zoe/0.jpg, zoe/1.jpg, zoe/2.jpg); "
-        "give the list that goes with these faces, or the whole set"
+        "train.csv: 5 of 6 images are not in the source (zoe/0.jpg, zoe/1.jpg, zoe/2.jpg), which has "
+        "anna/1.jpg; give the list that goes with these faces, or the whole set"
     )
 
 

@@ -16,6 +16,7 @@ from shards.images.faces import Face, Skip, UnreadableFaceError
 from shards.images.outcomes import Outcome
 from shards.images.rules import ImageRules
 from shards.sources.folder import FolderSource
+from shards.sources.formats import FormatError
 from shards.sources.sources import (
     first_of_equals,
     list_bytes,
@@ -132,7 +133,10 @@ def test_B28_a_source_without_read_permission_is_refused_in_one_line(locked):
             (Path(name) / locked).chmod(0o755)
 
 
-def test_a_folder_of_identities_with_an_archive_beside_them_is_read_as_a_folder(root):
+def test_a_folder_of_identities_with_an_archive_beside_them_is_refused_unless_its_format_is_stated(root):
     put(root / "backup.tar")
-    listing = open_source(root).listing()
+    with pytest.raises(FormatError, match=r"backup\.tar is an archive beside folders of images") as caught:
+        open_source(root).listing()
+    assert caught.value.formats == ("folder", "archives")
+    listing = open_source(root, form="folder").listing()
     assert (len(listing.faces), listing.counts) == (4, {"ignored": 1})

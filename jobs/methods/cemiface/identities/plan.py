@@ -23,6 +23,7 @@ from jobs.frame.stage_config import PathText, final, operational
 from jobs.frame.unit import Unit
 from jobs.methods.cemiface.sampling import SamplingConfig, sampling_cost
 from jobs.methods.cemiface.train_diffusion.plan import TrainDiffusion
+from jobs.stages.shard.losses import warn_of_losses
 from jobs.stages.shared.embedder import embedder_needs
 from shards.sources.private_tars import why_real
 from shards.sources.sources import open_source
@@ -45,7 +46,9 @@ def listed_files(run: Run) -> list[Face]:
     real = why_real(root) if config.synthetic else None
     if real is not None:
         raise ModelError(f"identities.faces_are: got synthetic, but {real}; allowed for {root}: real")
-    faces = open_source(root).listing().faces
+    listing = open_source(root).listing()
+    warn_of_losses(listing, field="identities.faces", where=str(root))
+    faces = listing.faces
     order = np.random.default_rng(derive(run.seed, "inquiry files")).permutation(len(faces))
     return [faces[position] for position in order[: config.candidates].tolist()]
 

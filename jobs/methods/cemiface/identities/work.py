@@ -166,10 +166,13 @@ def _read_attributes(run: Run) -> dict[str, str]:
         )
     groups: dict[str, str] = {}
     for number, line in enumerate(read_lines(path, limit=MAX_ATTRIBUTES).splitlines(), start=1):
-        key, tab, group = line.partition("\t")
-        if not tab or not group:
+        if not line.strip():
+            continue
+        separator = next((one for one in "\t;," if one in line), "\t")
+        key, _, group = (part.strip() for part in line.partition(separator))
+        if not key or not group:
             raise ModelError(f"{path}: line {number}: got {line[:60]!r}; allowed: candidate-0000012<TAB>group; fix it")
-        groups[key] = group.strip()
+        groups[key.removesuffix(".jpg")] = group
     return groups
 
 

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from shards.errors import DataError, shown
 from shards.images.faces import MAX_FILE_BYTES
 from shards.sources import foreign_tar
+from shards.sources.benchmarks.image_roots import hint_in_folder, hint_in_tar
 from shards.sources.open_files import OpenFiles
 from shards.tars.ustar import BLOCK
 
@@ -44,7 +45,8 @@ class ImageSource:
         """Bytes of the image; raises DataError if it is missing, not a regular file, or outside the folder."""
         if self._members is not None:
             if path not in self._members:
-                raise DataError(f"{self.root}: has no {shown(path, limit=200)}")
+                hint = hint_in_tar(self._members, path)
+                raise DataError(f"{self.root}: has no {shown(path, limit=200)}{hint}")
             return self._members[path][1]
         with self._parent(path) as (folder, name):
             return self._size(os.stat(name, dir_fd=folder, follow_symlinks=False), path)
@@ -94,7 +96,8 @@ class ImageSource:
                 folder = inner
             yield folder, parts[-1]
         except OSError as error:
-            raise DataError(f"{self.root}: has no {shown(path, limit=200)} ({error.strerror})") from None
+            hint = hint_in_folder(self.root, path)
+            raise DataError(f"{self.root}: has no {shown(path, limit=200)} ({error.strerror}){hint}") from None
         except UnicodeEncodeError:
             raise DataError(f"{self.root}: has no {shown(path, limit=200)!r}, which is no name of a file") from None
         finally:

@@ -1,26 +1,32 @@
 """Reads insightface's `.bin` benchmarks, pickles of (encoded images, same person or not), without unpickling them.
 
-Only the opcodes that build lists, tuples, bytes and booleans are interpreted; any other opcode is refused by name. No
-name is looked up and no object is created, so a file cannot run code. Time and memory are linear in the size of the
-file, which is limited, as are the number of opcodes, the bytes that are made from text, and how often an image repeats.
+Only the opcodes that build lists, tuples, bytes, numbers and arrays of numpy are interpreted; any other is refused by
+name. No name is looked up and no object of a file's choice is created, so a file cannot run code. Time and memory are
+linear in the size of the file, which is limited, as are the number of opcodes, the bytes that are made from text, and
+how often an image repeats.
 """
 
 from __future__ import annotations
 
+import codecs
+import io
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 from shards.errors import DataError, parsing, shown
+from shards.sources.benchmarks import pickled_arrays
 
-BYTES = {"BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"}
+BYTES = {"STRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"}
 
 PYTHON_2_TEXT = {"BINSTRING", "SHORT_BINSTRING"}  # its `str`, which pickletools decodes as Latin-1
 
-TEXT = {"BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
+TEXT = {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
 
-BOOLEANS = {"NEWTRUE", "NEWFALSE", "INT", "BININT1"}
+CONSTANTS = {"NEWTRUE": True, "NEWFALSE": False, "NONE": None}
+
+NUMBERS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1"}
 
 TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
@@ -38,7 +44,16 @@ MAX_OPCODES = 2_000_000  # of a file; 200,000 images in the longest form
 
 MAX_REPEATS = 100  # times that the images together may be larger than the file, as one may be in several pairs
 
+OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
+
 _ENCODE = object()
+
+CONVERT = (
+    "expected images as bytes and truth values: if you trust the file, load it with the Python and numpy that wrote it "
+    "and store pickle.dumps(([bytes(i) for i in images], [bool(s) for s in same])) as the .bin file"
+)
+
+ValueT = TypeVar("ValueT")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +76,11 @@ def read_bin(data: bytes, *, name: str) -> BinFile:
     value = _PickleReader(name).value(data)
     if not isinstance(value, list | tuple) or len(value) != 2:
         raise DataError(f"{name}: got {_kind(value)}; expected a pair of lists, images and same-or-not")
-    images, same = value
+    try:
+        images, same = (pickled_arrays.plain(part) for part in value)
+        images = [pickled_arrays.plain(image) for image in images] if isinstance(images, list | tuple) else images
+    except ValueError as error:
+        raise DataError(f"{name}: holds {shown(str(error))}; {CONVERT}") from None
     if not isinstance(images, list | tuple) or not all(isinstance(image, bytes) and image for image in images):
         raise DataError(f"{name}: its first list is not one of encoded images (bytes)")
     if not isinstance(same, list | tuple) or not all(
@@ -92,18 +111,20 @@ class _PickleReader:
             "APPEND": lambda _: self._append([self.stack.pop()]),
             "APPENDS": lambda _: self._append(self._to_mark()),
             "GLOBAL": self._global,
+            "STACK_GLOBAL": lambda _: self._stack_global(),
+            "BUILD": lambda _: self._build(),
             "REDUCE": lambda _: self._reduce(),
         }
 
     def value(self, data: bytes) -> Any:
         """The unpickled value; raises DataError."""
         with parsing(self.name, kind="a complete .bin file"):
-            for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-                if opcode.name == "STOP":
+            for count, (opcode, argument) in enumerate(_opcodes(data)):
+                if opcode == "STOP":
                     return self.stack.pop()
                 if count == MAX_OPCODES:
                     raise DataError(f"{self.name}: more than {MAX_OPCODES} opcodes; it is no benchmark")
-                self._interpret(opcode.name, argument)
+                self._interpret(opcode, argument)
                 if self.from_text > len(data):  # one text, encoded again and again
                     raise DataError(f"{self.name}: its images are larger than the file; it is no benchmark")
         raise DataError(f"{self.name}: not a complete .bin file; fetch it again")
@@ -113,10 +134,10 @@ class _PickleReader:
             self.stack.append(bytes(argument))
         elif opcode in PYTHON_2_TEXT:
             self.stack.append(argument.encode("latin-1"))
-        elif opcode in TEXT:
+        elif opcode in TEXT or opcode in NUMBERS:
             self.stack.append(argument)
-        elif opcode in BOOLEANS:
-            self.stack.append(argument if opcode in ("INT", "BININT1") else opcode == "NEWTRUE")
+        elif opcode in CONSTANTS:
+            self.stack.append(CONSTANTS[opcode])
         elif opcode in TUPLES:
             values = [self.stack.pop() for _ in range(TUPLES[opcode])]
             self.stack.append(tuple(reversed(values)))
@@ -139,23 +160,60 @@ class _PickleReader:
         self.stack[-1].extend(values)
 
     def _global(self, argument: Any) -> None:
-        if argument != ENCODE:
+        module, _, name = argument.partition(" ")
+        known = _ENCODE if argument == ENCODE else pickled_arrays.name_of(module, name)
+        if known is None:
             self._refuse("GLOBAL", argument)
-        self.stack.append(_ENCODE)
+        self.stack.append(known)
+
+    def _stack_global(self) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        if not isinstance(name, str) or not isinstance(module, str):  # printing a list that holds itself has no end
+            self._refuse("STACK_GLOBAL", None)
+        self._global(f"{module} {name}")
 
     def _reduce(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
+        if isinstance(function, pickled_arrays.Name):
+            self.stack.append(self._array(lambda: pickled_arrays.call(function, arguments)))
+            return
         if function is not _ENCODE or len(arguments) != 2 or arguments[1] != "latin1":
             self._refuse("REDUCE", arguments)
         self.stack.append(arguments[0].encode("latin-1"))
         self.from_text += len(self.stack[-1])
 
-    def _refuse(self, opcode: str, argument: Any) -> None:
+    def _build(self) -> None:
+        state = self.stack.pop()
+        self._array(lambda: pickled_arrays.build(self.stack[-1], state))
+
+    def _array(self, read: Callable[[], ValueT]) -> ValueT:
+        try:
+            return read()
+        except ValueError as error:
+            raise DataError(f"{self.name}: holds {shown(str(error))}; {CONVERT}") from None
+
+    def _refuse(self, opcode: str, argument: Any) -> NoReturn:
         what = f"{opcode} {argument}" if isinstance(argument, str) else opcode
         raise DataError(
-            f"{self.name}: holds {shown(what, limit=60)!r}, which is neither an image nor a boolean, and not executed;"
-            " expected a list of encoded images and a list of truth values"
+            f"{self.name}: holds {shown(what, limit=60)!r}, which is neither an image nor a boolean, and not executed; "
+            f"{CONVERT}"
         )
+
+
+def _opcodes(data: bytes) -> Iterator[tuple[str, Any]]:
+    """The opcodes of a pickle and their arguments, as pickletools reads them; but text of Python 2 stays bytes."""
+    file = io.BytesIO(data)
+    while code := file.read(1):
+        opcode = OPCODES[code.decode("latin-1")]
+        if opcode.name == "STRING":  # pickletools refuses bytes above 127
+            line = file.readline().strip()
+            if len(line) < 2 or line[:1] not in (b"'", b'"') or line[:1] != line[-1:]:
+                raise ValueError("a string without quotes")
+            yield opcode.name, codecs.escape_decode(line[1:-1])[0]
+        else:
+            yield opcode.name, opcode.arg.reader(file) if opcode.arg else None
+        if opcode.name == "STOP":
+            return
 
 
 def _kind(value: object) -> str:

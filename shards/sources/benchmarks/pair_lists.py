@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shards.errors import DataError, parsing, shown
 from shards.small_files import is_number
 
 COLUMNS = ("a", "b", "same")
+
+TRUTHS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}  # lower case
 
 MAX_BYTES = 2**28  # of a list; millions of pairs
 
@@ -44,22 +47,29 @@ class _Pair:
 
 
 def read_pairs(text: str, *, name: str, extension: str = ".jpg") -> PairList:
-    """Pairs of a list in one of two formats, told apart by the first line.
+    """Pairs of a list in one of three formats, told apart by the first line. Blank lines are passed over.
 
     LFW's: a first line of folds and pairs per kind (or of the pairs alone), then lines of `person n1 n2` or
-    `person1 n1 person2 n2`, which stand for `person/person_000n.jpg`. The table: tab or comma separated, with columns
-    a, b, same (0 or 1) and, where it has folds, fold.
+    `person1 n1 person2 n2`, which stand for `person/person_000n.jpg`. The table: separated by tabs, semicolons or
+    commas, with columns a, b, same and, where it has folds, fold. Lines of two paths and whether they are the same,
+    or that first. The same is 0 or 1, or true or false.
 
     Raises:
         DataError: with the line that does not fit; folds of different sizes; no pairs at all; more than `MAX_BYTES`.
     """
     if len(text) > MAX_BYTES:
         raise DataError(f"{name}: {len(text)} characters, allowed are {MAX_BYTES}; is it another file?")
-    lines = text.splitlines()
+    text = text.removeprefix("\ufeff")
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
     if not lines:
         raise DataError(f"{name}: is empty; expected a list of pairs")
-    table = not all(is_number(word) for word in lines[0].split())
-    pairs = _table(text, name=name) if table else _lfw(lines, name=name, extension=extension)
+    first = lines[0][1]
+    if all(is_number(word) for word in first.split()):
+        pairs = _lfw(lines, name=name, extension=extension)
+    elif _triple(first) is not None:
+        pairs = _triples(lines, name=name)
+    else:
+        pairs = _table(text, name=name)
     if not pairs:
         raise DataError(f"{name}: has no pairs")
     pairs.sort(key=lambda pair: pair.fold)  # stable: within a fold the list's order stays
@@ -83,44 +93,81 @@ def _interleaved(pairs: list[_Pair]) -> list[_Pair]:
     return [pair for _, pair in sorted(positions, key=lambda position: position[0])]
 
 
-def _lfw(lines: list[str], *, name: str, extension: str) -> list[_Pair]:
-    head = [int(word) for word in lines[0].split()]
+def _lfw(lines: Sequence[tuple[int, str]], *, name: str, extension: str) -> list[_Pair]:
+    (number, first), *rest = lines
+    head = [int(word) for word in first.split()]
     if len(head) not in (1, 2) or min(head) < 1:
-        raise DataError(f"{name}: line 1: got {shown(lines[0])!r}; expected the numbers of folds and of pairs per kind")
+        raise DataError(
+            f"{name}: line {number}: got {shown(first)!r}; expected the numbers of folds and of pairs per kind"
+        )
     folds, each = head if len(head) == 2 else (1, head[0])
-    if len(lines) - 1 != 2 * folds * each:
-        raise DataError(f"{name}: got {len(lines) - 1} pairs; line 1 says {folds} folds of {each} of either kind")
+    if len(rest) != 2 * folds * each:
+        raise DataError(
+            f"{name}: got {len(rest)} lines of pairs; line {number} says {folds} folds with {each} pairs of one person "
+            f"and {each} of two, so {2 * folds * each}"
+        )
 
     def path(person: str, number: str) -> str:
         return f"{person}/{person}_{int(number):04d}{extension}"
 
     pairs = []
-    for index, line in enumerate(lines[1:]):
+    for index, (number, line) in enumerate(rest):
         words = line.split("\t") if "\t" in line else line.split()
         fold, within = divmod(index, 2 * each)
         mated = within < each
         numbers = words[1::2] if not mated else words[1:]
         if len(words) != (3 if mated else 4) or not all(is_number(number) for number in numbers):
             wanted = "person n1 n2" if mated else "person1 n1 person2 n2"
-            raise DataError(f"{name}: line {index + 2}: got {shown(line)!r}; expected {wanted}")
+            raise DataError(f"{name}: line {number}: got {shown(line)!r}; expected {wanted}")
         a = path(words[0], words[1])
         b = path(words[0], words[2]) if mated else path(words[2], words[3])
         pairs.append(_Pair(fold=fold, a=a, b=b, same=mated))
     return pairs
 
 
-def _table(text: str, *, name: str) -> list[_Pair]:
-    rows = csv.DictReader(io.StringIO(text), delimiter="\t" if "\t" in text.partition("\n")[0] else ",")
-    with parsing(name, kind="a table of pairs"):
-        missing = [column for column in COLUMNS if column not in (rows.fieldnames or [])]
-        found = list(rows)
-    if missing:
-        raise DataError(f"{name}: line 1: columns {', '.join(missing)} are missing; expected a, b, same and maybe fold")
+def _triple(line: str) -> tuple[str, str, bool] | None:
+    """Two paths and whether they show one person, at the end or the start of the line; None for any other line."""
+    separator = _separator(line, others=None)
+    words = [word.strip() for word in line.split(separator)]
+    if len(words) == 3:
+        for truth, a, b in ((words[2], words[0], words[1]), (words[0], words[1], words[2])):
+            if truth.lower() in TRUTHS and a and b and not {a.lower(), b.lower()} & TRUTHS.keys():
+                return a, b, TRUTHS[truth.lower()]
+    return None
+
+
+def _triples(lines: Sequence[tuple[int, str]], *, name: str) -> list[_Pair]:
     pairs = []
-    for number, row in enumerate(found, start=2):
-        fold = row.get("fold") or "0"
-        if not row["a"] or not row["b"] or row["same"] not in ("0", "1") or not is_number(fold):
+    for number, line in lines:
+        found = _triple(line)
+        if found is None:
+            raise DataError(f"{name}: line {number}: got {shown(line)!r}; expected two paths and 0 or 1, as in line 1")
+        pairs.append(_Pair(fold=0, a=found[0], b=found[1], same=found[2]))
+    return pairs
+
+
+def _separator(line: str, *, others: str | None) -> str | None:
+    return next((separator for separator in "\t;," if separator in line), others)
+
+
+def _table(text: str, *, name: str) -> list[_Pair]:
+    text = text.lstrip("\n")
+    first = text.partition("\n")[0]
+    rows = csv.DictReader(io.StringIO(text), delimiter=_separator(first, others=",") or ",")
+    with parsing(name, kind="a table of pairs"):
+        rows.fieldnames = [field.strip().lower() for field in rows.fieldnames or []]
+        missing = [column for column in COLUMNS if column not in rows.fieldnames]
+        found = [(rows.line_num, row) for row in rows if any(row.values())]
+    if missing:
+        raise DataError(
+            f"{name}: line 1: got {shown(first)!r}; columns {', '.join(missing)} are missing; expected a header a, b, "
+            "same and maybe fold, LFW's own first line, or two paths and 0 or 1 in each line"
+        )
+    pairs = []
+    for number, row in found:
+        a, b, same, fold = (str(row.get(column) or "").strip() for column in (*COLUMNS, "fold"))
+        if not a or not b or same.lower() not in TRUTHS or not is_number(fold or "0"):
             got = shown(str(dict(row)))
             raise DataError(f"{name}: line {number}: got {got}; expected two paths, same 0 or 1, fold a number")
-        pairs.append(_Pair(fold=int(fold), a=row["a"], b=row["b"], same=row["same"] == "1"))
+        pairs.append(_Pair(fold=int(fold or 0), a=a, b=b, same=TRUTHS[same.lower()]))
     return pairs
