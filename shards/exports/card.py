@@ -223,7 +223,7 @@ def _planted(verdict: Verdict) -> list[str]:
     return [
         f"As a control, {audit['images']:,} altered copies of real training images went through the audit, outside of"
         f" this set: {audit['found']:,} were found, a recall of {_rate(audit)}. Of {net['images']:,} that were slightly"
-        f" cropped or rotated, or had other light, the net by itself found {net['found']:,}, {_rate(net)}."
+        f" cropped or rotated, or brighter, the net by itself found {net['found']:,}, {_rate(net)}."
     ]
 
 

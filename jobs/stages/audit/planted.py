@@ -22,7 +22,7 @@ from shards.privacy.leaks import IDENTITY_REASONS, Reason
 from shards.privacy.thresholds import Thresholds, leaks_of
 from shards.tars.shard_set import ShardSet
 
-NET_RECALL = 0.5  # that the net by itself needs: between the 0.97 of a small net and the 0.12 of a random one (`MILD`)
+NET_RECALL = 1 / 3  # that the net by itself needs: docs/audit.md has what small nets and random ones reach
 
 BY_NET = frozenset({Reason.TOO_SIMILAR, Reason.TOO_SIMILAR_TO_CENTER})
 
@@ -53,7 +53,7 @@ def planted_figures(
 ) -> dict[str, Any]:
     """How many planted copies were found, JSON-ready: by the audit, by its net alone, and by alteration.
 
-    A thorough audit has to find all kinds, a quick one the plain ones. The net by itself has to find most of the mildly
+    A thorough audit has to find all kinds, a quick one the plain ones. The net by itself has to find a third of the mildly
     altered ones: plain copies have nearly the same pixels, so a net that is no use finds them too.
     """
     keys = [key for part in findings for key in part.images.names]
@@ -65,7 +65,7 @@ def planted_figures(
     audit, net = _recall(promised, found), _recall(mild, by_net)
     return {
         "min_recall": min_recall,
-        "net_recall": NET_RECALL,
+        "net_recall": round(NET_RECALL, 4),
         "passed": audit["recall"] >= min_recall and net["recall"] >= NET_RECALL,
         "audit": audit,
         "net": net,

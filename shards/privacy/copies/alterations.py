@@ -150,6 +150,5 @@ HIDDEN: dict[str, Alteration] = {
 
 ALTERATIONS = PLAIN | HIDDEN
 
-# What any net that tells people apart recognizes. The small net of the demo found 97 of 100 of these, the same net with
-# random weights 12 (3,000 references of LFW, at 0.5 % of 1,000 strangers), while both found all plain copies.
-MILD = ("cropped by 10 %", "rotated by 8 degrees", "brighter", "less contrast")
+# What any net that tells people apart recognizes more often than one with random weights, which finds plain copies too.
+MILD = ("cropped by 10 %", "rotated by 8 degrees", "brighter")

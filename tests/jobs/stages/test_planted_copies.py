@@ -53,7 +53,7 @@ def verdict(figures: dict[str, object]) -> Verdict:
 
 
 def test_planted_copies_that_are_found_pass() -> None:
-    figures = planted_figures([findings([0.99] * 70)], THRESHOLDS, min_recall=0.9, thorough=False)
+    figures = planted_figures([findings([0.99] * 60)], THRESHOLDS, min_recall=0.9, thorough=False)
     assert figures["passed"]
     assert figures["audit"] == {"found": 30, "images": 30, "recall": 1.0, "interval": [0.8865, 1.0]}
     assert list(figures["by_alteration"]) == [*PLAIN, *MILD]
@@ -61,11 +61,11 @@ def test_planted_copies_that_are_found_pass() -> None:
 
 
 def test_a_net_that_finds_nothing_fails_even_if_pixels_find_all() -> None:
-    figures = planted_figures([findings([0.5] * 70, pixels=True)], THRESHOLDS, min_recall=0.9, thorough=False)
+    figures = planted_figures([findings([0.5] * 60, pixels=True)], THRESHOLDS, min_recall=0.9, thorough=False)
     assert (figures["audit"]["found"], figures["net"]["found"], figures["passed"]) == (30, 0, False)
     assert verdict(figures).missed == (
-        "the audit's net, net.safetensors, by itself found 0 of 40 planted copies of real faces (0.00), "
-        "needed are 0.5; give a net that tells people apart (fingerprint.judge.weights)"
+        "the audit's net, net.safetensors, by itself found 0 of 30 planted copies of real faces (0.00), "
+        "needed are 0.3333; give a net that tells people apart (fingerprint.judge.weights)"
     )
 
 
@@ -79,7 +79,7 @@ def test_a_net_that_finds_plain_copies_only_fails() -> None:
 def test_a_thorough_audit_has_to_find_all_kinds() -> None:
     cosines = [0.99 if key.rpartition("/")[0] in PLAIN else 0.5 for key in KEYS]
     figures = planted_figures([findings(cosines)], THRESHOLDS, min_recall=0.5, thorough=True)
-    assert figures["audit"]["images"] == 70
+    assert figures["audit"]["images"] == 60
     assert not figures["passed"]
 
 
@@ -89,9 +89,9 @@ def test_the_positive_control_cannot_be_switched_off() -> None:
 
 
 def test_publish_says_why_it_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    figures = planted_figures([findings([0.5] * 70)], THRESHOLDS, min_recall=0.9, thorough=False)
+    figures = planted_figures([findings([0.5] * 60)], THRESHOLDS, min_recall=0.9, thorough=False)
     monkeypatch.setattr("jobs.stages.publish.work.verdict_of", lambda run, stage: verdict(figures))
-    with pytest.raises(RunError, match=r"publish: the audit failed: .* found 0 of 40 planted copies"):
+    with pytest.raises(RunError, match=r"publish: the audit failed: .* found 0 of 30 planted copies"):
         passed_verdict(SimpleNamespace())  # type: ignore[arg-type]
 
 
