@@ -53,8 +53,8 @@ def planted_figures(
 ) -> dict[str, Any]:
     """How many planted copies were found, JSON-ready: by the audit, by its net alone, and by alteration.
 
-    A thorough audit has to find all kinds, a quick one the plain ones. The net by itself has to find a third of the mildly
-    altered ones: plain copies have nearly the same pixels, so a net that is no use finds them too.
+    A thorough audit has to find all kinds, a quick one the plain ones. The net by itself has to find a third of the
+    mildly altered ones: plain copies have nearly the same pixels, so a net that is no use finds them too.
     """
     keys = [key for part in findings for key in part.images.names]
     leaks = [leak for part in findings for leak in leaks_of(part, thresholds)]

@@ -94,7 +94,7 @@ def test_data_that_the_audit_did_not_compare_with_stands_in_the_first_lines(fact
     card = dataset_card(dataclasses.replace(facts, lineage=(own, web)))
     body = card.partition("# Faces")[2].splitlines()
     assert body[2].startswith(
-        "> **Not checked against everything real.** Nets behind this set were trained on web | faces."
+        "> **Not checked against everything real.** Nets behind this set were trained on web \\| faces."
     )
     assert "| own | unknown | 1,200 | 9 | abababababababab | held against |" in card
     assert "| web \\| faces | unknown | unknown | unknown | unknown | **not held against** |" in card
