@@ -10,7 +10,9 @@ import numpy as np
 
 DIGITS = 4  # decimals of a score and of a threshold
 
-HIGH = 0.95  # quantile of the control group that, with the median, gives a family its scale
+HIGH = 0.95  # quantile of the control group from which its highest scores tell a family's scale
+
+PRIOR = 20  # scores above the quantile that the scale below it is worth
 
 CERTAIN = 1e-5  # share of strangers above the score from which an image of the control group counts as a copy
 
@@ -66,9 +68,13 @@ class CopyScores:
 class CopyControl:
     """Turns the control group's scores into thresholds that images reach in any family at one joint rate.
 
-    A family's scores are taken relative to the median and the 95 % quantile of the control group; the joint score of
-    an image is the highest of these over the families. Images that score far above all others are left out: they are
-    photographs that are among the references under another name, and would raise the thresholds for real copies.
+    Families with few independent values have lower highest scores than others with the same median. So a family's
+    scores are taken relative to the control group's 95 % quantile, in units of the mean by which the scores above it
+    exceed it (the scale of an exponential tail); in small groups it is drawn towards the scale between the median
+    and the quantile. The joint score of an image is the highest of these over the families.
+
+    Images that score far above all others are left out: they are photographs that are among the references under
+    another name, and would raise the thresholds for real copies.
 
     Attributes:
         copies: keys of the images that are left out.
@@ -77,21 +83,30 @@ class CopyControl:
     def __init__(self, control: CopyScores) -> None:
         scores = np.array(list(control.scores.values()))  # (F, N)
         self._families = list(control.scores)
-        self._middle = np.median(scores, axis=1)
-        self._width = np.maximum(np.quantile(scores, HIGH, axis=1) - self._middle, 0.1)
-        joint = ((scores - self._middle[:, None]) / self._width[:, None]).max(axis=0)
-        certain = joint > _level_of_copies(joint)
+        certain = _certain_copies(scores)
         self.copies = frozenset(control.keys[row] for row in np.flatnonzero(certain).tolist())
-        self._joint = np.sort(joint[~certain])
+        scores = scores[:, ~certain]
+        self._high = np.quantile(scores, HIGH, axis=1)
+        over = (scores - self._high[:, None]).clip(0)
+        below = (self._high - np.median(scores, axis=1)) / np.log(0.5 / (1 - HIGH))
+        total = over.sum(axis=1) + PRIOR * np.maximum(below, 0.05)
+        self._width = total / ((over > 0).sum(axis=1) + PRIOR)
+        self._joint = np.sort(((scores - self._high[:, None]) / self._width[:, None]).max(axis=0))
 
     def thresholds(self, allowed: int) -> dict[str, float]:
         """By family, the lowest thresholds that at most `allowed` images of the control group reach together."""
         highest_below = float(self._joint[max(0, len(self._joint) - 1 - allowed)])
-        found = self._middle + highest_below * self._width + 10**-DIGITS
+        found = self._high + highest_below * self._width + 10**-DIGITS
         return {family: round(float(value), DIGITS) for family, value in zip(self._families, found, strict=True)}
 
 
-def _level_of_copies(joint: np.ndarray) -> float:
-    """The joint score that one of 100,000 strangers reaches, if the tail beyond the median is exponential."""
-    middle, high = np.median(joint), np.quantile(joint, HIGH)
-    return float(middle + (high - middle) * np.log(0.5 / CERTAIN) / np.log(0.5 / (1 - HIGH)))
+def _certain_copies(scores: np.ndarray) -> np.ndarray:
+    """(N,) which images score above what one of 100,000 strangers reaches, if the tails are exponential.
+
+    The scale is that between the median and the 95 % quantile, which a few copies do not change.
+    """
+    middle, high = np.median(scores, axis=1), np.quantile(scores, HIGH, axis=1)
+    joint = ((scores - middle[:, None]) / np.maximum(high - middle, 0.1)[:, None]).max(axis=0)
+    scale = (np.quantile(joint, HIGH) - np.median(joint)) / np.log(0.5 / (1 - HIGH))
+    certain: np.ndarray = joint > np.median(joint) + scale * np.log(0.5 / CERTAIN)
+    return certain
