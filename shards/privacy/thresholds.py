@@ -67,7 +67,7 @@ class Thresholds:
         copies = CopyControl(control.copies) if control.copies else None
         same = copies.copies if copies else frozenset()
         if same:
-            basis += f"; {len(same):,} more look like copies of real images of other people and are left out"
+            basis += f"; {len(same):,} of them look like copies of other people's images and do not count"
         for each in range(allowed, -1, -1):
             thresholds = _reached_by(control, each, copies=copies, basis=basis)
             if len({leak.key for leak in leaks_of(control, thresholds)} - same) <= allowed:

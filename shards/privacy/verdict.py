@@ -88,7 +88,7 @@ class Verdict:
             return None
         net_failed = planted["net"]["recall"] < planted["net_recall"]
         found, who = planted["net" if net_failed else "audit"], f"the audit's net, {self.embedder}, by itself"
-        needed = f"needed are {planted['net_recall']}" if net_failed else f"audit.min_recall is {planted['min_recall']}"
+        needed = f"it needs {planted['net_recall']}" if net_failed else f"audit.min_recall is {planted['min_recall']}"
         return (
             f"{who if net_failed else 'the audit'} found {found['found']} of {found['images']} planted copies of real "
             f"faces ({found['recall']:.2f}), {needed}; give a net that tells people apart (fingerprint.judge.weights)"

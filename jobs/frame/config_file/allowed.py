@@ -8,6 +8,9 @@ from pydantic_core import ErrorDetails
 
 PATTERNS = {
     r"^[^\x00-\x1f\x7f]+$": "a path without line feeds and other control characters",
+    r"^[^\x00-\x1f\x7f]*$": "text without line feeds and other control characters",
+    r"^[A-Za-z0-9._:%/@,=+&|*\[\]-]+$": "letters, digits and . _ : % / @ , = + & | * [ ] -",
+    r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$": "one line of text without control characters",
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "letters, digits, dots, dashes and underscores, after a letter or digit",
     r"^[a-z0-9][a-z0-9._-]*$": "a-z, 0-9, dots, dashes and underscores, after a letter or digit",
     r"^[a-z0-9][a-z0-9._-]{0,79}$": "up to 80 of a-z, 0-9, dots, dashes and underscores, after a letter or digit",

@@ -145,32 +145,34 @@ def also_blocks(run: Run, also: Sequence[AlsoSet]) -> Iterator[AlsoBlock]:
             yield AlsoBlock(number=number, sha256=digest, listed=data, images=len(faces))
 
 
-def also_sets(run: Run, also: Sequence[AlsoSet], *, counts: Sequence[Mapping[str, int]]) -> list[DataSet]:
+def also_sets(run: Run, also: Sequence[AlsoSet], *, counts: Sequence[Mapping[str, int]], rehash: bool) -> list[DataSet]:
     """The data sets that are given, each with a content hash if it is the stage folder or the fingerprints of a run.
 
     Args:
         counts: images and identities of each set; empty before they are fingerprinted.
+        rehash: compare the tars of other runs with their manifests; a launch does not wait for that.
     """
     sets = []
     for number, entry in enumerate(also):
         path = run.path(entry.faces)
         files = fingerprint_files(path)
-        found = (
-            _data_set_of(files)
-            if files
-            else DataSet(name=entry.name, sha256=None if entry.only else _hash_of_run(path))
-        )
+        if files:
+            found = _data_set_of(files)
+        else:
+            sha256 = None if entry.only else _hash_of_run(path, rehash=rehash)
+            found = DataSet(name=entry.name, sha256=sha256)
         if number < len(counts):
             found = replace(found, images=counts[number]["images"], identities=counts[number]["identities"])
         sets.append(found)
     return sets
 
 
-def _hash_of_run(path: Path) -> str | None:
+def _hash_of_run(path: Path, *, rehash: bool) -> str | None:
     """The content hash of the training faces of another run's stage folder; None for other sources."""
     if not (path / "done").is_dir() or not (path / MANIFEST).is_file():
         return None
-    return content_hash((tar.name, tar.sha256) for tar in training_tars(_whole_manifest(path)))
+    manifest = _whole_manifest(path) if rehash else read_manifest(path / MANIFEST)
+    return content_hash((tar.name, tar.sha256) for tar in training_tars(manifest))
 
 
 def _data_set_of(files: Sequence[Path]) -> DataSet:

@@ -21,7 +21,7 @@ from jobs.stages.publish.facts import facts_of
 from jobs.stages.publish.plan import PublishUnit, refusal
 from jobs.stages.publish.public_verdict import public_verdict
 from jobs.stages.shared.gate.certified import require_unmarked
-from jobs.stages.shared.gate.lineage import unchecked
+from jobs.stages.shared.gate.lineage import AUDIT_RECORD, unchecked
 from jobs.stages.shared.gate.synthetic import require_publishable
 from shards.exports import standalone_verify
 from shards.exports.card import dataset_card, shard_index
@@ -120,7 +120,7 @@ def _build(run: Run, folder: Path, *, verdict: Verdict, work: Work[PublishUnit])
     texts = {
         "README.md": dataset_card(facts).encode(),
         "croissant.json": (json.dumps(croissant(facts), indent=1) + "\n").encode(),
-        "audit.json": (json.dumps(public.public_record(), indent=1, allow_nan=False) + "\n").encode(),
+        AUDIT_RECORD: (json.dumps(public.public_record(), indent=1, allow_nan=False) + "\n").encode(),
         "verify.py": Path(standalone_verify.__file__).read_bytes(),
         "LICENSE.txt": f"{facts.license}\n\n{facts.consent}\n".encode(),
         INDEX: (json.dumps(shard_index(facts), indent=1) + "\n").encode(),

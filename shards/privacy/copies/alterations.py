@@ -150,5 +150,5 @@ HIDDEN: dict[str, Alteration] = {
 
 ALTERATIONS = PLAIN | HIDDEN
 
-# What any net that tells people apart recognizes more often than one with random weights, which finds plain copies too.
+# A net that tells people apart recognizes these far more often than a random one, which finds the plain copies too.
 MILD = ("cropped by 10 %", "rotated by 8 degrees", "brighter")

@@ -21,17 +21,19 @@ def blur_matrix(sigma: float) -> np.ndarray:
 
 def shrinking() -> np.ndarray:
     """(8, 32) weights that shrink one axis of a picture to a quarter, bicubic, as image libraries do."""
-    rows = np.eye(SIDE, dtype=np.float32)
-    shrunk = [Image.fromarray(row[None]).resize((SHRUNK, 1), Image.Resampling.BICUBIC) for row in rows]
-    return np.stack([np.asarray(image)[0] for image in shrunk], axis=1)
+    return _resizing(SIDE, SHRUNK)
 
 
 def unenlarging() -> np.ndarray:
     """(8, 32) weights that read one axis of the small picture from one that was enlarged again, bicubic."""
-    pixels = np.eye(SHRUNK, dtype=np.float32)
-    enlarged = [Image.fromarray(row[None]).resize((SIDE, 1), Image.Resampling.BICUBIC) for row in pixels]
-    enlarging = np.stack([np.asarray(image)[0] for image in enlarged], axis=1)
-    return np.linalg.pinv(enlarging).astype(np.float32)
+    return np.linalg.pinv(_resizing(SHRUNK, SIDE)).astype(np.float32)
+
+
+def _resizing(before: int, after: int) -> np.ndarray:
+    """(after, before) weights of the bicubic resizing of one axis."""
+    rows = np.eye(before, dtype=np.float32)
+    resized = [Image.fromarray(row[None]).resize((after, 1), Image.Resampling.BICUBIC) for row in rows]
+    return np.stack([np.asarray(image)[0] for image in resized], axis=1)
 
 
 def shrunk_matrix() -> np.ndarray:

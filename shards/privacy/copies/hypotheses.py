@@ -16,7 +16,7 @@ ALL_TURNS = tuple(range(TURNS))
 UPRIGHT = (UNTURNED, MIRRORED)
 TURNED = tuple(turn for turn in ALL_TURNS if turn not in UPRIGHT)
 
-DETAILS = 0.015  # noise, in mean variances, at which the details that a blend keeps count more
+DETAILS = 0.015  # noise of blends, in mean variances: lower, so that details count more
 
 STEP = 1 / 16  # of the width, between shifts: the whitened pictures of a reference still correlate at half of it
 
@@ -89,7 +89,7 @@ def _shifts() -> Iterator[Hypothesis]:
 
 
 def _blends() -> Iterator[Hypothesis]:
-    """Blends with another face. It is noise to the comparison, with the variation of faces: details tell them apart."""
+    """Blends with another face. That face adds mostly coarse structure, so fine details count more here."""
     yield Hypothesis(family="blended", turns=UPRIGHT, sampling=sampling_of(View()), noise=DETAILS)
 
 

@@ -10,9 +10,9 @@ import numpy as np
 
 DIGITS = 4  # decimals of a score and of a threshold
 
-HIGH = 0.95  # quantile of the control group from which its highest scores tell a family's scale
+HIGH = 0.95  # quantile of the control group above which a family's scale is measured
 
-PRIOR = 20  # scores above the quantile that the scale below it is worth
+PRIOR = 20  # weight of the scale below the quantile, in number of scores
 
 CERTAIN = 1e-5  # share of strangers above the score from which an image of the control group counts as a copy
 

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jobs.frame.config_file.allowed import PATTERNS
 from jobs.frame.config_file.fields import override_fields, read_fields, split_overrides
 from jobs.frame.config_file.validation import is_text
 from jobs.frame.errors import ConfigError
@@ -17,6 +20,7 @@ from jobs.frame.experiment_config import experiment_of
 from jobs.methods.cemiface.generate.plan import GenerateFaces
 from jobs.stages.convert_benchmarks.plan import ConvertBenchmarks
 from jobs.stages.shard.plan import ShardFaces
+from slurm.cluster import Cluster
 
 from ..chain_config import CHAIN
 
@@ -316,3 +320,10 @@ def test_a_config_names_what_differs_from_its_base_and_null_takes_a_section_away
 def test_configs_that_are_based_on_each_other_are_refused(tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text("base: chain.yaml\n")
     assert "names a file that is based on it" in _refusal(tmp_path, "base: other.yaml\n")
+
+
+def test_every_pattern_of_a_field_has_words() -> None:
+    schemas = json.dumps([experiment_of("cemiface").model_json_schema(), Cluster.model_json_schema()])
+    patterns = {json.loads(f'"{text}"') for text in re.findall(r'"pattern": "((?:[^"\\]|\\.)*)"', schemas)}
+    assert len(patterns) > 3
+    assert patterns <= PATTERNS.keys()

@@ -65,7 +65,7 @@ def test_a_net_that_finds_nothing_fails_even_if_pixels_find_all() -> None:
     assert (figures["audit"]["found"], figures["net"]["found"], figures["passed"]) == (30, 0, False)
     assert verdict(figures).missed == (
         "the audit's net, net.safetensors, by itself found 0 of 30 planted copies of real faces (0.00), "
-        "needed are 0.3333; give a net that tells people apart (fingerprint.judge.weights)"
+        "it needs 0.34; give a net that tells people apart (fingerprint.judge.weights)"
     )
 
 

@@ -19,7 +19,7 @@ from jobs.command.sets.export_fingerprints import export_fingerprints
 from jobs.frame.experiment import load_run_folder
 from jobs.frame.run import Run
 from jobs.frame.verdicts import verdict_of
-from jobs.stages.audit.planted import PlantedCopies
+from jobs.stages.audit.planted import planted_copies
 from jobs.stages.fingerprint.also import AlsoSet, also_blocks, also_sets
 from jobs.stages.fingerprint.plan import FingerprintFaces
 from jobs.stages.shared.gate.lineage import imported_lineage, own_faces
@@ -140,7 +140,7 @@ def basis(run: Run, wanted: DataSet, **also: str) -> str | None:
     run = load_run_folder(run.folder.root)
     plan_stage(run, "fingerprint")
     counts = work_alone(run, "fingerprint")["figures"]["also"]
-    given = also_sets(run, run.section(FingerprintFaces).also, counts=counts)
+    given = also_sets(run, run.section(FingerprintFaces).also, counts=counts, rehash=True)
     (found,) = checked([wanted], own=DataSet(name="own"), also=given)
     return found.held_against
 
@@ -193,7 +193,7 @@ def test_fingerprints_are_exported_as_they_were_recorded(copied: Run, tmp_path: 
 def test_copies_are_planted_of_the_real_faces_that_were_recorded(copied: Run) -> None:
     flip_a_bit(copied.stage_folder("shard").output("real-00000.tar"))
     with pytest.raises(RunError, match=r"real-00000.tar: is not the file that was recorded"):
-        PlantedCopies(copied, 1)
+        planted_copies(copied, count=1)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from shards.errors import DataError
 from shards.exports import standalone_verify
 from shards.exports.check import check, require_nothing_else
+from shards.images.faces import is_ignored_name
 from shards.tars.manifest import NAME, Manifest, describe_file, describe_shard, manifest_bytes
 
 from ..pictures import write_tar
@@ -111,3 +112,8 @@ def test_a_hostile_manifest_is_one_line_for_the_script(folder, content):
     done = verified(folder)
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.count("\n") == 1
+
+
+def test_what_verify_counts_as_litter_is_no_image_of_a_source() -> None:
+    for name in (*standalone_verify.LITTER, *standalone_verify.LITTER_FOLDERS):
+        assert is_ignored_name(name.encode())

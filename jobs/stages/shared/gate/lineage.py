@@ -28,7 +28,7 @@ from shards.privacy.lineage import (
     unknown_origin,
 )
 from shards.tars.manifest import NAME as MANIFEST
-from shards.tars.manifest import read_manifest
+from shards.tars.manifest import Shard, read_manifest
 from slurm.certified import read_certified
 from slurm.files import Output, sha256_of
 
@@ -40,8 +40,7 @@ def own_faces(run: Run) -> DataSet:
     config, summary = run.section(ShardFaces), run.ledger.summary(SHARD)
     if summary is None:
         return DataSet(name=config.name or "unnamed set", license=config.license)
-    manifest = read_manifest(run.stage_folder(SHARD).output(MANIFEST), data=run.ledger.read(SHARD, MANIFEST))
-    tars = training_tars(manifest)
+    tars = own_tars(run)
     digest = content_hash((tar.name, tar.sha256) for tar in tars)
     return DataSet(
         name=config.name or f"unnamed set {digest[:12]}",
@@ -50,6 +49,12 @@ def own_faces(run: Run) -> DataSet:
         identities=summary.figures["identities"][REAL],
         sha256=digest,
     )
+
+
+def own_tars(run: Run) -> list[Shard]:
+    """The run's tars of training faces, from the manifest that `shard` recorded."""
+    manifest = read_manifest(run.stage_folder(SHARD).output(MANIFEST), data=run.ledger.read(SHARD, MANIFEST))
+    return training_tars(manifest)
 
 
 def lineage_of_weights(path: Path, *, field: str) -> tuple[DataSet, ...]:
@@ -76,7 +81,7 @@ def checked_lineage(run: Run, *, counted: bool = True) -> tuple[CheckedSet, ...]
     """
     summary = run.ledger.summary(FINGERPRINT)
     counts = summary.figures.get("also", []) if summary else []
-    also = also_sets(run, run.section(FingerprintFaces).also, counts=counts)
+    also = also_sets(run, run.section(FingerprintFaces).also, counts=counts, rehash=counted)
     lineage, own = run.method.lineage(run), own_faces(run)
     if not counted:
         lineage, own = tuple(map(_uncounted, lineage)), _uncounted(own)
