@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import time
 import zipfile
 from pathlib import Path
 
@@ -22,26 +21,26 @@ from shards.tars.writer import TarWriter
 
 from .pictures import jpeg
 
-SECONDS = 8.0  # of the processor; what was quadratic took longer than 15 at this size
+# Of tests whose input is so large that a reader of quadratic time would need longer; ours needs a few seconds.
+ENDS = pytest.mark.timeout(300)
 
 
+@ENDS
 def test_a_repeated_key_among_many_is_found_in_linear_time():
-    keys = [f"{number:06d}" for number in range(200_000)]
-    text, start = "{" + ",".join(f'"{key}": 1' for key in [*keys, keys[7]]) + "}", time.process_time()
+    keys = [f"{number:06d}" for number in range(1_000_000)]
+    text = "{" + ",".join(f'"{key}": 1' for key in [*keys, keys[7]]) + "}"
     with pytest.raises(DataError, match="key '000007' appears twice"):
         strict_json.loads(text.encode(), where="x.json")
-    assert time.process_time() - start < SECONDS
 
 
+@ENDS
 def test_a_repeated_name_among_many_is_found_in_linear_time(tmp_path):
-    shards = [Shard(name=f"{number:06d}.tar", bytes=1, sha256="0" * 64, samples=1) for number in range(20_000)]
+    shards = [Shard(name=f"{number:06d}.tar", bytes=1, sha256="0" * 64, samples=1) for number in range(100_000)]
     value = Manifest.of(shards, private=False).model_dump()
     value["files"] = [{"name": "000007.tar", "bytes": 1, "sha256": "0" * 64}]
-    start = time.process_time()
     (tmp_path / NAME).write_bytes(json.dumps(value).encode())
     with pytest.raises(DataError, match=r"000007\.tar is listed twice"):
         read_manifest(tmp_path / NAME)
-    assert time.process_time() - start < SECONDS
 
 
 @pytest.mark.parametrize("change", ["shards", "fields", "entry"])
@@ -50,10 +49,8 @@ def test_a_million_mistakes_in_a_manifest_are_one_line(tmp_path, change):
     value = {"private": False, "shards": [], "totals": {"shards": 0, "samples": 0, "bytes": 0}}
     value |= {"shards": {"shards": [0] * 1_000_000}, "fields": many, "entry": {"shards": [many]}}[change]
     (tmp_path / NAME).write_bytes(json.dumps(value).encode())
-    start = time.process_time()
     with pytest.raises(DataError) as caught:
         read_manifest(tmp_path / NAME)
-    assert time.process_time() - start < SECONDS
     assert len(str(caught.value)) < 400
 
 

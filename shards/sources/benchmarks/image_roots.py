@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from shards.errors import shown
 
 MAX_FOLDERS = 1000  # inside the root, that are tried
+MAX_PARTS = 32  # leading folders of a path, that are left away
 
 
 def hint_in_folder(root: Path, path: str) -> str:
@@ -20,7 +21,7 @@ def hint_in_folder(root: Path, path: str) -> str:
     for base in (*root.absolute().parents[:2], *islice(_folders(root), MAX_FOLDERS)):
         if os.path.isfile(base / path):
             return f"; {base} has it: give that as images"
-    for dropped in range(1, len(parts)):
+    for dropped in range(1, min(len(parts), MAX_PARTS + 1)):
         if os.path.isfile(root / Path(*parts[dropped:])):
             return f"; without {shown('/'.join(parts[:dropped]))}/ in front it would be there: change the list"
     same = PurePosixPath(path)
