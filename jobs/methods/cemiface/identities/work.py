@@ -13,7 +13,7 @@ import numpy as np
 
 from cemiface.errors import ModelError
 from cemiface.pixels import to_unit_range
-from cemiface.semihard.selection import GreedyChoice, shares
+from cemiface.recognition.selection import GreedyChoice, shares
 from jobs.frame.method import identity_name
 from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run

@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from cemiface.semihard.selection import GreedyChoice, shares
+from cemiface.recognition.selection import GreedyChoice, shares
 
 
 def naive(features: np.ndarray, *, count: int, max_cosine: float, groups=None, room=None) -> list[int]:
