@@ -1,0 +1,65 @@
+"""Faces of the generator with their attributes and embeddings, for candidates and portraits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from cemiface.gandiff.generator import latent, load_generator, truncated
+from cemiface.pixels import to_bytes, to_unit_range
+from jobs.frame.run import Run
+from jobs.frame.seeds import derive
+from jobs.methods.gandiffface.attributes import attribute_nets
+from jobs.methods.gandiffface.candidates.plan import MakeCandidates
+from jobs.methods.gandiffface.train_gan.plan import GENERATOR
+from jobs.methods.gandiffface.train_gan.plan import NAME as TRAIN_GAN
+from jobs.stages.shared.embedding import load_embedder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """N faces (N, S, S, 3) uint8, their embeddings (N, E) float32 and their attributes, (N,) float32 each."""
+
+    faces: np.ndarray
+    embedding: np.ndarray
+    attributes: Mapping[str, np.ndarray]
+
+
+def joined(parts: Sequence[Measured]) -> Measured:
+    """One after the other, without the faces: they would fill the memory."""
+    names = parts[0].attributes
+    return Measured(
+        faces=parts[0].faces[:0],
+        embedding=np.concatenate([part.embedding for part in parts]),
+        attributes={name: np.concatenate([part.attributes[name] for part in parts]) for name in names},
+    )
+
+
+class FaceMaker:
+    """The generator, the attribute nets and E_id on one device."""
+
+    def __init__(self, run: Run, *, device: torch.device) -> None:
+        config = run.section(MakeCandidates)
+        given = config.generator
+        path = run.path(given) if given else run.stage_folder(TRAIN_GAN).output(GENERATOR)
+        self.generator = load_generator(path, device=device)
+        self.embedder = load_embedder(run, device=device)
+        self.nets = attribute_nets(run)
+        self.name, self.seed, self.truncation, self.device = path.name, run.seed, config.truncation, device
+
+    def latents(self, numbers: Sequence[int]) -> torch.Tensor:
+        """w (N, w_width) of candidates by number, after truncation."""
+        seeds = [derive(self.seed, "candidate", number) for number in numbers]
+        z = torch.stack([latent(seed, self.generator.z_width) for seed in seeds]).to(self.device)
+        with torch.inference_mode():
+            return truncated(self.generator.mapping(z), self.generator.w_mean, self.truncation)
+
+    def measured(self, w: torch.Tensor) -> Measured:
+        """The faces of latents w (N, w_width), with what is measured of them."""
+        with torch.inference_mode():
+            faces = to_bytes(self.generator.synthesis(w.to(self.device)))
+            embedding = self.embedder(to_unit_range(faces, device=self.device)).cpu().numpy()
+        return Measured(faces=faces, embedding=embedding, attributes=self.nets.measure(faces))

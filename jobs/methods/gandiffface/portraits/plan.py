@@ -1,0 +1,104 @@
+"""Portraits: a few pictures of each identity by the generator, edited along the directions.
+
+The diffusion model learns the identity from these pictures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import Field
+
+from jobs.frame.run import Run
+from jobs.frame.stage import Cost, Stage
+from jobs.frame.stage_config import StageConfig, operational
+from jobs.frame.unit import Unit
+from jobs.methods.gandiffface.directions.plan import NAME as DIRECTIONS
+from jobs.methods.gandiffface.identities.plan import NAME as IDENTITIES
+from jobs.methods.gandiffface.identities.plan import identities_of
+from jobs.stages.shared.embedder import embedder_needs
+
+NAME = "portraits"
+BYTES_PER_PORTRAIT = 12_000  # at 112 px
+
+
+class MakePortraits(StageConfig):
+    """How many portraits, and how far they are edited."""
+
+    count: int = Field(
+        8,
+        ge=2,
+        description=(
+            "Portraits of each identity; the first one is not edited. The paper does not state the number; "
+            "DreamBooth takes 3 to 5 pictures, more vary more."
+        ),
+    )
+    edits: dict[str, float] = Field(
+        {"yaw": 1.5, "pitch": 1.0, "mouth": 1.0, "smile": 1.5, "age": 0.5, "light": 1.0},
+        description=(
+            "Largest step along the direction of each attribute, in standard deviations of the candidates. Attributes "
+            "whose direction is not good enough are left out."
+        ),
+    )
+    min_cosine: float | None = Field(
+        None,
+        ge=-1,
+        le=1,
+        description=(
+            "Smallest cosine of an edited face to the face that was not edited, under E_id. null: the cosine that two "
+            "different candidates exceed with probability 0.001, measured in the stage identities."
+        ),
+    )
+    halvings: int = Field(3, ge=0, description="How often the steps are halved before an edit is given up.")
+    identities_per_unit: int = Field(64, ge=1, description="Identities per unit of work, and per tar.")
+    batch: int = Field(
+        32, ge=1, description="Faces made at once by each rank; another batch size may round differently."
+    )
+    quality: int = Field(95, ge=1, le=100, description="JPEG quality of the portraits, 1 to 100.")
+    images_per_second: float | None = Field(
+        None,
+        gt=0,
+        description="Throughput of one GPU, which `cemiface plan` estimates GPU hours from. null: no estimate.",
+        json_schema_extra=operational(),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PortraitsUnit(Unit):
+    """The portraits of the identities `first` to `last`, both included, in one tar."""
+
+    tar: str
+    first: int
+    last: int
+
+
+def plan(run: Run) -> list[PortraitsUnit]:
+    """Blocks of identities."""
+    count, size = identities_of(run), run.section(MakePortraits).identities_per_unit
+    return [
+        PortraitsUnit(tar=f"{NAME}-{number:05d}.tar", first=start, last=min(start + size, count) - 1)
+        for number, start in enumerate(range(0, count, size))
+    ]
+
+
+def expected_images(run: Run) -> int:
+    return identities_of(run) * run.section(MakePortraits).count
+
+
+def cost(run: Run) -> Cost:
+    """GPU hours at the config's throughput, without edits that are tried again; disk for the portraits."""
+    images, rate = expected_images(run), run.section(MakePortraits).images_per_second
+    return Cost(gpu_hours=images / rate / 3600 if rate else None, disk_bytes=images * BYTES_PER_PORTRAIT)
+
+
+STAGE = Stage(
+    unit=PortraitsUnit,
+    name=NAME,
+    title="edited pictures of each identity by the generator",
+    config=MakePortraits,
+    needs=lambda run: (IDENTITIES, DIRECTIONS, *embedder_needs(run)),
+    plan=plan,
+    work="jobs.methods.gandiffface.portraits.work",
+    expected_images=expected_images,
+    cost=cost,
+)
