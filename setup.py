@@ -19,7 +19,10 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=[name + more for name in PACKAGES for more in ("", ".*")]),
-    package_data={"jobs": ["**/templates/*.j2", "command/demo_files/**/*"]},
+    package_data={
+        "jobs": ["**/templates/*.j2", "command/demo_files/**/*"],
+        "cemiface": ["measures/embedded/*"],
+    },
     entry_points={"console_scripts": ["cemiface = jobs.command.main:main"]},
     install_requires=[
         "torch>=2.6",
@@ -33,6 +36,8 @@ setup(
         "safetensors>=0.5",
         "simplejpeg>=1.8",
         "pillow>=11",
+        "onnxruntime>=1.20",
+        "ai-edge-litert>=2",
         "rich>=13",
         "jinja2>=3.1",
         "markupsafe>=2.1",

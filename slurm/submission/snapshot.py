@@ -12,7 +12,7 @@ from slurm.partial_files import partial_path
 
 PACKAGES = ("cemiface", "jobs", "shards", "slurm")
 
-SUFFIXES = {".py", ".j2", ".css", ".js"}
+SUFFIXES = {".py", ".j2", ".css", ".js", ".json", ".onnx", ".tflite"}  # the last three: attribute nets, 8 MB
 
 
 def code_files(root: Path) -> list[Path]:
