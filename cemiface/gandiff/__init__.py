@@ -1,0 +1,1 @@
+"""GANDiffFace (ICCV workshops 2023): generator, latent directions, demographic targets, prompt slots, adapters."""
