@@ -29,9 +29,9 @@ class _Sum:
     def linear(self, inputs: int, outputs: int) -> None:
         self.conv(inputs, outputs, kernel=1, size=1)
 
-    def condition(self, inputs: int, outputs: int) -> None:
+    def condition(self, inputs: int, outputs: int, *, vectors: int) -> None:
         self.adapter += (inputs + 1) * outputs
-        self.macs += inputs * outputs
+        self.macs += inputs * outputs * vectors
 
     def residual(self, inputs: int, outputs: int, *, size: int, time: int) -> None:
         """A residual block whose convolutions work at `size`."""
@@ -42,22 +42,24 @@ class _Sum:
         if inputs != outputs:
             self.conv(inputs, outputs, kernel=1, size=size)
 
-    def attention(self, width: int, *, size: int, condition: int, tokens: int) -> None:
+    def attention(self, width: int, *, size: int, condition: int, tokens: int, vectors: int) -> None:
         self.parameters += 2 * width
         self.conv(width, 3 * width, kernel=1, size=size)
         self.conv(width, width, kernel=1, size=size)
-        self.condition(condition, 2 * tokens * width)
-        self.macs += 2 * size**2 * (size**2 + tokens) * width
+        self.condition(condition, 2 * tokens * width, vectors=vectors)
+        self.macs += 2 * size**2 * (size**2 + tokens * vectors) * width
 
 
-def unet_cost(config: UNetConfig, *, condition_width: int, condition_tokens: int) -> UNetCost:
-    """Cost of `UNet` with one condition vector, without the layers that compute that vector."""
+def unet_cost(
+    config: UNetConfig, *, condition_width: int, condition_tokens: int, condition_vectors: int = 1
+) -> UNetCost:
+    """Cost of `UNet` with a sequence of condition vectors, without the layers that compute these vectors."""
     total, time, size = _Sum(), 4 * config.channels, config.image_size
     total.linear(config.channels, time)
     total.linear(time, time)
 
     def attend(width: int) -> None:
-        total.attention(width, size=size, condition=condition_width, tokens=condition_tokens)
+        total.attention(width, size=size, condition=condition_width, tokens=condition_tokens, vectors=condition_vectors)
 
     width = config.channels * config.multipliers[0]
     total.conv(3, width, kernel=3, size=size)

@@ -38,14 +38,15 @@ def count_macs(module: nn.Module, *inputs: Tensor) -> Counter[str]:
     """
     counted: Counter[str] = Counter()
 
-    def hook(layer: nn.Module, _: object, output: Tensor) -> None:
+    def hook(layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
         if isinstance(layer, nn.Conv2d):
             counted["Conv2d"] += output.numel() * layer.weight[0].numel()
         elif isinstance(layer, nn.Linear):
             counted["Linear"] += output.numel() * layer.in_features
         elif isinstance(layer, Attention):
             pixels = output.shape[2] * output.shape[3]
-            counted["Attention"] += 2 * pixels * (pixels + layer.tokens) * output.shape[1]
+            vectors = given[1].shape[1] if given[1].dim() == 3 else 1
+            counted["Attention"] += 2 * pixels * (pixels + layer.tokens * vectors) * output.shape[1]
         elif not list(layer.children()):
             counted[type(layer).__name__] += output.numel()
 
