@@ -6,20 +6,14 @@ from jobs.frame.run import Run
 from jobs.methods.cemiface.identities.plan import MakeIdentities
 from jobs.methods.cemiface.train_diffusion.plan import NAME as TRAIN_DIFFUSION
 from jobs.methods.cemiface.train_diffusion.plan import TrainDiffusion
-from jobs.stages.shared.gate.lineage import imported_lineage, lineage_of_weights, own_faces
-from jobs.stages.shared.sets import MADE_HERE
-from jobs.stages.train_recognition.plan import TrainEmbedder
+from jobs.stages.shared.gate.lineage import lineage_of_embedder, lineage_of_weights, own_faces
 from shards.privacy.lineage import DataSet, unknown_origin
 
 
 def lineage_of_nets(run: Run) -> tuple[DataSet, ...]:
     """The run's own faces, and what given weights and imported sets that E_id is trained on bring with them."""
-    training, embedder = run.find(TrainDiffusion), run.find(TrainEmbedder)
-    found = [own_faces(run)]
-    if run.config.embedder.weights:
-        found += lineage_of_weights(run.path(run.config.embedder.weights), field="embedder.weights")
-    elif embedder is not None:
-        found += [one for kind in embedder.sets if kind not in MADE_HERE for one in imported_lineage(run, kind)]
+    training = run.find(TrainDiffusion)
+    found = [own_faces(run), *lineage_of_embedder(run)]
     if training is not None and training.initial_weights:
         field = f"{TRAIN_DIFFUSION}.initial_weights"
         found += lineage_of_weights(run.path(training.initial_weights), field=field)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-
 from cemiface.gandiff.generator import latent, load_generator, truncated
+
+from cemiface.measures.attributes import open_attribute_nets
 from cemiface.pixels import to_bytes, to_unit_range
 from jobs.frame.run import Run
 from jobs.frame.seeds import derive
-from jobs.methods.gandiffface.attributes import attribute_nets
 from jobs.methods.gandiffface.candidates.plan import MakeCandidates
 from jobs.methods.gandiffface.train_gan.plan import GENERATOR
 from jobs.methods.gandiffface.train_gan.plan import NAME as TRAIN_GAN
@@ -47,7 +47,8 @@ class FaceMaker:
         path = run.path(given) if given else run.stage_folder(TRAIN_GAN).output(GENERATOR)
         self.generator = load_generator(path, device=device)
         self.embedder = load_embedder(run, device=device)
-        self.nets = attribute_nets(run)
+        cards = [run.path(card) for card in config.attributes]
+        self.nets = open_attribute_nets(cards, size=self.generator.image_size)
         self.name, self.seed, self.truncation, self.device = path.name, run.seed, config.truncation, device
 
     def latents(self, numbers: Sequence[int]) -> torch.Tensor:
@@ -62,4 +63,4 @@ class FaceMaker:
         with torch.inference_mode():
             faces = to_bytes(self.generator.synthesis(w.to(self.device)))
             embedding = self.embedder(to_unit_range(faces, device=self.device)).cpu().numpy()
-        return Measured(faces=faces, embedding=embedding, attributes=self.nets.measure(faces))
+        return Measured(faces=faces, embedding=embedding, attributes=self.nets.measure(faces.transpose(0, 3, 1, 2)))

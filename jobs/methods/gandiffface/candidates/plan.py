@@ -45,8 +45,8 @@ class MakeCandidates(StageConfig):
         ge=0,
         le=1,
         description=(
-            "Truncation psi: 1 is the full range of faces, lower draws latents toward the mean face, which looks better "
-            "and varies less. The paper does not state it."
+            "Truncation psi: 1 is the full range of faces; lower moves latents toward the mean face, which looks "
+            "better and varies less. The paper does not state it."
         ),
     )
     attributes: tuple[PathText, ...] = Field(
@@ -110,9 +110,7 @@ def cost(run: Run) -> Cost:
     """GPU hours at the config's throughput; disk for the tables."""
     config = run.section(MakeCandidates)
     rate = config.images_per_second
-    return Cost(
-        gpu_hours=config.count / rate / 3600 if rate else None, disk_bytes=config.count * BYTES_PER_CANDIDATE
-    )
+    return Cost(gpu_hours=config.count / rate / 3600 if rate else None, disk_bytes=config.count * BYTES_PER_CANDIDATE)
 
 
 STAGE = Stage(

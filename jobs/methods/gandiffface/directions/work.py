@@ -45,7 +45,11 @@ def run_rank(run: Run, rank: Rank) -> None:
             )
         work.publish(work.unit.file, directions_bytes(kept))
         figures = {
-            name: {"correlation": round(float(score), 4), "before_orthogonal": round(float(before), 4), "edited": edited}
+            name: {
+                "correlation": round(float(score), 4),
+                "before_orthogonal": round(float(before), 4),
+                "edited": edited,
+            }
             for name, score, before, edited in zip(
                 found.names, found.correlation, found.before, [name in kept.names for name in found.names], strict=True
             )

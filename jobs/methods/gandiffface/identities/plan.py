@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from cemiface.gandiff.demographics import AGE, GENDER, GENDERS, TargetError, check_bands
+from cemiface.measures.attribute_choice import choose_nets
 from jobs.frame.products import EMBED
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.stage_config import StageConfig
 from jobs.frame.unit import Unit
 from jobs.methods.gandiffface.candidates.plan import NAME as CANDIDATES
+from jobs.methods.gandiffface.candidates.plan import MakeCandidates
+from jobs.stages.shard.plan import ShardFaces
 
 NAME = "identities"
 TABLE = "identities.json"
@@ -78,7 +82,9 @@ class MakeIdentities(StageConfig):
     def _check_target(self) -> MakeIdentities:
         for name, shares in self.target.items():
             if not shares or (not self.joint and abs(sum(shares.values()) - 1) > 1e-6):
-                raise ValueError(f"target.{name}: got a sum of {sum(shares.values()):.4f}; allowed: shares that add to 1")
+                raise ValueError(
+                    f"target.{name}: got a sum of {sum(shares.values()):.4f}; allowed: shares that add to 1"
+                )
             if name == GENDER and not set(shares) <= set(GENDERS):
                 raise ValueError(f"target.gender: got {', '.join(shares)}; allowed: {', '.join(GENDERS)}")
             if name == AGE:
@@ -99,7 +105,9 @@ class MakeIdentities(StageConfig):
             parts = cell_labels(cell)
             if len(parts) != len(labels) or any(part not in known for part, known in zip(parts, labels, strict=True)):
                 example = ", ".join(next(iter(shares)) for shares in self.target.values())
-                raise ValueError(f"joint: got {cell!r}; allowed: a label of each attribute of target, as in {example!r}")
+                raise ValueError(
+                    f"joint: got {cell!r}; allowed: a label of each attribute of target, as in {example!r}"
+                )
         if abs(sum(self.joint.values()) - 1) > 1e-6:
             raise ValueError(f"joint: got a sum of {sum(self.joint.values()):.4f}; allowed: shares that add to 1")
 
@@ -116,17 +124,38 @@ class IdentitiesUnit(Unit):
     file: str = TABLE
 
 
-STAGE = Stage(
-    unit=IdentitiesUnit,
-    name=NAME,
-    title="identities that meet the demographic target, from the candidates",
-    config=MakeIdentities,
-    needs=lambda run: (CANDIDATES, EMBED),
-    plan=lambda run: [IdentitiesUnit()],
-    work="jobs.methods.gandiffface.identities.work",
-)
+def check(run: Run) -> None:
+    """Refuse a target of attributes that no net measures on faces of the run's size.
+
+    Raises:
+        ModelError: it has one.
+    """
+    config, candidates = run.section(MakeIdentities), run.section(MakeCandidates)
+    if candidates.generator is not None or not config.target:
+        return  # the size of a given generator is known when it is loaded
+    size = run.section(ShardFaces).image_size
+    measured = {GENDER: "male"}
+    plain = [measured.get(name, name) for name in config.target]
+    own = {name.partition(".")[0]: name for name in choose_nets(_cards(run), size=size).names}
+    choose_nets(_cards(run), size=size, wanted=[own.get(name, name) for name in plain])
+
+
+def _cards(run: Run) -> list[Path]:
+    return [run.path(card) for card in run.section(MakeCandidates).attributes]
 
 
 def identities_of(run: Run) -> int:
     """How many identities the config asks for."""
     return run.section(MakeIdentities).count
+
+
+STAGE = Stage(
+    unit=IdentitiesUnit,
+    name=NAME,
+    title="identities that meet the demographic target, from the candidates",
+    config=MakeIdentities,
+    check=check,
+    needs=lambda run: (CANDIDATES, EMBED),
+    plan=lambda run: [IdentitiesUnit()],
+    work="jobs.methods.gandiffface.identities.work",
+)

@@ -70,7 +70,9 @@ def _choose(run: Run, work: Work[IdentitiesUnit]) -> None:
     stranger = _stranger_cosine(paths, seed=derive(run.seed, "pairs of candidates"))
     work.publish(work.unit.file, IdentityTable(identities=people, stranger_cosine=stranger).as_json())
     figures = _figures(config, people, wanted=wanted, pool=pool, stranger=stranger)
-    work.done(images=len(people), counts={"chosen": len(people), **dict(sorted(pool.left_out.items()))}, figures=figures)
+    work.done(
+        images=len(people), counts={"chosen": len(people), **dict(sorted(pool.left_out.items()))}, figures=figures
+    )
 
 
 def _usable(run: Run, config: MakeIdentities, paths: Sequence[Path], *, work: Work[IdentitiesUnit]) -> _Pool:
@@ -134,7 +136,9 @@ def _wanted(config: MakeIdentities, counts: Mapping[str, int]) -> dict[str, int]
         ModelError: there are no candidates, or empty cells make the shares impossible.
     """
     if not counts:
-        raise ModelError(f"{NAME}: got no usable candidate; look at the counts of candidates, lower min_face or min_age")
+        raise ModelError(
+            f"{NAME}: got no usable candidate; look at the counts of candidates, lower min_face or min_age"
+        )
     if not config.target:
         return {ALL: config.count}
     if config.joint:

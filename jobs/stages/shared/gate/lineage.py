@@ -16,6 +16,8 @@ from jobs.stages.fingerprint.also import also_sets, training_tars
 from jobs.stages.fingerprint.plan import FingerprintFaces
 from jobs.stages.shard.plan import ShardFaces
 from jobs.stages.shared.imported_sets import SETS, registered
+from jobs.stages.shared.sets import MADE_HERE
+from jobs.stages.train_recognition.plan import TrainEmbedder
 from shards.errors import DataError
 from shards.privacy.lineage import (
     CheckedSet,
@@ -71,6 +73,15 @@ def lineage_of_weights(path: Path, *, field: str) -> tuple[DataSet, ...]:
     except SafetensorError as error:
         raise DataError(f"{field}: got {path}, not a whole safetensors file ({error}); fetch it again") from None
     return read_lineage(metadata, net=field)
+
+
+def lineage_of_embedder(run: Run) -> tuple[DataSet, ...]:
+    """What E_id brings with it: the data of given weights, and imported sets that the run trains it on."""
+    embedder, given = run.find(TrainEmbedder), run.config.embedder.weights
+    if given:
+        return lineage_of_weights(run.path(given), field="embedder.weights")
+    kinds = embedder.sets if embedder is not None else ()
+    return tuple(one for kind in kinds if kind not in MADE_HERE for one in imported_lineage(run, kind))
 
 
 def checked_lineage(run: Run, *, counted: bool = True) -> tuple[CheckedSet, ...]:
