@@ -1,4 +1,4 @@
-"""Selected images of a shard set, as a labeled sequence of images."""
+"""Selected images of a shard set, as a labeled sequence of images, and a selection of whole identities."""
 
 from __future__ import annotations
 
@@ -31,3 +31,12 @@ class Subset:
     def rgb(self, index: int, *, out: np.ndarray | None = None) -> np.ndarray:
         """As `ShardSet.rgb`."""
         return self._shards.rgb(int(self.indices[index]), out=out)
+
+
+def whole_identities(labels: np.ndarray, *, images: int, seed: int) -> np.ndarray:
+    """Rows of all images if they are at most `images`; else of whole identities drawn by the seed, two at least."""
+    if len(labels) <= images:
+        return np.arange(len(labels))
+    drawn = np.random.default_rng(seed).permutation(int(labels.max()) + 1)
+    count = max(2, int((np.cumsum(np.bincount(labels)[drawn]) <= images).sum()))
+    return np.flatnonzero(np.isin(labels, drawn[:count]))

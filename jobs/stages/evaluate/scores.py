@@ -34,7 +34,7 @@ from jobs.stages.shared.sets import faces_of
 from jobs.training.device import rank_device
 from shards.tars.records import asked_of, is_copy
 from shards.tars.shard_set import ShardSet
-from shards.tars.subset import Subset
+from shards.tars.subset import Subset, whole_identities
 from slurm.files import read_json
 
 REFERENCE_IMAGES = 1000  # real faces that diversity is measured on
@@ -111,15 +111,6 @@ def _inception(run: Run, faces: Subset, *, device: torch.device, work: Work[Eval
         "inception_covariance": covariance,
         "diversity": np.array(diversity(features, faces.labels, reference=reference)),
     }
-
-
-def whole_identities(labels: np.ndarray, *, images: int, seed: int) -> np.ndarray:
-    """Rows of all images if they are at most `images`; else of whole identities drawn by the seed, two at least."""
-    if len(labels) <= images:
-        return np.arange(len(labels))
-    drawn = np.random.default_rng(seed).permutation(int(labels.max()) + 1)
-    count = max(2, int((np.cumsum(np.bincount(labels)[drawn]) <= images).sum()))
-    return np.flatnonzero(np.isin(labels, drawn[:count]))
 
 
 def _tables(everything: ShardSet, faces: Subset, features: np.ndarray) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from cemiface.measures.inception import Inception
 from cemiface.pixels import to_unit_range
 from cemiface.recognition.nets import load_recognition
 from jobs.frame.experiment import load_run_folder
-from jobs.stages.evaluate.scores import whole_identities
 from jobs.stages.shared.benchmarks import Benchmark, load_benchmark, verify
 from jobs.stages.shared.verification import Verification
 from shards.images.jpeg import decode_rgb
 from shards.tars.shard_set import ShardSet
+from shards.tars.subset import whole_identities
 from tests.jobs.commands import Project
 from tests.jobs.conftest import TinyRun
 

@@ -1,0 +1,1 @@
+"""The stage study-scores."""
