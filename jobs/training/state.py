@@ -41,7 +41,7 @@ class SplitState(Protocol):
 
 
 class TrainingState:
-    """The modules and the optimizer of one training, with the checkpoints that store them."""
+    """The modules and the optimizers of one training, with the checkpoints that store them."""
 
     def __init__(
         self,
@@ -51,8 +51,12 @@ class TrainingState:
         optimizer: torch.optim.Optimizer,
         world: World,
         split: SplitState | None = None,
+        second_optimizer: torch.optim.Optimizer | None = None,
     ) -> None:
         self.checkpoints, self.modules, self.optimizer, self.world = checkpoints, modules, optimizer, world
+        self._optimizers = {"optimizer": optimizer}
+        if second_optimizer is not None:  # of a GAN's critic
+            self._optimizers["second_optimizer"] = second_optimizer
         self.split = split
         self.earlier_seconds = 0.0  # of training, in the attempts that this one continues
         self._started = time.monotonic()
@@ -90,30 +94,33 @@ class TrainingState:
         if self.split is not None:
             with safe_open(checkpoint.folder / SPLIT, framework="pt") as file:
                 self.split.restore({name: file.get_slice(name) for name in file.keys()})  # noqa: SIM118
-        self._restore_optimizer(_under(tensors, "optimizer"))
+        for prefix, optimizer in self._optimizers.items():
+            _restore_optimizer(optimizer, _under(tensors, prefix))
         log.info("resumed after %d images", images)
         return images
 
     def _tensors(self) -> dict[str, Tensor]:
-        """Copies on the CPU, named "<module>.<name>" and "optimizer.<number of the parameter>.<name>"."""
+        """Copies on the CPU, named "<module>.<name>" and "<optimizer>.<number of the parameter>.<name>"."""
         tensors: dict[str, Tensor] = {}
         for prefix, module in self.modules.items():
             tensors |= {f"{prefix}.{name}": tensor for name, tensor in module.state_dict().items()}
-        for number, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in state.items() if tensor is not None}
+        for prefix, optimizer in self._optimizers.items():
+            for number, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"{prefix}.{number}.{name}": value for name, value in state.items() if value is not None}
         return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
-    def _restore_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            number, _, field = name.partition(".")
-            state.setdefault(int(number), {})[field] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        for parameter, own in self.optimizer.state.items():
-            for field, value in own.items():
-                if value.shape == parameter.shape:  # fused optimizers need the memory layout of the parameter
-                    own[field] = torch.empty_like(parameter).copy_(value)
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        number, _, field = name.partition(".")
+        state.setdefault(int(number), {})[field] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    for parameter, own in optimizer.state.items():
+        for field, value in own.items():
+            if value.shape == parameter.shape:  # fused optimizers need the memory layout of the parameter
+                own[field] = torch.empty_like(parameter).copy_(value)
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

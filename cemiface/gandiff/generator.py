@@ -1,0 +1,69 @@
+"""What stages need of a generator, whatever its architecture, and its weights file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from cemiface.errors import ModelError
+from cemiface.gandiff.config import GanConfig
+from cemiface.gandiff.nets import Generator
+from cemiface.weights import built, read_weights, weights_bytes
+
+OWN = "gandiff"  # the suite's own architecture, in the metadata of the file
+
+
+class StyleGenerator(Protocol):
+    """A generator of faces with a latent space w that can be edited. Deterministic."""
+
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def z_width(self) -> int: ...
+    @property
+    def w_width(self) -> int: ...
+    @property
+    def w_mean(self) -> Tensor: ...  # (w_width,)
+
+    def mapping(self, z: Tensor) -> Tensor:
+        """w (N, w_width) of normal noise z (N, z_width)."""
+
+    def synthesis(self, w: Tensor) -> Tensor:
+        """Faces (N, 3, S, S) in [-1, 1] of w (N, w_width)."""
+
+
+def latent(seed: int, z_width: int) -> Tensor:
+    """The noise z (z_width,) of a seed, on the CPU."""
+    return torch.randn(z_width, generator=torch.Generator().manual_seed(seed))
+
+
+def truncated(w: Tensor, w_mean: Tensor, psi: float) -> Tensor:
+    """w moved towards the mean: 1 leaves it, 0 gives the mean face (StyleGAN, Karras et al. 2019, appendix B)."""
+    return w_mean + psi * (w - w_mean)
+
+
+def generator_bytes(generator: Generator, *, lineage: str = "") -> bytes:
+    """A safetensors file of the suite's own generator, with its config in the metadata; `lineage`: `weights_bytes`."""
+    metadata = {"architecture": OWN, "config": generator.config.model_dump_json()}
+    return weights_bytes(generator, metadata=metadata, lineage=lineage)
+
+
+def load_generator(path: str | Path, *, device: torch.device | str = "cpu") -> StyleGenerator:
+    """The generator of a safetensors file, frozen and in eval mode.
+
+    Raises:
+        ModelError: the file is missing, text, partly written, or no generator.
+    """
+    tensors, metadata = read_weights(path)
+    try:
+        if metadata["architecture"] != OWN:
+            raise ModelError(f"weights {path}: got architecture {metadata['architecture']!r:.60}; allowed: {OWN}")
+        config = GanConfig.model_validate_json(metadata["config"])
+    except (KeyError, ValidationError) as error:
+        raise ModelError(f"weights {path}: not a generator; give the file that train-gan wrote") from error
+    generator = built(lambda: Generator(config), tensors, path=path)
+    return generator.eval().requires_grad_(False).to(device)
