@@ -14,6 +14,8 @@ from rich.logging import RichHandler
 
 from jobs.command.cancel import cancel
 from jobs.command.demo import set_up_demo
+from jobs.command.import_generator import NAME as IMPORT_GENERATOR
+from jobs.command.import_generator import run_import_generator
 from jobs.command.info import show_info
 from jobs.command.invocation import Invocation
 from jobs.command.logs import show_log
@@ -35,6 +37,7 @@ from jobs.launch.launch import launch
 
 # Commands that need no config, and their exit code for wrong input.
 WITHOUT_CONFIG = {**dict.fromkeys(COMMANDS, (run_set_command, 1)), EXPLAIN: (run_explain, 2)}
+WITHOUT_CONFIG[IMPORT_GENERATOR] = (run_import_generator, 1)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
