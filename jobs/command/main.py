@@ -14,8 +14,6 @@ from rich.logging import RichHandler
 
 from jobs.command.cancel import cancel
 from jobs.command.demo import set_up_demo
-from jobs.command.import_generator import NAME as IMPORT_GENERATOR
-from jobs.command.import_generator import run_import_generator
 from jobs.command.info import show_info
 from jobs.command.invocation import Invocation
 from jobs.command.logs import show_log
@@ -24,6 +22,8 @@ from jobs.command.plan import show_plan
 from jobs.command.reference.explain import NAME as EXPLAIN
 from jobs.command.reference.explain import run_explain
 from jobs.command.run_rank import run_rank
+from jobs.command.sets.import_generator import NAME as IMPORT_GENERATOR
+from jobs.command.sets.import_generator import run_import_generator
 from jobs.command.sets.set_commands import COMMANDS, run_set_command
 from jobs.command.status import show_status, watch_status
 from jobs.command.verbs import TOOLS

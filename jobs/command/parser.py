@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from jobs.command.demo import add_demo_command
-from jobs.command.import_generator import add_import_generator_command
 from jobs.command.reference.explain import add_explain_command
+from jobs.command.sets.import_generator import add_import_generator_command
 from jobs.command.sets.set_commands import add_set_commands
 from jobs.command.verbs import STAGES, VERBS, Verb
 from jobs.frame.experiment_config import sentence
