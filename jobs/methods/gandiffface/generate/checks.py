@@ -1,4 +1,4 @@
-"""The checks of a picture: is it a face, is it this identity, is it no copy of a portrait, does it show what was asked."""
+"""Checks of a picture: a face, of this identity, no copy of a portrait, and what was asked."""
 
 from __future__ import annotations
 
