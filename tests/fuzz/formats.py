@@ -356,6 +356,24 @@ def _read_weights(folder: Path) -> object:
     return read_weights(folder / name)
 
 
+def _stylegan_seeds() -> list[Files]:
+    from ..cemiface.gandiff.official_files import pickled, stylegan2, stylegan3  # as above
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "x.pkl"
+        made = [(stylegan2(), 3), (stylegan3(), 3), (stylegan3(kernel=1, radial=True), 4)]
+        return [{"x.pkl": pickled(net, path, protocol=protocol).read_bytes()} for net, protocol in made]
+
+
+def _read_stylegan(folder: Path) -> object:
+    from cemiface.gandiff.generator import load_generator  # as above
+    from cemiface.gandiff.stylegan.convert import converted
+
+    path = folder / "x.safetensors"
+    path.write_bytes(converted(folder / "x.pkl", license="x", origin="x"))
+    return load_generator(path)
+
+
 FORMATS: dict[str, Format] = {
     "images": Format(seeds=_image_seeds, read=_read_image, errors=()),
     "folder": Format(seeds=lambda: [_tree(b"\xff\xd8")], read=_read_source),
@@ -377,4 +395,5 @@ FORMATS: dict[str, Format] = {
     "config": Format(seeds=_config_seeds, read=lambda folder: load_run(folder / "x.yaml")),
     "pth": Format(seeds=_pth_seeds, read=_read_weights),
     "safetensors": Format(seeds=_safetensors_seeds, read=_read_weights),
+    "stylegan": Format(seeds=_stylegan_seeds, read=_read_stylegan),
 }
