@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -64,7 +65,12 @@ def weights_bytes(module: nn.Module, *, metadata: Mapping[str, str], lineage: st
     """
     if lineage:
         metadata = {**metadata, "lineage": lineage}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    return tensors_bytes(module.state_dict(), metadata=metadata)
+
+
+def tensors_bytes(tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file: the same bytes for the same tensors and metadata."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     file = save(tensors, metadata=dict(metadata))
     size = int.from_bytes(file[:8], "little")
     # The library writes the metadata in the order of a hash table that differs by process.
@@ -148,14 +154,20 @@ def built(make: Callable[[], ModuleT], tensors: Mapping[str, Tensor], *, path: s
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    with whole_safetensors(path), safe_open(path, framework="pt", device="cpu") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+
+
+@contextmanager
+def whole_safetensors(path: Path, *, kind: str = "weights", remedy: str = "fetch it again") -> Iterator[None]:
+    """Within the block a safetensors file is read; raises ModelError in one line if it is cut or damaged."""
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+        yield
     except BaseException as error:
         # A parser in Rust reports its own mistakes as a PanicException, which is no Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise ModelError(f"weights {path}: not a whole safetensors file ({_reason(error)}); fetch it again") from error
+        raise ModelError(f"{kind} {path}: not a whole safetensors file ({_reason(error)}); {remedy}") from error
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from cemiface.errors import ModelError
 from cemiface.gandiff.config import GanConfig
 from cemiface.gandiff.nets import Generator
+from cemiface.gandiff.stylegan.convert import ARCHITECTURES, build
 from cemiface.weights import built, read_weights, weights_bytes
 
 OWN = "gandiff"  # the suite's own architecture, in the metadata of the file
@@ -58,12 +59,20 @@ def load_generator(path: str | Path, *, device: torch.device | str = "cpu") -> S
     Raises:
         ModelError: the file is missing, text, partly written, or no generator.
     """
+    if Path(path).suffix == ".pkl":
+        raise ModelError(f"weights {path}: a pickle; convert it once: cemiface import-generator {path} --to FILE")
     tensors, metadata = read_weights(path)
+    architecture = metadata.get("architecture", "")
     try:
-        if metadata["architecture"] != OWN:
-            raise ModelError(f"weights {path}: got architecture {metadata['architecture']!r:.60}; allowed: {OWN}")
-        config = GanConfig.model_validate_json(metadata["config"])
-    except (KeyError, ValidationError) as error:
-        raise ModelError(f"weights {path}: not a generator; give the file that train-gan wrote") from error
-    generator = built(lambda: Generator(config), tensors, path=path)
-    return generator.eval().requires_grad_(False).to(device)
+        if architecture in ARCHITECTURES:
+            given = build(architecture, metadata["config"], tensors, path=path)
+            return given.eval().requires_grad_(False).to(device)
+        if architecture == OWN:
+            config = GanConfig.model_validate_json(metadata["config"])
+            own = built(lambda: Generator(config), tensors, path=path)
+            return own.eval().requires_grad_(False).to(device)
+    except (KeyError, ValidationError):
+        pass
+    raise ModelError(
+        f"weights {path}: not a generator; give the file that train-gan or `cemiface import-generator` wrote"
+    )

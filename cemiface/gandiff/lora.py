@@ -40,15 +40,17 @@ def lora_layers(net: nn.Module, config: LoraConfig) -> dict[str, Layer]:
 
 
 class LoraAdapters(nn.Module):
-    """The branches of some identities, and the vector of each.
+    """The branches of some identities, and the vector of each; without a config the vector alone.
 
     All parameters have the identities as their first dimension, so that one tensor holds those of all.
     """
 
-    def __init__(self, net: nn.Module, config: LoraConfig, *, seeds: Sequence[int], token: Tensor) -> None:
+    def __init__(self, net: nn.Module, config: LoraConfig | None, *, seeds: Sequence[int], token: Tensor) -> None:
         """Branches of zero effect; identity i starts from seeds[i] alone and from the vector `token` (width,)."""
         super().__init__()
-        self.config, self.layers = config, lora_layers(net, config)
+        self.layers = lora_layers(net, config) if config else {}
+        config = config or LoraConfig()
+        self.config = config
         draws = [torch.Generator().manual_seed(seed) for seed in seeds]
         down, up = [], []
         for layer in self.layers.values():
@@ -77,6 +79,27 @@ class LoraAdapters(nn.Module):
         finally:
             for hook in hooks:
                 hook.remove()
+
+    def clip(self, *, largest: float) -> Tensor:
+        """Clip the gradient of each identity; see `clip_each`."""
+        return clip_each(list(self.parameters()), largest=largest)
+
+    @torch.no_grad()
+    def keep(self, rows: Sequence[int], *, optimizer: torch.optim.Optimizer) -> None:
+        """Go on with some of the identities alone; the optimizer's moments follow."""
+        replaced: dict[Tensor, nn.Parameter] = {}
+        for old in list(self.parameters()):
+            new = replaced[old] = nn.Parameter(old[list(rows)].clone())
+            state = optimizer.state.pop(old, {})
+            kept = {
+                name: value[list(rows)].clone() if value.shape == old.shape else value for name, value in state.items()
+            }
+            optimizer.state[new] = kept
+        for group in optimizer.param_groups:
+            group["params"] = [replaced[old] for old in group["params"]]
+        self.down = nn.ParameterList(replaced[old] for old in self.down)
+        self.up = nn.ParameterList(replaced[old] for old in self.up)
+        self.token = replaced[self.token]
 
     def tokens(self, each: int) -> Tensor:
         """The identity's vector for `each` samples per identity, (identities * each, width)."""
@@ -127,11 +150,12 @@ def branch(x: Tensor, layer: Layer, *, down: Tensor, up: Tensor) -> Tensor:
     assert len(x) % count == 0
     if isinstance(layer, nn.Linear):
         low = torch.einsum("ibtc,irc->ibtr", x.reshape(count, len(x) // count, -1, x.shape[-1]), down)
-        return torch.einsum("ibtr,ior->ibto", low, up).reshape(*x.shape[:-1], up.shape[1])
+        added: Tensor = torch.einsum("ibtr,ior->ibto", low, up).reshape(*x.shape[:-1], up.shape[1])
+        return added
     # A convolution per identity: on CPUs faster than one with groups, which also copies x.
     parts = [
         F.conv2d(
-            F.conv2d(part, down[number], None, layer.stride, layer.padding, layer.dilation),  # type: ignore[arg-type]
+            F.conv2d(part, down[number], None, layer.stride, layer.padding, layer.dilation),
             up[number][:, :, None, None],
         )
         for number, part in enumerate(x.chunk(count))

@@ -22,6 +22,8 @@ from jobs.command.plan import show_plan
 from jobs.command.reference.explain import NAME as EXPLAIN
 from jobs.command.reference.explain import run_explain
 from jobs.command.run_rank import run_rank
+from jobs.command.sets.import_generator import NAME as IMPORT_GENERATOR
+from jobs.command.sets.import_generator import run_import_generator
 from jobs.command.sets.set_commands import COMMANDS, run_set_command
 from jobs.command.status import show_status, watch_status
 from jobs.command.verbs import TOOLS
@@ -35,6 +37,7 @@ from jobs.launch.launch import launch
 
 # Commands that need no config, and their exit code for wrong input.
 WITHOUT_CONFIG = {**dict.fromkeys(COMMANDS, (run_set_command, 1)), EXPLAIN: (run_explain, 2)}
+WITHOUT_CONFIG[IMPORT_GENERATOR] = (run_import_generator, 1)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

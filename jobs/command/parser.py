@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jobs.command.demo import add_demo_command
 from jobs.command.reference.explain import add_explain_command
+from jobs.command.sets.import_generator import add_import_generator_command
 from jobs.command.sets.set_commands import add_set_commands
 from jobs.command.verbs import STAGES, VERBS, Verb
 from jobs.frame.experiment_config import sentence
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_arguments(command, name, verb)
     add_demo_command(commands, formatter=raw)
     add_set_commands(commands, formatter=raw)
+    add_import_generator_command(commands, formatter=raw)
     add_explain_command(commands, formatter=raw)
     return parser
 

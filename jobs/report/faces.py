@@ -81,7 +81,7 @@ def real_faces(real: ShardSet) -> list[Picture]:
     """The first image of some training people."""
     people = _spread(len(real.classes), IDENTITIES)
     rows = [int(np.flatnonzero(real.labels == person)[0]) for person in people]
-    return [_picture(real, row, alt=f"real training face {real.keys[row]}") for row in rows]
+    return [picture_of(real, row, alt=f"real training face {real.keys[row]}") for row in rows]
 
 
 def face_grid(run: Run, synthetic: ShardSet) -> FaceGrid:
@@ -105,7 +105,7 @@ def face_grid(run: Run, synthetic: ShardSet) -> FaceGrid:
         columns = [face for found in pictures.values() for face in [*found, *[None] * (span - len(found))]]
         first = None
         if own_faces:
-            first = _picture(own_faces, own_faces.keys.index(identity), alt=f"first face of {identity}")
+            first = picture_of(own_faces, own_faces.keys.index(identity), alt=f"first face of {identity}")
         rows.append(GridRow(identity=identity, first=first, faces=tuple(columns)))
     measured = any(face.caption for row in rows for face in row.faces if face)
     return FaceGrid(
@@ -126,7 +126,7 @@ def pair(key: str, real_name: str, *, caption: str, synthetic: ShardSet, real: R
     """A synthetic face beside a real image, or beside the first image of the identity whose center it is close to."""
     jpeg = real.jpeg(real_name)
     return Pair(
-        synthetic=_picture(synthetic, synthetic.keys.index(key), alt=f"synthetic face {key}"),
+        synthetic=picture_of(synthetic, synthetic.keys.index(key), alt=f"synthetic face {key}"),
         real=None if jpeg is None else Picture(src=_data_uri(jpeg), alt=f"real face {real_name}", caption=""),
         caption=caption,
     )
@@ -137,10 +137,11 @@ def _generated(synthetic: ShardSet, row: int, *, asked: str) -> Picture:
     measured = record.get("measured_cosine")
     caption = "" if measured is None else f"{measured:.2f}".replace("-", MINUS)
     alt = f"{record['identity']}, {asked}" + (f", measured cosine {caption}" if caption else "")
-    return _picture(synthetic, row, alt=alt, caption=caption)
+    return picture_of(synthetic, row, alt=alt, caption=caption)
 
 
-def _picture(shards: ShardSet, row: int, *, alt: str, caption: str = "") -> Picture:
+def picture_of(shards: ShardSet, row: int, *, alt: str, caption: str = "") -> Picture:
+    """An image of a set as a picture of the page."""
     return Picture(src=_data_uri(shards.jpeg(row)), alt=alt, caption=caption)
 
 

@@ -29,7 +29,7 @@ def _command(*arguments: object, cwd: Path = ROOT, **environment: str) -> subpro
     )
 
 
-@pytest.mark.parametrize("command", [*VERBS, "demo", "import", "export", "explain"])
+@pytest.mark.parametrize("command", [*VERBS, "demo", "import", "export", "import-generator", "explain"])
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])

@@ -85,7 +85,7 @@ def train(run: Run, rank: Rank, work: Work[TrainingUnit]) -> None:
     total = -(-config.images // config.batch) * config.batch  # whole batches
     images = resumed_after = state.restore(at_most=total)
     metrics = Metrics(rank.folder.metrics, images=images) if world.rank == 0 else None
-    samples = Samples(run, rank, device=device, images=images) if world.rank == 0 else None
+    samples = Samples(run, rank, world=world, images=images)
     monitor = StepMonitor(rank, world, total=total)
 
     # Order: the batch at each position follows from (seed, position), so the loader has no state to save.
@@ -97,6 +97,9 @@ def train(run: Run, rank: Rank, work: Work[TrainingUnit]) -> None:
     micro = config.micro_batch or share
     clock, clocked = time.monotonic(), images
     while images < total:
+        # Before a stop is looked at: a resumed training first makes what was due when it was interrupted.
+        if samples.take(ema.module, images=images, total=total):
+            clock, clocked = time.monotonic(), images
         monitor.between_steps(state, images=images, batch=config.batch, every=config.checkpoint_images)
 
         # This rank's share of real images, in pieces; the position of an image determines its random numbers.
@@ -141,29 +144,27 @@ def train(run: Run, rank: Rank, work: Work[TrainingUnit]) -> None:
         ema.update(generator, step=images // config.batch)
         images += config.batch
 
-        # Metrics, sheets of faces and the Fréchet distance.
+        # Metrics of a step with penalties.
         monitor.mean_loss(terms["critic_loss"] + terms["generator_loss"], images=images)
-        logged = penalized and crossed(images, config.batch * config.loss.penalty_every, every=config.log_images)
-        if logged:
+        if penalized and crossed(images, config.batch * config.loss.penalty_every, every=config.log_images):
             means = (world.total(torch.stack(list(terms.values()))) / world.size).tolist()
             line = dict(zip(terms, means, strict=True))
-            line |= {"critic_gradient": critic_norm, "generator_gradient": generator_norm}
             line |= {"margin": line["real_score"] - line["fake_score"], "learning_rate": learning_rate}
+            line |= {"critic_gradient": critic_norm, "generator_gradient": generator_norm}
             line["images_per_second"] = (images - clocked) / (time.monotonic() - clock)
             if metrics:
                 metrics.write({"images": images, **line})
-        took = samples.take(ema.module, images=images, total=total) if samples else False
-        if logged or took:
             clock, clocked = time.monotonic(), images
 
     # Result: the EMA weights, with their config in the metadata.
     stream.close()
     state.save(images)
-    if samples:
+    samples.take(ema.module, images=images, total=total)
+    if world.rank == 0:
         assert isinstance(ema.module, Generator)
         ema.module.set_w_mean()
         work.publish(GENERATOR, generator_bytes(ema.module, lineage=lineage_text([own_faces(run)])))
-        figures = {**samples.distance, "world_size": world.size, "resumed_after_images": resumed_after}
+        figures = {**samples.last_distance(), "world_size": world.size, "resumed_after_images": resumed_after}
         seconds = state.earlier_seconds
         work.done(images=images, counts={"trained": images}, earlier_seconds=seconds, figures=figures)
 
