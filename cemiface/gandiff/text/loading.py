@@ -93,7 +93,7 @@ def _model(kind: Any, folder: ModelFolder, name: str, *, dtype: torch.dtype, dev
             variant=folder.variants[name],
             use_safetensors=True,
             local_files_only=True,
-            torch_dtype=dtype,
+            **{"dtype" if name.startswith("text") else "torch_dtype": dtype},
             output_loading_info=True,
         )
     wrong = [*info["missing_keys"], *info["mismatched_keys"], *info.get("error_msgs", ())]
