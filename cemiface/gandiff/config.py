@@ -13,6 +13,8 @@ PATCH = 2  # side of the pixel blocks that one position of the last internal res
 
 FIRST_SIDES = range(4, 8)  # of the learned constant that the generator starts from
 
+Width = Annotated[int, Field(ge=1, le=8192)]
+
 Augmentation = Literal["color", "translation", "cutout"]
 
 GAN_PRESETS: dict[str, dict[str, Any]] = {
@@ -74,21 +76,21 @@ class GanConfig(FrozenModel):
             "shard.image_size. Cost grows with its square."
         ),
     )
-    z_width: PositiveInt = Field(512, description="Width of the normal noise z. The default is StyleGAN's.")
-    w_width: PositiveInt = Field(
+    z_width: Width = Field(512, description="Width of the normal noise z. The default is StyleGAN's.")
+    w_width: Width = Field(
         512, description="Width of the latent w, in which portraits are edited. The default is StyleGAN's."
     )
-    mapping_layers: PositiveInt = Field(
+    mapping_layers: Annotated[int, Field(ge=1, le=64)] = Field(
         8, description="Layers of the mapping network from z to w. The default is StyleGAN's."
     )
-    channels: PositiveInt = Field(
+    channels: Width = Field(
         128,
         description=(
             "Channels of both nets at half the image size, their highest internal resolution; a multiple of 4. They "
             "double with every halving of the resolution. Cost grows with their square."
         ),
     )
-    most_channels: PositiveInt = Field(
+    most_channels: Width = Field(
         512, description="Channels of a layer at most, at least `channels`. The default is StyleGAN2's."
     )
 

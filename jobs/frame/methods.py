@@ -12,7 +12,11 @@ from importlib.metadata import entry_points
 from jobs.frame.errors import ConfigError
 from jobs.frame.method import Method, load
 
-BUILT_IN = {"cemiface": "jobs.methods.cemiface.method:METHOD"}  # by path, as the frame must not import methods
+# By path, as the frame must not import methods.
+BUILT_IN = {
+    "cemiface": "jobs.methods.cemiface.method:METHOD",
+    "gandiffface": "jobs.methods.gandiffface.method:METHOD",
+}
 GROUP = "cemiface.methods"
 DEFAULT = "cemiface"
 

@@ -13,6 +13,7 @@ from cemiface.measures.attributes import open_attribute_nets
 from cemiface.pixels import to_bytes, to_unit_range
 from jobs.frame.run import Run
 from jobs.frame.seeds import derive
+from jobs.methods.gandiffface.attributes.plan import cards
 from jobs.methods.gandiffface.candidates.plan import MakeCandidates
 from jobs.methods.gandiffface.train_gan.plan import GENERATOR
 from jobs.methods.gandiffface.train_gan.plan import NAME as TRAIN_GAN
@@ -47,8 +48,7 @@ class FaceMaker:
         path = run.path(given) if given else run.stage_folder(TRAIN_GAN).output(GENERATOR)
         self.generator = load_generator(path, device=device)
         self.embedder = load_embedder(run, device=device)
-        cards = [run.path(card) for card in config.attributes]
-        self.nets = open_attribute_nets(cards, size=self.generator.image_size)
+        self.nets = open_attribute_nets(cards(run), size=self.generator.image_size)
         self.name, self.seed, self.truncation, self.device = path.name, run.seed, config.truncation, device
 
     def latents(self, numbers: Sequence[int]) -> torch.Tensor:

@@ -63,6 +63,6 @@ def _refilled(
         tried = {image.request.key: image for image in remaker.remake(left, attempt=attempt, work=work)}
         leaked = check.leaked([image.jpeg for image in tried.values()], keys=list(tried), progress=work.progress)
         done |= {key: image for key, image in tried.items() if key not in leaked}
-        left = [request for request in left if request.key in leaked]
+        left = [request for request in left if request.key not in done]
         work.progress(len(tried) - len(leaked))
     return done

@@ -173,7 +173,11 @@ def test_files_that_are_no_generator_are_refused_in_one_line(generator: Generato
     from safetensors.torch import save_file
 
     path = tmp_path / "other.safetensors"
-    for metadata in (None, {"architecture": "stylegan9"}, {"architecture": "gandiff", "config": "{}"}):
+    endless = GanConfig.named("tiny32").model_dump_json().replace('"mapping_layers":2', '"mapping_layers":1000000000')
+    assert "1000000000" in endless
+    wide = GanConfig.named("tiny32", most_channels=8000, channels=8000).model_dump_json()
+    others = [{"architecture": "stylegan9"}, *({"architecture": "gandiff", "config": c} for c in ("{}", endless, wide))]
+    for metadata in (None, *others):
         save_file({"weight": torch.zeros(2)}, path, metadata=metadata)
         with pytest.raises(ModelError, match=r"weights .*other\.safetensors: ") as caught:
             load_generator(path)

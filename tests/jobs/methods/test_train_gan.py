@@ -80,6 +80,11 @@ def _curve(project: Project) -> dict[int, dict[str, float]]:
     return curve
 
 
+def _distances(project: Project) -> list[float]:
+    lines = (project.runs / STAGE / "samples" / "frechet.jsonl").read_text().splitlines()
+    return [json.loads(line)["frechet"] for line in lines]
+
+
 def test_the_generator_is_loaded_from_its_file_and_says_what_it_learned_from(trained: Project) -> None:
     path = trained.runs / STAGE / GENERATOR
     generator = load_generator(path)
@@ -138,6 +143,19 @@ def test_two_ranks_and_pieces_of_a_batch_give_the_same_curve(trained: Project, a
     assert found.keys() == expected.keys()
     for images in found:
         assert found[images] == pytest.approx(expected[images], rel=0.02, abs=1e-3), images
+    assert _distances(again) == pytest.approx(_distances(trained), rel=0.02)  # the ranks share the faces
+
+
+def test_a_distance_that_was_missing_when_the_training_stopped_is_measured_after_the_resume(
+    trained: Project, again: Project
+) -> None:
+    """As if the stop had come while the distance after 48 images was measured."""
+    assert again.run("all", f"{STAGE}.images=48").returncode == 0
+    samples = again.runs / STAGE / "samples"
+    (samples / "frechet.jsonl").write_text("")
+    assert again.run("all").returncode == 0
+    assert _distances(again) == _distances(trained)
+    assert sha256(again.runs / STAGE / GENERATOR) == sha256(trained.runs / STAGE / GENERATOR)
 
 
 def test_faces_of_another_size_than_the_generators_are_refused(again: Project) -> None:

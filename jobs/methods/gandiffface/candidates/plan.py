@@ -13,6 +13,7 @@ from jobs.frame.run import Run
 from jobs.frame.stage import Cost, Stage
 from jobs.frame.stage_config import PathText, StageConfig, operational
 from jobs.frame.unit import Unit
+from jobs.methods.gandiffface.attributes.plan import card_files
 from jobs.methods.gandiffface.train_gan.plan import NAME as TRAIN_GAN
 from jobs.stages.shared.embedder import embedder_needs
 from slurm.files import sha256_of
@@ -47,13 +48,6 @@ class MakeCandidates(StageConfig):
         description=(
             "Truncation psi: 1 is the full range of faces; lower moves latents toward the mean face, which looks "
             "better and varies less. The paper does not state it."
-        ),
-    )
-    attributes: tuple[PathText, ...] = Field(
-        (),
-        description=(
-            "Cards of further attribute nets, for example of a net for ethnicity. Gender, age, pose, mouth, smile and "
-            "eyes are measured by nets of the suite."
         ),
     )
     batch: int = Field(
@@ -96,13 +90,10 @@ def files(run: Run) -> dict[str, str]:
     Raises:
         ConfigError: one of them does not exist.
     """
-    config, found = run.section(MakeCandidates), {}
+    config, found = run.section(MakeCandidates), card_files(run)
     if config.generator:
         path = run.given_file(f"{NAME}.generator", config.generator, give="a generator that train-gan wrote")
         found[f"{NAME}.generator"] = sha256_of(path)
-    for number, card in enumerate(config.attributes):
-        field = f"{NAME}.attributes.{number}"
-        found[field] = sha256_of(run.given_file(field, card, give="the card of an attribute net"))
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -15,6 +14,7 @@ from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.stage_config import StageConfig
 from jobs.frame.unit import Unit
+from jobs.methods.gandiffface.attributes.plan import cards
 from jobs.methods.gandiffface.candidates.plan import NAME as CANDIDATES
 from jobs.methods.gandiffface.candidates.plan import MakeCandidates
 from jobs.stages.shard.plan import ShardFaces
@@ -136,12 +136,8 @@ def check(run: Run) -> None:
     size = run.section(ShardFaces).image_size
     measured = {GENDER: "male"}
     plain = [measured.get(name, name) for name in config.target]
-    own = {name.partition(".")[0]: name for name in choose_nets(_cards(run), size=size).names}
-    choose_nets(_cards(run), size=size, wanted=[own.get(name, name) for name in plain])
-
-
-def _cards(run: Run) -> list[Path]:
-    return [run.path(card) for card in run.section(MakeCandidates).attributes]
+    own = {name.partition(".")[0]: name for name in choose_nets(cards(run), size=size).names}
+    choose_nets(cards(run), size=size, wanted=[own.get(name, name) for name in plain])
 
 
 def identities_of(run: Run) -> int:

@@ -124,7 +124,7 @@ def _cell(config: MakeIdentities, values: Mapping[str, float]) -> str | None:
         except (KeyError, ValueError):
             raise ModelError(
                 f"{NAME}.target: got {name!r}, which no net measures; allowed: gender, age, or an attribute of a card "
-                "in candidates.attributes"
+                "in attributes.nets"
             ) from None
     return None if None in labels else ", ".join(str(label) for label in labels) or ALL
 

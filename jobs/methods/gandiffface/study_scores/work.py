@@ -28,7 +28,7 @@ from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
 from jobs.frame.seeds import derive
 from jobs.frame.stage import Finish
-from jobs.methods.gandiffface.candidates.plan import MakeCandidates
+from jobs.methods.gandiffface.attributes.plan import cards
 from jobs.methods.gandiffface.portraits.plan import NAME as PORTRAITS
 from jobs.methods.gandiffface.portraits.plan import STAGE as PORTRAITS_STAGE
 from jobs.methods.gandiffface.study_scores.plan import NAME, ScoresUnit, StudyScores
@@ -126,8 +126,7 @@ def _pairs(unit: np.ndarray, labels: np.ndarray, *, seed: int, limit: int) -> Pa
 
 def _measured(run: Run, faces: Subset, *, work: Work[ScoresUnit]) -> dict[str, np.ndarray]:
     """The attributes (N,) of the faces."""
-    cards = [run.path(card) for card in run.section(MakeCandidates).attributes]
-    nets = open_attribute_nets(cards, size=faces.rgb(0).shape[0])
+    nets = open_attribute_nets(cards(run), size=faces.rgb(0).shape[0])
     parts = []
     for row in range(len(faces)):
         parts.append(nets.measure(faces.rgb(row).transpose(2, 0, 1)[None]))

@@ -1,0 +1,78 @@
+"""The work of generate: the pictures of a block of identities, as a tar."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jobs.frame.rank import Rank
+from jobs.frame.run import Run
+from jobs.frame.stage import Finish
+from jobs.frame.unit import SetUnit
+from jobs.methods.gandiffface.generate.pictures import PictureMaker
+from jobs.methods.gandiffface.generate.plan import NAME, STAGE, GeneratePictures
+from jobs.stages.shared.tars import publishing_tar
+from jobs.training.device import rank_device
+from shards.tars.shard_set import ShardSet
+from slurm.markers import Marker
+
+
+def run_rank(run: Run, rank: Rank) -> None:
+    """Publish the tars of this rank."""
+    config = run.section(GeneratePictures)
+    maker = PictureMaker(run, device=rank_device(rank))
+    for work in rank.remaining(SetUnit):
+        counts: Counter[str] = Counter()
+        with publishing_tar(work.path(work.unit.tar), record=work.record) as tar:
+            for number in range(work.unit.first, min(work.unit.last + 1, len(maker.table.identities))):
+                who = maker.identity(number)
+                if who is None:
+                    counts["no_portraits"] += config.images_per_identity
+                    continue
+                indices = range(config.images_per_identity)
+                images, left_out = maker.pictures(who, indices, purpose="picture", work=work)
+                for index in sorted(images):
+                    tar.add(images[index].request.key, jpg=images[index].jpeg, record=images[index].record)
+                counts.update(left_out)
+                work.progress(len(images))
+        work.done(images=tar.samples, counts={"generated": tar.samples, **dict(sorted(counts.items()))})
+
+
+def finish(run: Run, markers: Sequence[Marker]) -> Finish:
+    """How close pictures are to their identity and to single portraits, and how often they show what was asked."""
+    folder = run.stage_folder(NAME)
+    shards = ShardSet([folder.output(unit.tar) for unit in run.ledger.units(STAGE)])
+    records = list(shards.records())
+    figures: dict[str, Any] = {
+        "identities": len(shards.classes),
+        **{key: _mean(records, key) for key in ("center_cosine", "measured_cosine", "nearest_portrait_cosine")},
+        "missed_slots": _mean(records, "missed_slots"),
+        "asked": _by_asked(records),
+    }
+    return Finish(figures=figures)
+
+
+def _mean(records: Sequence[Mapping[str, Any]], key: str) -> float:
+    return round(float(np.mean([record[key] for record in records])), 4)
+
+
+def _by_asked(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """By slot and value that was asked for: images, and the mean of the measured attribute of the slot's name."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for record in records:
+        for slot, value in record["asked"].items():
+            measured = record.get(f"measured_{slot}")
+            found.setdefault(slot, {}).setdefault(value, []).append(float("nan") if measured is None else measured)
+    return {
+        slot: {
+            value: {
+                "images": len(column),
+                **({} if np.isnan(column).all() else {"mean": round(float(np.nanmean(column)), 4)}),
+            }
+            for value, column in sorted(values.items())
+        }
+        for slot, values in sorted(found.items())
+    }
