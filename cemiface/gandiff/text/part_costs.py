@@ -12,20 +12,34 @@ from cemiface.gandiff.text.parts import UNetPart, VaePart
 
 @dataclass(kw_only=True)
 class PartCost:
-    """Of one image through one net."""
+    """Of one image through one net.
+
+    Attributes:
+        conv_rank, attention_rank: numbers that a branch of rank 1 has on all convolutions, and on all projections of
+            attention.
+    """
 
     parameters: int = 0
     macs: int = 0
+    conv_rank: int = 0
+    attention_rank: int = 0
 
-    def conv(self, inputs: int, outputs: int, *, kernel: int, size: int, bias: bool = True) -> None:
+    def conv(self, inputs: int, outputs: int, *, kernel: int, size: int) -> None:
         """A convolution whose output is size x size."""
-        self.parameters += inputs * outputs * kernel**2 + bias * outputs
+        self.parameters += inputs * outputs * kernel**2 + outputs
         self.macs += inputs * outputs * kernel**2 * size**2
+        self.conv_rank += inputs * kernel**2 + outputs
 
-    def linear(self, inputs: int, outputs: int, *, vectors: int = 1, bias: bool = True) -> None:
+    def linear(self, inputs: int, outputs: int, *, vectors: int = 1) -> None:
         """A linear layer on some vectors."""
-        self.parameters += inputs * outputs + bias * outputs
+        self.parameters += inputs * outputs + outputs
         self.macs += inputs * outputs * vectors
+
+    def projection(self, inputs: int, outputs: int, *, vectors: int, bias: bool = False) -> None:
+        """A projection of attention."""
+        self.linear(inputs, outputs, vectors=vectors)
+        self.parameters -= (not bias) * outputs
+        self.attention_rank += inputs + outputs
 
     def residual(self, inputs: int, outputs: int, *, size: int, time: int | None) -> None:
         """ResnetBlock2D; `time` is the width of the time embedding, if there is one."""
@@ -37,20 +51,23 @@ class PartCost:
         if inputs != outputs:
             self.conv(inputs, outputs, kernel=1, size=size)
 
-    def transformer(self, width: int, *, layers: int, size: int, condition: int, words: int) -> None:
+    def transformer(self, width: int, *, layers: int, size: int, condition: int, words: int, linear: bool) -> None:
         """Transformer2DModel: per layer attention to itself, to the words, and a gated feed-forward net."""
         pixels = size**2
         self.parameters += 2 * width
         for _ in range(2):  # into and out of the sequence
-            self.linear(width, width, vectors=pixels)
+            if linear:
+                self.linear(width, width, vectors=pixels)
+            else:
+                self.conv(width, width, kernel=1, size=size)
         for _ in range(layers):
             self.parameters += 3 * 2 * width
             for inputs, vectors in ((width, pixels), (condition, words)):
-                self.linear(width, width, vectors=pixels, bias=False)
-                self.linear(inputs, width, vectors=vectors, bias=False)
-                self.linear(inputs, width, vectors=vectors, bias=False)
+                self.projection(width, width, vectors=pixels)
+                self.projection(inputs, width, vectors=vectors)
+                self.projection(inputs, width, vectors=vectors)
                 self.macs += 2 * pixels * vectors * width
-                self.linear(width, width, vectors=pixels)
+                self.projection(width, width, vectors=pixels, bias=True)
             self.linear(width, 8 * width, vectors=pixels)
             self.linear(4 * width, width, vectors=pixels)
 
@@ -75,8 +92,8 @@ def unet_cost(unet: UNetPart, *, size: int, words: int = 77) -> PartCost:
         cost.linear(time, time)
 
     def attend(level: int) -> None:
-        layers, condition = unet.transformers[level], unet.cross_attention_dim
-        cost.transformer(channels[level], layers=layers, size=size, condition=condition, words=words)
+        layers, linear, condition = unet.transformers[level], unet.use_linear_projection, unet.cross_attention_dim
+        cost.transformer(channels[level], layers=layers, size=size, condition=condition, words=words, linear=linear)
 
     cost.conv(unet.in_channels, channels[0], kernel=3, size=size)
     width, skips, last = channels[0], [channels[0]], len(channels) - 1
@@ -106,20 +123,6 @@ def unet_cost(unet: UNetPart, *, size: int, words: int = 77) -> PartCost:
     cost.parameters += 2 * width
     cost.conv(width, unet.out_channels, kernel=3, size=size)
     return cost
-
-
-def attention_lora_parameters(unet: UNetPart, *, rank: int) -> int:
-    """Numbers of an adapter of that rank on all attention layers; 797,184 for rank 4 on Stable Diffusion 1.5."""
-    total, levels = 0, range(len(unet.block_out_channels))
-    down, up = unet.down_block_types, unet.up_block_types[::-1]
-    for level in levels:
-        blocks = unet.layers_per_block * down[level].startswith("CrossAttn")
-        blocks += (unet.layers_per_block + 1) * up[level].startswith("CrossAttn")
-        blocks += level == levels[-1]
-        width = unet.block_out_channels[level]
-        per_layer = 6 * 2 * width + 2 * (unet.cross_attention_dim + width)  # six layers width to width, two from words
-        total += rank * per_layer * blocks * unet.transformers[level]
-    return total
 
 
 def vae_cost(vae: VaePart, *, size: int) -> tuple[PartCost, PartCost]:

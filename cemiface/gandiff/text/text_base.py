@@ -55,12 +55,12 @@ class TextBase:
 
         Images of another size are resized. Each is encoded by itself, so that its latent does not depend on the others.
         """
-        parameter = next(self.vae.parameters())
-        latents = []
+        parameter, latents = next(self.vae.parameters()), []
         for image in images.split(1):
             if image.shape[-1] != self.image_size:
                 image = F.interpolate(image, size=self.image_size, mode="bicubic", antialias=True).clamp(-1, 1)
-            latents.append(self.vae.encode(image.to(parameter)).latent_dist.mode().float())
+            with torch.autocast(parameter.device.type, enabled=False):
+                latents.append(self.vae.encode(image.to(parameter)).latent_dist.mode().float())
         return torch.cat(latents) * self.folder.vae.scaling_factor
 
     @torch.no_grad()
@@ -68,7 +68,8 @@ class TextBase:
         """Images (N, 3, S, S) around [-1, 1] of latents, each decoded by itself."""
         parameter = next(self.vae.parameters())
         latents = (x / self.folder.vae.scaling_factor).to(parameter).split(1)
-        return torch.cat([self.vae.decode(latent).sample.float() for latent in latents])
+        with torch.autocast(parameter.device.type, enabled=False):
+            return torch.cat([self.vae.decode(latent).sample.float() for latent in latents])
 
     def prompt(self, asked: Asked) -> str:
         """The prompt of what is asked; the slot PROMPT alone is a prompt word by word.

@@ -31,7 +31,7 @@ ATTENTION = LoraConfig(rank=3, layers="attention")
 
 
 def phrase(asked):
-    return " ".join([f"a photo of {IDENTITY}", *asked.values()])
+    return " ".join([f"photo of {IDENTITY} person", *asked.values()])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -86,7 +86,7 @@ def test_a_text_base_is_a_base(bases):
 def test_prompts_are_encoded_as_by_the_pipeline(bases, folders, layout):
     base, theirs = bases[layout], pipeline(folders[layout], layout)
     condition = base.condition([{"gender": "woman"}, {"hat": "with a hat, smiling 12", "view": "left"}])
-    prompts = ["a photo of person woman", "a photo of person with a hat, smiling 12 left"]
+    prompts = ["photo of a person woman", "photo of a person with a hat, smiling 12 left"]
     ours = base._encoded(condition, None)
     if layout == "xl":
         sequence, _, pooled, _ = theirs.encode_prompt(prompts, do_classifier_free_guidance=False)
@@ -117,7 +117,7 @@ def test_guided_latents_are_those_of_the_pipeline(bases, folders, layout, negati
 
     ours = ddim(predict, noise=start, schedule=base.schedule, steps=4, clip_x0=False)
     expected = theirs(
-        ["a photo of person woman", "a photo of person man"],
+        ["photo of a person woman", "photo of a person man"],
         negative_prompt=None if negative is None else [negative] * 2,
         guidance_scale=3.0,
         num_inference_steps=4,
@@ -277,10 +277,10 @@ def test_the_learned_vector_loads_as_textual_inversion(bases, folders, layout):
             getattr(encoder, "text_model", encoder).eos_token_id = 546
     ours = base._encoded(base.condition([{"view": "left"}]), vector[None])
     if layout == "xl":
-        sequence, _, pooled, _ = theirs.encode_prompt("a photo of <who> left", do_classifier_free_guidance=False)
+        sequence, _, pooled, _ = theirs.encode_prompt("photo of <who> person left", do_classifier_free_guidance=False)
         torch.testing.assert_close(ours.pooled, pooled, atol=1e-5, rtol=1e-4)
     else:
-        sequence, _ = theirs.encode_prompt("a photo of <who> left", "cpu", 1, do_classifier_free_guidance=False)
+        sequence, _ = theirs.encode_prompt("photo of <who> person left", "cpu", 1, do_classifier_free_guidance=False)
     torch.testing.assert_close(ours.sequence, sequence, atol=1e-5, rtol=1e-4)
 
 
