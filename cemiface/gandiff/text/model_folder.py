@@ -22,6 +22,9 @@ from cemiface.gandiff.text.safetensors_header import Header, read_header
 SUFFIXES = (".safetensors", ".json", ".txt", ".md", ".png", ".jpg", ".jpeg")
 NAMES = ("LICENSE", ".gitattributes", ".gitignore")
 
+# Files by which the libraries would read other weights than those that are checked.
+ELSEWHERE = ("adapter_config.json", ".index.json")
+
 # Keys by which a JSON file asks for code, or for another reader of the weights.
 FORBIDDEN = ("auto_map", "custom_pipeline", "custom_pipelines", "trust_remote_code", "quantization_config")
 
@@ -86,6 +89,17 @@ class ModelFolder:
     def image_size(self) -> int:
         """Side in pixels of the images that the U-Net was trained for."""
         return self.unet.sample_size * self.vae.reduction
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that are loaded, sorted: what the base is made of."""
+        found = [self.path / "model_index.json", self.path / "scheduler" / "scheduler_config.json"]
+        for name in self.variants:
+            found += [self.path / name / "config.json", weights_file(self, name)]
+        for number in range(len(self.text)):
+            tokenizer = self.path / ("tokenizer_2" if number else "tokenizer")
+            found += [file for file in tokenizer.iterdir() if file.suffix in {".json", ".txt"}]
+        return tuple(sorted(found))
 
 
 def check_model_folder(path: str | Path) -> ModelFolder:
@@ -164,6 +178,10 @@ def _check_file(file: Path, root: Path) -> None:
             f"base {file}: only safetensors, JSON and text may lie in the folder, as other files may hold code; "
             "convert it to safetensors or delete it"
         )
+    if file.name.endswith(ELSEWHERE):
+        raise ModelError(
+            f"base {file}: names other weights; allowed: one safetensors file per part; merge or delete it"
+        )
     if file.suffix == ".json":
         found = next(_forbidden(_read(file, any_value=True), file), None)
         if found is not None:
@@ -218,7 +236,8 @@ def _part(folder: Path, kind: type[PartT], *, file: str = "config.json") -> Part
     """What a part's JSON file says; refused if it is of another class or has a value that is not handled."""
     path = folder / file
     found = _read(path)
-    named = found.get("_class_name") or (found.get("architectures") or [None])[0]
+    classes = found.get("architectures")
+    named = found.get("_class_name") or (classes[0] if isinstance(classes, list) and len(classes) == 1 else classes)
     allowed = CLASSES[folder.name]
     if named not in allowed and (named is not None or kind is not SchedulerPart):
         raise _refused(path, f"class {str(named)[:SHOWN]}", " or ".join(allowed))

@@ -40,9 +40,14 @@ def read_header(path: Path) -> Header:
         entries.pop("__metadata__", None)
         shapes = {name: tuple(map(int, entry["shape"])) for name, entry in entries.items()}
         spans = sorted(tuple(map(int, entry["data_offsets"])) for entry in entries.values())
+        other = next((entry["dtype"] for entry in entries.values() if entry["dtype"] not in BYTES), None)
+        if other is not None:
+            raise ModelError(f"base {path}: holds numbers of type {str(other)[:20]!r}; allowed: {', '.join(BYTES)}")
         sizes = [math.prod(shapes[name]) * BYTES[entry["dtype"]] for name, entry in entries.items()]
         held = {name: entry["data_offsets"][1] - entry["data_offsets"][0] for name, entry in entries.items()}
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
+    except ModelError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError) as error:
         raise again from error
     ends = [0, *(end for _, end in spans)]
     follow = [start for start, _ in spans] == ends[:-1] and ends[-1] == length - 8 - size

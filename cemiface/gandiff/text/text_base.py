@@ -8,6 +8,7 @@ their own ("sks" is a rifle), which leak into the pictures.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -155,7 +156,7 @@ def _version(ids: Tensor, tokens: Tensor | None) -> int:
 
 
 def load_text_base(
-    path: str, *, config: TextBaseConfig, phrase: Phrase, device: torch.device | str = "cpu"
+    path: str | Path, *, config: TextBaseConfig, phrase: Phrase, device: torch.device | str = "cpu"
 ) -> TextBase:
     """The base in a folder.
 

@@ -116,6 +116,14 @@ REFUSED = {
     "auto_map of the tokenizer": (_edit("tokenizer/tokenizer_config.json", auto_map={"a": "b"}), "'auto_map'"),
     "custom pipeline": (_edit("model_index.json", custom_pipeline="my"), "asks for code .*'custom_pipeline'"),
     "quantized": (_edit(UNET, quantization_config={"bits": 4}), "'quantization_config'"),
+    "adapter elsewhere": (
+        _write("text_encoder/adapter_config.json", b'{"base_model_name_or_path": "/elsewhere"}'),
+        "adapter_config.json: names other weights",
+    ),
+    "shards": (
+        _write(f"{WEIGHTS}.index.json", b'{"weight_map": {"a": "../../x.safetensors"}}'),
+        "index.json: names other weights",
+    ),
     "link out": (_link(UNET, "../../outside.json"), f"{UNET}: a link out of the folder"),
     "link out, absolute": (_link("x.json", "/etc/hostname"), "x.json: a link out of the folder"),
     "link to nothing": (_link("x.json", "nothing.json"), "x.json: no plain file"),
@@ -131,9 +139,25 @@ REFUSED = {
     "JSON of another kind": (_write("model_index.json", b"[]"), "model_index.json: got list; allowed: an object"),
     "half the weights": (_cut(WEIGHTS, 0.5), f"{WEIGHTS}: not a whole safetensors file"),
     "a few bytes": (_write(WEIGHTS, b"\0\0\0"), f"{WEIGHTS}: not a whole safetensors file"),
+    "endless numbers": (
+        _write(
+            WEIGHTS,
+            b"\x40\0\0\0\0\0\0\0" + b'{"a":{"dtype":"F16","shape":[1e999],"data_offsets":[0,2]}}'.ljust(64) + b"00",
+        ),
+        f"{WEIGHTS}: not a whole safetensors file",
+    ),
     "a text encoder cut": (_cut("text_encoder/model.safetensors", 0.99), "text_encoder/model.safetensors: not a whole"),
+    "numbers of eight bits": (
+        _write(
+            WEIGHTS,
+            b"\x40\0\0\0\0\0\0\0" + b'{"a":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}}'.ljust(64) + b"0",
+        ),
+        "holds numbers of type 'F8_E4M3'",
+    ),
     # Of another kind than what is handled.
     "architecture": (_edit(TEXT, architectures=["BertModel"]), f"{TEXT}: got class BertModel"),
+    "architectures": (_edit(TEXT, architectures={"a": 1}), f"{TEXT}: got class"),
+    "more architectures": (_edit(TEXT, architectures=["CLIPTextModel", "B"]), f"{TEXT}: got class"),
     "classes of the parts swapped": (_edit(UNET, _class_name="AutoencoderKL"), f"{UNET}: got class AutoencoderKL"),
     "inpainting": (_edit(UNET, in_channels=9), f"{UNET}: in_channels: got 9"),
     "class embedding": (_edit(UNET, class_embed_type="timestep"), f"{UNET}: got class_embed_type 'timestep'"),
@@ -191,6 +215,14 @@ def test_weights_in_half_precision_are_found(folder):
     path.unlink()
     assert check_model_folder(folder).variants == {"unet": "fp16", "vae": None, "text_encoder": None}
     assert torch.isfinite(half["conv_in.bias"]).all()
+
+
+def test_the_files_that_a_base_is_made_of(built):
+    folder = check_model_folder(built["xl"])
+    names = [str(path.relative_to(folder.path)) for path in folder.files]
+    assert len(names) == len(set(names)) == 18
+    assert {"model_index.json", WEIGHTS, "tokenizer_2/merges.txt", "text_encoder_2/model.safetensors"} <= set(names)
+    assert all(path.is_file() for path in folder.files)
 
 
 def test_a_link_inside_the_folder_is_taken(folder):

@@ -22,7 +22,7 @@ from cemiface.gandiff.lora import TOKEN, LoraAdapters, diffusers_names, peft_con
 from cemiface.gandiff.personal_config import LoraConfig, PersonalConfig
 from cemiface.gandiff.text.text_base import TextBase, load_text_base
 from cemiface.gandiff.text.text_config import IDENTITY, PROMPT, TextBaseConfig
-from cemiface.gandiff.tuning import Person, Pictures, tune
+from cemiface.gandiff.tuning import Adapters, Person, Pictures, new_adapters, tune
 
 from ....tiny_sd import write_folder
 
@@ -198,8 +198,23 @@ def test_a_text_base_learns_an_identity(bases, layout):
     assert not torch.allclose(learned.tensors[TOKEN], base.token, atol=1e-3)
 
 
+@pytest.mark.parametrize("method", ["full", "token"])
+def test_all_weights_or_the_vector_alone_can_be_learned(bases, method):
+    base = bases["1.5"]
+    before = {name: value.clone() for name, value in base.net.state_dict().items()}
+    config = QUICK.model_copy(
+        update={"method": method, "steps": 30, "batch": 4, "prior_weight": 0.0, "token_learning_rate": 0.1}
+    )
+    learned = tune(base, [person(1)], config)[0]
+    assert all(torch.equal(before[name], value) for name, value in base.net.state_dict().items())
+    adapters = new_adapters(base, config, seeds=[0])
+    untuned = _error(base, adapters)
+    adapters.load(0, learned.tensors)
+    assert _error(base, adapters) < untuned
+
+
 @torch.no_grad()
-def _error(base: TextBase, adapters: LoraAdapters) -> float:
+def _error(base: TextBase, adapters: Adapters) -> float:
     shown = pictures(1, 3)
     latents = base.encoded(shown.images).repeat(8, 1, 1, 1)
     t = torch.randint(1000, (24,), generator=torch.Generator().manual_seed(5))
