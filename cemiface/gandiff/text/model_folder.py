@@ -19,7 +19,7 @@ from cemiface.gandiff.text.part_costs import unet_cost
 from cemiface.gandiff.text.parts import Part, SchedulerPart, TextPart, UNetPart, VaePart
 from cemiface.gandiff.text.safetensors_header import Header, read_header
 
-SUFFIXES = (".safetensors", ".json", ".txt", ".md", ".png", ".jpg", ".jpeg")
+SUFFIXES = (".safetensors", ".json", ".txt", ".md", ".yaml", ".png", ".jpg", ".jpeg")
 NAMES = ("LICENSE", ".gitattributes", ".gitignore")
 
 # Files by which the libraries would read other weights than those that are checked.
