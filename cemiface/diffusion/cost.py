@@ -14,6 +14,16 @@ class UNetCost:
     parameters: int  # of the U-Net without the adapter; 93,563,910 in the paper
     adapter_parameters: int  # of all layers that process the condition
     macs: int
+    layers: tuple[LayerShape, ...] = ()  # convolutions, and the projections of attention
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerShape:
+    """A layer as a matrix: the values that each output is made of, and the outputs per position."""
+
+    inputs: int
+    outputs: int
+    attends: bool  # whether it is a projection of attention
 
 
 class _Sum:
@@ -21,17 +31,21 @@ class _Sum:
 
     def __init__(self) -> None:
         self.parameters = self.adapter = self.macs = 0
+        self.layers: list[LayerShape] = []
 
-    def conv(self, inputs: int, outputs: int, *, kernel: int, size: int) -> None:
+    def conv(self, inputs: int, outputs: int, *, kernel: int, size: int, attends: bool = False) -> None:
         self.parameters += (inputs * kernel**2 + 1) * outputs
         self.macs += inputs * kernel**2 * outputs * size**2
+        self.layers.append(LayerShape(inputs=inputs * kernel**2, outputs=outputs, attends=attends))
 
     def linear(self, inputs: int, outputs: int) -> None:
-        self.conv(inputs, outputs, kernel=1, size=1)
+        self.parameters += (inputs + 1) * outputs
+        self.macs += inputs * outputs
 
     def condition(self, inputs: int, outputs: int, *, vectors: int) -> None:
         self.adapter += (inputs + 1) * outputs
         self.macs += inputs * outputs * vectors
+        self.layers.append(LayerShape(inputs=inputs, outputs=outputs, attends=True))
 
     def residual(self, inputs: int, outputs: int, *, size: int, time: int) -> None:
         """A residual block whose convolutions work at `size`."""
@@ -44,8 +58,8 @@ class _Sum:
 
     def attention(self, width: int, *, size: int, condition: int, tokens: int, vectors: int) -> None:
         self.parameters += 2 * width
-        self.conv(width, 3 * width, kernel=1, size=size)
-        self.conv(width, width, kernel=1, size=size)
+        self.conv(width, 3 * width, kernel=1, size=size, attends=True)
+        self.conv(width, width, kernel=1, size=size, attends=True)
         self.condition(condition, 2 * tokens * width, vectors=vectors)
         self.macs += 2 * size**2 * (size**2 + tokens * vectors) * width
 
@@ -89,4 +103,5 @@ def unet_cost(
             total.residual(width, width, size=size, time=time)
     total.parameters += 2 * width
     total.conv(width, OUTPUT_CHANNELS, kernel=3, size=size)
-    return UNetCost(parameters=total.parameters, adapter_parameters=total.adapter, macs=total.macs)
+    layers = tuple(total.layers)
+    return UNetCost(parameters=total.parameters, adapter_parameters=total.adapter, macs=total.macs, layers=layers)

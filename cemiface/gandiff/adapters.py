@@ -51,14 +51,18 @@ class AdapterPack:
         Raises:
             ModelError: the pack does not have it, or its tensors are not finite.
         """
-        if name not in self._index:
-            raise ModelError(f"adapters {self.path}: identity {name} is not in it; {self._again()}")
-        with whole_safetensors(self.path, kind="adapters", remedy=self._again()), _opened(self.path) as file:
-            found = {tensor: file.get_tensor(f"{name}/{tensor}").float() for tensor in self._index[name]}
+        found = {tensor: values.float() for tensor, values in self.stored(name).items()}
         bad = next((tensor for tensor, values in found.items() if not bool(values.isfinite().all())), None)
         if bad is not None:
             raise ModelError(f"adapters {self.path}: {name}/{bad} is not finite; {self._again()}")
         return found
+
+    def stored(self, name: str) -> dict[str, Tensor]:
+        """As `read`, in the precision of the file and without a look at the values."""
+        if name not in self._index:
+            raise ModelError(f"adapters {self.path}: identity {name} is not in it; {self._again()}")
+        with whole_safetensors(self.path, kind="adapters", remedy=self._again()), _opened(self.path) as file:
+            return {tensor: file.get_tensor(f"{name}/{tensor}") for tensor in self._index[name]}
 
     def _again(self) -> str:
         return "delete it and run `personalize` again, or copy it again"

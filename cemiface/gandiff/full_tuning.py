@@ -65,7 +65,7 @@ class FullWeights(nn.Module):
             raise ModelError("adapter: its weights are those of another net; it was made for another base")
         for name, parameter in self.tuned.named_parameters():
             parameter.copy_(tensors[f"{WEIGHT}{name}"])
-        self.token[0] = tensors[TOKEN]
+        self.token.data[0] = tensors[TOKEN]
 
 
 def _swap(net: nn.Module, parameters: Mapping[str, nn.Parameter]) -> None:

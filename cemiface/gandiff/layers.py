@@ -85,16 +85,20 @@ def pixel_norm(z: Tensor) -> Tensor:
 
 
 def blur(x: Tensor) -> Tensor:
-    """Smooth by (1, 2, 1) / 4 along both axes, which removes patterns of two pixels; the border is repeated."""
-    x = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    """Smooth by (1, 2, 1) / 4 along both axes, which removes patterns of two pixels; the border is repeated.
+
+    Of sums and slices, as torch's padding has a backward pass on GPUs that differs from run to run.
+    """
+    x = torch.cat([x[..., :1], x, x[..., -1:]], 3)
     x = (x[..., :-2] + 2 * x[..., 1:-1] + x[..., 2:]) / 4
+    x = torch.cat([x[..., :1, :], x, x[..., -1:, :]], 2)
     return (x[..., :-2, :] + 2 * x[..., 1:-1, :] + x[..., 2:, :]) / 4
 
 
 def doubled(x: Tensor) -> Tensor:
     """Twice the resolution, interpolated linearly with (1, 3, 3, 1) / 4; the border is repeated.
 
-    Of sums and slices, as torch's own interpolation has a backward pass on GPUs that differs from run to run.
+    Of sums and slices for the same reason.
     """
     return _doubled_along(_doubled_along(x, 3), 2)
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
+from cemiface.diffusion.cost import UNetCost
 from cemiface.values import FrozenModel, require
 
 
@@ -111,3 +112,24 @@ class PersonalConfig(FrozenModel):
             f"at most steps, {self.steps}; or held_out: 0",
         )
         return self
+
+
+def adapter_numbers(config: PersonalConfig, base: UNetCost, *, width: int) -> int:
+    """How many numbers the adapter of one identity holds, its vector of `width` included."""
+    if config.method == "full":
+        return base.parameters + base.adapter_parameters + width
+    if config.method == "token":
+        return width
+    layers = [layer for layer in base.layers if layer.attends or config.lora.layers == "all"]
+    return sum(config.lora.rank * (layer.inputs + layer.outputs) for layer in layers) + width
+
+
+def evaluations(config: PersonalConfig) -> int:
+    """Forward passes of one image that personalizing one identity costs; a training sample counts as three.
+
+    Backward passes cost twice the forward pass where weights are trained; here it is the branches' and the gradient of
+    the activations. Class pictures, which a rank samples once per demographic group, are not counted.
+    """
+    samples = config.steps * config.batch * (2 if config.prior_weight else 1)
+    measurements = 1 + -(-config.steps // config.check_steps) if config.held_out else 0
+    return 3 * samples + measurements * config.check_images * config.check_sampling_steps

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
-from pydantic import ConfigDict, Field, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from cemiface.diffusion.config import UNET_PRESETS, UNetConfig
 from cemiface.diffusion.cost import UNetCost, unet_cost
@@ -39,6 +39,14 @@ class Slot(FrozenModel):
             "Bins rise, and may have gaps between them."
         ),
     )
+
+    @field_validator("bins", mode="before")
+    @classmethod
+    def _tuples(cls, bins: Any) -> Any:
+        """YAML and JSON have no tuples, and below a "before" validator strict validation accepts nothing else."""
+        if not isinstance(bins, dict):
+            return bins
+        return {value: tuple(bounds) if isinstance(bounds, list) else bounds for value, bounds in bins.items()}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -183,4 +191,5 @@ def slot_denoiser_cost(config: SlotDenoiserConfig) -> UNetCost:
         parameters=unet.parameters,
         adapter_parameters=unet.adapter_parameters + vectors * config.slot_width,
         macs=unet.macs,
+        layers=unet.layers,
     )

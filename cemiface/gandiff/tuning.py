@@ -210,7 +210,7 @@ def _loss(base: Base, batches: Sequence[_Batch], adapters: Adapters, config: Per
     output = base.predict(x_t, t, condition, tokens)
     errors = (output - base.schedule.target(x_t, noise, t)).square().flatten(1).mean(dim=1)
     errors = errors.unflatten(0, (len(batches), each))
-    loss = errors[:, :own].mean(dim=1)
+    loss: Tensor = errors[:, :own].mean(dim=1)
     return loss if own == each else loss + config.prior_weight * errors[:, own:].mean(dim=1)
 
 

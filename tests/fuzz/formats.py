@@ -408,6 +408,24 @@ def _zeros(count: int) -> bytes:
     return struct.pack("<Q", len(header)) + header + bytes(2 * count)
 
 
+def _stylegan_seeds() -> list[Files]:
+    from ..cemiface.gandiff.official_files import pickled, stylegan2, stylegan3  # as above
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "x.pkl"
+        made = [(stylegan2(), 3), (stylegan3(), 3), (stylegan3(kernel=1, radial=True), 4)]
+        return [{"x.pkl": pickled(net, path, protocol=protocol).read_bytes()} for net, protocol in made]
+
+
+def _read_stylegan(folder: Path) -> object:
+    from cemiface.gandiff.generator import load_generator  # as above
+    from cemiface.gandiff.stylegan.convert import converted
+
+    path = folder / "x.safetensors"
+    path.write_bytes(converted(folder / "x.pkl", license="x", origin="x"))
+    return load_generator(path)
+
+
 FORMATS: dict[str, Format] = {
     "images": Format(seeds=_image_seeds, read=_read_image, errors=()),
     "folder": Format(seeds=lambda: [_tree(b"\xff\xd8")], read=_read_source),
@@ -430,4 +448,5 @@ FORMATS: dict[str, Format] = {
     "pth": Format(seeds=_pth_seeds, read=_read_weights),
     "safetensors": Format(seeds=_safetensors_seeds, read=_read_weights),
     "stable-diffusion": Format(seeds=_sd_seeds, read=check_model_folder),
+    "stylegan": Format(seeds=_stylegan_seeds, read=_read_stylegan),
 }

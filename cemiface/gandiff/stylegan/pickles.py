@@ -65,7 +65,11 @@ class Stored:
 
     def _part(self, name: str) -> Mapping[str, Any]:
         part = self.state.get(name)
-        return part if isinstance(part, Mapping) else {}
+        if not isinstance(part, Mapping):
+            return {}
+        if not all(isinstance(key, str) and key.isidentifier() for key in part):
+            raise ValueError(f"{name} with names that are none")
+        return part
 
 
 @dataclass

@@ -48,7 +48,7 @@ class TextBase:
         self.shape = (folder.unet.in_channels, side, side)
         self._rows: dict[str, Tensor] = {}  # ids (encoders, words) by prompt
         self._cached: dict[bytes, Encoded] = {}
-        self._last: list[tuple[Tensor, Tensor | None, int, Encoded]] = []
+        self._last: list[tuple[list[Tensor], Encoded]] = []
 
     @torch.no_grad()
     def encoded(self, images: Tensor) -> Tensor:
@@ -126,14 +126,22 @@ class TextBase:
             raise ModelError(f"prompt: has no place for the identity; allowed: prompts with {IDENTITY}")
         if tokens is not None and tokens.requires_grad and torch.is_grad_enabled():
             return self.text(ids, tokens)
-        for known_ids, known_tokens, version, encoded in self._last:  # the steps of a sampler give the same tensors
-            if known_ids is ids and known_tokens is tokens and version == _version(ids, tokens):
+        return self._kept(ids, tokens)
+
+    @torch.inference_mode(mode=False)  # what is kept may be used in training too
+    @torch.no_grad()
+    def _kept(self, ids: Tensor, tokens: Tensor | None) -> Encoded:
+        """Encoded prompts without gradients; each distinct one is encoded once."""
+        given = [ids] if tokens is None else [ids, tokens]
+        for known, encoded in self._last:  # the steps of a sampler ask for the same again
+            if len(known) == len(given) and all(map(torch.equal, known, given)):
                 return encoded
         rows = [self._one(row, None if tokens is None else tokens[i]) for i, row in enumerate(ids)]
         encoded = Encoded.stacked(rows)
-        self._last = [*self._last[-1:], (ids, tokens, _version(ids, tokens), encoded)]
+        self._last = [*self._last[-1:], ([one.detach().clone() for one in given], encoded)]
         return encoded
 
+    @torch.inference_mode(mode=False)  # what is kept may be used in training too
     @torch.no_grad()
     def _one(self, ids: Tensor, token: Tensor | None) -> Encoded:
         """The encoded prompt of one image."""
@@ -148,11 +156,6 @@ class TextBase:
             found = self.text(ids[None], vector[None])
             self._cached[key] = found.zeros() if empty and self.folder.zeros_if_empty else found
         return self._cached[key]
-
-
-def _version(ids: Tensor, tokens: Tensor | None) -> int:
-    """Changes when one of them is changed in place; both are kept, so their sum cannot come back."""
-    return ids._version + (0 if tokens is None else tokens._version)
 
 
 def load_text_base(

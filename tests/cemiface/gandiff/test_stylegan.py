@@ -114,6 +114,7 @@ def test_every_cut_of_a_pickle_is_refused(tmp_path: Path) -> None:
     [
         (lambda: stylegan2(c_dim=10), "condition on classes"),
         (lambda: stylegan2(img_channels=1), "makes 1 channels"),
+        (lambda: stylegan2(more=module("Extra", tensors={"two\nlines": torch.ones(2)})), "names that are none"),
         (lambda: module("Generator", c_dim=0), "not laid out as StyleGAN2 or StyleGAN3"),
         (lambda: stylegan2(mapping=module("MappingNetwork")), "not laid out as StyleGAN2 or StyleGAN3"),
         (lambda: stylegan2(more=module("Extra", tensors={"weight": torch.ones(2)})), "unexpected more.weight"),
@@ -121,8 +122,9 @@ def test_every_cut_of_a_pickle_is_refused(tmp_path: Path) -> None:
 )
 def test_generators_of_another_kind_are_refused(tmp_path: Path, generator: Any, message: str) -> None:
     official = pickled(generator(), tmp_path / "official.pkl")
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(ModelError, match=message) as caught:
         converted(official, license="", origin="")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_module_that_contains_itself_ends(tmp_path: Path) -> None:

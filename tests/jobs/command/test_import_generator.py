@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -14,21 +11,7 @@ from cemiface.weights import read_weights
 from jobs.command.main import main
 from jobs.stages.shared.gate.lineage import lineage_of_weights
 
-HERE = Path(__file__).parent
-
-
-def _official_files() -> ModuleType:
-    path = HERE.parents[1] / "cemiface" / "gandiff" / "official_files.py"
-    spec = importlib.util.spec_from_file_location("official_files_of_commands", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-FILES = _official_files()
+from ...cemiface.gandiff.official_files import pickled, stylegan2, stylegan3
 
 
 def _run(*arguments: str) -> int:
@@ -39,7 +22,7 @@ def _run(*arguments: str) -> int:
 
 
 def test_license_origin_and_training_faces_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    official = FILES.pickled(FILES.stylegan2(), tmp_path / "official.pkl")
+    official = pickled(stylegan2(), tmp_path / "official.pkl")
     target = tmp_path / "generator.safetensors"
     options = ("--to", str(target), "--license", "CC BY 4.0", "--origin", "https://example.org", "--trained-on", "FFHQ")
     assert _run(str(official), *options) == 0
@@ -52,7 +35,7 @@ def test_license_origin_and_training_faces_are_kept(tmp_path: Path, capsys: pyte
 
 
 def test_without_the_training_faces_the_lineage_says_so(tmp_path: Path) -> None:
-    official = FILES.pickled(FILES.stylegan3(), tmp_path / "official.pkl")
+    official = pickled(stylegan3(), tmp_path / "official.pkl")
     target = tmp_path / "generator.safetensors"
     assert _run(str(official), "--to", str(target), "--license", "x", "--origin", "y") == 0
     (faces,) = lineage_of_weights(target, field="generator")
@@ -72,7 +55,7 @@ def test_without_the_training_faces_the_lineage_says_so(tmp_path: Path) -> None:
 def test_what_cannot_be_is_refused_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, str], message: str
 ) -> None:
-    official = FILES.pickled(FILES.stylegan2(), tmp_path / "official.pkl")
+    official = pickled(stylegan2(), tmp_path / "official.pkl")
     (tmp_path / "official.pkl.safetensors").touch()
     options = {"--to": "generator.safetensors", "--license": "x", "--origin": "y", **changed}
     options["--to"] = str(tmp_path / options["--to"])

@@ -23,6 +23,7 @@ from jobs.stages.shared.embedder import embedder_path
 from jobs.stages.shared.embedding import load_embedder
 from jobs.stages.train_recognition.plan import TrainingUnit
 from jobs.training.device import tune
+from jobs.training.draws import image_draws, timesteps
 from jobs.training.engine import start_engine
 from jobs.training.metrics import Metrics
 from jobs.training.state import TrainingState
@@ -187,10 +188,8 @@ def draw(
 
     `null` marks the images that are trained without a condition.
     """
-    generators = [torch.Generator().manual_seed(derive(seed, "diffusion draw", position)) for position in positions]
-    uniform = torch.stack([torch.rand(3, generator=generator) for generator in generators])
-    noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
-    t = (uniform[:, 0].double() * config.diffusion.timesteps).long()
+    uniform, noise = image_draws(positions, shape=shape, uniforms=3, purpose="diffusion draw", seed=seed)
+    t = timesteps(uniform[:, 0], count=config.diffusion.timesteps)
     m = draw_m(uniform[:, 1], grid=config.similarity)
     return noise, t, m, uniform[:, 2] < config.null_fraction
 

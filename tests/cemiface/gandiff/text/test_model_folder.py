@@ -43,7 +43,15 @@ def test_the_three_layouts_are_taken(built, layout, is_xl, prediction):
 
 
 def test_what_lies_beside_the_parts_is_taken_if_it_is_no_code(folder):
-    for name in ("README.md", "LICENSE", "LICENSE.md", ".gitattributes", "sample.png", "safety.txt", "v1-inference.yaml"):
+    for name in (
+        "README.md",
+        "LICENSE",
+        "LICENSE.md",
+        ".gitattributes",
+        "sample.png",
+        "safety.txt",
+        "v1-inference.yaml",
+    ):
         (folder / name).write_text("text")
     for name in (".git", ".cache"):
         (folder / name).mkdir()

@@ -162,6 +162,19 @@ def test_a_vector_changed_in_place_is_encoded_again(bases):
     assert not torch.allclose(base.predict(x, t, condition, tokens), before, atol=1e-4)
 
 
+def test_a_base_that_has_sampled_can_learn(folders):
+    base = loaded(folders["1.5"])
+    with torch.inference_mode():
+        tokens = base.token.expand(1, -1).clone()
+        sampled(base, [{}], noise=noise(base, 1), tokens=tokens, sampling=Sampling(steps=2, guidance=2.0))
+        tokens[0, :8] += 3
+        sampled(base, [{}], noise=noise(base, 1), tokens=tokens, sampling=Sampling(steps=2))
+    adapters = LoraAdapters(base.net, ATTENTION, seeds=[0], token=base.token)
+    with adapters.attached():
+        base.predict(noise(base, 1), torch.tensor([500]), base.condition([{}]), None).sum().backward()
+    assert all(parameter.grad is not None for parameter in adapters.up)
+
+
 def pictures(number: int, count: int) -> Pictures:
     draw = torch.Generator().manual_seed(number)
     color = torch.rand(3, 1, 1, generator=draw) * 2 - 1
