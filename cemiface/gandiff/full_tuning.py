@@ -53,7 +53,7 @@ class FullWeights(nn.Module):
     def state(self, identity: int = 0) -> dict[str, Tensor]:
         """Copies of the weights, and the identity's vector as `token`."""
         assert identity == 0
-        found = {f"{WEIGHT}{name}": parameter for name, parameter in self.tuned.named_parameters()}
+        found: dict[str, Tensor] = {f"{WEIGHT}{name}": parameter for name, parameter in self.tuned.named_parameters()}
         found[TOKEN] = self.token[0]
         return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in found.items()}
 

@@ -53,17 +53,18 @@ def plan(run: Run) -> list[AttributesUnit]:
 
 def cards(run: Run) -> list[Path]:
     """The cards of the user's nets."""
-    return [run.path(card) for card in run.section(MeasureAttributes).nets]
+    config = run.find(MeasureAttributes)
+    return [run.path(card) for card in config.nets] if config is not None else []
 
 
-def files(run: Run) -> dict[str, str]:
+def card_files(run: Run) -> dict[str, str]:
     """The hashes of the cards of the user's nets.
 
     Raises:
         ConfigError: one of them does not exist.
     """
-    found = {}
-    for number, card in enumerate(run.section(MeasureAttributes).nets):
+    config, found = run.find(MeasureAttributes), {}
+    for number, card in enumerate(config.nets if config is not None else ()):
         field = f"{NAME}.nets.{number}"
         found[field] = sha256_of(run.given_file(field, card, give="the card of an attribute net"))
     return found
@@ -79,7 +80,7 @@ STAGE = Stage(
     title="gender, age, pose and expression of every real training face",
     config=MeasureAttributes,
     needs=lambda run: ("shard",),
-    files=files,
+    files=card_files,
     plan=plan,
     work="jobs.methods.gandiffface.attributes.work",
     expected_images=expected_images,
