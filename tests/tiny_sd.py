@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,8 +29,11 @@ UNET: dict[Layout, dict[str, Any]] = {
 }
 
 
-def write_folder(path: Path, layout: Layout = "1.5", *, seed: int = 0) -> Path:
-    """A folder as diffusers saves it; images of 32 px, latents of 16. The seeds of torch are left as they were."""
+def write_folder(path: Path, layout: Layout = "1.5", *, seed: int = 0, words: Sequence[str] = WORDS) -> Path:
+    """A folder as diffusers saves it; images of 32 px, latents of 16. The seeds of torch are left as they were.
+
+    `words` are those of one token; others are spelled, so long prompts need theirs here.
+    """
     import diffusers  # here, because it takes seconds, and modules of tests are imported together
     import transformers
 
@@ -54,13 +58,13 @@ def write_folder(path: Path, layout: Layout = "1.5", *, seed: int = 0) -> Path:
         )
         unet.save_pretrained(path / "unet")
         vae.save_pretrained(path / "vae")
-        _text_encoder(transformers.CLIPTextModel, width=16).save_pretrained(path / "text_encoder")
+        _text_encoder(transformers.CLIPTextModel, width=16, words=words).save_pretrained(path / "text_encoder")
         if layout == "xl":
-            second = _text_encoder(transformers.CLIPTextModelWithProjection, width=24)
+            second = _text_encoder(transformers.CLIPTextModelWithProjection, width=24, words=words)
             second.save_pretrained(path / "text_encoder_2")
-    _write_tokenizer(path / "tokenizer", padding=END if layout != "2.1" else "!")
+    _write_tokenizer(path / "tokenizer", padding=END if layout != "2.1" else "!", words=words)
     if layout == "xl":
-        _write_tokenizer(path / "tokenizer_2", padding="!")
+        _write_tokenizer(path / "tokenizer_2", padding="!", words=words)
     scheduler = diffusers.DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -74,29 +78,29 @@ def write_folder(path: Path, layout: Layout = "1.5", *, seed: int = 0) -> Path:
     return path
 
 
-def _text_encoder(kind: Any, *, width: int) -> Any:
+def _text_encoder(kind: Any, *, width: int, words: Sequence[str]) -> Any:
     import transformers  # see above
 
     config = transformers.CLIPTextConfig(
-        vocab_size=len(_vocabulary()[0]),
+        vocab_size=len(_vocabulary(words)[0]),
         hidden_size=width,
         intermediate_size=2 * width,
         num_hidden_layers=3,
         num_attention_heads=2,
         projection_dim=12,
-        bos_token_id=len(_vocabulary()[0]) - 2,
+        bos_token_id=len(_vocabulary(words)[0]) - 2,
         eos_token_id=2,  # as in the published folders: the end is found at the largest id
     )
     return kind(config)
 
 
-def _vocabulary() -> tuple[dict[str, int], list[str]]:
+def _vocabulary(words: Sequence[str]) -> tuple[dict[str, int], list[str]]:
     """Bytes as CLIP writes them, each also as the end of a word, and merges that make the words."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     letters = [chr(byte) for byte in plain] + [chr(256 + number) for number in range(256 - len(plain))]
     tokens = letters + [f"{letter}</w>" for letter in letters]
     merges = []
-    for word in WORDS:
+    for word in words:
         parts = [*word[:-1], f"{word[-1]}</w>"]
         while len(parts) > 1:
             merges += [f"{parts[0]} {parts[1]}"] if f"{parts[0]} {parts[1]}" not in merges else []
@@ -106,8 +110,8 @@ def _vocabulary() -> tuple[dict[str, int], list[str]]:
     return {token: number for number, token in enumerate(dict.fromkeys(tokens))}, merges
 
 
-def _write_tokenizer(path: Path, *, padding: str) -> None:
-    vocabulary, merges = _vocabulary()
+def _write_tokenizer(path: Path, *, padding: str, words: Sequence[str]) -> None:
+    vocabulary, merges = _vocabulary(words)
     path.mkdir(parents=True)
     (path / "vocab.json").write_text(json.dumps(vocabulary))
     (path / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
