@@ -44,12 +44,17 @@ setup(
         "matplotlib>=3.9",
     ],
     extras_require={
+        # Stable Diffusion as a base. From 0.38 on, diffusers runs no code that lies in a model folder.
+        "diffusers": ["diffusers>=0.38,<1", "transformers>=5", "peft>=0.17", "accelerate>=1"],
         "dev": [
+            "accelerate>=1",
             "axe-core-python>=0.1",
             "datasets>=4",
+            "diffusers>=0.38,<1",
             "jsonschema>=4.20",
             "mlcroissant>=1.1,<2",
             "mypy>=1.15",
+            "peft>=0.17",
             "pytest>=8",
             "pytest-cov>=6",
             "pytest-timeout>=2.3",
@@ -57,6 +62,7 @@ setup(
             "ruff>=0.11",
             "selenium>=4.20",
             "setuptools>=70.1",
+            "transformers>=5",
             "types-PyYAML",
         ],
         "bench": ["diffusers>=0.35", "kornia>=0.8"],

@@ -170,9 +170,13 @@ class DiffusionConfig(FrozenModel):
         1000,
         description="Steps of the noise schedule, T in the paper (appendix A.1). Sampling takes a subset of them.",
     )
-    schedule: Literal["linear"] = Field(
+    schedule: Literal["linear", "scaled_linear"] = Field(
         "linear",
-        description="Shape of the noise schedule. CemiFace does not state it; linear is DCFace's, which it builds on.",
+        description=(
+            "Shape of the noise schedule: the variances are linear in the step, or their square roots are "
+            "(scaled_linear, as in Stable Diffusion). CemiFace does not state it; linear is DCFace's, which it builds "
+            "on."
+        ),
     )
     beta_start: Annotated[float, Field(gt=0, lt=1)] = Field(
         1e-4,

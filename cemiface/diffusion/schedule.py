@@ -18,7 +18,9 @@ class Schedule:
     def __init__(self, config: DiffusionConfig, *, device: torch.device | str = "cpu") -> None:
         self.config = config
         self.timesteps = config.timesteps
-        beta = torch.linspace(config.beta_start, config.beta_end, config.timesteps, dtype=torch.float64)
+        power = 0.5 if config.schedule == "scaled_linear" else 1.0
+        start, end = config.beta_start**power, config.beta_end**power
+        beta = torch.linspace(start, end, config.timesteps, dtype=torch.float64) ** (1 / power)
         self.alpha_bar = torch.cumprod(1 - beta, dim=0).to(device, torch.float32)
 
     def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:

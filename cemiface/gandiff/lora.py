@@ -189,9 +189,16 @@ def peft_config(config: LoraConfig, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def diffusers_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The branches under the names with which `load_lora_weights` of diffusers takes them."""
-    return {DIFFUSERS + name.removeprefix(PEFT): tensor for name, tensor in tensors.items() if name.startswith(PEFT)}
+def diffusers_names(tensors: Mapping[str, Tensor], *, scale: float = 1.0) -> dict[str, Tensor]:
+    """The branches under the names with which `load_lora_weights` of diffusers takes them.
+
+    Diffusers reads no alpha from such tensors, so the scale of the config is multiplied in.
+    """
+    return {
+        DIFFUSERS + name.removeprefix(PEFT): scale * tensor if name.endswith("lora_B.weight") else tensor
+        for name, tensor in tensors.items()
+        if name.startswith(PEFT)
+    }
 
 
 def _shapes(layer: Layer, *, rank: int) -> tuple[tuple[int, ...], int]:

@@ -103,6 +103,7 @@ def tune(
     adapters = new_adapters(base, config, seeds=[person.seed for person in people])
     optimizer = _optimizer(adapters, config)
     draws = [torch.Generator().manual_seed(person.seed) for person in people]
+    parts = _encoded_once(people, config, base=base)
     active = list(range(len(people)))
     losses: list[Tensor] = []
     for step in range(config.steps + 1):
@@ -126,7 +127,7 @@ def tune(
         factor = (1 + math.cos(math.pi * step / config.steps)) / 2
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
-        batches = [_drawn(people[row], draws[row], config, base=base) for row in active]
+        batches = [_drawn(parts[row], draws[row], config, base=base) for row in active]
         optimizer.zero_grad()
         with adapters.attached():  # around the backward pass too, which computes parts of the net again
             loss = _loss(base, batches, adapters, config)
@@ -164,17 +165,35 @@ class _Batch:
     own: int
 
 
-def _drawn(person: Person, draw: torch.Generator, config: PersonalConfig, *, base: Base) -> _Batch:
+Parts = Sequence[tuple[Tensor, Sequence[Asked]]]  # what an identity learns from: its portraits, then its class pictures
+
+
+def _encoded_once(people: Sequence[Person], config: PersonalConfig, *, base: Base) -> list[Parts]:
+    """What each identity learns from, as the net takes it; encoding costs as much as a step, so it is done once."""
+    known: dict[int, Tensor] = {}
+
+    def encoded(pictures: Pictures) -> tuple[Tensor, Sequence[Asked]]:
+        if id(pictures.images) not in known:  # identities of one group share their class pictures
+            known[id(pictures.images)] = base.encoded(pictures.images)
+        return known[id(pictures.images)], pictures.asked
+
+    with_class = [
+        [person.training, *([person.class_pictures] if config.prior_weight and person.class_pictures else [])]
+        for person in people
+    ]
+    return [[encoded(pictures) for pictures in parts] for parts in with_class]
+
+
+def _drawn(parts: Parts, draw: torch.Generator, config: PersonalConfig, *, base: Base) -> _Batch:
     """The samples of a step; timesteps are spread evenly, which makes the loss vary less."""
-    parts = [person.training, *([person.class_pictures] if config.prior_weight and person.class_pictures else [])]
-    images, asked, times = [], [], []
-    for part in parts:
-        rows = torch.randint(len(part), (config.batch,), generator=draw)
-        images.append(part.images[rows])
-        asked += [part.asked[row] for row in rows.tolist()]
+    drawn, asked, times = [], [], []
+    for images, shown in parts:
+        rows = torch.randint(len(images), (config.batch,), generator=draw)
+        drawn.append(images[rows.to(images.device)])
+        asked += [shown[row] for row in rows.tolist()]
         spread = (torch.arange(config.batch) + torch.rand(config.batch, generator=draw)) / config.batch
         times.append((spread.double() * base.schedule.timesteps).long().clamp(max=base.schedule.timesteps - 1))
-    x0 = base.encoded(torch.cat(images))
+    x0 = torch.cat(drawn)
     noise = torch.randn(x0.shape, generator=draw).to(x0.device)
     return _Batch(x0=x0, asked=asked, noise=noise, t=torch.cat(times).to(x0.device), own=config.batch)
 

@@ -19,6 +19,9 @@ from unittest.mock import patch
 import numpy as np
 from PIL import Image
 
+from cemiface.gandiff.text.model_folder import check_model_folder
+from cemiface.gandiff.text.part_costs import unet_cost
+from cemiface.gandiff.text.parts import UNetPart
 from jobs.frame.errors import USER_ERRORS
 from jobs.frame.experiment import load_run
 from shards import strict_json
@@ -356,6 +359,55 @@ def _read_weights(folder: Path) -> object:
     return read_weights(folder / name)
 
 
+def _sd_seeds() -> list[Files]:
+    """A Stable Diffusion folder of one level and two channels; its weights are zeros."""
+    unet = {
+        "sample_size": 8,
+        "in_channels": 4,
+        "out_channels": 4,
+        "block_out_channels": [2],
+        "down_block_types": ["CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D"],
+        "cross_attention_dim": 4,
+        "attention_head_dim": 1,
+    }
+    vae = {
+        "latent_channels": 4,
+        "block_out_channels": [2, 2],
+        "down_block_types": ["DownEncoderBlock2D"] * 2,
+        "up_block_types": ["UpDecoderBlock2D"] * 2,
+    }
+    text = {"architectures": ["CLIPTextModel"], "hidden_size": 4, "num_hidden_layers": 1, "vocab_size": 9}
+    scheduler = {"_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear", "prediction_type": "epsilon"}
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "safety_checker": [None, None],
+    }
+    described = {
+        "model_index.json": index,
+        "unet/config.json": {"_class_name": "UNet2DConditionModel", **unet},
+        "vae/config.json": {"_class_name": "AutoencoderKL", **vae},
+        "text_encoder/config.json": text,
+        "scheduler/scheduler_config.json": scheduler,
+        "tokenizer/vocab.json": {"a": 0, "b": 1},
+    }
+    files = {name: json.dumps(value).encode() for name, value in described.items()}
+    numbers = unet_cost(UNetPart.model_validate(unet), size=8).parameters
+    for name, count in (("unet", numbers), ("vae", 3)):
+        files[f"{name}/diffusion_pytorch_model.safetensors"] = _zeros(count)
+    return [{**files, "text_encoder/model.safetensors": _zeros(5), "tokenizer/merges.txt": b"#version: 0.2\na b\n"}]
+
+
+def _zeros(count: int) -> bytes:
+    header = json.dumps({"a": {"dtype": "F16", "shape": [count], "data_offsets": [0, 2 * count]}}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(2 * count)
+
+
 def _stylegan_seeds() -> list[Files]:
     from ..cemiface.gandiff.official_files import pickled, stylegan2, stylegan3  # as above
 
@@ -395,5 +447,6 @@ FORMATS: dict[str, Format] = {
     "config": Format(seeds=_config_seeds, read=lambda folder: load_run(folder / "x.yaml")),
     "pth": Format(seeds=_pth_seeds, read=_read_weights),
     "safetensors": Format(seeds=_safetensors_seeds, read=_read_weights),
+    "stable-diffusion": Format(seeds=_sd_seeds, read=check_model_folder),
     "stylegan": Format(seeds=_stylegan_seeds, read=_read_stylegan),
 }
