@@ -90,11 +90,11 @@ class Samples:
         generated faces; it rises where the generator covers a part of the faces only. `cosine_real`: between real ones.
         """
         count = self.config.frechet_samples
+        if self._is_measured(images):  # the training was interrupted since
+            return
         features = self._features(generator, count=count)
         if features is None or self._metrics is None:
             return
-        if any(line["images"] == images for line in read_metrics(self.folder / FRECHET)):
-            return  # measured before the training was interrupted
         features = unit_rows(features)
         real = self._real_moments = self._real_moments or moments(self._real_features())
         values = {
@@ -104,6 +104,11 @@ class Samples:
         }
         values = {name: float(f"{value:.6g}") for name, value in values.items()}
         self._metrics.write({"images": images, **values, "samples": count})
+
+    def _is_measured(self, images: int) -> bool:
+        """Whether the file has a line of these images; rank 0 says so for all."""
+        found = self.world.rank == 0 and any(line["images"] == images for line in read_metrics(self.folder / FRECHET))
+        return bool(self.world.total(torch.tensor([float(found)], device=self.world.device)).item())
 
     def _features(self, generator: StyleGenerator, *, count: int) -> np.ndarray | None:
         """Embeddings (count, E) of generated faces, each rank making its share; None if a rank is to stop."""
