@@ -37,6 +37,8 @@ VIRTUAL = b"\x04\x03"  # version and class of a layout
 
 INTEGER, FLOAT, STRING = 0, 1, 3  # classes of types
 
+NO_PIECE = 1  # where a list of free pieces ends
+
 MAX_MESSAGES = 1000  # of one object
 
 MAX_OBJECTS = 100  # of a file
@@ -111,13 +113,13 @@ class _Walk:
     def _children(self, tree: int, heap: int) -> list[int]:
         """Addresses of the objects in a group: a tree of one level, with names in a heap."""
         magic, size, free, names = HEAP.unpack_from(self.data, heap)
-        if magic != b"HEAP" or names + size > len(self.data) or not (free < size or free in (1, 2**64 - 1)):
+        if magic != b"HEAP" or names + size > len(self.data) or not (free < size or free in (NO_PIECE, 2**64 - 1)):
             raise ValueError("the names of its datasets are damaged")
-        while free < size:  # a list of free pieces, each behind the one before
+        while free != NO_PIECE and free < size:  # a list of free pieces, each behind the one before
             after, _ = struct.unpack_from("<QQ", self.data, names + free)
-            if after != 1 and not free < after < size:
+            if after != NO_PIECE and not free < after < size:
                 raise ValueError("the names of its datasets are damaged")
-            free = size if after == 1 else after
+            free = after
         magic, kind, level, used, *siblings = TREE.unpack_from(self.data, tree)
         if (magic, kind, level) != (b"TREE", 0, 0) or used > MAX_OBJECTS or siblings != [2**64 - 1] * 2:
             raise ValueError("its list of datasets is damaged")

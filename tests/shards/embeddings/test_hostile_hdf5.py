@@ -157,3 +157,16 @@ def test_a_classifier_of_other_numbers_is_refused(tmp_path, dtype):
     path.write_bytes(save({"weight": np.eye(2).astype(dtype)}, metadata={"classes": '["a", "b"]'}))
     with pytest.raises(DataError, match="expected real numbers"):
         classifier_centers(path, classes=["a"], width=2)
+
+
+@pytest.mark.parametrize("datasets", range(1, 12))
+def test_a_heap_of_names_may_be_full_to_the_last_byte(tmp_path, datasets):
+    """Eleven names of these lengths fill it; then there is no free piece, which the format writes as 1."""
+    names = ["eyes", "face", "light", "male", "mouth", "pitch", "roll", "smile", "yaw", "age", "hat"][:datasets]
+    with hdf5.memory_file() as file:
+        hdf5.write_names(file, keys=["a"], identities=["a"], embedder="attributes")
+        for name in names:
+            file.create_dataset(f"attribute {name}", data=np.zeros(1, np.float32), track_times=False)
+        (tmp_path / "x.h5").write_bytes(hdf5.file_image(file))
+    with hdf5.open_file(tmp_path / "x.h5") as file:
+        assert len(file) == datasets + 2
