@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
-from pydantic import ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
+from safetensors import SafetensorError, safe_open
 
 from cemiface.diffusion.config import UNET_PRESETS, UNetConfig
 from cemiface.diffusion.cost import UNetCost, unet_cost
@@ -88,6 +90,7 @@ class Slot(FrozenModel):
 
 # The bounds follow the distributions on LFW at 64 px: 5 % of the faces are in each profile bin, 20 % look down,
 # 17 % up, a quarter have an open mouth, a quarter smile. Between closed and open, neutral and smile, nothing is stated.
+# 17 % up, a quarter each have an open mouth and smile. Between closed and open, neutral and smile, nothing is stated.
 DEFAULT_SLOTS = (
     Slot(name="gender", attribute="male", bins={"female": (None, 0.3), "male": (0.7, None)}),
     Slot(
@@ -195,3 +198,17 @@ def slot_denoiser_cost(config: SlotDenoiserConfig) -> UNetCost:
         macs=unet.macs,
         layers=unet.layers,
     )
+
+
+def base_config_of(path: str | Path) -> SlotDenoiserConfig:
+    """The config in the head of a base's file, read without torch; the weights are not looked at.
+
+    Raises ModelError for a file that is missing, damaged or no base.
+    """
+    if not Path(path).is_file():
+        raise ModelError(f"weights {path}: no such file")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return SlotDenoiserConfig.model_validate_json((file.metadata() or {})["base"])
+    except (SafetensorError, OSError, KeyError, ValidationError) as error:
+        raise ModelError(f"weights {path}: not a whole base; give the file that train-base wrote") from error

@@ -8,9 +8,13 @@ import pytest
 import torch
 
 from cemiface.diffusion.config import DiffusionConfig
+from cemiface.diffusion.schedule import Schedule
 from cemiface.errors import ModelError
+from cemiface.gandiff.base import SlotBase
+from cemiface.gandiff.personal_config import LoraConfig, PersonalConfig, adapter_numbers
 from cemiface.gandiff.slot_denoiser import SlotDenoiser, base_bytes, dropped, load_base, load_initial_base
-from cemiface.gandiff.slots import DEFAULT_SLOTS, SlotDenoiserConfig, slot_denoiser_cost
+from cemiface.gandiff.slots import DEFAULT_SLOTS, SlotDenoiserConfig, base_config_of, slot_denoiser_cost
+from cemiface.gandiff.tuning import new_adapters
 
 SMALL = SlotDenoiserConfig(
     image_size=16,
@@ -96,6 +100,7 @@ def test_a_base_comes_back_from_its_file(tmp_path):
     assert diffusion.prediction == "velocity"
     assert loaded.config.slots == SMALL.slots
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    assert base_config_of(path) == SMALL
 
 
 def test_a_training_continues_from_a_base_of_the_same_slots_alone(tmp_path):
@@ -117,6 +122,19 @@ def test_a_damaged_or_foreign_base_is_one_line(tmp_path):
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(ModelError, match="not a whole safetensors file"):
         load_base(path)
+    with pytest.raises(ModelError, match="not a whole base; give the file that train-base wrote"):
+        base_config_of(path)
     path.write_bytes(data.replace(b'"base":', b'"bass":'))
     with pytest.raises(ModelError, match="not a base; give the file that train-base wrote"):
         load_base(path)
+
+
+@pytest.mark.parametrize("layers", ["all", "attention"])
+@pytest.mark.parametrize("method", ["lora", "full", "token"])
+def test_the_size_of_an_adapter_is_known_without_torch(method, layers):
+    config = PersonalConfig(method=method, lora=LoraConfig(rank=3, layers=layers))
+    net = trained()
+    base = SlotBase(net=net, schedule=Schedule(DiffusionConfig()))
+    adapters = new_adapters(base, config, seeds=[1])
+    counted = sum(parameter.numel() for parameter in adapters.state(0).values())
+    assert adapter_numbers(config, slot_denoiser_cost(SMALL), width=SMALL.slot_width) == counted

@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from cemiface.gandiff.personal_config import PersonalConfig, adapter_numbers, evaluations
-from cemiface.gandiff.slots import SlotDenoiserConfig, slot_denoiser_cost
+from cemiface.gandiff.slots import SlotDenoiserConfig, base_config_of, slot_denoiser_cost
 from jobs.frame.run import Run
 from jobs.frame.stage import Cost, Stage
 from jobs.frame.stage_config import PathText, Precision, StageConfig, operational
@@ -133,9 +133,10 @@ def _numbers(run: Run) -> int:
 
 
 def _base_config(run: Run) -> SlotDenoiserConfig:
-    """Of the run's own base; of a given one the size is not known before it is loaded, so the default's is taken."""
-    training = run.find(TrainBase)
-    return training.denoiser if training else SlotDenoiserConfig()
+    """Of the given base, from the head of its file, or of the run's own."""
+    if run.section(Personalize).base:
+        return base_config_of(base_path(run))
+    return run.section(TrainBase).denoiser
 
 
 def forecast(run: Run) -> str:
