@@ -15,10 +15,10 @@ import torch
 from cemiface.diffusion.config import DiffusionConfig
 from cemiface.diffusion.schedule import Schedule
 from cemiface.gandiff.base import SlotBase
-from cemiface.gandiff.personal_config import LoraConfig, PersonalConfig
+from cemiface.gandiff.personal.config import LoraConfig, PersonalConfig
+from cemiface.gandiff.personal.tuning import Learned, Person, Pictures, tune
 from cemiface.gandiff.slot_denoiser import SlotDenoiser
 from cemiface.gandiff.slots import SlotDenoiserConfig
-from cemiface.gandiff.tuning import Learned, Person, Pictures, tune
 
 
 def main() -> None:

@@ -89,7 +89,6 @@ class Slot(FrozenModel):
 
 
 # The bounds follow the distributions on LFW at 64 px: 5 % of the faces are in each profile bin, 20 % look down,
-# 17 % up, a quarter have an open mouth, a quarter smile. Between closed and open, neutral and smile, nothing is stated.
 # 17 % up, a quarter each have an open mouth and smile. Between closed and open, neutral and smile, nothing is stated.
 DEFAULT_SLOTS = (
     Slot(name="gender", attribute="male", bins={"female": (None, 0.3), "male": (0.7, None)}),

@@ -409,7 +409,7 @@ def _zeros(count: int) -> bytes:
 
 
 def _stylegan_seeds() -> list[Files]:
-    from ..cemiface.gandiff.official_files import pickled, stylegan2, stylegan3  # as above
+    from ..cemiface.gandiff.gan.official_files import pickled, stylegan2, stylegan3  # as above
 
     with TemporaryDirectory() as folder:
         path = Path(folder) / "x.pkl"
@@ -418,8 +418,8 @@ def _stylegan_seeds() -> list[Files]:
 
 
 def _read_stylegan(folder: Path) -> object:
-    from cemiface.gandiff.generator import load_generator  # as above
-    from cemiface.gandiff.stylegan.convert import converted
+    from cemiface.gandiff.gan.generator import load_generator  # as above
+    from cemiface.gandiff.gan.stylegan.convert import converted
 
     path = folder / "x.safetensors"
     path.write_bytes(converted(folder / "x.pkl", license="x", origin="x"))

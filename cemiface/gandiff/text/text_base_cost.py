@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from cemiface.gandiff.personal_config import PersonalConfig
+from cemiface.gandiff.personal.config import PersonalConfig
 from cemiface.gandiff.text.model_folder import ModelFolder
 from cemiface.gandiff.text.part_costs import PartCost, unet_cost, vae_cost
 from cemiface.gandiff.text.parts import UNetPart, VaePart

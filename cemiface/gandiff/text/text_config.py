@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from cemiface.gandiff.personal_config import LoraConfig, PersonalConfig
+from cemiface.gandiff.personal.config import LoraConfig, PersonalConfig
 from cemiface.values import FrozenModel
 
 IDENTITY = "<identity>"  # in prompts, where the identity's vector goes

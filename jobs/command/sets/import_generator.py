@@ -41,7 +41,7 @@ def run_import_generator(options: argparse.Namespace) -> int:
         ModelError: the pickle is damaged, hostile or of another kind.
     """
     # Imported here as it imports torch, which would slow every other command down.
-    from cemiface.gandiff.stylegan.convert import converted
+    from cemiface.gandiff.gan.stylegan.convert import converted
 
     if options.overrides:
         raise DataError(f"{NAME}: too many arguments: {' '.join(options.overrides)}; allowed: one file")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from cemiface.gandiff.generator import latent, load_generator, truncated
+from cemiface.gandiff.gan.generator import latent, load_generator, truncated
 from cemiface.measures.attributes import open_attribute_nets
 from cemiface.pixels import to_bytes, to_unit_range
 from jobs.frame.run import Run

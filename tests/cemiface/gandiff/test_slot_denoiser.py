@@ -11,10 +11,10 @@ from cemiface.diffusion.config import DiffusionConfig
 from cemiface.diffusion.schedule import Schedule
 from cemiface.errors import ModelError
 from cemiface.gandiff.base import SlotBase
-from cemiface.gandiff.personal_config import LoraConfig, PersonalConfig, adapter_numbers
+from cemiface.gandiff.personal.config import LoraConfig, PersonalConfig, adapter_numbers
+from cemiface.gandiff.personal.tuning import new_adapters
 from cemiface.gandiff.slot_denoiser import SlotDenoiser, base_bytes, dropped, load_base, load_initial_base
 from cemiface.gandiff.slots import DEFAULT_SLOTS, SlotDenoiserConfig, base_config_of, slot_denoiser_cost
-from cemiface.gandiff.tuning import new_adapters
 
 SMALL = SlotDenoiserConfig(
     image_size=16,

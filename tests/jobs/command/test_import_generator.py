@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from cemiface.gandiff.generator import load_generator
+from cemiface.gandiff.gan.generator import load_generator
 from cemiface.weights import read_weights
 from jobs.command.main import main
 from jobs.stages.shared.gate.lineage import lineage_of_weights
 
-from ...cemiface.gandiff.official_files import pickled, stylegan2, stylegan3
+from ...cemiface.gandiff.gan.official_files import pickled, stylegan2, stylegan3
 
 
 def _run(*arguments: str) -> int:

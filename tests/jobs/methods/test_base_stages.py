@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cemiface.gandiff.adapters import AdapterPack
+from cemiface.gandiff.personal.adapters import AdapterPack
 from cemiface.gandiff.slot_denoiser import SlotDenoiser, base_bytes, load_base
 from cemiface.weights import read_weights
 from shards.images.jpeg import decode_rgb

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cemiface.gandiff.generator import load_generator
+from cemiface.gandiff.gan.generator import load_generator
 from cemiface.weights import read_weights
 from shards.images.jpeg import decode_rgb
 from shards.privacy.lineage import read_lineage

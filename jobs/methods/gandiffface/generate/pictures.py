@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from cemiface.gandiff.adapters import AdapterPack
 from cemiface.gandiff.base import Sampling, load_slot_base, sampled
-from cemiface.gandiff.personal_config import PersonalConfig
+from cemiface.gandiff.personal.adapters import AdapterPack
+from cemiface.gandiff.personal.config import PersonalConfig
+from cemiface.gandiff.personal.tuning import new_adapters
 from cemiface.gandiff.prompts import check_values
-from cemiface.gandiff.tuning import new_adapters
 from cemiface.measures.attributes import open_attribute_nets
 from cemiface.pixels import to_bytes, to_unit_range
 from jobs.frame.method import GeneratedImage, ImageRequest, identity_name

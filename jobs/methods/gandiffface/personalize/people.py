@@ -10,9 +10,9 @@ import torch
 
 from cemiface.errors import ModelError
 from cemiface.gandiff.base import Asked, Sampling, SlotBase, sampled
-from cemiface.gandiff.personal_config import PersonalConfig
+from cemiface.gandiff.personal.config import PersonalConfig
+from cemiface.gandiff.personal.tuning import Person, Pictures
 from cemiface.gandiff.slots import MIRRORED, Slot
-from cemiface.gandiff.tuning import Person, Pictures
 from cemiface.pixels import to_unit_range
 from jobs.frame.method import identity_name
 from jobs.frame.run import Run

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cemiface.gandiff.personal_config import PersonalConfig, adapter_numbers, evaluations
+from cemiface.gandiff.personal.config import PersonalConfig, adapter_numbers, evaluations
 from cemiface.gandiff.slots import SlotDenoiserConfig, base_config_of, slot_denoiser_cost
 from jobs.frame.run import Run
 from jobs.frame.stage import Cost, Stage

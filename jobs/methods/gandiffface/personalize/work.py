@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from cemiface.errors import ModelError
-from cemiface.gandiff.adapters import AdapterPack, pack_bytes
 from cemiface.gandiff.base import load_slot_base
-from cemiface.gandiff.likeness import Likeness
-from cemiface.gandiff.tuning import Learned, tune
+from cemiface.gandiff.personal.adapters import AdapterPack, pack_bytes
+from cemiface.gandiff.personal.likeness import Likeness
+from cemiface.gandiff.personal.tuning import Learned, tune
 from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
 from jobs.frame.stage import Finish

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cemiface.gandiff.augment import augment, draw_changes
-from cemiface.gandiff.generator import latent
+from cemiface.gandiff.gan.augment import augment, draw_changes
+from cemiface.gandiff.gan.generator import latent
 from jobs.frame.seeds import derive
 from jobs.methods.gandiffface.train_gan.plan import TrainGan
 

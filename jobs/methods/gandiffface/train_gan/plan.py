@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from cemiface.errors import ModelError
-from cemiface.gandiff.config import GanConfig, GanLossConfig
-from cemiface.gandiff.cost import gan_parameters
+from cemiface.gandiff.gan.config import GanConfig, GanLossConfig
+from cemiface.gandiff.gan.cost import gan_parameters
 from jobs.frame.run import Run
 from jobs.frame.stage import Cost, Stage
 from jobs.frame.stage_config import Precision, StageConfig, operational

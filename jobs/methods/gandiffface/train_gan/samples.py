@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from cemiface.gandiff.generator import StyleGenerator, latent, truncated
-from cemiface.gandiff.nets import Generator
+from cemiface.gandiff.gan.generator import StyleGenerator, latent, truncated
+from cemiface.gandiff.gan.nets import Generator
 from cemiface.measures.set_metrics import Moments, frechet_distance, moments
 from cemiface.pixels import to_bytes, to_unit_range
 from cemiface.recognition.verification import unit_rows

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from cemiface.diffusion.ema import Ema
-from cemiface.gandiff.generator import generator_bytes
-from cemiface.gandiff.losses import critic_losses, generator_loss
-from cemiface.gandiff.nets import Critic, Generator
+from cemiface.gandiff.gan.generator import generator_bytes
+from cemiface.gandiff.gan.losses import critic_losses, generator_loss
+from cemiface.gandiff.gan.nets import Critic, Generator
 from cemiface.pixels import to_unit_range
 from jobs.frame.products import REAL
 from jobs.frame.rank import Rank, Work

@@ -18,11 +18,11 @@ from safetensors.torch import load_file, save_file
 from cemiface.diffusion.sampler import ddim
 from cemiface.errors import ModelError
 from cemiface.gandiff.base import Base, Sampling, sampled
-from cemiface.gandiff.lora import TOKEN, LoraAdapters, diffusers_names, peft_config
-from cemiface.gandiff.personal_config import LoraConfig, PersonalConfig
+from cemiface.gandiff.personal.config import LoraConfig, PersonalConfig
+from cemiface.gandiff.personal.lora import TOKEN, LoraAdapters, diffusers_names, peft_config
+from cemiface.gandiff.personal.tuning import Adapters, Person, Pictures, new_adapters, tune
 from cemiface.gandiff.text.text_base import TextBase, load_text_base
 from cemiface.gandiff.text.text_config import IDENTITY, PROMPT, TextBaseConfig
-from cemiface.gandiff.tuning import Adapters, Person, Pictures, new_adapters, tune
 
 from ....tiny_sd import write_folder
 

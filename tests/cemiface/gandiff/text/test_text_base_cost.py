@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from cemiface.gandiff.lora import LoraAdapters
-from cemiface.gandiff.personal_config import LoraConfig, PersonalConfig
+from cemiface.gandiff.personal.config import LoraConfig, PersonalConfig
+from cemiface.gandiff.personal.lora import LoraAdapters
 from cemiface.gandiff.text.model_folder import check_model_folder
 from cemiface.gandiff.text.part_costs import unet_cost, vae_cost
 from cemiface.gandiff.text.parts import UNetPart, VaePart

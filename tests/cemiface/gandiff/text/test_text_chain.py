@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 import yaml
 
-from cemiface.gandiff.adapters import AdapterPack, pack_bytes
 from cemiface.gandiff.base import Sampling, sampled
-from cemiface.gandiff.likeness import Likeness
+from cemiface.gandiff.personal.adapters import AdapterPack, pack_bytes
+from cemiface.gandiff.personal.likeness import Likeness
+from cemiface.gandiff.personal.tuning import Person, Pictures, new_adapters, tune
 from cemiface.gandiff.prompts import Grammar, drawn_prompts
 from cemiface.gandiff.text.phrases import negative_of, phrases_of
 from cemiface.gandiff.text.text_base import load_text_base
 from cemiface.gandiff.text.text_config import TEXT_PERSONAL, TextBaseConfig
-from cemiface.gandiff.tuning import Person, Pictures, new_adapters, tune
 
 from ....tiny_sd import write_folder
 

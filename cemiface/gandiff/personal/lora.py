@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cemiface.errors import ModelError
-from cemiface.gandiff.personal_config import LoraConfig
+from cemiface.gandiff.personal.config import LoraConfig
 
 PEFT = "base_model.model."  # before the name of every layer in peft's files
 DIFFUSERS = "unet."  # the same in diffusers' files

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from cemiface.errors import ModelError
-from cemiface.gandiff.adapters import AdapterPack, pack_bytes
+from cemiface.gandiff.personal.adapters import AdapterPack, pack_bytes
 
 ADAPTERS = {
     f"{number:06d}": {"token": torch.full((4,), float(number)), "base_model.model.a.lora_A.weight": torch.ones(2, 3)}

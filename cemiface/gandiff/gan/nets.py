@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cemiface.gandiff.config import PATCH, GanConfig
-from cemiface.gandiff.layers import (
+from cemiface.gandiff.gan.config import PATCH, GanConfig
+from cemiface.gandiff.gan.layers import (
     EqualConv,
     EqualLinear,
     StyledConv,

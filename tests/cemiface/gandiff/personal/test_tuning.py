@@ -10,10 +10,10 @@ import torch
 from cemiface.diffusion.config import DiffusionConfig
 from cemiface.diffusion.schedule import Schedule
 from cemiface.gandiff.base import Sampling, SlotBase, sampled
-from cemiface.gandiff.likeness import Likeness, Measured
-from cemiface.gandiff.lora import TOKEN
-from cemiface.gandiff.personal_config import LoraConfig, PersonalConfig
-from cemiface.gandiff.tuning import Person, Pictures, new_adapters, tune
+from cemiface.gandiff.personal.config import LoraConfig, PersonalConfig
+from cemiface.gandiff.personal.likeness import Likeness, Measured
+from cemiface.gandiff.personal.lora import TOKEN
+from cemiface.gandiff.personal.tuning import Person, Pictures, new_adapters, tune
 
 from .test_slot_denoiser import trained
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from cemiface.gandiff.base import Base, Sampling, sampled
 
 if TYPE_CHECKING:
-    from cemiface.gandiff.tuning import Person
+    from cemiface.gandiff.personal.tuning import Person
 
 Embed = Callable[[Tensor], Tensor]  # images (N, 3, S, S) in [-1, 1] to embeddings (N, E)
 

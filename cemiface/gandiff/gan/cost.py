@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from cemiface.gandiff.config import PATCH, GanConfig
+from cemiface.gandiff.gan.config import PATCH, GanConfig
 
 
 def gan_parameters(config: GanConfig) -> tuple[int, int]:
-    """Parameters of the generator and of the critic that `cemiface.gandiff.nets` builds."""
+    """Parameters of the generator and of the critic that `cemiface.gandiff.gan.nets` builds."""
     return _generator(config), _critic(config)
 
 

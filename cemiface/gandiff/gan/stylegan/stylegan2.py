@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cemiface.gandiff.layers import leaky
-from cemiface.gandiff.stylegan.config import Padding, StyleGan2Config
-from cemiface.gandiff.stylegan.mapping import Linear, StyleGan
-from cemiface.gandiff.stylegan.resample import modulated, resample
+from cemiface.gandiff.gan.layers import leaky
+from cemiface.gandiff.gan.stylegan.config import Padding, StyleGan2Config
+from cemiface.gandiff.gan.stylegan.mapping import Linear, StyleGan
+from cemiface.gandiff.gan.stylegan.resample import modulated, resample
 
 TAPS = 4  # of the filter (1, 3, 3, 1) that upsampling smooths with
 TO_DOUBLE: Padding = (2, 1, 2, 1)  # that an image is of twice the size after filtering

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cemiface.gandiff.layers import GAIN, SLOPE
-from cemiface.gandiff.stylegan.config import StyleGan3Config, StyleGan3Layer
-from cemiface.gandiff.stylegan.mapping import Linear, StyleGan
-from cemiface.gandiff.stylegan.resample import modulated, resample
+from cemiface.gandiff.gan.layers import GAIN, SLOPE
+from cemiface.gandiff.gan.stylegan.config import StyleGan3Config, StyleGan3Layer
+from cemiface.gandiff.gan.stylegan.mapping import Linear, StyleGan
+from cemiface.gandiff.gan.stylegan.resample import modulated, resample
 
 
 class StyleGan3(StyleGan):

@@ -10,11 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from cemiface.errors import ModelError
-from cemiface.gandiff.stylegan.config import MappingConfig, StyleGan2Config, StyleGan3Config
-from cemiface.gandiff.stylegan.mapping import StyleGan
-from cemiface.gandiff.stylegan.pickles import Array, Stored, read_official
-from cemiface.gandiff.stylegan.stylegan2 import StyleGan2
-from cemiface.gandiff.stylegan.stylegan3 import StyleGan3
+from cemiface.gandiff.gan.stylegan.config import MappingConfig, StyleGan2Config, StyleGan3Config
+from cemiface.gandiff.gan.stylegan.mapping import StyleGan
+from cemiface.gandiff.gan.stylegan.pickles import Array, Stored, read_official
+from cemiface.gandiff.gan.stylegan.stylegan2 import StyleGan2
+from cemiface.gandiff.gan.stylegan.stylegan3 import StyleGan3
 from cemiface.weights import built, weights_bytes
 
 ARCHITECTURES: dict[str, tuple[type[MappingConfig], type[StyleGan]]] = {

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cemiface.gandiff.config import GanLossConfig
+from cemiface.gandiff.gan.config import GanLossConfig
 
 
 def critic_losses(

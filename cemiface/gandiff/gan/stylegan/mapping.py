@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cemiface.gandiff.layers import leaky, pixel_norm
-from cemiface.gandiff.stylegan.config import MappingConfig
+from cemiface.gandiff.gan.layers import leaky, pixel_norm
+from cemiface.gandiff.gan.stylegan.config import MappingConfig
 
 
 class Linear(nn.Module):
@@ -47,7 +47,7 @@ class Mapping(nn.Module):
 
 
 class StyleGan(nn.Module):
-    """A given generator, as `cemiface.gandiff.generator.StyleGenerator` describes it."""
+    """A given generator, as `cemiface.gandiff.gan.generator.StyleGenerator` describes it."""
 
     mapping: Mapping
     synthesis: nn.Module

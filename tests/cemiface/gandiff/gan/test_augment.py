@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cemiface.gandiff.augment import augment, draw_changes
-from cemiface.gandiff.config import Augmentation, GanLossConfig
+from cemiface.gandiff.gan.augment import augment, draw_changes
+from cemiface.gandiff.gan.config import Augmentation, GanLossConfig
 
 ALL: tuple[Augmentation, ...] = ("color", "translation", "cutout")
 

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cemiface.errors import ModelError
-from cemiface.gandiff.generator import StyleGenerator, load_generator
-from cemiface.gandiff.stylegan.convert import converted
-from cemiface.gandiff.stylegan.pickles import Stored, read_official
-from cemiface.gandiff.stylegan.resample import resample
-from cemiface.gandiff.stylegan.stylegan2 import StyleGan2
-from cemiface.gandiff.stylegan.stylegan3 import StyleGan3
+from cemiface.gandiff.gan.generator import StyleGenerator, load_generator
+from cemiface.gandiff.gan.stylegan.convert import converted
+from cemiface.gandiff.gan.stylegan.pickles import Stored, read_official
+from cemiface.gandiff.gan.stylegan.resample import resample
+from cemiface.gandiff.gan.stylegan.stylegan2 import StyleGan2
+from cemiface.gandiff.gan.stylegan.stylegan3 import StyleGan3
 from cemiface.weights import read_weights
 
 from .official_files import FILTER, EasyDict, Persistent, module, pickled, stylegan2, stylegan3

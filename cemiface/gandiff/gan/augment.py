@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 import torch
 from torch import Tensor
 
-from cemiface.gandiff.config import Augmentation
+from cemiface.gandiff.gan.config import Augmentation
 
 SHIFT, HOLE = 1 / 8, 1 / 2  # of the side
 NUMBERS = 10  # drawn per image, whatever kinds of changes are on

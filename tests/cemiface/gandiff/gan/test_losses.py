@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cemiface.gandiff.config import GanConfig, GanLossConfig
-from cemiface.gandiff.losses import critic_losses, generator_loss, gradient_penalty, pairing_loss
-from cemiface.gandiff.nets import Critic
+from cemiface.gandiff.gan.config import GanConfig, GanLossConfig
+from cemiface.gandiff.gan.losses import critic_losses, generator_loss, gradient_penalty, pairing_loss
+from cemiface.gandiff.gan.nets import Critic
 
 
 class Quadratic(nn.Module):

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 
 from cemiface.errors import ModelError
-from cemiface.gandiff.config import GAN_PRESETS, GanConfig
-from cemiface.gandiff.cost import gan_parameters
-from cemiface.gandiff.generator import generator_bytes, latent, load_generator, truncated
-from cemiface.gandiff.layers import EqualConv, EqualLinear, StyledConv, blur, doubled
-from cemiface.gandiff.nets import Critic, Generator
+from cemiface.gandiff.gan.config import GAN_PRESETS, GanConfig
+from cemiface.gandiff.gan.cost import gan_parameters
+from cemiface.gandiff.gan.generator import generator_bytes, latent, load_generator, truncated
+from cemiface.gandiff.gan.layers import EqualConv, EqualLinear, StyledConv, blur, doubled
+from cemiface.gandiff.gan.nets import Critic, Generator
 
 TINY = GanConfig.named("tiny32")
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cemiface.errors import ModelError
-from cemiface.gandiff.lora import TOKEN
+from cemiface.gandiff.personal.lora import TOKEN
 
 WEIGHT = "weight."  # before the name of each of the net's parameters
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from cemiface.gandiff.base import Asked, Base
-from cemiface.gandiff.full_tuning import FullWeights
-from cemiface.gandiff.likeness import Likeness, Measured
-from cemiface.gandiff.lora import LoraAdapters
-from cemiface.gandiff.personal_config import PersonalConfig
+from cemiface.gandiff.personal.config import PersonalConfig
+from cemiface.gandiff.personal.full_tuning import FullWeights
+from cemiface.gandiff.personal.likeness import Likeness, Measured
+from cemiface.gandiff.personal.lora import LoraAdapters
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cemiface.gandiff.stylegan.config import Padding
+from cemiface.gandiff.gan.stylegan.config import Padding
 
 
 def resample(

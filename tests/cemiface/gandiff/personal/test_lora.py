@@ -10,8 +10,16 @@ import torch
 from safetensors.torch import save_file
 
 from cemiface.errors import ModelError
-from cemiface.gandiff.lora import PEFT, TOKEN, LoraAdapters, clip_each, diffusers_names, lora_layers, peft_config
-from cemiface.gandiff.personal_config import LoraConfig
+from cemiface.gandiff.personal.config import LoraConfig
+from cemiface.gandiff.personal.lora import (
+    PEFT,
+    TOKEN,
+    LoraAdapters,
+    clip_each,
+    diffusers_names,
+    lora_layers,
+    peft_config,
+)
 
 from .test_slot_denoiser import trained
 

@@ -1,0 +1,1 @@
+"""The style-based GAN: generator, critic, losses, and given StyleGAN generators."""

@@ -1,0 +1,1 @@
+"""Personalization: adapters of identities, how they are learned, and their packs."""
