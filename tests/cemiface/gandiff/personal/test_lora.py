@@ -21,7 +21,7 @@ from cemiface.gandiff.personal.lora import (
     peft_config,
 )
 
-from .test_slot_denoiser import trained
+from ..test_slot_denoiser import trained
 
 RANK = LoraConfig(rank=3, alpha=6)
 

@@ -15,7 +15,7 @@ from cemiface.gandiff.personal.likeness import Likeness, Measured
 from cemiface.gandiff.personal.lora import TOKEN
 from cemiface.gandiff.personal.tuning import Person, Pictures, new_adapters, tune
 
-from .test_slot_denoiser import trained
+from ..test_slot_denoiser import trained
 
 QUICK = PersonalConfig(lora=LoraConfig(rank=2), steps=4, batch=2, learning_rate=1e-3, held_out=0)
 
