@@ -37,7 +37,14 @@ class TrainGan(StageConfig):
             "show faces after 100,000."
         ),
     )
-    batch: int = Field(32, ge=1, description="Images per step over all ranks. The default is StyleGAN2's.")
+    batch: int = Field(
+        32,
+        ge=1,
+        description=(
+            "Images per step over all ranks. The default is StyleGAN2's. Short trainings on CPUs need 8: after 3,000 "
+            "images at 32 px faces had begun to form, with 32 not, for a fifth more time per image."
+        ),
+    )
     learning_rate: float = Field(
         0.002, gt=0, description="Learning rate of Adam, for both nets. The default is StyleGAN2's."
     )
