@@ -39,8 +39,8 @@ class ShardFaces(StageConfig):
 
     faces: PathText = Field(
         description=(
-            "Real faces, aligned (else see `align`): a folder with one folder of images per identity, or zip, tar, RecordIO "
-            "or WebDataset files of such."
+            "Real faces, aligned (else see `align`): a folder with one folder of images per identity, or zip, tar, "
+            "RecordIO or WebDataset files of such."
         )
     )
     format: Format = Field(

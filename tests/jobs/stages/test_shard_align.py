@@ -11,7 +11,7 @@ from PIL import Image
 from cemiface.measures.aligner import open_aligner
 from jobs.frame.errors import ConfigError
 from jobs.frame.experiment import load_run
-from jobs.stages.shard.plan import ShardFaces
+from jobs.stages.shard.plan import STAGE, ShardFaces
 from shards.images.jpeg import decode_rgb
 from shards.tars.reader import read_tar
 
@@ -116,7 +116,7 @@ def test_photos_of_any_size_can_be_hashed_by_their_pixels(tmp_path: Path) -> Non
         (tmp_path / "photos" / "anna").mkdir(parents=True, exist_ok=True)
         (tmp_path / "photos" / "anna" / f"{number}.png").write_bytes(encoded(photo((1, 1.0)), "PNG"))
     run = planned(tmp_path, tmp_path / "photos", align=True, hash="pixels", duplicates="first")
-    assert sum(unit.images for unit in run.ledger.units(run.method.stage("shard"))) == 1
+    assert sum(unit.images for unit in run.ledger.units(STAGE)) == 1
 
 
 def test_aligning_and_resizing_together_are_refused(tmp_path: Path) -> None:
