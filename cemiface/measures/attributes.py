@@ -85,7 +85,12 @@ def open_attribute_nets(
 
 def net_input(face: np.ndarray, *, square: Square, form: NetInput) -> np.ndarray:
     """A square of an aligned face, uint8 (S, S, 3), as a net takes it: float32 with a leading 1."""
-    levels = cut_square(face, square=square, size=form.size).astype(np.float32)
+    return net_levels(cut_square(face, square=square, size=form.size), form=form)
+
+
+def net_levels(view: np.ndarray, *, form: NetInput) -> np.ndarray:
+    """An image of the net's size, uint8 (S, S, 3), normalized and with its axes in the net's order."""
+    levels = view.astype(np.float32)
     if form.channels == "BGR":
         levels = levels[:, :, ::-1]
     mean, std = (np.array(channels, dtype=np.float32) for channels in (form.mean, form.std))

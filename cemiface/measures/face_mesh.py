@@ -12,6 +12,8 @@ RIGHT_EYE = (33, 133, 159, 145)  # outer corner, inner corner, upper lid, lower 
 LEFT_EYE = (263, 362, 386, 374)
 MOUTH = (61, 291, 13, 14)  # right corner, left corner, inner edge of the upper lip, of the lower lip
 BRIDGE, BASE = 168, 2  # of the nose: between the eyes, and where it meets the upper lip
+# The mesh turns less than the face does: gains from faces turned by known angles (docs/attributes.md).
+YAW_GAIN, PITCH_GAIN, PITCH_LEVEL = 1.35, 1.7, -3.0  # the last in degrees: the median face of LFW is level
 
 
 def pose_and_expression(points: np.ndarray) -> dict[str, float]:
@@ -33,8 +35,8 @@ def pose_and_expression(points: np.ndarray) -> dict[str, float]:
     axis = down / (float(np.linalg.norm(down)) or 1.0)
     lift = float(((upper + lower) / 2 - (right + left) / 2) @ axis)
     return {
-        "yaw": float(np.degrees(np.arctan2(across[2], across[0]))),
-        "pitch": float(np.degrees(np.arctan2(down[2], down[1]))),
+        "yaw": YAW_GAIN * float(np.degrees(np.arctan2(across[2], across[0]))),
+        "pitch": PITCH_GAIN * (float(np.degrees(np.arctan2(-down[2], down[1]))) + PITCH_LEVEL),
         "roll": float(np.degrees(np.arctan2(across[1], across[0]))),
         "mouth": float(np.linalg.norm(lower - upper)) / unit,
         "smile": (lift + float(np.linalg.norm(left - right))) / unit,

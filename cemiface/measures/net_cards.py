@@ -66,10 +66,10 @@ class Output(FrozenModel):
 
     `value`: one number, times `scale` plus `offset`. `probability`: of the label `name` among the labels. `expected`:
     the mean of `values` under the labels' probabilities. `classes`: an attribute `<name>.<label>` for each label.
-    `mesh`: 468 points (x, y, z), from which yaw, pitch, roll, mouth, smile and eyes follow.
+    `mesh`: 468 points (x, y, z), from which yaw, pitch, roll, mouth, smile and eyes follow. `raw`: no attribute.
     """
 
-    kind: Literal["value", "probability", "expected", "classes", "mesh"]
+    kind: Literal["value", "probability", "expected", "classes", "mesh", "raw"]
     name: Name
     tensor: str = Field(default="", description="the output tensor's name; may be left out if there is one")
     first: int = Field(default=0, ge=0, description="where the numbers begin in the flattened tensor")
@@ -102,12 +102,14 @@ class Output(FrozenModel):
         """The names under which `AttributeNets.measure` gives what this output says."""
         if self.kind == "mesh":
             return MESH
+        if self.kind == "raw":
+            return ()
         return tuple(f"{self.name}.{label}" for label in self.labels) if self.kind == "classes" else (self.name,)
 
     @property
     def count(self) -> int:
-        """Of the numbers that it takes from the tensor."""
-        counts = {"value": 1, "expected": len(self.values), "mesh": 468 * 3}
+        """Of the numbers that it takes from the tensor; of `raw` all."""
+        counts = {"value": 1, "expected": len(self.values), "mesh": 468 * 3, "raw": 0}
         return counts.get(self.kind, len(self.labels))
 
 

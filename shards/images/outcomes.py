@@ -22,6 +22,8 @@ class Outcome(StrEnum):
     ASPECT = "aspect"  # long side more than `MAX_ASPECT` times the short side
     WRONG_SIZE = "wrong_size"  # not the configured size, and resizing is off
     BLANK = "blank"  # one color
+    NO_FACE = "no_face"  # nothing to align, with `shard.align`
+    MANY_FACES = "many_faces"  # a second face of at least half the size of the largest, with `shard.align`
     UNREADABLE = "unreadable"
     CHANGED = "changed"  # between listing and reading
     SYMLINK = "symlink"

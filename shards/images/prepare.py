@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from PIL import Image
 
@@ -13,24 +15,32 @@ from shards.images.jpeg_check import BLANK_RANGE, is_plain_jpeg
 from shards.images.outcomes import Outcome, Prepared, RejectedImageError
 from shards.images.rules import ImageRules
 
+# From an upright photo, uint8 (H, W, 3), to its face, uint8 (size, size, 3). Raises RejectedImageError if it has none.
+Align = Callable[[np.ndarray], np.ndarray]
 
-def prepare(data: bytes, *, rules: ImageRules) -> Prepared:
+
+def prepare(data: bytes, *, rules: ImageRules, align: Align | None = None) -> Prepared:
     """Check the bytes of one file and convert them where needed.
 
     An upright RGB JPEG of the right size keeps its original bytes, so preparing a second time loses nothing. Every
     other usable image is converted: EXIF orientation applied, metadata dropped, 16-bit gray scaled, transparency put
     on black, resized as `rules` say, encoded as JPEG 4:4:4.
+
+    With `align`, every image is a photo whose face is cut out by it, and is converted.
     """
-    if is_plain_jpeg(data, size=rules.size):
+    if align is None and is_plain_jpeg(data, size=rules.size):
         return Prepared(outcome=Outcome.KEPT, jpeg=data)
     try:
         header = open_header(data, rules=rules)
         image, turn = decode(data, header), orientation(header)
         if _is_blank(image):
             raise RejectedImageError(Outcome.BLANK, "one color")
-        if header.format == "JPEG" and header.mode == "RGB" and turn == 1 and image.size == (rules.size, rules.size):
+        if align:
+            rgb = align(np.asarray(upright(image, orientation=turn)))
+        elif header.format == "JPEG" and header.mode == "RGB" and turn == 1 and image.size == (rules.size, rules.size):
             return Prepared(outcome=Outcome.KEPT, jpeg=data)
-        rgb = np.asarray(square(upright(image, orientation=turn), rules=rules))
+        else:
+            rgb = np.asarray(square(upright(image, orientation=turn), rules=rules))
     except RejectedImageError as error:
         return Prepared(outcome=error.outcome, detail=error.detail)
     return Prepared(

@@ -13,7 +13,7 @@ from jobs.stages.shared.tars import publishing_tar
 from shards.errors import DataError
 from shards.images.faces import Face, Source, UnreadableFaceError
 from shards.images.outcomes import Prepared
-from shards.images.prepare import prepare
+from shards.images.prepare import Align, prepare
 from shards.images.rules import ImageRules
 from shards.sources.sources import open_source, read_checked, read_list
 from shards.tars.manifest import Manifest, Shard, manifest_bytes
@@ -25,19 +25,31 @@ from slurm.markers import Marker
 def run_rank(run: Run, rank: Rank) -> None:
     config: ShardFaces = run.section(ShardFaces)
     source = open_source(run.path(config.faces), form=config.format)
+    align = _open_aligner(config)
     for work in rank.remaining(ShardUnit):
         faces = read_list(rank.folder.output(list_name(work.unit.tar)), sha256=work.unit.faces)
-        _shard(source, faces, work=work, config=config)
+        _shard(source, faces, work=work, config=config, align=align)
 
 
-def _shard(source: Source, faces: Sequence[Face], *, work: Work[ShardUnit], config: ShardFaces) -> None:
+def _open_aligner(config: ShardFaces) -> Align | None:
+    if not config.align:
+        return None
+    # Here, as the runtimes of its nets take seconds to import.
+    from jobs.stages.shard.aligning import open_align
+
+    return open_align(config.image_size)
+
+
+def _shard(
+    source: Source, faces: Sequence[Face], *, work: Work[ShardUnit], config: ShardFaces, align: Align | None
+) -> None:
     """Write one tar and its index: usable images with their records; the marker lists every other image."""
     name, rules = work.unit.tar, config.rules()
     counts: Counter[str] = Counter()
     rejected = []
     with publishing_tar(work.path(name), record=work.record, private=True) as tar:
         for index, face in enumerate(faces, start=work.unit.start):
-            prepared = _prepared(source, face, rules=rules)
+            prepared = _prepared(source, face, rules=rules, align=align)
             counts[prepared.outcome] += 1
             work.progress()
             if prepared.jpeg is None:
@@ -54,12 +66,12 @@ def _shard(source: Source, faces: Sequence[Face], *, work: Work[ShardUnit], conf
     work.done(images=tar.samples, counts=dict(counts), figures={"rejected": rejected})
 
 
-def _prepared(source: Source, face: Face, *, rules: ImageRules) -> Prepared:
+def _prepared(source: Source, face: Face, *, rules: ImageRules, align: Align | None) -> Prepared:
     try:
         data = read_checked(source, face)
     except UnreadableFaceError as error:
         return Prepared(outcome=error.outcome, detail=error.detail)
-    return prepare(data, rules=rules)
+    return prepare(data, rules=rules, align=align)
 
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
