@@ -17,6 +17,7 @@ def status_as_json(run: Run, status: RunStatus) -> dict[str, Any]:
         "at_work": status.at_work,
         "in_trouble": status.in_trouble,
         "slurm": status.no_answer,
+        "jobless": status.jobless,
         "stages": [_stage_as_json(stage) for stage in status.stages],
     }
 

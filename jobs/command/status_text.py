@@ -72,6 +72,9 @@ def advice(run: Run, status: RunStatus, *, invocation: Invocation, width: int) -
         lines += _trouble(stage, invocation=invocation)
     if status.no_answer:
         lines.append(f"Slurm gave no answer ({status.no_answer}); the status is from markers and heartbeats only")
+    if status.jobless:
+        launch = invocation.command("all", cluster=True)
+        lines.append(f"not submitted, or only in part: {', '.join(status.jobless)}; submit what is missing: {launch}")
     left = list(left_out(run))
     if not status.done:
         return [*lines, *left, _next_command(run, status, invocation=invocation)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import BaseModel
@@ -60,13 +61,38 @@ def load_run_folder(folder: Path) -> Run:
 
 def save_run(run: Run) -> None:
     """Put the resolved config and cluster into the run folder, which is all that ranks and tools read."""
+    _save(run.folder.config, _fields(run))
+    save_cluster(run)
+
+
+def save_cluster(run: Run) -> None:
+    """Put the cluster alone into the run folder."""
+    _save(run.folder.cluster, run.cluster.model_dump(mode="json", exclude_unset=True))
+
+
+def fields_that_differ(run: Run) -> list[str]:
+    """Fields of the config that are not as in the run folder, e.g. "generate.steps"; none without a saved config."""
+    if not run.folder.config.exists():
+        return []
+    saved, given = _fields(load_run_folder(run.folder.root)), _fields(run)
+    named = [(name, saved.get(name), given.get(name)) for name in sorted({*saved, *given} - {"root"})]
+    different: list[str] = []
+    for name, before, now in named:
+        if isinstance(before, dict) and isinstance(now, dict):
+            keys = sorted({*before, *now})
+            different += [f"{name}.{key}" for key in keys if before.get(key) != now.get(key)]
+        elif before != now:
+            different.append(name)
+    return different
+
+
+def _fields(run: Run) -> dict[str, Any]:
     fields = run.config.model_dump(mode="json", by_alias=True)
-    config = {name: value for name, value in fields.items() if value is not None} | {"root": str(run.root)}
-    for path, value in (
-        (run.folder.config, config),
-        (run.folder.cluster, run.cluster.model_dump(mode="json", exclude_unset=True)),
-    ):
-        publish(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True).encode(), replace=True)
+    return {name: value for name, value in fields.items() if value is not None} | {"root": str(run.root)}
+
+
+def _save(path: Path, value: Mapping[str, Any]) -> None:
+    publish(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True).encode(), replace=True)
 
 
 def _load_cluster(path: Path, *, stages: Mapping[str, Stage[Unit]]) -> Cluster:

@@ -11,7 +11,7 @@ from typing import Any, Generic
 
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
-from jobs.frame.unit import Unit, UnitT, UnitT_co, read_plan
+from jobs.frame.unit import Unit, UnitT, UnitT_co, read_plan, share
 from slurm.files import Output, digest, publish, publish_json, read_json
 from slurm.locks import locked
 from slurm.markers import Marker, marked_units, read_marker, why_not_done, write_marker
@@ -136,11 +136,7 @@ class Rank:
         """The numbers of this rank's units: its share of those that were not done at launch, then of the others."""
         if self.stage.distributed:
             return list(range(units))
-        plan = read_plan(self.folder)
-        first = [number for number in (plan.undone if plan else ()) if number < units]
-        known = set(first)
-        order = first + [number for number in range(units) if number not in known]
-        return order[self.index :: self.count]
+        return share(read_plan(self.folder), units=units, rank=self.index, ranks=self.count)
 
     def _supersede_stale(self, units: Sequence[Unit]) -> None:
         """Move stale and damaged outputs of all units to `superseded/`.

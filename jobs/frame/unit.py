@@ -77,3 +77,11 @@ def read_plan(folder: StageFolder) -> PlanFile | None:
     if not isinstance(value, dict):
         return None
     return PlanFile(stage=value["stage"], units=value["units"], undone=value.get("undone") or [])
+
+
+def share(plan: PlanFile | None, *, units: int, rank: int, ranks: int) -> list[int]:
+    """The numbers of a rank's units: every `ranks`-th of those that were not done at launch, then of the others."""
+    first = [number for number in (plan.undone if plan else ()) if number < units]
+    known = set(first)
+    order = first + [number for number in range(units) if number not in known]
+    return order[rank::ranks]

@@ -28,6 +28,8 @@ from slurm.ranks.heartbeat_writer import HeartbeatWriter
 from slurm.ranks.requeue import peer_is_lost, requeue_once_saved, requeue_without_peer
 from slurm.ranks.stop import StopFlag, Stopped
 from slurm.ranks.worker import this_worker
+from slurm.run_folder import RunFolder
+from slurm.run_identity import read_identity
 from slurm.submission.payload import Payload
 
 STOPPED = 75  # EX_TEMPFAIL: the work is saved; rerun to resume
@@ -44,6 +46,7 @@ def main(payload: Payload) -> None:
     stop = StopFlag().listen()
     if payload.launcher is not None:
         stop.follow(payload.launcher)
+    _check_run(payload)
     run = load_run_folder(Path(payload.run))
     run.ledger.planned = True
     stage = run.stages[payload.stage]
@@ -59,6 +62,15 @@ def main(payload: Payload) -> None:
     # Exit here, as the run folder holds the results. submitit would otherwise pickle a return value, and fail the job
     # if a killed attempt left half of that pickle.
     sys.exit(attempt.run_to_end())
+
+
+def _check_run(payload: Payload) -> None:
+    """Leave if another run is at the path by now: its files are not for this job."""
+    found = read_identity(RunFolder(Path(payload.run))).id
+    if payload.id and found != payload.id:
+        sys.exit(
+            f"{payload.run}: this job is of the run {payload.id}, but the folder is of {found or 'none'}; removed?"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

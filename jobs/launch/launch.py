@@ -1,4 +1,4 @@
-"""Run stages on this machine, or submit them to Slurm. Rerun the same command to resume."""
+"""Run stages on this machine, or submit to Slurm what has no job there. Rerun the same command to resume."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from jobs.frame.experiment import save_run
+from jobs.frame.experiment import fields_that_differ, save_cluster, save_run
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.unit import Unit
 from jobs.launch.code import PROJECT
+from jobs.launch.living import ask_living_once_ended
 from jobs.launch.local import run_local
-from jobs.launch.submit import refuse_second_submission, submit
+from jobs.launch.submit import refuse_beside_jobs, refuse_other_cluster, require_slurm, submit
+from slurm.errors import RunError
 from slurm.files import publish_json
 from slurm.partial_files import sweep
 from slurm.provenance import provenance
+from slurm.run_identity import claim_identity
+from slurm.submission.submit import ask_site
 
 log = logging.getLogger(__name__)
 
@@ -25,24 +29,61 @@ log = logging.getLogger(__name__)
 def launch(run: Run, stages: Sequence[Stage[Unit]]) -> None:
     """Run the stages on this machine, or submit them to Slurm, depending on the cluster file.
 
-    Ranks read the config from the run folder, so it is written only while no ranks of another launch can start.
+    Ranks read the config from the run folder, so it is written only while no ranks of another launch can start. While
+    jobs are in the queue, only what has no job is submitted, with the same config.
 
     Raises:
-        RunError: a stage failed, or jobs could not be submitted or are queued already.
+        RunError: a stage failed, or jobs could not be submitted or are queued with another config.
     """
     run.folder.create()
     with _launch_lock(run):
-        refuse_second_submission(run)
-        for stage in stages:
-            if _has_work_before(run, stage):
-                stage.check_launch(run)
-        sweep(run.folder.root)
-        save_run(run)
-        publish_json(run.folder.provenance, provenance(PROJECT), replace=True)
         if run.cluster.executor == "slurm":
-            submit(run, stages)
+            _launch_on_slurm(run, stages)
         else:
+            refuse_beside_jobs(run)
+            _check(run, stages)
+            claim_identity(run.folder)
+            save_run(run)
+            publish_json(run.folder.provenance, provenance(PROJECT), replace=True)
             run_local(run, stages)
+
+
+def _launch_on_slurm(run: Run, stages: Sequence[Stage[Unit]]) -> None:
+    require_slurm()
+    living, site = ask_living_once_ended(run), ask_site()
+    refuse_other_cluster(run, living, site=site)
+    if living.ids:
+        _refuse_other_config(run, ids=living.ids)
+    _check(run, stages)
+    claim_identity(run.folder)
+    if living.ids:
+        save_cluster(run)
+    else:
+        save_run(run)
+    publish_json(run.folder.provenance, provenance(PROJECT), replace=True)
+    submit(run, stages, living=living, site=site)
+
+
+def _check(run: Run, stages: Sequence[Stage[Unit]]) -> None:
+    for stage in stages:
+        if _has_work_before(run, stage):
+            stage.check_launch(run)
+    sweep(run.folder.root)
+
+
+def _refuse_other_config(run: Run, *, ids: Sequence[str]) -> None:
+    """Check that jobs in the queue read the config of this launch.
+
+    Raises:
+        RunError: a field differs.
+    """
+    different = fields_that_differ(run)
+    if different:
+        names, jobs = ", ".join(different[:3]), " ".join(ids)
+        raise RunError(
+            f"{run.folder.root}: jobs of an earlier launch are in the queue ({jobs}), with another config ({names}); "
+            f"launch with that config, or end them first with `cemiface cancel` or `scancel {jobs}`"
+        )
 
 
 def _has_work_before(run: Run, stage: Stage[Unit]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 
 from jobs.frame.errors import USER_ERRORS
 from jobs.frame.run import Run
@@ -16,7 +17,8 @@ from slurm.processes import is_alive, started_at
 from slurm.ranks.heartbeats import Heartbeat, read_heartbeats
 from slurm.ranks.launcher import running_launcher
 from slurm.ranks.worker import this_host
-from slurm.submission.job_record import JobRecord, read_job_record
+from slurm.submission.job_record import JobRecord
+from slurm.submission.ownership import Ownership
 from slurm.submission.queue import Answer, Task, ask_accounting, ask_queue
 
 CLOCK_TOLERANCE = 2.0  # seconds; the start time of a process is rounded
@@ -33,22 +35,28 @@ class Observer:
         # By stage and rank: the time in the last heartbeat, and when it was first seen.
         self._changes: dict[tuple[str, int], tuple[float, float]] = {}
         self._host = this_host()
+        self._owner = Ownership.of(run.folder)
 
     def poll(self) -> RunStatus:
         """The current status. Asks squeue if stages were submitted, and sacct for jobs that squeue has forgotten."""
         self.run.ledger.forget_plans()
-        records = {stage.name: read_job_record(self.run.stage_folder(stage.name)) for stage in self.run.chain}
-        submitted = any(records.values())
+        folders = [self.run.stage_folder(stage.name) for stage in self.run.chain]
+        self._owner = Ownership.of(self.run.folder, folders)
+        records = self._owner.records(folders)
+        submitted = bool(records)
         if submitted and time.monotonic() - self._asked >= self._pause:
             self._queue, self._asked = ask_queue(), time.monotonic()
+            ours = {key: task for key, task in self._queue.tasks.items() if self._owner.stage_of(task)}
+            self._queue = replace(self._queue, tasks=ours)
             self._accounts.clear()
         launcher = running_launcher(self.run.folder.lock)
         stages: dict[str, StageStatus] = {}
         for stage in self.run.chain:
             before = [stages[name] for name in stage.needs(self.run) if name in stages]
-            stages[stage.name] = self._stage(stage, records[stage.name], before=before)
+            stages[stage.name] = self._stage(stage, records.get(stage.name), before=before)
         no_answer = self._queue.no_answer if submitted else None
-        return RunStatus(stages=tuple(stages.values()), launcher=launcher, no_answer=no_answer)
+        jobless = _without_job(stages.values()) if submitted and no_answer is None and launcher is None else ()
+        return RunStatus(stages=tuple(stages.values()), launcher=launcher, no_answer=no_answer, jobless=jobless)
 
     def _stage(self, stage: Stage[Unit], record: JobRecord | None, *, before: list[StageStatus]) -> StageStatus:
         folder = self.run.stage_folder(stage.name)
@@ -67,7 +75,10 @@ class Observer:
         return unfinished_stage(self.run, stage, units, ranks, waits=waits)
 
     def _ranks(self, stage: Stage[Unit], record: JobRecord | None, *, finished: bool) -> tuple[RankState, ...]:
-        heartbeats = {found.rank: found for found in read_heartbeats(self.run.stage_folder(stage.name))}
+        found = read_heartbeats(self.run.stage_folder(stage.name))
+        if not self._owner.identity.owns_jobs:  # of the run of which this folder is a copy
+            found = [heartbeat for heartbeat in found if heartbeat.state != "running"]
+        heartbeats = {heartbeat.rank: heartbeat for heartbeat in found}
         submitted = record.ranks if record else 0
         tasks = self._tasks(stage, record, heartbeats.values(), finished=finished) if record else {}
         states = []
@@ -96,7 +107,8 @@ class Observer:
         if stage.name not in self._accounts:
             jobs = [job.job for job in record.jobs]
             self._accounts[stage.name] = ask_accounting(jobs, since=record.submitted)
-        known = self._accounts[stage.name].tasks
+        answer = self._accounts[stage.name].tasks
+        known = {key: task for key, task in answer.items() if self._owner.may_be(task, stage=stage.name)}
         if self._queue.no_answer is None:  # jobs that squeue does not list have ended, even if the accounting lags
             known = {key: task for key, task in known.items() if not (task.pending or task.running)}
         return record.tasks_by_rank(known) | tasks
@@ -109,6 +121,15 @@ class Observer:
         elif self._changes[key][0] != heartbeat.time:
             self._changes[key] = (heartbeat.time, now)
         return now - self._changes[key][1]
+
+
+def _without_job(stages: Iterable[StageStatus]) -> tuple[str, ...]:
+    """The stages that have work for which no job is in the queue, beside others that have theirs."""
+    unfinished = [stage for stage in stages if stage.state != "done"]
+    waiting = {stage.name for stage in unfinished if stage.in_state("running", "queued")}
+    partly = {stage.name for stage in unfinished if stage.in_state("stopped", "failed", "lost", "unknown")}
+    names = (stage.name for stage in unfinished if stage.name not in waiting or stage.name in partly)
+    return tuple(names) if waiting else ()
 
 
 def _is_running(heartbeat: Heartbeat) -> bool:

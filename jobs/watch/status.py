@@ -66,6 +66,7 @@ class RunStatus:
     stages: tuple[StageStatus, ...]
     launcher: Launcher | None  # the process that is working on the run, if any
     no_answer: str | None  # why squeue gave no answer, if it was asked
+    jobless: tuple[str, ...] = ()  # stages with work for which no job is in the queue, while others have theirs
 
     @property
     def done(self) -> bool:

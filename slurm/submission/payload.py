@@ -19,6 +19,7 @@ class Payload:
     ranks: int
     launcher: int | None = None  # process id that local ranks follow
     units: int | None = None  # how many units at most; None: all of the rank
+    id: str = ""  # of the run that the job was submitted for
 
     def __call__(self) -> None:
         """Call the function with this payload."""

@@ -17,10 +17,15 @@ PENDING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD"
 
 RUNNING = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
 
-# The comment may hold any text, so it comes last; the other fields are Slurm's own.
-QUEUE_FIELDS = ("ArrayJobID", "ArrayTaskID", "State", "RestartCnt", "exit_code", "NodeList", "Reason", "Comment")
+# The comment may hold any text, so it comes last; the first fields are Slurm's own.
+QUEUE_FIELDS = (
+    *("ArrayJobID", "ArrayTaskID", "State", "RestartCnt", "exit_code", "NodeList", "Reason", "Dependency", "Cluster"),
+    *("Name", "STDOUT", "Comment"),
+)
 
-ACCOUNT_FIELDS = ("JobID", "State", "ExitCode", "NodeList")
+ENDING = "COMPLETING"  # it ended, or was requeued, and its nodes are not free yet
+
+ACCOUNT_FIELDS = ("JobID", "State", "ExitCode", "NodeList", "JobName")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +41,10 @@ class Task:
     exit: int = 0  # exit code of the batch script
     signal: int = 0  # that ended the job; 0: none
     comment: str = ""
+    called: str = ""  # the job's name
+    output: str = ""  # path of its output, with Slurm's patterns such as %A
+    cluster: str = ""
+    dependency: str = ""  # what it still waits for, as Slurm writes it
     earlier: tuple[str, ...] = ()  # how earlier attempts ended, oldest first; from the accounting only
 
     @property
@@ -52,6 +61,11 @@ class Task:
     def running(self) -> bool:
         """Whether it has nodes."""
         return self.state in RUNNING
+
+    @property
+    def alive(self) -> bool:
+        """Whether it waits, or runs and is not about to leave."""
+        return self.pending or (self.running and self.state != ENDING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +139,7 @@ def _queued(line: str) -> Task | None:
     fields = line.split("|", maxsplit=len(QUEUE_FIELDS) - 1)
     if len(fields) < len(QUEUE_FIELDS):
         return None
-    job, index, state, restarts, status, node, reason, comment = fields
+    job, index, state, restarts, status, node, reason, dependency, cluster, called, output, comment = fields
     if not (job.isdecimal() and state and restarts.isdecimal() and status.isdecimal()):
         return None
     return Task(
@@ -138,14 +152,18 @@ def _queued(line: str) -> Task | None:
         exit=int(status) >> 8,  # encoded as by wait(2)
         signal=int(status) & 0x7F,
         comment=comment.rstrip("|"),
+        called=called,
+        output=output,
+        cluster=cluster,
+        dependency="" if dependency == "(null)" else dependency,
     )
 
 
 def _accounted(line: str) -> Task | None:
     # Pending elements of an array share one line, 12_[3-7], which is skipped: squeue lists each of them.
-    fields = line.split("|")
+    fields = [*line.split("|", maxsplit=len(ACCOUNT_FIELDS) - 1), ""]
     name = re.fullmatch(r"(\d+)(?:_(\d+))?", fields[0])
-    status = re.fullmatch(r"(\d+):(\d+)", fields[2]) if len(fields) == len(ACCOUNT_FIELDS) else None
+    status = re.fullmatch(r"(\d+):(\d+)", fields[2]) if len(fields) >= len(ACCOUNT_FIELDS) else None
     if name is None or status is None or not fields[1]:
         return None
     return Task(
@@ -155,4 +173,5 @@ def _accounted(line: str) -> Task | None:
         node="" if fields[3] == "None assigned" else fields[3],
         exit=int(status[1]),
         signal=int(status[2]),
+        called=fields[4],
     )

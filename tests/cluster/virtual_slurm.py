@@ -306,7 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with VirtualSlurm(nodes=options.nodes) as slurm:
             code = 0
             if options.command:
-                code = subprocess.run(options.command, env=slurm.submission.environment, check=False).returncode
+                code = subprocess.run(options.command, env=slurm.environment, check=False).returncode
                 slurm.wait()
     except ClusterError as error:
         sys.exit(f"virtual_slurm: {error}")

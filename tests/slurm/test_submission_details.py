@@ -19,7 +19,7 @@ from slurm.submission.job_script import python_of, slurm_parameters
 from slurm.submission.payload import Payload, payloads
 from slurm.submission.slurm_job import SlurmJob, slurm_jobs
 from slurm.submission.snapshot import code_digest, code_files, snapshot
-from slurm.submission.submit import MAX_ARRAY_SIZE, largest_array, run_comment
+from slurm.submission.submit import MAX_ARRAY_SIZE, Site, ask_site
 
 STAGE = StageFolder(Path("/runs/demo/generate"))
 ARRAY = SlurmJob(kind="array", first_rank=0, ranks=10, ranks_per_task=4)
@@ -198,18 +198,19 @@ def test_a_snapshot_that_cannot_be_moved_into_place_leaves_nothing(code: Path, t
     assert [path.name for path in folder.iterdir()] == [code_digest(code)]
 
 
-def test_the_comment_of_a_run_begins_those_of_its_stages_and_of_no_other_run() -> None:
-    run = run_comment(Path("/runs/demo"))
-    assert run_comment(Path("/runs/demo"), "generate").startswith(run)
-    assert not run_comment(Path("/runs/demo2"), "generate").startswith(run)
-    assert len(run.split()) == 1
-
-
 def test_where_slurm_cannot_be_asked_its_default_limit_of_arrays_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert largest_array() == MAX_ARRAY_SIZE
+    assert ask_site() == Site(cluster="", largest_array=MAX_ARRAY_SIZE)
+
+
+def test_the_site_tells_its_name_and_its_limit_of_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    script = tmp_path / "scontrol"
+    script.write_text('#!/bin/sh\necho "ClusterName             = alps"\necho "MaxArraySize            = 500"\n')
+    script.chmod(0o755)
+    assert ask_site() == Site(cluster="alps", largest_array=500)
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from jobs.command.main import main
-from slurm.submission.submit import run_comment
 
 from ..commands import PROJECT, SECONDS, Project, wait_until
 from ..many_ranks import ManyRanks, fake_tool, queued
@@ -152,10 +151,9 @@ def test_cancel_stops_the_jobs_of_the_run_and_no_others(tmp_path: Path) -> None:
     many = ManyRanks.make(tmp_path / "project", units=4)
     many.submitted(ranks=2)
     tools = tmp_path / "bin"
-    ours = run_comment(many.run.folder.root, "generate")
     answer = queued("7|0|RUNNING|0|0|c1|None", "7|1|PENDING|0|0||Priority")
-    answer += f"8|N/A|PENDING|0|0||Dependency|{ours}|\n9|N/A|RUNNING|0|0|c1|None|cemiface:ffffffffffff:generate|\n"
-    answer += f"6|N/A|COMPLETED|0|0|c1|None|{ours}|\n"
+    answer += queued("8|N/A|PENDING|0|0||Dependency", "6|N/A|COMPLETED|0|0|c1|None")
+    answer += queued("9|N/A|RUNNING|0|0|c1|None", comment="cemiface:ffffffffffff:generate")
     fake_tool(tools, "squeue", answer=answer)
     asked = fake_tool(tools, "scancel")
     command = [sys.executable, "-m", "jobs", "cancel", str(many.config)]

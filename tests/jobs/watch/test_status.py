@@ -15,7 +15,7 @@ import pytest
 
 from jobs.command.main import main
 from jobs.frame.methods import find_method
-from jobs.launch.submit import refuse_second_submission
+from jobs.launch.submit import refuse_beside_jobs
 from jobs.watch.observer import Observer
 from jobs.watch.progress import StageProgress
 from jobs.watch.throughput import images_expected
@@ -313,7 +313,7 @@ def test_a_run_of_a_lost_cluster_resumes_here_once_its_job_record_is_removed(man
     many.submitted(ranks=2)
     fake_tool(tools, "squeue", complaint="no route to the controller", code=1)
     with pytest.raises(RunError, match=r"the queue cannot be read: .*; if the cluster .* is gone: rm ") as refused:
-        refuse_second_submission(many.run)
+        refuse_beside_jobs(many.run)
     for path in str(refused.value).rpartition("rm ")[2].split():
         Path(path).unlink()
-    refuse_second_submission(many.run)
+    refuse_beside_jobs(many.run)
