@@ -9,6 +9,7 @@ import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import submitit
@@ -25,6 +26,7 @@ from slurm.errors import DiskError, RunError
 from slurm.locks import claim
 from slurm.partial_files import sweep
 from slurm.ranks.heartbeat_writer import HeartbeatWriter
+from slurm.ranks.heartbeats import Requeue
 from slurm.ranks.requeue import peer_is_lost, requeue_once_saved, requeue_without_peer
 from slurm.ranks.stop import StopFlag, Stopped
 from slurm.ranks.worker import this_worker
@@ -95,8 +97,10 @@ class _Attempt:
             return self._failed(str(error), code=DISK if isinstance(error, DiskError) else 1)
         except Exception as error:
             log.error("%s", traceback.format_exc())
-            if self.stage.distributed and peer_is_lost(error) and requeue_without_peer(self.stop):
-                self.heartbeat.update(state="stopped", reason="ranks on another node are gone", exit=STOPPED)
+            gone = "ranks on another node are gone"
+            lost = self.stage.distributed and peer_is_lost(error)
+            if lost and requeue_without_peer(self.stop, tell=partial(self._tell, gone)):
+                self.heartbeat.update(state="stopped", reason=gone, exit=STOPPED)
                 return STOPPED
             return self._failed(f"{type(error).__name__}: {error}".splitlines()[0], code=1)
         return 0
@@ -128,8 +132,16 @@ class _Attempt:
         log.info("stopped (%s); rerun the same command to resume", request)
         self.heartbeat.update(state="stopped", reason=str(request), exit=STOPPED)
         if not self.heartbeat.superseded:
-            requeue_once_saved(self.run.stage_folder(self.stage.name), self.process.together)
+            folder = self.run.stage_folder(self.stage.name)
+            requeue_once_saved(folder, self.process.together, tell=partial(self._tell, str(request)))
         return STOPPED
+
+    def _tell(self, reason: str, problem: str, requeue: Requeue | None) -> None:
+        """Put into the heartbeat why the job is not requeued, or not yet: whoever is killed meanwhile has said it."""
+        wait = {"waiting": "not requeued yet", "refused": "not requeued"}
+        more = f"; {wait[requeue]}: {problem}" if requeue else ""
+        with suppress(DiskError):
+            self.heartbeat.update(state="stopped", reason=reason + more, exit=STOPPED, requeue=requeue)
 
     def _failed(self, reason: str, *, code: int) -> int:
         with suppress(DiskError):  # if even this cannot be written, the scheduler's log has the error

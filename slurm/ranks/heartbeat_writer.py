@@ -8,7 +8,7 @@ from typing import TypedDict, Unpack
 
 from slurm.errors import RunError
 from slurm.files import publish_json
-from slurm.ranks.heartbeats import Heartbeat, Since, State, read_heartbeat
+from slurm.ranks.heartbeats import Heartbeat, Requeue, Since, State, read_heartbeat
 from slurm.ranks.stop import StopFlag
 from slurm.ranks.worker import Worker
 from slurm.run_folder import StageFolder
@@ -32,6 +32,7 @@ class Changes(TypedDict, total=False):
     reason: str
     exit: int
     last_saved: str
+    requeue: Requeue | None
 
 
 class HeartbeatWriter:
@@ -57,7 +58,7 @@ class HeartbeatWriter:
         self._heartbeat = _continued(fresh, earlier=earlier, last_saved=last_saved)
 
     def update(self, *, state: State = "running", **changes: Unpack[Changes]) -> None:
-        """Take over `changes` and write at most once a second; a change of state is always written.
+        """Take over `changes` and write at most once a second; a change of state is always written, as is `requeue`.
 
         If a newer attempt of this rank is running, this one does not write and stops: Slurm considered its node lost
         and restarted the job while this process was still alive.
@@ -66,7 +67,7 @@ class HeartbeatWriter:
         self._heartbeat = replace(self._heartbeat, **changes)
         if changes.get("images") and self._heartbeat.since is None:
             self._heartbeat = replace(self._heartbeat, since=Since(images=changes["images"], time=time.time()))
-        if now < self._next and state == self._heartbeat.state:
+        if now < self._next and state == self._heartbeat.state and "requeue" not in changes:
             return
         self._next = now + SECONDS_BETWEEN_HEARTBEATS
         self._heartbeat = replace(self._heartbeat, state=state, time=time.time())
