@@ -18,6 +18,7 @@ from jobs.launch.living import Living, ask_living, owner_of
 from jobs.launch.stage_work import StageWork, dependency, unfinished_stages, write_plan
 from slurm.errors import RunError
 from slurm.partial_files import sweep
+from slurm.ranks.heartbeats import read_heartbeat
 from slurm.run_identity import read_identity
 from slurm.submission.job_record import JobRecord, write_job_record
 from slurm.submission.job_script import script, slurm_parameters
@@ -114,6 +115,8 @@ class _Submission:
         run, name = self.run, work.stage.name
         if work.record is None:
             write_plan(run, work.stage, undone=work.undone)
+        else:
+            self._forget_attempts(work)
         run.stage_folder(name).logs.mkdir(parents=True, exist_ok=True)
         self.ids[name] = []
         for number in range(len(work.jobs)):
@@ -121,6 +124,14 @@ class _Submission:
             self._record(work)
         ranks = sum(job.ranks for job in work.jobs if job.kind != "canary")
         log.info("%s: submitted as job %s, %d of %d rank(s)", name, " ".join(self.ids[name]), ranks, work.ranks)
+
+    def _forget_attempts(self, work: StageWork) -> None:
+        """Remove heartbeats of ranks that are submitted again: a user's launch begins their count of attempts anew."""
+        folder = self.run.stage_folder(work.stage.name)
+        for rank in (job.first_rank + number for job in work.jobs for number in range(job.ranks)):
+            heartbeat = read_heartbeat(folder, rank)
+            if heartbeat is not None and heartbeat.state != "done":
+                folder.heartbeat(rank).unlink(missing_ok=True)
 
     def _submit_job(self, work: StageWork, number: int) -> str:
         run, name, job = self.run, work.stage.name, work.jobs[number]
