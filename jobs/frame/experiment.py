@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,10 @@ from jobs.frame.unit import Unit
 from slurm.cluster import ArrayResources, Cluster, TrainResources
 from slurm.files import publish
 from slurm.run_folder import RunFolder
+
+SUBMITIT_PATTERNS = re.compile(r"%[jtAa]")
+
+SLURM_PATTERNS = re.compile(r"%[0-9]*[%AabJjNnstux]|\\")
 
 LOCAL_CLUSTER = "configs/cluster/local.yaml"  # of the project root; used if no cluster file is given
 
@@ -46,6 +51,7 @@ def load_run(config: Path, *, overrides: Sequence[str] = (), cluster: Path | Non
         cluster = root / LOCAL_CLUSTER
     site = _load_cluster(cluster, stages=method.chain) if cluster else Cluster()
     run = Run(config=experiment, method=method, cluster=site, root=root.absolute())
+    _check_path(run)
     _check_chain(run)
     return run
 
@@ -110,6 +116,20 @@ def _project_root(config: Path) -> Path:
     """The folder that holds the `configs` folder the file lies in; for a file elsewhere, the file's own folder."""
     parents = config.absolute().parents
     return next((parent.parent for parent in parents if parent.name == "configs"), parents[0])
+
+
+def _check_path(run: Run) -> None:
+    """Refuse a path in which submitit or Slurm would replace something: jobs would look for their files elsewhere.
+
+    With a backslash anywhere in the path, Slurm replaces nothing, so that all tasks would share one log.
+    """
+    patterns = SLURM_PATTERNS if run.cluster.executor == "slurm" else SUBMITIT_PATTERNS
+    found = patterns.search(str(run.folder.root))
+    if found is not None:
+        raise ConfigError(
+            f"runs: got {run.folder.root}, where {found[0]!r} stands for something else in paths of jobs; "
+            f"allowed: a path without it; set `runs` to another folder"
+        )
 
 
 def _check_chain(run: Run) -> None:

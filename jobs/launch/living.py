@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -58,13 +59,24 @@ class Living:
         return sorted(canaries & {task.job for task in self.alive(stage)})
 
     def terms(self, stage: str) -> list[str]:
-        """What other stages wait for: whole jobs, or the living tasks of a job of which others failed."""
+        """What other stages wait for: whole jobs, or the living tasks of a job of which others are gone."""
         found: list[str] = []
         for job in sorted({task.job for task in self.alive(stage)}, key=int):
-            known = [task for task in self.tasks[stage] if task.job == job]
-            whole = all(task.alive or task.state == "COMPLETED" for task in known)
-            found += [job] if whole else [task.name for task in known if task.alive]
+            tasks = [task.name for task in self.alive(stage) if task.job == job]
+            found += tasks if job in self.broken else [job]
         return found
+
+    @property
+    def broken(self) -> set[str]:
+        """Jobs that will never have succeeded as a whole, though tasks of theirs may.
+
+        A task that was canceled before it started leaves no trace in the queue, and yet counts as failed.
+        """
+        wanted = {job.job: job.tasks for record in self.records.values() for job in record.jobs}
+        fine: Counter[str] = Counter()
+        for task in (task for tasks in self.tasks.values() for task in tasks):
+            fine[task.job] += task.alive or task.state in {ENDING, "COMPLETED"}
+        return {job for job in fine if fine[job] < wanted.get(job, 1)}
 
     def drop(self, stage: str, *, again: bool) -> None:
         """Cancel jobs of the stage that are on no record, or wait for what will not come.
@@ -94,13 +106,17 @@ class Living:
         """Whether a task waits for the success of one that failed or was canceled."""
         if task.reason == "DependencyNeverSatisfied":
             return True
-        needed = [(found["job"], found["task"]) for found in AFTEROK.finditer(_spread(task.dependency))]
+        needed = {(found["job"], found["task"]) for found in AFTEROK.finditer(_spread(task.dependency))}
+        broken = self.broken
         return any(
-            (one.job, index) in needed and not (one.alive or one.state in {ENDING, "COMPLETED"})
+            one.job in broken and ((one.job, "*") in needed or (one.job, None) in needed or self._failed(one, needed))
             for tasks in self.tasks.values()
             for one in tasks
-            for index in ("*", None, str(one.index))
         )
+
+    def _failed(self, task: Task, needed: set[tuple[str, str | None]]) -> bool:
+        bad = not (task.alive or task.state in {ENDING, "COMPLETED"})
+        return bad and (task.job, str(task.index)) in needed
 
 
 def _spread(dependency: str) -> str:
