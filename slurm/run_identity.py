@@ -89,7 +89,7 @@ def _place(root: Path, found: dict[str, Any]) -> Place:
     there = _read(made_at)
     if there is not None and there["id"] == found["id"]:
         return "here" if _is_same_folder(root, made_at) else "copy"
-    if os.stat(root).st_ino == found.get("inode") or made_at.parent.is_dir():
+    if os.stat(root).st_ino == found.get("inode") or os.path.isdir(made_at.parent):
         return "moved"
     return "unclear"
 
@@ -112,6 +112,6 @@ def _is_shared(one: Path, other: Path) -> bool:
     probe = partial_path(one / "probe")
     probe.touch()
     try:
-        return (other / probe.name).exists()
+        return os.path.exists(other / probe.name)
     finally:
         probe.unlink(missing_ok=True)

@@ -24,7 +24,17 @@ def cancel(run: Run, *, stage: str | None, console: Console) -> None:
     Raises:
         RunError: nothing is running or queued, or it cannot be stopped from this machine.
     """
-    ended = [*_scancel(run, stage=stage), *_stop_launcher(run, stage=stage)]
+    problem: RunError | None = None
+    ended: list[str] = []
+    try:
+        ended = _scancel(run, stage=stage)
+    except RunError as error:
+        problem = error
+    ended += _stop_launcher(run, stage=stage)
+    if problem is not None and not ended:
+        raise problem
+    if problem is not None:
+        console.print(str(problem), markup=False, highlight=False, soft_wrap=True)
     if not ended:
         raise RunError(f"{run.folder.root}: {stage or 'the run'} has no running or queued job; nothing to cancel")
     for what in ended:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -38,8 +39,8 @@ class Ownership:
     def of(folder: RunFolder, stages: Iterable[StageFolder] = ()) -> Ownership:
         """The ownership of a run folder, as it is now; `stages` have the records of its jobs."""
         identity = read_identity(folder)
-        roots = {folder.root, folder.root.resolve()}
-        if identity.owns_jobs and (identity.place == "here" or not identity.made_at.exists()):
+        roots = {folder.root, Path(os.path.realpath(folder.root))}
+        if identity.owns_jobs and (identity.place == "here" or not os.path.exists(identity.made_at)):
             roots.add(identity.made_at)
         ids = {_digest_of_path(root) for root in roots}
         if identity.id and identity.owns_jobs:

@@ -65,7 +65,7 @@ class Chain:
         return [
             Task(job=job, index=int(index) if index.isdecimal() else None, state=state, called=name)
             for job, index, state, name, output, *_ in fields
-            if output.startswith(str(self.project.runs))
+            if output.startswith((str(self.project.runs), str(self.link)))
         ]
 
     def launch(self, *, ends: bool = True, via: Path | None = None, **environment: str) -> Any:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -172,7 +173,7 @@ def test_after_ctrl_c_during_submission_nothing_is_submitted_twice(three: Cluste
     slow = _sbatch(three, '/usr/bin/sbatch "$@"; code=$?; sleep 600; exit $code')
     launcher = three.start("all", cluster=ONE_BY_ONE, PATH=slow)
     wait_until(lambda: three.queue() == {"PENDING": 2}, what="the first job is accepted", seconds=SECONDS)
-    os.killpg(launcher.pid, 2)
+    os.killpg(launcher.pid, signal.SIGINT)
     _, errors = launcher.communicate(timeout=SECONDS)
     assert launcher.returncode == 130, errors
     three.submit()
@@ -219,5 +220,54 @@ def test_all_right_after_cancel_submits_the_ranks_that_are_still_saving_once_mor
     canceled = three.run("cancel", cluster=ONE_BY_ONE)
     assert canceled.returncode == 0, canceled.stderr
     shutil.rmtree(three.runs / "train-embedder" / "checkpoints", ignore_errors=True)
+    three.submit()
+    _all_done(three)
+
+
+@pytest.mark.parametrize("how", ["paused", "stopped"])
+def test_a_rank_that_is_told_to_stop_while_the_controller_is_silent_comes_back(three: ClusterProject, how: str) -> None:
+    _open(three.slurm)
+    config = three.root / "configs" / "tiny.yaml"
+    config.write_text(config.read_text().replace("epochs: 4", "epochs: 400"))
+    three.submit()
+    three.wait_for("train-embedder", images=16)
+    (told,) = three.heartbeats("train-embedder")
+    if how == "paused":
+        three.slurm.pause_controller()
+    else:
+        three.slurm.stop_controller()
+    os.kill(told["pid"], signal.SIGTERM)
+    wait_until(
+        lambda: "not requeued yet: " in (three.heartbeats("train-embedder")[0].get("reason") or ""),
+        what="the heartbeat says why it is not requeued",
+        seconds=SECONDS,
+    )
+    if how == "paused":
+        three.slurm.resume_controller()
+    else:
+        three.slurm.start_controller()
+    (job,) = three.jobs("train-embedder")
+    wait_until(lambda: "Restarts=1" in three.shown(job), what="the job is requeued", seconds=SECONDS)
+    assert three.queue()["PENDING"] >= 2  # what waits for it is still there
+    canceled = three.run("cancel", cluster=ONE_BY_ONE)
+    assert canceled.returncode == 0, canceled.stderr
+    three.wait()
+
+
+def test_where_requeueing_is_forbidden_the_next_launch_submits_the_link_and_what_waited_for_it(
+    three: ClusterProject,
+) -> None:
+    _open(three.slurm)
+    forbids = _sbatch(three, 'exec /usr/bin/sbatch --no-requeue "$@"')
+    config = three.root / "configs" / "tiny.yaml"
+    config.write_text(config.read_text().replace("epochs: 4", "epochs: 40"))
+    done = three.run("all", cluster=ONE_BY_ONE, PATH=forbids)
+    assert done.returncode == 0, done.stderr
+    three.wait_for("train-embedder", images=16)
+    os.kill(three.heartbeats("train-embedder")[0]["pid"], signal.SIGTERM)
+    three.wait()
+    told = three.status()["train-embedder"]
+    assert told["state"] == "stopped"
+    assert "not requeued: Slurm forbids it for this job (Requeue=0)" in told["reason"]
     three.submit()
     _all_done(three)

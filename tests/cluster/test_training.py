@@ -156,6 +156,8 @@ def test_F20_without_scontrol_the_work_is_saved_and_the_same_command_resumes(
     project.wait()
     assert "JobState=FAILED" in project.shown(job)
     assert [heartbeat["exit"] for heartbeat in project.heartbeats("train-diffusion")] == [75, 75]
+    why = project.run("why", "train-diffusion", "0", longer).stdout
+    assert "not requeued: scontrol refused: Access/permission denied" in why
     told = project.logs("train-diffusion")
     assert "requeue refused" in told
     assert "permission denied" in told
