@@ -6,11 +6,12 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 from jobs.frame.run import Run
 from slurm.errors import RunError
+from slurm.ranks.heartbeats import read_heartbeats
 from slurm.submission.job_record import JobRecord
 from slurm.submission.ownership import COMMENT, Ownership
 from slurm.submission.queue import ENDING, Task, ask_queue, scancel
@@ -28,6 +29,7 @@ class Living:
 
     tasks: Mapping[str, list[Task]] = field(default_factory=dict)
     records: Mapping[str, JobRecord] = field(default_factory=dict)
+    succeeded: Set[str] = frozenset()  # tasks of which a rank said that it is done
     dropped: dict[str, list[str]] = field(default_factory=dict)  # jobs by stage, canceled by `drop`
 
     @property
@@ -70,12 +72,18 @@ class Living:
     def broken(self) -> set[str]:
         """Jobs that will never have succeeded as a whole, though tasks of theirs may.
 
-        A task that was canceled before it started leaves no trace in the queue, and yet counts as failed.
+        A task that was canceled before it started leaves no trace in the queue, and yet counts as failed. One that
+        succeeded is forgotten after some minutes; its ranks said that they are done.
         """
-        wanted = {job.job: job.tasks for record in self.records.values() for job in record.jobs}
         fine: Counter[str] = Counter()
         for task in (task for tasks in self.tasks.values() for task in tasks):
             fine[task.job] += task.alive or task.state in {ENDING, "COMPLETED"}
+        known = {(task.job, task.index) for tasks in self.tasks.values() for task in tasks}
+        jobs = [job for record in self.records.values() for job in record.jobs]
+        for job in jobs:
+            names = {(job.job, index): f"{job.job}_{index}" for index in range(job.tasks)}
+            fine[job.job] += sum(key not in known and name in self.succeeded for key, name in names.items())
+        wanted = {job.job: job.tasks for job in jobs}
         return {job for job in fine if fine[job] < wanted.get(job, 1)}
 
     def drop(self, stage: str, *, again: bool) -> None:
@@ -151,7 +159,10 @@ def ask_living(run: Run) -> Living:
         stage = owner.stage_of(task)
         if stage is not None:
             tasks.setdefault(stage, []).append(task)
-    return Living(tasks=tasks, records=owner.records(run.stage_folder(stage.name) for stage in run.chain))
+    folders = [run.stage_folder(stage.name) for stage in run.chain]
+    heartbeats = [heartbeat for folder in folders for heartbeat in read_heartbeats(folder)]
+    succeeded = {heartbeat.worker.job or "" for heartbeat in heartbeats if heartbeat.state == "done"}
+    return Living(tasks=tasks, records=owner.records(folders), succeeded=succeeded)
 
 
 def ask_living_once_ended(run: Run) -> Living:

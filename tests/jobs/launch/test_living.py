@@ -95,6 +95,13 @@ def test_a_rank_whose_task_is_gone_is_submitted_again_and_the_living_are_named_o
     assert work.ranks == 2
 
 
+def test_an_array_is_whole_although_squeue_forgot_the_tasks_that_succeeded() -> None:
+    living = _living({STAGE: [_task("7", 1, "RUNNING")]}, generate=[_array("7")])
+    assert living.terms(STAGE) == ["7_1"]
+    living.succeeded = {"7_0"}
+    assert living.terms(STAGE) == ["7"]
+
+
 def test_a_rank_that_is_done_is_not_submitted_again(run: Run, copied: Run) -> None:
     folder = run.stage_folder(STAGE)
     plan = json.loads(folder.plan.read_text())
