@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections import Counter
@@ -317,3 +318,64 @@ def test_a_run_of_a_lost_cluster_resumes_here_once_its_job_record_is_removed(man
     for path in str(refused.value).rpartition("rm ")[2].split():
         Path(path).unlink()
     refuse_beside_jobs(many.run)
+
+
+def test_stages_without_a_job_are_named_with_the_command_that_submits_them(
+    many: ManyRanks, tools: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many.submitted(ranks=2)
+    fake_tool(tools, "squeue", answer=queued("7|0|PENDING|0|0||Priority", "7|1|PENDING|0|0||Priority"))
+    _, shown = _status(many, capsys)
+    (line,) = [line for line in shown.splitlines() if line.startswith("not submitted, or only in part: ")]
+    assert STAGE not in line.partition(";")[0]
+    assert "shard, embed, train-diffusion, identities; submit what is missing: " in line
+    assert f" all {many.config}" in line
+    fake_tool(tools, "squeue", answer=queued("7|0|RUNNING|0|0|c1|None", "7|1|CANCELLED|0|0||None"))
+    _, shown = _status(many, capsys)
+    assert f"identities, {STAGE}; submit what is missing: " in shown
+    fake_tool(tools, "squeue", answer=queued("7|0|CANCELLED|0|0||None", "7|1|CANCELLED|0|0||None"))
+    _, shown = _status(many, capsys)
+    assert "not submitted" not in shown
+    assert "resume with: " in shown
+
+
+def test_jobs_of_another_run_with_a_recorded_id_are_not_shown(many: ManyRanks, tools: Path) -> None:
+    many.submitted(ranks=1)
+    many.heartbeat(0, "done")
+    other = queued("7|0|RUNNING|0|0|c1|None", comment="cemiface:ffffffffffff:generate")
+    fake_tool(tools, "squeue", answer=other)
+    (rank,) = many.poll().ranks
+    assert (rank.state, rank.facts.task) == ("done", None)
+
+
+def test_the_accounting_of_another_job_with_a_recorded_id_is_not_shown(many: ManyRanks, tools: Path) -> None:
+    many.submitted(ranks=2)
+    fake_tool(tools, "squeue")
+    fake_tool(tools, "sacct", answer="7_0|FAILED|1:0|c1|other\n7_1|TIMEOUT|0:0|c2|many.generate\n")
+    assert [rank.state for rank in many.poll().ranks] == ["unknown", "failed"]
+
+
+def test_a_copy_shows_neither_the_jobs_nor_the_running_ranks_of_the_original(many: ManyRanks, tools: Path) -> None:
+    many.submitted(ranks=2)
+    many.heartbeat(0, "running")
+    many.heartbeat(1, "stopped", reason="SIGTERM")
+    fake_tool(tools, "squeue", answer=queued("7|0|RUNNING|0|0|c1|None", "7|1|PENDING|0|0||Priority"))
+    assert [rank.state for rank in many.poll().ranks] == ["running", "queued"]
+    shutil.copytree(many.root, many.root.parent / "copy")
+    copy = ManyRanks(root=many.root.parent / "copy", units=many.units)
+    assert [(rank.rank, rank.state) for rank in copy.poll().ranks] == [(1, "stopped")]
+
+
+def test_a_rank_that_was_not_requeued_says_why(
+    many: ManyRanks, tools: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many.submitted(ranks=1)
+    reason = "SIGTERM; not requeued: Slurm forbids it for this job (Requeue=0)"
+    many.heartbeat(0, "stopped", reason=reason, requeue="refused", exit=75)
+    fake_tool(tools, "squeue", answer=queued("7|0|FAILED|0|19200|c1|NonZeroExitCode"))
+    code, shown = _status(many, capsys)
+    assert code == 4
+    assert reason in shown
+    with pytest.raises(SystemExit):
+        main(["why", str(many.config), STAGE, "0"])
+    assert reason in capsys.readouterr().out
