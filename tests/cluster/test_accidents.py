@@ -252,11 +252,12 @@ class Chain:
         (folder / "sbatch").chmod(0o755)
         return f"{folder}:{os.environ['PATH']}"
 
-    def undo_a_stage(self) -> None:
-        """The chain came to its end before the accidents did: a user removes a stage."""
-        stage = self.draw.choice([stage for stage in CHAIN[1:] if (self.project.runs / stage).exists()])
-        print(f"{time.strftime('%H:%M:%S')} done; {stage} is removed", flush=True)
-        shutil.rmtree(self.project.runs / stage)
+    def undo_stages(self) -> None:
+        """The chain came to its end before the accidents did: a user removes a stage and those after it."""
+        first = self.draw.randrange(1, len(CHAIN) // 2)
+        print(f"{time.strftime('%H:%M:%S')} done; {CHAIN[first]} and what follows is removed", flush=True)
+        for stage in CHAIN[first:]:
+            shutil.rmtree(self.project.runs / stage)
         self.launch()
 
 
@@ -273,7 +274,7 @@ def test_a_chain_with_accidents_reaches_the_end_and_touches_no_job_of_others(pro
     for _ in range(ACCIDENTS):
         chain.some_time()
         if chain.done() and not chain.tasks():
-            chain.undo_a_stage()
+            chain.undo_stages()
         chain.accident()
         chain.launch()
     for _ in range(LAUNCHES_TO_THE_END):
