@@ -19,7 +19,7 @@ from jobs.frame.run import Run
 from jobs.watch.observer import Observer
 from jobs.watch.status import RunStatus
 
-DONE, FAILED, AT_WORK, UNFINISHED = 0, 1, 3, 4  # exit codes of `status`; 2 is wrong usage
+DONE, FAILED, AT_WORK, UNFINISHED, HELD = 0, 1, 3, 4, 5  # exit codes of `status`; 2 is wrong usage
 POLL_SECONDS = 2.0
 SLURM_POLL_SECONDS = 15.0  # to Slurm, whose controller serves all users
 
@@ -68,6 +68,8 @@ def exit_code(status: RunStatus) -> int:
         return DONE
     if status.in_trouble:
         return FAILED
+    if status.held:
+        return HELD
     return AT_WORK if status.at_work else UNFINISHED
 
 

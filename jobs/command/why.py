@@ -37,9 +37,11 @@ def show_why(run: Run, *, stage: str | None, rank: int | None, invocation: Invoc
 
 
 def _first_cause(status: RunStatus) -> StageStatus:
-    """The first stage with a failed or lost rank, else the first that is not done, else the last one."""
+    """The first stage with a failed or lost rank, else with a held one, else the first not done, else the last one."""
     troubled = (stage for stage in status.stages if stage.troubled)
-    return next(troubled, next((stage for stage in status.stages if stage.state != "done"), status.stages[-1]))
+    held = (stage for stage in status.stages if stage.in_state("held"))
+    unfinished = (stage for stage in status.stages if stage.state != "done")
+    return next(troubled, next(held, next(unfinished, status.stages[-1])))
 
 
 def _explain(
@@ -65,7 +67,7 @@ def _explain_stage(
     """A stage without failed ranks: the stage it waits for, or the error that a launch would report."""
     needed = run.stages[stage.name].needs(run)
     earlier = next((stages[name] for name in needed if name in stages and stages[name].state != "done"), None)
-    if stage.state in {"done", "running", "queued"}:
+    if stage.state in {"done", "running", "queued", "held"}:
         return
     if earlier is not None:
         yield f"it needs {earlier.name}:"

@@ -1,4 +1,4 @@
-"""What the states and reasons of Slurm mean for a rank, in words."""
+"""What the end of a task in Slurm means for its rank, in words."""
 
 from __future__ import annotations
 
@@ -6,19 +6,7 @@ from typing import Literal
 
 from slurm.submission.queue import Task
 
-State = Literal["done", "running", "queued", "stopped", "failed", "lost", "unknown"]
-
-QUEUE_REASONS = {
-    "Priority": "jobs of higher priority come first",
-    "Resources": "waits for free nodes",
-    "Dependency": "waits for an earlier job",
-    "DependencyNeverSatisfied": "never starts: an earlier job failed; rerun the same command",
-    "BeginTime": "may start again shortly",
-    "JobArrayTaskLimit": "as many ranks are running as array.parallel allows",
-    "JobHeldUser": "held; `scontrol release {job}`",
-    "JobHeldAdmin": "held by an administrator",
-    "JobHoldMaxRequeue": "held after too many restarts; `scontrol release {job}`",
-}
+State = Literal["done", "running", "queued", "held", "stopped", "failed", "lost", "unknown"]
 
 ENDS: dict[str, tuple[State, str]] = {
     "COMPLETED": ("done", ""),
@@ -30,14 +18,6 @@ ENDS: dict[str, tuple[State, str]] = {
     "PREEMPTED": ("lost", "preempted and not requeued"),
     "DEADLINE": ("lost", "its deadline passed"),
 }
-
-
-def why_queued(task: Task) -> str:
-    """Why a task waits, and how often it was restarted."""
-    hint = QUEUE_REASONS.get(task.reason, "").format(job=task.name)
-    reason = task.reason or task.state
-    text = f"{reason}: {hint}" if hint else reason
-    return f"restarted {task.restarts} x, {text}" if task.restarts else text
 
 
 def why_ended(task: Task, *, distributed: bool) -> tuple[State, str]:

@@ -33,8 +33,10 @@ def _rank(**facts: Any) -> RankState:
     [
         (None, _task("PENDING", reason="Priority"), "queued", "Priority: jobs of higher priority come first"),
         (None, _task("PENDING", reason="QOSMaxCpuPerUserLimit"), "queued", "QOSMaxCpuPerUserLimit"),
-        (None, _task("PENDING", reason="DependencyNeverSatisfied"), "queued", "never starts: an earlier job failed"),
-        (None, _task("PENDING", reason="JobHeldUser"), "queued", "`scontrol release 13_7`"),
+        (None, _task("PENDING", reason="DependencyNeverSatisfied"), "held", "an earlier job failed"),
+        (None, _task("PENDING", reason="JobHeldUser"), "held", "`scontrol release 13_7`"),
+        (None, _task("REQUEUE_HOLD", reason="BeginTime"), "held", "`scontrol release 13_7`"),
+        (_beat("stopped"), _task("PENDING", reason="JobHeldAdmin", restarts=1), "held", "restarted 1 x, JobHeldAdmin"),
         (_beat("stopped"), _task("PENDING", reason="BeginTime", restarts=2), "queued", "restarted 2 x, BeginTime"),
         (_beat("failed"), _task("PENDING"), "queued", "PENDING"),
         (None, _task("RUNNING"), "running", "starting"),

@@ -193,6 +193,38 @@ def test_the_exit_code_and_the_last_line_say_what_to_do(
     assert str(many.config) in shown.splitlines()[-1]
 
 
+def test_held_ranks_are_counted_in_one_line_with_the_command_that_releases_them(
+    many: ManyRanks, tools: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many.submitted(ranks=12)
+    many.heartbeat(0, "running")
+    held = [f"7|{task}|PENDING|1|0||launch failed requeued held" for task in range(1, 11)]
+    answer = queued("7|0|RUNNING|0|0|c1|None", *held, "7|11|PENDING|0|0||JobHeldUser")
+    fake_tool(tools, "squeue", answer=answer)
+    code, shown = _status(many, capsys)
+    assert code == 5
+    (line,) = [line for line in shown.splitlines() if "never start by themselves" in line]
+    assert line.startswith("generate: 11 of 12 ranks never start by themselves: launch failed requeued held: ")
+    assert "`scontrol release 7`" in line
+    assert "JobHeldUser: held by you; `scontrol release 7_11`" in line
+    assert "watch it" in shown  # the running rank
+
+
+def test_a_chain_behind_a_held_job_is_not_watched(
+    many: ManyRanks, tools: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many.submitted(ranks=2)
+    fake_tool(tools, "squeue", answer=queued("7|0|PENDING|0|0||PartitionConfig", "7|1|PENDING|0|0||Dependency"))
+    code, shown = _status(many, capsys, "--watch")  # ends, as nothing will change
+    assert code == 5
+    assert "PartitionConfig: the partition does not allow this job" in shown
+    assert "watch it" not in shown
+    assert json.loads(_status(many, capsys, "--json")[1])["held"] is True
+    with pytest.raises(SystemExit):
+        main(["why", str(many.config)])
+    assert "generate: held, " in capsys.readouterr().out
+
+
 def test_restarts_are_shown_by_how_they_came_about(many: ManyRanks, capsys: pytest.CaptureFixture[str]) -> None:
     many.heartbeat(0, "running", attempts={"stopped": 2, "lost": 1, "failed": 0})
     many.heartbeat(1, "running", attempts={"stopped": 1})
