@@ -18,6 +18,7 @@ def status_as_json(run: Run, status: RunStatus) -> dict[str, Any]:
         "in_trouble": status.in_trouble,
         "held": status.held,
         "slurm": status.no_answer,
+        "accounting": status.no_accounts,
         "stages": [_stage_as_json(stage) for stage in status.stages],
     }
 

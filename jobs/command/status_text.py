@@ -82,6 +82,8 @@ def advice(run: Run, status: RunStatus, *, invocation: Invocation, width: int) -
         lines += _held(stage)
     if status.no_answer:
         lines.append(f"Slurm gave no answer ({status.no_answer}); the status is from markers and heartbeats only")
+    if status.no_accounts:
+        lines.append(f"Slurm's accounting gave no answer ({status.no_accounts}); how older jobs ended is not known")
     left = list(left_out(run))
     if not status.done:
         return [*lines, *left, _next_command(run, status, invocation=invocation)]

@@ -81,7 +81,14 @@ TOOLS = {
         takes="STAGE RANK",
         examples=(f"{DEMO} generate 0",),
     ),
-    "verify": Verb(help="rehash every file that the finished stages made"),
+    "verify": Verb(
+        help="rehash every file that the finished stages made",
+        notes="""
+exit code:
+  0  all files are undamaged
+  1  a file is damaged, missing or unreadable; or there is no such run, or nothing to check
+  2  wrong usage""",
+    ),
 }
 
 _LAUNCHES = {

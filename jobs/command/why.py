@@ -31,6 +31,10 @@ def show_why(run: Run, *, stage: str | None, rank: int | None, invocation: Invoc
         raise RunError(f"{invocation.config}: has no stage; add a section, e.g. `shard:`")
     status = Observer(run).poll()
     stages = {found.name: found for found in status.stages}
+    problems = [("Slurm", status.no_answer), ("Slurm's accounting", status.no_accounts)]
+    for source, problem in problems:
+        if problem:
+            console.print(f"{source} gave no answer ({problem})", markup=False, highlight=False, soft_wrap=True)
     chosen = stages[stage] if stage else _first_cause(status)
     for line in _explain(run, chosen, stages, rank=rank, invocation=invocation):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -119,7 +123,8 @@ def _sources(rank: RankState) -> Iterator[str]:
 
 def _commands(run: Run, stage: StageStatus, rank: RankState, *, invocation: Invocation) -> Iterator[str]:
     if rank.state == "lost":
-        yield "only its unsaved work is lost; if it is lost again, give it more memory"
+        memory = "; if it is lost again, give it more memory" if "memory" in rank.reason else ""
+        yield f"only its unsaved work is lost{memory}"
     if str(run.folder.root) in rank.reason:
         yield "if a file of the run is damaged, this command lists all damaged files:"
         yield f"    {invocation.command('verify')}"

@@ -60,7 +60,7 @@ class Stage(Generic[UnitT_co]):
     final_files: Callable[[Run], dict[str, str]] = lambda run: {}  # those that only `finish` reads
     check: Callable[[Run], None] = lambda run: None  # before planning; refuses what does not fit the rest of the config
     check_launch: Callable[[Run], None] = lambda run: None  # before a launch; refuses what would fail at the end
-    after: tuple[str, ...] = ()  # stages it waits for if they are part of the run, but does not read
+    after: tuple[str, ...] = ()  # stages it waits for if they are part of the run, and reads if they are finished
     distributed: bool = False  # one job of world_size ranks instead of an array
     expected_images: Callable[[Run], int | None] = lambda run: None  # for progress and the dry run
     cost: Callable[[Run], Cost | None] = lambda run: None  # for the dry run; None: unknown

@@ -15,6 +15,7 @@ from jobs.frame.unit import Unit
 from jobs.launch.code import PROJECT
 from jobs.launch.local import run_local
 from jobs.launch.submit import refuse_second_submission, submit
+from slurm.disk import disk_errors, tried_again
 from slurm.files import publish_json
 from slurm.partial_files import sweep
 from slurm.provenance import provenance
@@ -55,7 +56,8 @@ def _has_work_before(run: Run, stage: Stage[Unit]) -> bool:
 @contextmanager
 def _launch_lock(run: Run) -> Iterator[None]:
     """Hold the lock of the run; waits until another launch of the same run ends."""
-    handle = os.open(run.folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with disk_errors(run.folder.lock):
+        handle = tried_again(lambda: os.open(run.folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -66,8 +68,9 @@ def _launch_lock(run: Run) -> Iterator[None]:
         except OSError as error:
             root, reason = run.folder.root, error.strerror
             log.warning("%s: this file system has no locks (%s); do not launch this run twice at once", root, reason)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        with disk_errors(run.folder.lock):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(handle)

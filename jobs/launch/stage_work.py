@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.unit import PlanFile, Unit, write_plan_file
+from slurm.disk import disk_errors
 from slurm.errors import RunError
 from slurm.files import publish
 from slurm.submission.slurm_job import SlurmJob, slurm_jobs
@@ -45,13 +46,13 @@ def unfinished_stages(run: Run, stages: Sequence[Stage[Unit]], *, largest: int =
         pending = tuple(name for name in needs if name in submitted)
         units = len(run.ledger.plan(stage.name).units)
         stage.files(run)  # report a missing file now, not in a job that starts tomorrow
-        undone = tuple(range(units)) if pending else _undone(run, stage)
+        after = tuple(name for name in stage.after if name in submitted)
+        undone = tuple(range(units)) if pending or after else _undone(run, stage)
         if not pending and not undone and run.ledger.why_not_summarized(stage) is None:
             continue
         jobs = slurm_jobs(
             run.cluster, stage=stage.name, distributed=stage.distributed, units=len(undone), largest_array=largest
         )
-        after = tuple(name for name in stage.after if name in submitted)
         submitted.add(stage.name)
         yield StageWork(stage=stage, jobs=tuple(jobs), undone=undone, needs=pending, after=after)
 
@@ -75,7 +76,8 @@ def write_plan(run: Run, stage: Stage[Unit], *, undone: Sequence[int]) -> None:
     """Write what the ranks share; remove the heartbeats and the job record of earlier launches."""
     folder = run.stage_folder(stage.name)
     for path in (*folder.heartbeats.glob("*.json"), folder.superseded_for, folder.job_record):
-        path.unlink(missing_ok=True)
+        with disk_errors(path, doing="removed"):
+            path.unlink(missing_ok=True)
     for name, data in run.ledger.plan(stage.name).files.items():
         publish(folder.output(name), data, replace=True)
     units = [unit.as_json() for unit in run.ledger.plan(stage.name).units]

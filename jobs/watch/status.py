@@ -15,6 +15,7 @@ from jobs.watch.pending_reasons import held_together
 from jobs.watch.rank_states import RankState, by_cause, waits_for_a_job
 from jobs.watch.throughput import images_expected, images_per_second, images_so_far, seconds_left
 from jobs.watch.units import Units
+from slurm.disk import exists
 from slurm.ranks.heartbeats import Heartbeat
 from slurm.ranks.launcher import Launcher
 
@@ -67,6 +68,7 @@ class RunStatus:
     stages: tuple[StageStatus, ...]
     launcher: Launcher | None  # the process that is working on the run, if any
     no_answer: str | None  # why squeue gave no answer, if it was asked
+    no_accounts: str | None = None  # the same for sacct
 
     @property
     def done(self) -> bool:
@@ -144,7 +146,7 @@ def unfinished_stage(
 def _state_by_units(run: Run, stage: Stage[Unit], units: Units) -> StageState:
     if units.left is not None and units.left.startswith("stale"):
         return "stale"
-    return "partial" if units.done or run.stage_folder(stage.name).summary.exists() else "not started"
+    return "partial" if units.done or exists(run.stage_folder(stage.name).summary) else "not started"
 
 
 def _reason_by_units(state: StageState, units: Units, *, waits: Sequence[str]) -> str:
@@ -170,7 +172,7 @@ def _reason(ranks: Sequence[RankState]) -> str:
             reason, count = reasons.most_common(1)[0]
             first = next(rank.rank for rank in ranks if rank.state == state and rank.reason == reason)
             parts.append(f"{reason} (rank {first}{f' and {count - 1} more' if count > 1 else ''})")
-    parts.extend(heartbeat.note for heartbeat in _of_running(ranks)[:1] if heartbeat.note)
+    parts.extend([heartbeat.note for heartbeat in _of_running(ranks) if heartbeat.note][:1])
     return "; ".join(parts)
 
 

@@ -20,12 +20,25 @@ ENDS: dict[str, tuple[State, str]] = {
 }
 
 
+# Exit codes of a rank that could not record its end.
+EXITS: dict[int, tuple[State, str]] = {
+    74: (
+        "failed",
+        "a file could not be read or written: is the disk full, or a quota used up? see its log; free space, then "
+        "run again",
+    ),
+    75: ("stopped", "was asked to stop, its work is saved"),
+}
+
+
 def why_ended(task: Task, *, distributed: bool) -> tuple[State, str]:
     """State and reason of a rank that recorded no end, by how its task ended."""
     resources = "train" if distributed else "array"
     if task.state in ENDS:
         state, reason = ENDS[task.state]
         return state, reason.format(resources=resources, node=task.node)
+    if task.exit in EXITS and not task.signal:
+        return EXITS[task.exit]
     if task.signal == 9 or task.exit == 137:  # SIGKILL, directly or as a shell's exit code
         return "lost", f"killed (out of memory? then raise {resources}.memory_gb in the cluster file)"
     return "lost", f"ended and recorded no reason (Slurm: {task.state}, exit {task.exit}, signal {task.signal})"

@@ -12,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from slurm.cluster import ArrayResources, Cluster, TrainResources
+from slurm.errors import RunError
 from slurm.provenance import PACKAGES, provenance
 from slurm.run_folder import StageFolder
 from slurm.submission.environment import allowed, only_allowed
@@ -193,7 +194,7 @@ def test_a_snapshot_that_cannot_be_moved_into_place_leaves_nothing(code: Path, t
     folder = tmp_path / "code"
     folder.mkdir()
     (folder / code_digest(code)).write_text("a file")
-    with pytest.raises(OSError, match="Not a directory"):
+    with pytest.raises(RunError, match="could not be written: Not a directory"):
         snapshot(code, folder=folder)
     assert [path.name for path in folder.iterdir()] == [code_digest(code)]
 

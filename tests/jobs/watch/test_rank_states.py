@@ -55,6 +55,13 @@ def _rank(**facts: Any) -> RankState:
         (_beat(), _task("NODE_FAIL", node="c3"), "lost", "its node c3 failed"),
         (_beat(), _task("PREEMPTED"), "lost", "preempted and not requeued"),
         (_beat(), _task("FAILED", exit=3), "lost", "ended and recorded no reason (Slurm: FAILED, exit 3, signal 0)"),
+        (
+            _beat(),
+            _task("FAILED", exit=74),
+            "failed",
+            "could not be read or written: is the disk full",
+        ),
+        (None, _task("FAILED", exit=75), "stopped", "its work is saved"),
         (_beat(restarts=1), _task("NODE_FAIL", node="c3", restarts=1), "lost", "its node c3 failed"),
         (_beat("failed", job="5_7"), _task("NODE_FAIL", node="c3"), "lost", "its node c3 failed"),  # of a job before
         (_beat(), _task("A_STATE_OF_TOMORROW"), "lost", "A_STATE_OF_TOMORROW"),
