@@ -37,7 +37,11 @@ class SiteSettings(_Values):
         description="Nodes that must not be used, as sbatch's --exclude takes them, e.g. node[017-018]. null: none.",
     )
     setup: tuple[Line, ...] = Field(
-        (), description="Shell lines that run in the job before python, e.g. module load cuda/12.6."
+        (),
+        description=(
+            "Shell lines that run in the job before python, e.g. module load cuda/12.6. Each is a complete command; "
+            "one that fails ends the job."
+        ),
     )
     environment: dict[Variable, Line] = Field(
         {},

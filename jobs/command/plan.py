@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from rich import filesize
@@ -14,6 +15,7 @@ from jobs.frame.unit import Unit
 from jobs.launch.stage_work import StageWork, unfinished_stages
 from jobs.launch.submit import scripts
 from slurm.cluster import TrainResources
+from slurm.submission.environment import unused
 
 COLUMNS = ("stage", "reads", "units", "to do", "ranks", "jobs", "images", "GPU hours", "disk", "node hours")
 WIDTH = 140
@@ -50,6 +52,8 @@ def show_plan(run: Run, stages: Sequence[Stage[Unit]], console: Console) -> None
         forecast = work.stage.forecast(run)
         if forecast is not None:
             console.print(forecast, markup=False, highlight=False, soft_wrap=True)
+    for line in unused(os.environ) if run.cluster.executor == "slurm" else ():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(LEGEND, style="dim", highlight=False, soft_wrap=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from slurm.submission.job_script import SETUP
 from slurm.submission.queue import Task
 
 State = Literal["done", "running", "queued", "held", "stopped", "failed", "lost", "unknown"]
@@ -27,6 +28,7 @@ EXITS: dict[int, tuple[State, str]] = {
         "a file could not be read or written: is the disk full, or a quota used up? see its log; free space, then "
         "run again",
     ),
+    SETUP: ("failed", "a line of `setup` in the cluster file failed; its text is in the output of the job"),
     75: ("stopped", "was asked to stop, its work is saved"),
 }
 

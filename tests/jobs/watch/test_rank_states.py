@@ -61,6 +61,7 @@ def _rank(**facts: Any) -> RankState:
             "failed",
             "could not be read or written: is the disk full",
         ),
+        (None, _task("FAILED", exit=78), "failed", "a line of `setup` in the cluster file failed"),
         (None, _task("FAILED", exit=75), "stopped", "its work is saved"),
         (_beat(restarts=1), _task("NODE_FAIL", node="c3", restarts=1), "lost", "its node c3 failed"),
         (_beat("failed", job="5_7"), _task("NODE_FAIL", node="c3"), "lost", "its node c3 failed"),  # of a job before
