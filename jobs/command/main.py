@@ -100,7 +100,7 @@ def _run_tool(options: argparse.Namespace, run: Run) -> int:
         _fail(f"{options.config}: the stage {options.stage} is not part of this run", code=2)
     match options.command:
         case "plan":
-            show_plan(run, run.chain, console)
+            return show_plan(run, run.chain, console)
         case "info":
             show_info(run, console, as_json=options.json)
         case "verify":

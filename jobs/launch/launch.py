@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from jobs.frame.errors import USER_ERRORS
 from jobs.frame.experiment import save_run
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
@@ -30,13 +31,13 @@ def launch(run: Run, stages: Sequence[Stage[Unit]]) -> None:
 
     Raises:
         RunError: a stage failed, or jobs could not be submitted or are queued already.
+        ConfigError, DataError, ModelError: what a stage cannot work with.
     """
     run.folder.create()
     with _launch_lock(run):
         refuse_second_submission(run)
-        for stage in stages:
-            if _has_work_before(run, stage):
-                stage.check_launch(run)
+        for refusal in refusals(run, stages):
+            raise refusal
         sweep(run.folder.root)
         save_run(run)
         publish_json(run.folder.provenance, provenance(PROJECT), replace=True)
@@ -44,6 +45,18 @@ def launch(run: Run, stages: Sequence[Stage[Unit]]) -> None:
             submit(run, stages)
         else:
             run_local(run, stages)
+
+
+def refusals(run: Run, stages: Sequence[Stage[Unit]]) -> Iterator[Exception]:
+    """What keeps unfinished stages from doing their work, as far as it is known before any starts."""
+    for stage in stages:
+        try:
+            if _has_work_before(run, stage):
+                run.ledger.plan(stage.name)
+                stage.files(run)
+                stage.check_launch(run)
+        except USER_ERRORS as error:
+            yield error
 
 
 def _has_work_before(run: Run, stage: Stage[Unit]) -> bool:
