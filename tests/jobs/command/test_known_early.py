@@ -81,7 +81,7 @@ def test_a_run_that_can_work_is_not_refused(config: Path, capsys: pytest.Capture
         ("train-embedder.batch=16", "train-embedder.batch: got 16 for 15 images (real); allowed: 1 to 15"),
         ("train-recognition.batch=9", "train-recognition.batch: got 9 for 8 images (synthetic); allowed: 1 to 8"),
         (
-            "train-recognition.sets=[synthetic, real] train-recognition.batch=24",
+            "train-recognition.sets=[synthetic, real] | train-recognition.batch=24",
             "got 24 for 23 images (synthetic and real)",
         ),
         ("study-sets.batch=9", "study-sets.batch: got 9 for 8 images (compare.some)"),
