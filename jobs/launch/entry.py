@@ -22,6 +22,7 @@ from jobs.frame.stage import Stage
 from jobs.frame.summary import finish_if_last
 from jobs.frame.unit import Unit
 from slurm.checkpoints import newest_checkpoint
+from slurm.disk import disk_errors, told_fault
 from slurm.errors import DiskError, RunError
 from slurm.locks import claim
 from slurm.partial_files import sweep
@@ -48,22 +49,30 @@ def main(payload: Payload) -> None:
     stop = StopFlag().listen()
     if payload.launcher is not None:
         stop.follow(payload.launcher)
-    _check_run(payload)
+    try:
+        _check_run(payload)
+        attempt = _begun(payload, stop)
+    except USER_ERRORS as error:  # there may be no log and no heartbeat yet
+        print(f"cemiface: {payload.stage}: {error}", file=sys.stderr)
+        sys.exit(DISK if isinstance(error, DiskError) else 1)
+    # Exit here, as the run folder holds the results. submitit would otherwise pickle a return value, and fail the job
+    # if a killed attempt left half of that pickle.
+    sys.exit(attempt.run_to_end() if attempt is not None else 0)
+
+
+def _begun(payload: Payload, stop: StopFlag) -> _Attempt | None:
+    """The attempt of this process; None if there is no rank for it."""
     run = load_run_folder(Path(payload.run))
     run.ledger.planned = True
     stage = run.stages[payload.stage]
     process = _Process.of(payload, distributed=stage.distributed)
     if process.index >= process.count:
-        sys.exit(0)  # the last task of an array may have more processes than ranks
+        return None  # the last task of an array may have more processes than ranks
     folder = run.stage_folder(stage.name)
-    folder.root.mkdir(parents=True, exist_ok=True)
     _log_to(folder.log(process.index))
     newest = newest_checkpoint(folder) if stage.distributed else None
     heartbeat = HeartbeatWriter(folder, worker=this_worker(process.index), last_saved=newest, stop=stop)
-    attempt = _Attempt(run=run, stage=stage, process=process, units=payload.units, stop=stop, heartbeat=heartbeat)
-    # Exit here, as the run folder holds the results. submitit would otherwise pickle a return value, and fail the job
-    # if a killed attempt left half of that pickle.
-    sys.exit(attempt.run_to_end())
+    return _Attempt(run=run, stage=stage, process=process, units=payload.units, stop=stop, heartbeat=heartbeat)
 
 
 def _check_run(payload: Payload) -> None:
@@ -96,6 +105,10 @@ class _Attempt:
             log.error("%s", error)
             return self._failed(str(error), code=DISK if isinstance(error, DiskError) else 1)
         except Exception as error:
+            fault = told_fault(error, folder=self.run.folder.root) if isinstance(error, OSError) else None
+            if fault is not None:
+                log.error("%s", fault)
+                return self._failed(str(fault), code=DISK)
             log.error("%s", traceback.format_exc())
             gone = "ranks on another node are gone"
             lost = self.stage.distributed and peer_is_lost(error)
@@ -110,7 +123,8 @@ class _Attempt:
         self.heartbeat.update(state="running")
         self.heartbeat.stop_if_no_progress()
         folder = run.stage_folder(stage.name)
-        with claim(folder, index, stop=None if stage.distributed else self.stop):
+        with claim(folder, index, stop=None if stage.distributed else self.stop, waiting=self._waits):
+            self.heartbeat.update(note=None)
             sweep(folder.root)
             rank = Rank(
                 run=run,
@@ -127,6 +141,10 @@ class _Attempt:
             if index == 0 or not stage.distributed:
                 finish_if_last(run, stage)
         self.heartbeat.update(state="done", exit=0)
+
+    def _waits(self, what: str) -> None:
+        """Let `status` say what this rank waits for."""
+        self.heartbeat.update(note=what)
 
     def _stopped(self, request: Stopped) -> int:
         log.info("stopped (%s); rerun the same command to resume", request)
@@ -160,12 +178,14 @@ def _wait_for_files(run: Run, needed: Stage[Unit], rank: Rank) -> None:
     while not run.ledger.outcome(needed.name):
         finish_if_last(run, needed)  # its last ranks may not have seen each other's markers
         if run.ledger.outcome(needed.name):
-            return
+            break
         if time.monotonic() >= deadline:
             reason = f"needs the stage {needed.name}, which is not finished; run `cemiface {needed.name}` first"
             raise RunError(f"{rank.stage.name}: {reason}")
+        rank.heartbeat.update(note=f"waits for the files of the stage {needed.name}")
         rank.stop.check()
         time.sleep(1.0)
+    rank.heartbeat.update(note=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,8 +209,10 @@ class _Process:
 
 
 def _log_to(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handlers: list[logging.Handler] = [logging.FileHandler(path, mode="a"), logging.StreamHandler(sys.stderr)]
+    logging.raiseExceptions = False  # a full disk would bring a traceback for each line
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handlers: list[logging.Handler] = [logging.FileHandler(path, mode="a"), logging.StreamHandler(sys.stderr)]
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=handlers, force=True)
     for noisy in ("submitit", "PIL", "matplotlib", "DeepSpeed", "h5py", "compilers"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

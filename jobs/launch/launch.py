@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from jobs.frame.errors import USER_ERRORS
 from jobs.frame.experiment import fields_that_differ, save_cluster, save_run
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
@@ -16,6 +17,7 @@ from jobs.launch.code import PROJECT
 from jobs.launch.living import ask_living_once_ended
 from jobs.launch.local import run_local
 from jobs.launch.submit import refuse_beside_jobs, refuse_other_cluster, require_slurm, submit
+from slurm.disk import disk_errors, tried_again
 from slurm.errors import RunError
 from slurm.files import publish_json
 from slurm.partial_files import sweep
@@ -34,6 +36,7 @@ def launch(run: Run, stages: Sequence[Stage[Unit]]) -> None:
 
     Raises:
         RunError: a stage failed, or jobs could not be submitted or are queued with another config.
+        ConfigError, DataError, ModelError: what a stage cannot work with.
     """
     run.folder.create()
     with _launch_lock(run):
@@ -65,9 +68,8 @@ def _launch_on_slurm(run: Run, stages: Sequence[Stage[Unit]]) -> None:
 
 
 def _check(run: Run, stages: Sequence[Stage[Unit]]) -> None:
-    for stage in stages:
-        if _has_work_before(run, stage):
-            stage.check_launch(run)
+    for refusal in refusals(run, stages):
+        raise refusal
     sweep(run.folder.root)
 
 
@@ -86,6 +88,18 @@ def _refuse_other_config(run: Run, *, ids: Sequence[str]) -> None:
         )
 
 
+def refusals(run: Run, stages: Sequence[Stage[Unit]]) -> Iterator[Exception]:
+    """What keeps unfinished stages from doing their work, as far as it is known before any starts."""
+    for stage in stages:
+        try:
+            if _has_work_before(run, stage):
+                run.ledger.plan(stage.name)
+                stage.files(run)
+                stage.check_launch(run)
+        except USER_ERRORS as error:
+            yield error
+
+
 def _has_work_before(run: Run, stage: Stage[Unit]) -> bool:
     """Whether the stage, or one that it reads directly or through others, is not finished."""
     if run.ledger.why_not_summarized(stage) is not None:
@@ -96,7 +110,8 @@ def _has_work_before(run: Run, stage: Stage[Unit]) -> bool:
 @contextmanager
 def _launch_lock(run: Run) -> Iterator[None]:
     """Hold the lock of the run; waits until another launch of the same run ends."""
-    handle = os.open(run.folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with disk_errors(run.folder.lock):
+        handle = tried_again(lambda: os.open(run.folder.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -107,8 +122,9 @@ def _launch_lock(run: Run) -> Iterator[None]:
         except OSError as error:
             root, reason = run.folder.root, error.strerror
             log.warning("%s: this file system has no locks (%s); do not launch this run twice at once", root, reason)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        with disk_errors(run.folder.lock):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(handle)

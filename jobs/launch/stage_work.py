@@ -9,6 +9,7 @@ from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.unit import PlanFile, Unit, read_plan, share, write_plan_file
 from jobs.launch.living import Living
+from slurm.disk import disk_errors
 from slurm.errors import RunError
 from slurm.files import publish
 from slurm.submission.job_record import JobRecord
@@ -59,10 +60,10 @@ def unfinished_stages(
         pending = tuple(name for name in needs if name in waited)
         units = len(run.ledger.plan(stage.name).units)
         stage.files(run)  # report a missing file now, not in a job that starts tomorrow
-        undone = tuple(range(units)) if pending else _undone(run, stage)
+        after = tuple(name for name in stage.after if name in waited)
+        undone = tuple(range(units)) if pending or after else _undone(run, stage)
         if not pending and not undone and run.ledger.why_not_summarized(stage) is None:
             continue
-        after = tuple(name for name in stage.after if name in waited)
         living.drop(stage.name, again=bool(renewed & {*needs, *stage.after}))
         work = StageWork(stage=stage, jobs=(), undone=undone, needs=pending, after=after)
         work = _beside(run, work, living, largest=largest) if living.alive(stage.name) else _anew(run, work, largest)
@@ -131,7 +132,8 @@ def write_plan(run: Run, stage: Stage[Unit], *, undone: Sequence[int]) -> None:
     """Write what the ranks share; remove the heartbeats and the job record of earlier launches."""
     folder = run.stage_folder(stage.name)
     for path in (*folder.heartbeats.glob("*.json"), folder.superseded_for, folder.job_record):
-        path.unlink(missing_ok=True)
+        with disk_errors(path, doing="removed"):
+            path.unlink(missing_ok=True)
     for name, data in run.ledger.plan(stage.name).files.items():
         publish(folder.output(name), data, replace=True)
     units = [unit.as_json() for unit in run.ledger.plan(stage.name).units]

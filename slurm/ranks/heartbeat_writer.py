@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TypedDict, Unpack
 
-from slurm.errors import RunError
+from slurm.errors import DiskError, RunError
 from slurm.files import publish_json
 from slurm.ranks.heartbeats import Heartbeat, Requeue, Since, State, read_heartbeat
 from slurm.ranks.stop import StopFlag
@@ -28,7 +30,7 @@ class Changes(TypedDict, total=False):
     ranks: int
     unit: int
     total: int
-    note: str
+    note: str | None
     reason: str
     exit: int
     last_saved: str
@@ -71,12 +73,30 @@ class HeartbeatWriter:
             return
         self._next = now + SECONDS_BETWEEN_HEARTBEATS
         self._heartbeat = replace(self._heartbeat, state=state, time=time.time())
-        rank = self._heartbeat.rank
-        self.superseded = self.superseded or _is_newer(read_heartbeat(self._stage, rank), self._heartbeat)
+        self.superseded = self.superseded or _is_newer(self._on_disk(), self._heartbeat)
         if not self.superseded:
-            publish_json(self._stage.heartbeat(rank), self._heartbeat.as_json(), replace=True)
+            self._write()
         elif self._stop is not None:
             self._stop.ask("a newer attempt of this rank is running")
+
+    def _on_disk(self) -> Heartbeat | None:
+        with suppress(DiskError):  # a heartbeat that cannot be read now is no reason to end
+            return read_heartbeat(self._stage, self._heartbeat.rank)
+        return None
+
+    def _write(self) -> None:
+        path, value = self._stage.heartbeat(self._heartbeat.rank), self._heartbeat.as_json()
+        try:
+            publish_json(path, value, replace=True)
+        except DiskError:
+            if self._heartbeat.state == "running":
+                raise
+            # How the rank ended must be known, most of all if the disk is full. The old file has a block already.
+            with suppress(OSError), open(path, "r+b") as file:
+                file.write(json.dumps(value).encode())
+                file.truncate()
+                return
+            raise
 
     def stop_if_no_progress(self) -> None:
         """Give up a rank that is restarted again and again without saving anything.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from slurm.disk import listed
 from slurm.files import read_json
 from slurm.ranks.worker import Worker
 from slurm.run_folder import StageFolder
@@ -108,12 +108,13 @@ _HEARTBEAT = TypeAdapter(Heartbeat)
 
 
 def read_heartbeats(stage: StageFolder) -> list[Heartbeat]:
-    """All heartbeats of a stage, by rank. Damaged and foreign files are left out."""
-    try:
-        names = sorted(os.listdir(stage.heartbeats))
-    except OSError:
-        return []
-    paths = [stage.heartbeats / name for name in names if name.endswith(".json") and not name.startswith(".")]
+    """All heartbeats of a stage, by rank. Damaged and foreign files are left out.
+
+    Raises:
+        DiskError: one cannot be read.
+    """
+    names = [name for name in listed(stage.heartbeats) if name.endswith(".json") and not name.startswith(".")]
+    paths = [stage.heartbeats / name for name in names]
     return [heartbeat for heartbeat in map(_read, paths) if heartbeat is not None]
 
 

@@ -76,17 +76,26 @@ class Answer:
     no_answer: str | None = None
 
 
-def ask_queue() -> Answer:
-    """All jobs of this user that Slurm remembers: queued, running, and for some minutes ended ones."""
+def ask_queue(*, seconds: float | None = None) -> Answer:
+    """All jobs of this user that Slurm remembers: queued, running, and for some minutes ended ones.
+
+    `seconds`: how long to wait for the answer at most.
+    """
     fields = ",".join(f"{name}:|" for name in QUEUE_FIELDS)
-    return _ask("squeue", "--noheader", "--me", "--array", "--states=all", f"--Format={fields}", parse=_queued)
+    return _ask(
+        "squeue", "--noheader", "--me", "--array", "--states=all", f"--Format={fields}", parse=_queued, seconds=seconds
+    )
 
 
-def ask_accounting(jobs: Sequence[str], *, since: float) -> Answer:
-    """How `jobs` and their earlier attempts ended. `since`: when they were submitted, in seconds since the epoch."""
+def ask_accounting(jobs: Sequence[str], *, since: float, seconds: float | None = None) -> Answer:
+    """How `jobs` and their earlier attempts ended.
+
+    `since`: when they were submitted, in seconds since the epoch; `seconds`: as for `ask_queue`.
+    """
     day = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - CLOCK_DIFFERENCE))
     options = ("--allocations", "--duplicates", "--noheader", "--parsable2", f"--starttime={day}")
-    return _ask("sacct", *options, f"--jobs={','.join(jobs)}", f"--format={','.join(ACCOUNT_FIELDS)}", parse=_accounted)
+    what = (f"--jobs={','.join(jobs)}", f"--format={','.join(ACCOUNT_FIELDS)}")
+    return _ask("sacct", *options, *what, parse=_accounted, seconds=seconds)
 
 
 def scancel(jobs: Sequence[str]) -> str | None:
@@ -94,8 +103,8 @@ def scancel(jobs: Sequence[str]) -> str | None:
     return call("scancel", *jobs)[1]
 
 
-def _ask(tool: str, *options: str, parse: Callable[[str], Task | None]) -> Answer:
-    output, problem = call(tool, *options)
+def _ask(tool: str, *options: str, parse: Callable[[str], Task | None], seconds: float | None) -> Answer:
+    output, problem = call(tool, *options, seconds=seconds)
     if problem is not None:
         return Answer(no_answer=problem)
     lines = [line for line in output.splitlines() if line.strip()]
@@ -126,9 +135,11 @@ def call(tool: str, *options: str, seconds: float | None = None) -> tuple[str, s
             env={**environment, "LC_ALL": "C"},
         )
     except subprocess.TimeoutExpired:
-        return "", f"{tool} did not answer within {seconds:.0f} s"
-    except OSError:
+        return "", f"{tool} did not answer within {max(1.0, seconds):.0f} s"
+    except FileNotFoundError:
         return "", f"there is no {tool} on this machine"
+    except OSError as error:
+        return "", f"{tool} cannot be run: {error.strerror}"
     if done.returncode != 0:
         reason = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
         return "", f"{tool} refused: {reason[0]}"

@@ -16,7 +16,7 @@ from .commands import SECONDS, SITE, ClusterProject
 
 FOUR_HERE = "train: {ranks_per_node: 4, cpus: 1}\n"
 TWO_BY_TWO = SITE + "train: {nodes: 2, ranks_per_node: 2, cpus: 1}\n"
-FIVE_MINUTES = SITE + "train: {nodes: 1, ranks_per_node: 2, cpus: 1, minutes: 5}\n"
+FIVE_MINUTES = SITE + "stop_signal_seconds: 60\ntrain: {nodes: 1, ranks_per_node: 2, cpus: 1, minutes: 5}\n"
 
 NO_REQUEUE = """#!/bin/sh
 [ "$1" = requeue ] || exec /usr/bin/scontrol "$@"

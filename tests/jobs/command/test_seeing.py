@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from jobs.command.main import main
+from slurm.submission.job_script import SETUP, SETUP_FAILED
 
 from ..commands import PROJECT, SECONDS, Project, wait_until
 from ..many_ranks import ManyRanks, fake_tool, queued
@@ -182,6 +183,23 @@ def test_the_output_of_a_rank_without_a_heartbeat_is_shown(
     assert "rank 1 of generate lost on c3, exit 1" in shown
     assert "  | python: ?[31mcannot?[0m be found" in shown
     assert "of another rank" not in shown
+
+
+def test_why_shows_the_line_of_setup_that_ended_a_job(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = ManyRanks.make(tmp_path / "project", units=4)
+    many.submitted(ranks=2)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    fake_tool(tmp_path / "bin", "squeue", answer=queued(f"7|0|FAILED|0|{SETUP << 8}|c3|NonZeroExitCode"))
+    logs = many.run.stage_folder("generate").submitit_logs
+    logs.mkdir(parents=True)
+    (logs / "7_0_0_log.err").write_text(f"{SETUP_FAILED} (exit code 1): module load cuda/99\n")
+    with pytest.raises(SystemExit):
+        main(["why", str(many.config)])
+    shown = capsys.readouterr().out
+    assert "rank 0 of generate failed on c3, exit 78: a line of `setup` in the cluster file failed" in shown
+    assert "failed (exit code 1): module load cuda/99" in shown
 
 
 def _training(project: Project) -> subprocess.Popen[str]:

@@ -322,6 +322,10 @@ def test_relative_paths_start_where_configs_lies(tmp_path: Path) -> None:
         ("array: {rank: 3}", 'array.rank: unknown field; did you mean "ranks"?'),
         ("array: {minutes: 12:00:00}", "array.minutes: got '12:00:00', allowed: a valid integer"),
         ("executor: pbs", "executor: got 'pbs', allowed: 'local' or 'slurm'"),
+        (
+            "executor: slurm\narray: {minutes: 6}",
+            "array.minutes: got 6 with stop_signal_seconds: 180; allowed: at least 7",
+        ),
         ("train: {ranks_per_node: 0}", "train.ranks_per_node: got 0"),
     ],
 )
