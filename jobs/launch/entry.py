@@ -27,7 +27,7 @@ from slurm.partial_files import sweep
 from slurm.ranks.heartbeat_writer import HeartbeatWriter
 from slurm.ranks.requeue import peer_is_lost, requeue_once_saved, requeue_without_peer
 from slurm.ranks.stop import StopFlag, Stopped
-from slurm.ranks.worker import this_worker
+from slurm.ranks.worker import leave_allocation, this_worker
 from slurm.submission.payload import Payload
 
 STOPPED = 75  # EX_TEMPFAIL: the work is saved; rerun to resume
@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 def main(payload: Payload) -> None:
     """Run one rank. Exits 0 (its units are done), 1 (an error), 74 (a file could not be written) or 75 (stopped)."""
     os.umask(0o077)
+    if not payload.slurm:
+        leave_allocation(keep=["SUBMITIT_"])
     stop = StopFlag().listen()
     if payload.launcher is not None:
         stop.follow(payload.launcher)

@@ -73,7 +73,7 @@ def submit(run: Run, stages: Sequence[Stage[Unit]]) -> dict[str, list[str]]:
 
 def _submit_job(run: Run, work: StageWork, number: int, *, ids: dict[str, list[str]], code: Path) -> str:
     name, job = work.stage.name, work.jobs[number]
-    payload = Payload(entry=ENTRY, run=str(run.folder.root), stage=name, rank=0, ranks=work.ranks)
+    payload = Payload(entry=ENTRY, run=str(run.folder.root), stage=name, rank=0, ranks=work.ranks, slurm=True)
     return submit_slurm(
         payloads(job, payload=payload),
         stage=run.stage_folder(name),

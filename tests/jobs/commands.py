@@ -58,7 +58,7 @@ class Project:
             timeout=1800,
         )
 
-    def start(self, command: str, *more: str, cluster: str | None = None) -> subprocess.Popen[str]:
+    def start(self, command: str, *more: str, cluster: str | None = None, **environment: str) -> subprocess.Popen[str]:
         """Start a command in a process group of its own, as a shell does."""
         return subprocess.Popen(
             self.arguments(command, *more, cluster=cluster),
@@ -66,7 +66,7 @@ class Project:
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
-            env=_environment({}),
+            env=_environment(environment),
             start_new_session=True,
         )
 
