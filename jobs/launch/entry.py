@@ -26,11 +26,10 @@ from slurm.locks import claim
 from slurm.partial_files import sweep
 from slurm.ranks.heartbeat_writer import HeartbeatWriter
 from slurm.ranks.requeue import peer_is_lost, requeue_once_saved, requeue_without_peer
-from slurm.ranks.stop import StopFlag, Stopped
+from slurm.ranks.stop import STOPPED, StopFlag, Stopped
 from slurm.ranks.worker import leave_allocation, this_worker
 from slurm.submission.payload import Payload
 
-STOPPED = 75  # EX_TEMPFAIL: the work is saved; rerun to resume
 DISK = 74  # EX_IOERR: a file could not be written
 SECONDS_TO_SEE_FILES = 60.0  # of another node: longer than network file systems cache the content of a folder
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -57,7 +56,15 @@ def main(payload: Payload) -> None:
     _log_to(folder.log(process.index))
     newest = newest_checkpoint(folder) if stage.distributed else None
     heartbeat = HeartbeatWriter(folder, worker=this_worker(process.index), last_saved=newest, stop=stop)
-    attempt = _Attempt(run=run, stage=stage, process=process, units=payload.units, stop=stop, heartbeat=heartbeat)
+    attempt = _Attempt(
+        run=run,
+        stage=stage,
+        process=process,
+        units=payload.units,
+        launched=payload.launcher is not None,
+        stop=stop,
+        heartbeat=heartbeat,
+    )
     # Exit here, as the run folder holds the results. submitit would otherwise pickle a return value, and fail the job
     # if a killed attempt left half of that pickle.
     sys.exit(attempt.run_to_end())
@@ -71,6 +78,7 @@ class _Attempt:
     stage: Stage[Unit]
     process: _Process
     units: int | None  # at most this many; None: all of the rank
+    launched: bool  # by a launch on this machine, which watches it
     stop: StopFlag
     heartbeat: HeartbeatWriter
 
@@ -85,9 +93,13 @@ class _Attempt:
             return self._failed(str(error), code=DISK if isinstance(error, DiskError) else 1)
         except Exception as error:
             log.error("%s", traceback.format_exc())
-            if self.stage.distributed and peer_is_lost(error) and requeue_without_peer(self.stop):
-                self.heartbeat.update(state="stopped", reason="ranks on another node are gone", exit=STOPPED)
-                return STOPPED
+            if self.stage.distributed and peer_is_lost(error):
+                if self.launched:  # the launcher starts all ranks again
+                    self.heartbeat.update(state="stopped", reason="another rank is gone", exit=STOPPED)
+                    return STOPPED
+                if requeue_without_peer(self.stop):
+                    self.heartbeat.update(state="stopped", reason="ranks on another node are gone", exit=STOPPED)
+                    return STOPPED
             return self._failed(f"{type(error).__name__}: {error}".splitlines()[0], code=1)
         return 0
 

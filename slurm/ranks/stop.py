@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -11,6 +12,10 @@ from types import FrameType
 
 from slurm.processes import is_alive
 
+STOPPED = 75  # EX_TEMPFAIL, the exit code of a stopped rank: the work is saved; rerun to resume
+
+SECONDS_TO_SAVE = 120.0  # for a rank whose launcher is gone
+
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 
 
@@ -18,8 +23,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 def interrupts_held() -> Iterator[None]:
     """Delay Ctrl-C and SIGTERM until the end of the block.
 
-    Processes started inside the block inherit blocked signals until they call `StopFlag.listen`. submitit's local
-    controller never does: otherwise it would kill its ranks on Ctrl-C while they save.
+    Processes started inside the block inherit blocked signals until they call `StopFlag.listen`.
     """
     received: list[int] = []
     held = (signal.SIGINT, signal.SIGTERM)
@@ -52,14 +56,20 @@ class StopFlag:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # signals that were blocked until now are delivered here
         return self
 
-    def follow(self, launcher: int) -> None:
-        """Also stop when process `launcher` of this host is gone, so that a killed launcher leaves no ranks behind."""
+    def follow(self, launcher: int, *, seconds_to_save: float = SECONDS_TO_SAVE) -> None:
+        """Also stop when process `launcher` of this host is gone, so that a killed launcher leaves no ranks behind.
+
+        A rank that has not left by itself after `seconds_to_save` more seconds, as it waits for another rank that was
+        killed as well, is ended: nobody else would.
+        """
+        child = os.getppid() == launcher  # then the next process with the launcher's id is not taken for it
 
         def watch() -> None:
-            while self.reason is None:
-                if not is_alive(launcher):
-                    self.ask("the launcher is gone")
+            while is_alive(launcher) and not (child and os.getppid() != launcher):
                 time.sleep(0.5)
+            self.ask("the launcher is gone")
+            time.sleep(seconds_to_save)
+            os._exit(STOPPED)
 
         threading.Thread(target=watch, name="follow-launcher", daemon=True).start()
 

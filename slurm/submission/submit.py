@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +18,6 @@ from slurm.submission.job_script import JobExecutor, python_of
 from slurm.submission.payload import Payload
 from slurm.submission.queue import ask_queue, call, scancel
 
-NO_LIMIT = 60 * 24 * 365  # minutes; submitit's local controller needs a time limit, local ranks have none
-
 SECONDS_FOR_SLURM = 60.0  # a controller that takes a thousand jobs is slow to answer
 
 MAX_ARRAY_SIZE = 1001  # Slurm's default, if Slurm cannot be asked; indices stay below it
@@ -32,17 +28,6 @@ SECONDS_TO_APPEAR = 1.0  # from the controller's acceptance of a job until squeu
 def run_comment(run: Path, stage: str = "") -> str:
     """The comment that marks the jobs of a run in the queue, so that jobs whose id was lost are found, too."""
     return f"cemiface:{digest(str(run))[:12]}:{stage}"
-
-
-def start_local(payload: Payload, *, stage: StageFolder, start: Path, ranks: int = 1) -> submitit.Job[None]:
-    """Start one payload on this machine as `ranks` processes (more than one for distributed stages).
-
-    `start` is a program that runs a module given as `-u -m MODULE` on a safe module path.
-    """
-    python = f"{shlex.quote(sys.executable)} -P -u {shlex.quote(str(start))}"
-    executor = submitit.LocalExecutor(folder=stage.submitit_logs, python=python)
-    executor.update_parameters(timeout_min=NO_LIMIT, tasks_per_node=ranks, stderr_to_stdout=True)
-    return executor.submit(payload)
 
 
 def submit_slurm(
