@@ -12,6 +12,7 @@ from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.unit import Unit
 from jobs.launch.code import ENTRY, START
+from jobs.launch.interrupts import TerminalClosed
 from jobs.launch.stage_work import write_plan
 from jobs.safe_start import safe_environment
 from jobs.watch.progress import StageProgress
@@ -48,6 +49,7 @@ class LocalStage:
         self.parallel = 1 if stage.distributed else min(array.parallel or self.ranks, self.ranks)
         self.processes = run.cluster.of_train(stage.name).world() if stage.distributed else 1
         self.jobs: dict[int, LocalJob] = {}
+        self.stop_signal = signal.SIGTERM  # what ranks get; the one that the launcher got is their reason
         self.lost_in_a_row = 0  # times that a process group was lost before it saved anything
         self.saved: str | None = None  # the newest checkpoint when the group was started last
 
@@ -68,7 +70,9 @@ class LocalStage:
                     time.sleep(0.1)
                     progress.update(read_heartbeats(self.folder))
                     queue.extend(self._take_ended())
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as reason:
+            if isinstance(reason, TerminalClosed):
+                self.stop_signal = signal.SIGHUP
             log.info("%s: stopping; the ranks save their work; rerun the same command to resume", self.stage.name)
             raise
         finally:
@@ -149,7 +153,7 @@ class LocalStage:
     def _end(self, *jobs: LocalJob, seconds: float) -> None:
         """Ask the ranks to save and leave; those that have not left after `seconds` are killed."""
         for job in jobs:
-            job.ask_to_stop()
+            job.ask_to_stop(self.stop_signal)
         _wait_for(jobs, seconds=seconds)
         for job in jobs:
             job.kill()

@@ -16,17 +16,22 @@ STOPPED = 75  # EX_TEMPFAIL, the exit code of a stopped rank: the work is saved;
 
 SECONDS_TO_SAVE = 120.0  # for a rank whose launcher is gone
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
+
+# Of a terminal. Ignored from the start, as with `nohup` or in the background of a script, they stay so.
+OF_THE_TERMINAL = (signal.SIGINT, signal.SIGHUP)
+
+MEANINGS = {signal.SIGHUP: "SIGHUP: the terminal was closed"}
 
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Delay Ctrl-C and SIGTERM until the end of the block.
+    """Delay Ctrl-C, SIGTERM and SIGHUP until the end of the block.
 
     Processes started inside the block inherit blocked signals until they call `StopFlag.listen`.
     """
     received: list[int] = []
-    held = (signal.SIGINT, signal.SIGTERM)
+    held = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if not _is_ignored(number)]
     handlers = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in held}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
@@ -44,7 +49,7 @@ class Stopped(Exception):  # noqa: N818 (an outcome, not an error)
 
 
 class StopFlag:
-    """Set by SIGTERM, SIGUSR1, SIGUSR2 or SIGINT, or when the launcher is gone."""
+    """Set by SIGTERM, SIGUSR1, SIGUSR2, SIGINT or SIGHUP, or when the launcher is gone."""
 
     def __init__(self) -> None:
         self.reason: str | None = None
@@ -52,7 +57,8 @@ class StopFlag:
     def listen(self) -> StopFlag:
         """Install the handlers (main thread only); they replace submitit's."""
         for number in SIGNALS:
-            signal.signal(number, self._on_signal)
+            if number not in OF_THE_TERMINAL or not _is_ignored(number):
+                signal.signal(number, self._on_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # signals that were blocked until now are delivered here
         return self
 
@@ -88,4 +94,9 @@ class StopFlag:
             raise Stopped(self.reason)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.ask(signal.Signals(number).name)
+        name = signal.Signals(number)
+        self.ask(MEANINGS.get(name, name.name))
+
+
+def _is_ignored(number: signal.Signals) -> bool:
+    return signal.getsignal(number) is signal.SIG_IGN

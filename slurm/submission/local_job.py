@@ -46,10 +46,10 @@ class LocalJob:
         """The processes that a signal ended which was not ours, and the signal."""
         return {number: -code for number, code in self.codes().items() if code < 0 and number not in self._killed}
 
-    def ask_to_stop(self) -> None:
-        """SIGTERM to every process that is left."""
+    def ask_to_stop(self, number: signal.Signals) -> None:
+        """Send a signal of `StopFlag` to every process that is left."""
         for process in self._processes:
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(number)
 
     def kill(self) -> None:
         """SIGKILL to every process that is left."""

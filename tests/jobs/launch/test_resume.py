@@ -199,6 +199,7 @@ def test_F13_F14_one_fault_after_another_in_a_training_on_two_ranks_gives_the_sa
     assert project.hashes(WEIGHTS[stage]) == undisturbed(stage)
 
 
+@pytest.mark.long
 def test_F39_ranks_do_not_wait_for_a_rank_that_did_not_start(project: Project) -> None:
     """Both are interrupted before the process group is there."""
     stage = "train-recognition"
