@@ -14,6 +14,7 @@ from jobs.frame.stage import Stage
 from jobs.frame.unit import Unit
 from jobs.launch.code import PROJECT
 from jobs.launch.local import run_local
+from jobs.launch.local_gpus import local_gpus
 from jobs.launch.submit import refuse_second_submission, submit
 from slurm.files import publish_json
 from slurm.partial_files import sweep
@@ -36,6 +37,8 @@ def launch(run: Run, stages: Sequence[Stage[Unit]]) -> None:
         for stage in stages:
             if _has_work_before(run, stage):
                 stage.check_launch(run)
+                if run.cluster.executor == "local":
+                    local_gpus(run, stage)
         sweep(run.folder.root)
         save_run(run)
         publish_json(run.folder.provenance, provenance(PROJECT), replace=True)

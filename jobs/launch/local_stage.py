@@ -13,11 +13,13 @@ from jobs.frame.stage import Stage
 from jobs.frame.unit import Unit
 from jobs.launch.code import ENTRY, START
 from jobs.launch.interrupts import TerminalClosed
+from jobs.launch.local_gpus import local_gpus
 from jobs.launch.stage_work import write_plan
 from jobs.safe_start import safe_environment
 from jobs.watch.progress import StageProgress
 from slurm.checkpoints import newest_checkpoint
 from slurm.errors import RunError
+from slurm.gpus import only
 from slurm.ranks.heartbeat_writer import MAX_ATTEMPTS_WITHOUT_PROGRESS
 from slurm.ranks.heartbeats import Heartbeat, read_heartbeat, read_heartbeats
 from slurm.ranks.stop import STOPPED, interrupts_held
@@ -48,6 +50,10 @@ class LocalStage:
         self.ranks = 1 if stage.distributed else max(1, min(array.world(), len(self.undone)))
         self.parallel = 1 if stage.distributed else min(array.parallel or self.ranks, self.ranks)
         self.processes = run.cluster.of_train(stage.name).world() if stage.distributed else 1
+        self.gpus = local_gpus(run, stage)  # those that no rank is using; empty where ranks use the CPU
+        if self.gpus and not stage.distributed:
+            self.parallel = min(self.parallel, len(self.gpus))
+        self.gpus_of: dict[int, list[str]] = {}  # by job
         self.jobs: dict[int, LocalJob] = {}
         self.stop_signal = signal.SIGTERM  # what ranks get; the one that the launcher got is their reason
         self.lost_in_a_row = 0  # times that a process group was lost before it saved anything
@@ -87,9 +93,13 @@ class LocalStage:
             ranks=self.ranks,
             launcher=os.getpid(),
         )
+        self.gpus_of[rank], self.gpus = self.gpus[: self.processes], self.gpus[self.processes :]
+        gpus: Sequence[str | None] = self.gpus_of[rank] or [None] * self.processes
         # Between start and record, Ctrl-C would leave a rank that is never asked to stop.
         with interrupts_held(), safe_environment():
-            self.jobs[rank] = start_local(payload, stage=self.folder, start=START, environments=[{}] * self.processes)
+            self.jobs[rank] = start_local(
+                payload, stage=self.folder, start=START, environments=[only(gpu) for gpu in gpus]
+            )
 
     def _take_ended(self) -> list[int]:
         """Take the ended jobs out of `jobs`; returns those that must start again.
@@ -104,6 +114,7 @@ class LocalStage:
                 self._end(job, seconds=SECONDS_TO_SAVE if set(codes.values()) <= {0, STOPPED} else SECONDS_AFTER_LOSS)
             if not job.ended():
                 continue
+            self.gpus += self.gpus_of.pop(rank)
             if self._must_start_again(rank, job):
                 again.append(rank)
             del self.jobs[rank]
