@@ -56,7 +56,13 @@ class Resources(SiteSettings):
     """What one rank may use. With GPUs, each rank has one."""
 
     gpus: int = Field(
-        0, ge=0, le=1, description="GPUs of one rank, 0 or 1. There is one rank per GPU where there are GPUs."
+        0,
+        ge=0,
+        le=1,
+        description=(
+            "GPUs of one rank. 0: the CPU, also where there are GPUs. 1: one GPU for each rank; a rank that does not "
+            "get one ends with an error."
+        ),
     )
     cpus: int | None = Field(
         None,

@@ -33,6 +33,7 @@ from jobs.frame.run import Run
 from jobs.launch.entry import LOG_FORMAT
 from jobs.launch.launch import launch
 from slurm.disk import told_fault
+from slurm.ranks.worker import leave_allocation
 
 # Commands that need no config, and their exit code for wrong input.
 WITHOUT_CONFIG = {**dict.fromkeys(COMMANDS, (run_set_command, 1)), EXPLAIN: (run_explain, 2)}
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, run, and exit: 0 done, 1 not done or failed, 2 wrong usage or config, 130 interrupted."""
     options = parse(arguments)
     os.umask(0o077)  # runs hold private faces
+    leave_allocation()  # this command is no rank of a job, wherever it was started
     _set_up_logging()
     if options.command in WITHOUT_CONFIG:
         execute, code = WITHOUT_CONFIG[options.command]

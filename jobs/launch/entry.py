@@ -29,13 +29,12 @@ from slurm.partial_files import sweep
 from slurm.ranks.heartbeat_writer import HeartbeatWriter
 from slurm.ranks.heartbeats import Requeue
 from slurm.ranks.requeue import peer_is_lost, requeue_once_saved, requeue_without_peer
-from slurm.ranks.stop import StopFlag, Stopped
-from slurm.ranks.worker import this_worker
+from slurm.ranks.stop import STOPPED, StopFlag, Stopped
+from slurm.ranks.worker import leave_allocation, this_worker
 from slurm.run_folder import RunFolder
 from slurm.run_identity import read_identity
 from slurm.submission.payload import Payload
 
-STOPPED = 75  # EX_TEMPFAIL: the work is saved; rerun to resume
 DISK = 74  # EX_IOERR: a file could not be written
 SECONDS_TO_SEE_FILES = 60.0  # of another node: longer than network file systems cache the content of a folder
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -46,6 +45,8 @@ log = logging.getLogger(__name__)
 def main(payload: Payload) -> None:
     """Run one rank. Exits 0 (its units are done), 1 (an error), 74 (a file could not be written) or 75 (stopped)."""
     os.umask(0o077)
+    if not payload.slurm:
+        leave_allocation(keep=["SUBMITIT_"])
     stop = StopFlag().listen()
     if payload.launcher is not None:
         stop.follow(payload.launcher)
@@ -72,7 +73,15 @@ def _begun(payload: Payload, stop: StopFlag) -> _Attempt | None:
     _log_to(folder.log(process.index))
     newest = newest_checkpoint(folder) if stage.distributed else None
     heartbeat = HeartbeatWriter(folder, worker=this_worker(process.index), last_saved=newest, stop=stop)
-    return _Attempt(run=run, stage=stage, process=process, units=payload.units, stop=stop, heartbeat=heartbeat)
+    return _Attempt(
+        run=run,
+        stage=stage,
+        process=process,
+        units=payload.units,
+        launched=payload.launcher is not None,
+        stop=stop,
+        heartbeat=heartbeat,
+    )
 
 
 def _check_run(payload: Payload) -> None:
@@ -92,6 +101,7 @@ class _Attempt:
     stage: Stage[Unit]
     process: _Process
     units: int | None  # at most this many; None: all of the rank
+    launched: bool  # by a launch on this machine, which watches it
     stop: StopFlag
     heartbeat: HeartbeatWriter
 
@@ -112,6 +122,9 @@ class _Attempt:
             log.error("%s", traceback.format_exc())
             gone = "ranks on another node are gone"
             lost = self.stage.distributed and peer_is_lost(error)
+            if lost and self.launched:  # the launcher starts all ranks again
+                self.heartbeat.update(state="stopped", reason="another rank is gone", exit=STOPPED)
+                return STOPPED
             if lost and requeue_without_peer(self.stop, tell=partial(self._tell, gone)):
                 self.heartbeat.update(state="stopped", reason=gone, exit=STOPPED)
                 return STOPPED

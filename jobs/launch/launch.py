@@ -16,6 +16,7 @@ from jobs.frame.unit import Unit
 from jobs.launch.code import PROJECT
 from jobs.launch.living import ask_living_once_ended
 from jobs.launch.local import run_local
+from jobs.launch.local_gpus import local_gpus
 from jobs.launch.submit import refuse_beside_jobs, refuse_other_cluster, require_slurm, submit
 from slurm.disk import disk_errors, tried_again
 from slurm.errors import RunError
@@ -96,6 +97,8 @@ def refusals(run: Run, stages: Sequence[Stage[Unit]]) -> Iterator[Exception]:
                 run.ledger.plan(stage.name)
                 stage.files(run)
                 stage.check_launch(run)
+                if run.cluster.executor == "local":
+                    local_gpus(run, stage)
         except USER_ERRORS as error:
             yield error
 

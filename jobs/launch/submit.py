@@ -136,7 +136,13 @@ class _Submission:
     def _submit_job(self, work: StageWork, number: int) -> str:
         run, name, job = self.run, work.stage.name, work.jobs[number]
         payload = Payload(
-            entry=ENTRY, run=str(run.folder.root), stage=name, rank=0, ranks=work.ranks, id=self.owner.identity.id
+            entry=ENTRY,
+            run=str(run.folder.root),
+            stage=name,
+            rank=0,
+            ranks=work.ranks,
+            id=self.owner.identity.id,
+            slurm=True,
         )
         terms = {known: [*self.living.terms(known), *self.ids.get(known, ())] for known in (*work.needs, *work.after)}
         waits = dependency(run, work, number, terms=terms, ids=self.ids[name])

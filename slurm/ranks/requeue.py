@@ -90,7 +90,7 @@ def requeue_without_peer(stop: StopFlag, *, tell: Tell) -> bool:
 
 def peer_is_lost(error: Exception) -> bool:
     """Whether an error of a process group (gloo, NCCL) means that another rank is gone."""
-    return type(error).__name__ in {"DistBackendError", "DistNetworkError"} or "gloo" in str(error)
+    return type(error).__name__ in {"DistBackendError", "DistNetworkError", "DistStoreError"} or "gloo" in str(error)
 
 
 def _may_be_running(stage: StageFolder, rank: int) -> bool:

@@ -17,6 +17,7 @@ class Payload:
     stage: str
     rank: int  # of an array: the first rank of this task; a distributed stage takes its rank from the environment
     ranks: int
+    slurm: bool = False  # whether Slurm starts the rank for us; a local one may run inside any other job
     launcher: int | None = None  # process id that local ranks follow
     units: int | None = None  # how many units at most; None: all of the rank
     id: str = ""  # of the run that the job was submitted for

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
-import sys
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -21,24 +19,11 @@ from slurm.submission.ownership import Ownership
 from slurm.submission.payload import Payload
 from slurm.submission.queue import Task, ask_queue, call, scancel
 
-NO_LIMIT = 60 * 24 * 365  # minutes; submitit's local controller needs a time limit, local ranks have none
-
 SECONDS_FOR_SLURM = 60.0  # a controller that takes a thousand jobs is slow to answer
 
 MAX_ARRAY_SIZE = 1001  # Slurm's default, if Slurm cannot be asked; indices stay below it
 
 SECONDS_TO_APPEAR = 1.0  # from the controller's acceptance of a job until squeue lists it
-
-
-def start_local(payload: Payload, *, stage: StageFolder, start: Path, ranks: int = 1) -> submitit.Job[None]:
-    """Start one payload on this machine as `ranks` processes (more than one for distributed stages).
-
-    `start` is a program that runs a module given as `-u -m MODULE` on a safe module path.
-    """
-    python = f"{shlex.quote(sys.executable)} -P -u {shlex.quote(str(start))}"
-    executor = submitit.LocalExecutor(folder=stage.submitit_logs, python=python)
-    executor.update_parameters(timeout_min=NO_LIMIT, tasks_per_node=ranks, stderr_to_stdout=True)
-    return executor.submit(payload)
 
 
 def submit_slurm(

@@ -71,6 +71,7 @@ def test_status_and_why_lead_to_the_rank_the_cause_and_the_command_to_run(projec
 @pytest.mark.long
 def test_F38_a_killed_rank_is_lost_and_its_last_heartbeat_is_shown(project: Project) -> None:
     launcher = _training(project)
+    launcher.kill()  # else it would start the rank again
     os.kill(project.heartbeats("train-diffusion")[0]["pid"], signal.SIGKILL)
     launcher.communicate(timeout=SECONDS)
     status = project.run("status", LONG)
