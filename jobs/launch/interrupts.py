@@ -1,4 +1,4 @@
-"""What ends a launch on this machine: Ctrl-C, SIGTERM, and the end of its terminal."""
+"""What ends a launch on this machine: Ctrl-C, signals of a scheduler, and the end of its terminal."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ class TerminalClosed(KeyboardInterrupt):
 
 
 def end_on_signals() -> None:
-    """Have SIGTERM and SIGHUP end the launch as Ctrl-C does, once. Started with `nohup`, it does not hear SIGHUP.
+    """Have the signals that ranks hear end the launch as Ctrl-C does, once. With `nohup` it does not hear SIGHUP.
 
-    The shell and the kernel may both send SIGHUP, which must not cut the saving short.
+    SIGUSR1 and SIGUSR2 come from the job of Slurm that it may run in, shortly before the time limit. The shell and the
+    kernel may both send SIGHUP, which must not cut the saving short.
     """
     terminals = [handle for handle in (0, 1, 2) if os.isatty(handle)]
     ending = False
@@ -27,7 +28,7 @@ def end_on_signals() -> None:
             ending = True
             raise TerminalClosed if number == signal.SIGHUP else KeyboardInterrupt
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, end)
 
