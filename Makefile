@@ -63,7 +63,7 @@ plan dry-run: setup ## print what would run: job scripts, ranks, images, GPU hou
 	$(CEMIFACE) plan $(CONFIG) --cluster $(CLUSTER) $(SET)
 
 # The exit code of `status` gives the state of the run. Only wrong usage (2) is an error for make.
-status: setup ## print what is done, running, queued, stale, failed or lost, and the command to run next
+status: setup ## print what is done, running, queued, held, stale, failed or lost, and the command to run next
 	@$(CEMIFACE) status $(CONFIG) $(SET) || [ $$? -ne 2 ]
 
 watch: setup ## show the status live until nothing runs any more

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import secrets
 import shutil
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slurm.disk import disk_errors, exists, listed, move, tried_again
 from slurm.errors import RunError
 from slurm.files import digest, publish, publish_json, read_json, sha256_of, sync_folder
 from slurm.partial_files import partial_path
@@ -33,7 +33,9 @@ class Checkpoint:
 
     def read(self, name: str) -> bytes:
         """The content of one of its files."""
-        return (self.folder / name).read_bytes()
+        path = self.folder / name
+        with disk_errors(path, doing="read"):
+            return tried_again(path.read_bytes)
 
 
 class Checkpoints:
@@ -47,14 +49,15 @@ class Checkpoints:
     def save(self, images: int, *, files: Mapping[str, bytes]) -> None:
         """Write `files` as the checkpoint after `images` images, then remove all but the newest `keep`."""
         final = self.folder / f"step-{images:012d}"
-        if final.exists():
+        if exists(final):
             return  # of the same step of the same training, so its bytes are equal
         part = partial_path(final)
-        part.mkdir(parents=True)
+        with disk_errors(part):
+            tried_again(lambda: part.mkdir(parents=True, exist_ok=True))
         try:
             hashes = {name: publish(part / name, data).sha256 for name, data in files.items()}
             publish_json(part / COMPLETE, {"key": self.key, "images": images, "sha256": hashes})
-            os.rename(part, final)
+            move(part, final)
             sync_folder(self.folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -69,10 +72,11 @@ class Checkpoints:
 
         Raises:
             RunError: this training has checkpoints and all are damaged. Restarting silently would hide the loss.
+            DiskError: one cannot be read, which is not to say that it is damaged.
         """
         for stray in self.folder.glob(".step-*"):
             shutil.rmtree(stray, ignore_errors=True)
-        lost = [path.name for path in self.folder.glob(f"damaged-{self.key[:8]}-*")]
+        lost = [name for name in listed(self.folder) if name.startswith(f"damaged-{self.key[:8]}-")]
         for folder in reversed(self._steps()):
             complete = read_json(folder / COMPLETE)
             superseded = isinstance(complete, dict) and complete.get("key") != self.key
@@ -97,17 +101,15 @@ class Checkpoints:
         return Checkpoint(images=images, folder=self.folder / f"step-{images:012d}")
 
     def _steps(self) -> list[Path]:
-        if not self.folder.is_dir():
-            return []
-        return sorted(path for path in self.folder.iterdir() if STEP.fullmatch(path.name))
+        return [self.folder / name for name in listed(self.folder) if STEP.fullmatch(name)]
 
     def _set_aside(self, folder: Path, prefix: str) -> None:
-        os.rename(folder, self.folder / f"{prefix}-{folder.name}-{secrets.token_hex(2)}")
+        move(folder, self.folder / f"{prefix}-{folder.name}-{secrets.token_hex(2)}")
 
 
 def newest_checkpoint(stage: StageFolder) -> str:
     """The name of the newest checkpoint of a stage, whole or not; "" if there is none."""
-    return max((path.name for path in stage.checkpoints.glob("step-*")), default="")
+    return max((name for name in listed(stage.checkpoints) if name.startswith("step-")), default="")
 
 
 def _images(folder: Path) -> int:
@@ -124,6 +126,6 @@ def _damage(folder: Path, complete: Any) -> str | None:
                 return f"{name}: sha256 differs"
     except (KeyError, TypeError, AttributeError):
         return f"{COMPLETE} is missing or damaged"
-    except OSError as error:
+    except FileNotFoundError as error:
         return f"{Path(str(error.filename)).name}: {error.strerror}"
     return None

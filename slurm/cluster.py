@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 # The value of an sbatch directive. No blanks, quotes or control characters, so that it cannot change the script.
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:%/@,=+&|*\[\]-]+$", max_length=200)]
@@ -37,7 +37,11 @@ class SiteSettings(_Values):
         description="Nodes that must not be used, as sbatch's --exclude takes them, e.g. node[017-018]. null: none.",
     )
     setup: tuple[Line, ...] = Field(
-        (), description="Shell lines that run in the job before python, e.g. module load cuda/12.6."
+        (),
+        description=(
+            "Shell lines that run in the job before python, e.g. module load cuda/12.6. Each is a complete command; "
+            "one that fails ends the job."
+        ),
     )
     environment: dict[Variable, Line] = Field(
         {},
@@ -52,7 +56,13 @@ class Resources(SiteSettings):
     """What one rank may use. With GPUs, each rank has one."""
 
     gpus: int = Field(
-        0, ge=0, le=1, description="GPUs of one rank, 0 or 1. There is one rank per GPU where there are GPUs."
+        0,
+        ge=0,
+        le=1,
+        description=(
+            "GPUs of one rank. 0: the CPU, also where there are GPUs. 1: one GPU for each rank; a rank that does not "
+            "get one ends with an error."
+        ),
     )
     cpus: int | None = Field(
         None,
@@ -163,9 +173,25 @@ class Cluster(SiteSettings):
         ge=60,
         description=(
             "Seconds before the time limit at which ranks are asked to save and stop. It must be longer than "
-            "saving two checkpoints takes."
+            "saving two checkpoints takes, and shorter than half of `minutes`."
         ),
     )
+
+    @model_validator(mode="after")
+    def _check_minutes(self) -> Cluster:
+        """Refuse jobs that are asked to stop before half of their time: they start over again without progress."""
+        if self.executor != "slurm":
+            return self
+        limits: dict[str, Any] = {"array.minutes": self.array.minutes, "train.minutes": self.train.minutes}
+        limits |= {f"stages.{name}.minutes": fields.get("minutes") for name, fields in self.stages.items()}
+        least = 2 * self.stop_signal_seconds // 60 + 1
+        for field, minutes in limits.items():
+            if isinstance(minutes, int) and minutes < least:
+                raise ValueError(
+                    f"{field}: got {minutes} with stop_signal_seconds: {self.stop_signal_seconds}; allowed: at least "
+                    f"{least}, so that ranks work for more than half of their time; raise it or lower the other"
+                )
+        return self
 
     def of_array(self, stage: str) -> ArrayResources:
         """The resources of a stage with independent units."""

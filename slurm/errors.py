@@ -8,4 +8,12 @@ class RunError(ValueError):
 
 
 class DiskError(RunError):
-    """A file could not be written: no space, quota exceeded, no permission."""
+    """A file could not be read or written: no space, quota exceeded, no permission, an error of the disk.
+
+    Attributes:
+        number: the errno, 0 if unknown.
+    """
+
+    def __init__(self, message: str, *, number: int = 0) -> None:
+        super().__init__(message)
+        self.number = number

@@ -6,7 +6,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,10 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from slurm.disk import NO_LINKS, NO_RECORD, NO_SYNC, TRANSIENT, disk_errors, exists, told, tried_again
 from slurm.errors import DiskError, RunError
 from slurm.partial_files import partial_path
 
-NO_LINKS = {errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS}  # from file systems without hard links
+COPIED_AT_ONCE = 1 << 20  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class PartialFile:
         """Append `data`."""
         self._hash.update(data)
         self._bytes += len(data)
-        with _write_errors(self._path):
+        with disk_errors(self._path):
             return self._file.write(data)
 
     def tell(self) -> int:
@@ -54,21 +54,21 @@ class PartialFile:
 
     def flush(self) -> None:
         """Hand buffered bytes to the operating system."""
-        with _write_errors(self._path):
+        with disk_errors(self._path):
             self._file.flush()
 
     def sync(self) -> None:
         """Flush to the disk."""
         self.flush()
-        with _write_errors(self._path):
-            os.fsync(self._file.fileno())
+        with disk_errors(self._path):
+            _fsync(self._file.fileno())
 
     def link(self, path: Path) -> None:
         """Give the bytes written so far a second name that stays when this file is removed; replaces an older file."""
         self.sync()
-        with _write_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)
+        with disk_errors(path):
+            tried_again(lambda: path.parent.mkdir(parents=True, exist_ok=True))
+            tried_again(lambda: path.unlink(missing_ok=True))
             link(Path(self._file.name), path)
 
     def output(self, name: str) -> Output:
@@ -88,9 +88,9 @@ def publishing(path: Path, *, replace: bool = False) -> Iterator[PartialFile]:
     """
     temporary = partial_path(path)
     try:
-        with _write_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = open(temporary, "xb")  # noqa: SIM115 (closed below, where its errors are suppressed)
+        with disk_errors(path):
+            tried_again(lambda: path.parent.mkdir(parents=True, exist_ok=True))
+            file = tried_again(lambda: open(temporary, "xb"))  # noqa: SIM115 (closed below)
         try:
             part = PartialFile(file, path=path)
             yield part
@@ -98,25 +98,25 @@ def publishing(path: Path, *, replace: bool = False) -> Iterator[PartialFile]:
         finally:
             with suppress(OSError):  # after a failed write, close() tries to write again and fails again
                 file.close()
-        with _write_errors(path):
+        with disk_errors(path):
             _move_into_place(temporary, path, sha256=part.output(path.name).sha256, replace=replace)
-            sync_folder(path.parent)
+        sync_folder(path.parent)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-@contextmanager
-def _write_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError into a DiskError that names `path`. Wraps only our own writes, not the producer's code."""
-    try:
-        yield
-    except OSError as error:
-        raise DiskError(f"{path}: could not be written: {error.strerror or error}; free space and run again") from error
-
-
 def publish(path: Path, data: bytes, *, replace: bool = False) -> Output:
-    """Write `data` as `path`, whole or not at all; see `publishing`."""
+    """Write `data` as `path`, whole or not at all; see `publishing`. A write that fails is tried once more."""
+    try:
+        return _publish(path, data, replace=replace)
+    except DiskError as error:
+        if error.number not in TRANSIENT:
+            raise
+    return _publish(path, data, replace=replace)
+
+
+def _publish(path: Path, data: bytes, *, replace: bool) -> Output:
     with publishing(path, replace=replace) as part:
         part.write(data)
     return part.output(path.name)
@@ -130,18 +130,18 @@ def publish_json(path: Path, value: Any, *, replace: bool = False) -> Output:
 
 def _move_into_place(temporary: Path, path: Path, *, sha256: str, replace: bool) -> None:
     if replace:
-        os.replace(temporary, path)
+        _replace(temporary, path, sha256=sha256)
         return
     try:
-        os.link(temporary, path)
+        tried_again(lambda: os.link(temporary, path))
         return
     except FileExistsError:
         pass
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
-        if not path.exists():
-            os.replace(temporary, path)  # if two writers get here at the same moment, the last one wins
+        if not exists(path):
+            _replace(temporary, path, sha256=sha256)  # if two writers get here at the same moment, the last one wins
             return
     # Another rank published the same work first. Work is deterministic, so different bytes mean a bug.
     found = sha256_of(path)
@@ -152,25 +152,46 @@ def _move_into_place(temporary: Path, path: Path, *, sha256: str, replace: bool)
         )
 
 
+def _replace(temporary: Path, path: Path, *, sha256: str) -> None:
+    try:
+        tried_again(lambda: os.replace(temporary, path))
+    except FileNotFoundError:
+        if not exists(path) or sha256_of(path) != sha256:
+            raise
+        # It was moved by a try whose answer was lost on the way from the file server.
+
+
 def link(path: Path, name: Path) -> None:
-    """Give a whole regular file a second name; copies it where the file system has no hard links.
+    """Give a whole regular file a second name; copies it where the file system cannot.
 
     Raises:
-        RunError: `path` is a link, a FIFO or anything else that is no regular file.
+        RunError: `path` is a link, a FIFO or anything else that is no regular file; or `name` could not be written.
     """
-    _require_regular(path, found=path)
-    try:
-        os.link(path, name)
-    except OSError as error:
-        if error.errno not in NO_LINKS:
+    with disk_errors(name):
+        _require_regular(path, found=path)
+        try:
+            tried_again(lambda: os.link(path, name))
+        except FileExistsError:
+            if not os.path.samefile(path, name):  # else a try whose answer was lost
+                raise
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            _copy(path, name)
+        try:
+            _require_regular(path, found=name)  # once more: `path` may have been exchanged before it was linked
+        except RunError:
+            name.unlink()
             raise
-        with open(path, "rb", opener=_without_following) as file, open(name, "xb") as copy:
-            shutil.copyfileobj(file, copy)
-    try:
-        _require_regular(path, found=name)  # once more: `path` may have been exchanged before it was linked
-    except RunError:
-        name.unlink()
-        raise
+
+
+def _copy(path: Path, name: Path) -> None:
+    """Copy a file; the copy appears whole."""
+    if exists(name):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(name))
+    with open(path, "rb", opener=_without_following) as file, publishing(name, replace=True) as copy:
+        while piece := file.read(COPIED_AT_ONCE):
+            copy.write(piece)
 
 
 def _require_regular(path: Path, *, found: Path) -> None:
@@ -183,7 +204,21 @@ def _without_following(path: str, flags: int) -> int:
 
 
 def sha256_of(path: Path) -> str:
-    """The sha256 of a file's content, in hex."""
+    """The sha256 of a file's content, in hex.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DiskError: it cannot be read.
+    """
+    try:
+        return tried_again(lambda: _sha256_of(path))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise told(path, error, doing="read") from error
+
+
+def _sha256_of(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -195,23 +230,34 @@ def digest(value: Any) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON value in `path`; None if there is no such file or it is not JSON (foreign or damaged)."""
-    for _ in range(2):
-        try:
-            return json.loads(path.read_bytes())
-        except OSError as error:
-            # ESTALE: on a network file system another node replaced the file; opening it again finds the new one.
-            if error.errno != errno.ESTALE:
-                return None
-        except (ValueError, RecursionError):  # the latter: nested deeper than the parser goes
+    """The JSON value in `path`; None if there is no such file or it is not JSON (foreign or damaged).
+
+    Raises:
+        DiskError: it cannot be read, so that nobody knows what it says.
+    """
+    try:
+        return json.loads(tried_again(path.read_bytes))
+    except OSError as error:
+        if error.errno in NO_RECORD:
             return None
-    return None
+        raise told(path, error, doing="read") from error
+    except (ValueError, RecursionError):  # the latter: nested deeper than the parser goes
+        return None
 
 
 def sync_folder(folder: Path) -> None:
     """Make the names in `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    with disk_errors(folder):
+        handle = tried_again(lambda: os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
+        try:
+            _fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _fsync(handle: int) -> None:
     try:
         os.fsync(handle)
-    finally:
-        os.close(handle)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise  # not tried again: after a failed fsync, a second one succeeds although the data are lost

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from slurm.disk import ABSENT, listed, told, tried_again
 from slurm.files import Output, publish_json, read_json
 from slurm.ranks.worker import Worker
 from slurm.run_folder import StageFolder
@@ -36,7 +37,11 @@ def write_marker(stage: StageFolder, marker: Marker) -> None:
 
 
 def read_marker(stage: StageFolder, unit: int) -> Marker | None:
-    """The marker of a unit; None where there is none, it is damaged, or it has fields of another version or type."""
+    """The marker of a unit; None where there is none, it is damaged, or it has fields of another version or type.
+
+    Raises:
+        DiskError: it cannot be read. The unit may be done.
+    """
     value = read_json(stage.marker(unit))
     try:
         outputs = tuple(Output(**output) for output in value["outputs"])
@@ -50,11 +55,7 @@ def read_marker(stage: StageFolder, unit: int) -> Marker | None:
 
 def marked_units(stage: StageFolder) -> list[int]:
     """The numbers of all units that have a marker, including units that are not in the current plan."""
-    try:
-        names = os.listdir(stage.done)
-    except OSError:
-        return []
-    stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
+    stems = (name.removesuffix(".json") for name in listed(stage.done) if name.endswith(".json"))
     return sorted(int(stem) for stem in stems if stem.isdecimal())
 
 
@@ -66,23 +67,30 @@ class Sizes:
         self._folders: dict[str, dict[str, int]] = {}
 
     def of(self, name: str) -> int | None:
-        """The size of an output in bytes, None where there is none."""
+        """The size of an output in bytes, None where there is none.
+
+        Raises:
+            DiskError: that cannot be found out.
+        """
         if self._listed:
             parent, _, base = name.rpartition("/")
             known = self._folder(parent).get(base)
             if known is not None:
                 return known
+        path = self._stage.output(name)
         try:  # the listing may be older than the file, so a name it does not hold is looked up
-            return self._stage.output(name).stat().st_size
-        except OSError:
-            return None
+            return tried_again(path.stat).st_size
+        except OSError as error:
+            if error.errno in ABSENT:
+                return None
+            raise told(path, error, doing="read") from error
 
     def _folder(self, name: str) -> dict[str, int]:
         if name not in self._folders:
             try:
                 with os.scandir(self._stage.output(name)) as entries:
                     self._folders[name] = {entry.name: entry.stat().st_size for entry in entries}
-            except OSError:
+            except OSError:  # each name is looked up then, which tells the error
                 self._folders[name] = {}
         return self._folders[name]
 

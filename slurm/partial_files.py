@@ -23,19 +23,30 @@ def sweep(folder: Path, *, all_hosts: bool = False) -> list[str]:
     """Remove the partial files of ended processes anywhere below `folder`; returns their names.
 
     Nothing is known about processes of other hosts, so their files stay. With `all_hosts` the caller guarantees that
-    no other host is writing here, and their files are removed as well.
+    no other host is writing here, and their files are removed as well. What cannot be removed stays: it does no harm.
     """
     swept = []
-    for path in sorted(folder.rglob(".*.part")):
+    for path in _partial_files(folder):
         owner = OWNER.fullmatch(path.name)
         if owner is None:
             continue
         here = owner["host"] == socket.gethostname()
         if is_alive(int(owner["pid"])) if here else not all_hosts:
             continue
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        try:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError:
+            continue
         swept.append(path.name)
     return swept
+
+
+def _partial_files(folder: Path) -> list[Path]:
+    """Files and folders that look like partial ones; folders that cannot be read are passed over."""
+    found = []
+    for root, folders, files in os.walk(folder):
+        found += [Path(root, name) for name in (*folders, *files) if name.startswith(".") and name.endswith(".part")]
+    return sorted(found)

@@ -52,10 +52,11 @@ class StageFolder:
 
 
 class RunFolder:
-    """`runs/<name>/`: config, provenance, the launcher's lock, and a folder per stage."""
+    """`runs/<name>/`: identity, config, provenance, the launcher's lock, and a folder per stage."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.identity = root / "run.json"
         self.config = root / "config.yaml"
         self.provenance = root / "provenance.json"
         self.lock = root / ".launch.lock"
@@ -84,4 +85,5 @@ class RunFolder:
         if found.st_uid != os.getuid():
             raise RunError(f"{self.root}: belongs to uid {found.st_uid}, not to you; choose another `runs` or `name`")
         if found.st_mode & 0o077:
-            self.root.chmod(0o700)
+            # The setgid bit stays: on many sites it is what charges new files to the project's quota.
+            self.root.chmod(stat.S_IMODE(found.st_mode) & ~0o077 | 0o700)

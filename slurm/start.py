@@ -11,8 +11,10 @@ import os
 import signal
 import sys
 
+BLOCKED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
+
 if __name__ == "__main__":
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT))
+    signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     code = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     os.environ["PYTHONPATH"] = code
     os.environ["CEMIFACE_CODE"] = os.path.basename(code)

@@ -15,6 +15,7 @@ def pytest_configure() -> None:
     The tests that press Ctrl-C would press it in vain then.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # `nohup` has it ignored
 
 
 @pytest.fixture(autouse=True)

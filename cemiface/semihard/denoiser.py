@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError
 from torch import Tensor
 
 from cemiface.diffusion.config import DiffusionConfig
@@ -12,6 +11,7 @@ from cemiface.diffusion.unet import UNet
 from cemiface.errors import ModelError
 from cemiface.semihard.condition import IdentityCondition
 from cemiface.semihard.config import DenoiserConfig
+from cemiface.semihard.stored import StoredDenoiser, from_metadata, refuse_other
 from cemiface.weights import built, copy_weights, read_weights, weights_bytes
 
 
@@ -44,9 +44,9 @@ def load_denoiser(path: str | Path) -> tuple[Denoiser, DiffusionConfig]:
 
     Raises ModelError for a file that is missing, text, partly written, or not a denoiser of this suite.
     """
-    tensors, config, diffusion, _ = _read_denoiser(path)
-    denoiser = built(lambda: Denoiser(config), tensors, path=path)
-    return denoiser.eval().requires_grad_(False), diffusion
+    tensors, stored = _read_denoiser(path)
+    denoiser = built(lambda: Denoiser(stored.config), tensors, path=path)
+    return denoiser.eval().requires_grad_(False), stored.diffusion
 
 
 def load_initial_weights(
@@ -58,24 +58,15 @@ def load_initial_weights(
 
     Raises ModelError for files that `load_denoiser` refuses, and for a net of another shape, schedule or E_id.
     """
-    tensors, config, file_diffusion, file_embedder = _read_denoiser(path)
-    theirs = {**config.model_dump(), **file_diffusion.model_dump(), "E_id of sha256": file_embedder}
-    ours = {**denoiser.config.model_dump(), **diffusion.model_dump(), "E_id of sha256": embedder or file_embedder}
-    other = next((field for field in ours if field != "image_size" and theirs[field] != ours[field]), None)
-    if other:
-        raise ModelError(
-            f"weights {path}: trained with {other} {theirs[other]}, here it is {ours[other]}; give both the same"
-        )
+    tensors, stored = _read_denoiser(path)
+    refuse_other(stored, denoiser.config, diffusion=diffusion, embedder=embedder, path=path)
     copy_weights(denoiser, tensors, path=path)
 
 
-def _read_denoiser(path: str | Path) -> tuple[dict[str, Tensor], DenoiserConfig, DiffusionConfig, str]:
+def _read_denoiser(path: str | Path) -> tuple[dict[str, Tensor], StoredDenoiser]:
     tensors, metadata = read_weights(path)
-    try:
-        config = DenoiserConfig.model_validate_json(metadata["config"])
-        diffusion = DiffusionConfig.model_validate_json(metadata["diffusion"])
-        if len(config.multipliers) * config.blocks > len(tensors):  # each block has several; or it takes forever
-            raise ModelError(f"weights {path}: describes more blocks than it has tensors; fetch it again")
-        return tensors, config, diffusion, metadata["embedder"]
-    except (KeyError, ValidationError) as error:
-        raise ModelError(f"weights {path}: not a denoiser; give the file that train-diffusion wrote") from error
+    stored = from_metadata(metadata, path=path)
+    config = stored.config
+    if len(config.multipliers) * config.blocks > len(tensors):  # each block has several; or it takes forever
+        raise ModelError(f"weights {path}: describes more blocks than it has tensors; fetch it again")
+    return tensors, stored

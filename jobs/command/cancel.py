@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Collection
 
 from rich.console import Console
 
 from jobs.frame.run import Run
+from jobs.launch.living import owner_of
 from slurm.errors import RunError
 from slurm.processes import is_alive
 from slurm.ranks.heartbeats import read_heartbeats
 from slurm.ranks.launcher import running_launcher
-from slurm.submission.job_record import read_job_record
+from slurm.submission.ownership import Ownership
 from slurm.submission.queue import ask_queue, scancel
-from slurm.submission.submit import run_comment
 
 
 def cancel(run: Run, *, stage: str | None, console: Console) -> None:
@@ -23,7 +24,17 @@ def cancel(run: Run, *, stage: str | None, console: Console) -> None:
     Raises:
         RunError: nothing is running or queued, or it cannot be stopped from this machine.
     """
-    ended = [*_scancel(run, stage=stage), *_stop_launcher(run, stage=stage)]
+    problem: RunError | None = None
+    ended: list[str] = []
+    try:
+        ended = _scancel(run, stage=stage)
+    except RunError as error:
+        problem = error
+    ended += _stop_launcher(run, stage=stage)
+    if problem is not None and not ended:
+        raise problem
+    if problem is not None:
+        console.print(str(problem), markup=False, highlight=False, soft_wrap=True)
     if not ended:
         raise RunError(f"{run.folder.root}: {stage or 'the run'} has no running or queued job; nothing to cancel")
     for what in ended:
@@ -32,28 +43,35 @@ def cancel(run: Run, *, stage: str | None, console: Console) -> None:
 
 
 def _scancel(run: Run, *, stage: str | None) -> list[str]:
-    """Cancel the jobs with the run's comment, and those in the job record if the queue cannot be read."""
-    queue = ask_queue()
-    if queue.no_answer is None:
-        comment = run_comment(run.folder.root, stage or "")
-        active = [task for task in queue.tasks.values() if task.pending or task.running]
-        jobs = {task.job for task in active if task.comment.startswith(comment)} | {
-            task.job for task in active if task.job in _on_record(run, stage=stage)
-        }
-    else:
-        jobs = _on_record(run, stage=stage)
+    """Cancel the jobs that are this run's by their comment, or by name and output; see `Ownership`."""
+    owner, queue = owner_of(run), ask_queue()
+    if queue.no_answer is not None:
+        ids = sorted(_on_record(run, owner, stage=stage), key=int)
+        if not ids:
+            return []
+        raise RunError(
+            f"jobs {', '.join(ids)} were not canceled: {queue.no_answer}, so they may be those of others by now; "
+            "run again where squeue works"
+        )
+    active = [task for task in queue.tasks.values() if task.pending or task.running]
+    jobs = sorted({task.job for task in active if owner.stage_of(task) in _stages(run, stage)}, key=int)
     if not jobs:
         return []
-    problem = scancel(sorted(jobs))
+    problem = scancel(jobs)
     if problem is not None:
-        raise RunError(f"jobs {', '.join(sorted(jobs))} were not canceled: {problem}; rerun where scancel works")
-    return [f"{len(jobs)} Slurm job(s), {' '.join(sorted(jobs, key=int))}"]
+        raise RunError(f"jobs {', '.join(jobs)} were not canceled: {problem}; rerun where scancel works")
+    return [f"{len(jobs)} Slurm job(s), {' '.join(jobs)}"]
 
 
-def _on_record(run: Run, *, stage: str | None) -> set[str]:
-    names = [known.name for known in run.chain if stage in {None, known.name}]
-    records = [read_job_record(run.stage_folder(name)) for name in names]
-    return {job.job for record in records if record for job in record.jobs}
+def _stages(run: Run, stage: str | None) -> Collection[str]:
+    """The stage, or all that the method has: a stage that was taken out of the config may have jobs, too."""
+    return run.stages if stage is None else {stage}
+
+
+def _on_record(run: Run, owner: Ownership, *, stage: str | None) -> set[str]:
+    records = owner.records(run.stage_folder(name) for name in _stages(run, stage))
+    unfinished = [record for name, record in records.items() if run.ledger.why_not_finished(run.stages[name])]
+    return {job.job for record in unfinished for job in record.jobs}
 
 
 def _stop_launcher(run: Run, *, stage: str | None) -> list[str]:

@@ -34,6 +34,8 @@ from jobs.frame.experiment import load_run
 from jobs.frame.run import Run
 from jobs.launch.entry import LOG_FORMAT
 from jobs.launch.launch import launch
+from slurm.disk import told_fault
+from slurm.ranks.worker import leave_allocation
 
 # Commands that need no config, and their exit code for wrong input.
 WITHOUT_CONFIG = {**dict.fromkeys(COMMANDS, (run_set_command, 1)), EXPLAIN: (run_explain, 2)}
@@ -44,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, run, and exit: 0 done, 1 not done or failed, 2 wrong usage or config, 130 interrupted."""
     options = parse(arguments)
     os.umask(0o077)  # runs hold private faces
+    leave_allocation()  # this command is no rank of a job, wherever it was started
     _set_up_logging()
     if options.command in WITHOUT_CONFIG:
         execute, code = WITHOUT_CONFIG[options.command]
@@ -61,6 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(_run_tool(options, run) if options.command in TOOLS else _launch(options, run))
     except USER_ERRORS as error:
         _fail(str(error), code=1)
+    except OSError as error:
+        fault = told_fault(error, folder=run.folder.root)
+        if fault is None:
+            raise
+        _fail(str(fault), code=1)
     except KeyboardInterrupt:
         _fail(_interrupted(options.command), code=130)
 
@@ -97,7 +105,7 @@ def _run_tool(options: argparse.Namespace, run: Run) -> int:
         _fail(f"{options.config}: the stage {options.stage} is not part of this run", code=2)
     match options.command:
         case "plan":
-            show_plan(run, run.chain, console)
+            return show_plan(run, run.chain, console)
         case "info":
             show_info(run, console, as_json=options.json)
         case "verify":

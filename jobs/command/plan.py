@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from rich import filesize
@@ -11,9 +12,11 @@ from rich.table import Table
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.unit import Unit
+from jobs.launch.launch import refusals
 from jobs.launch.stage_work import StageWork, unfinished_stages
 from jobs.launch.submit import scripts
 from slurm.cluster import TrainResources
+from slurm.submission.environment import unused
 
 COLUMNS = ("stage", "reads", "units", "to do", "ranks", "jobs", "images", "GPU hours", "disk", "node hours")
 WIDTH = 140
@@ -24,8 +27,8 @@ LEGEND = (
 )
 
 
-def show_plan(run: Run, stages: Sequence[Stage[Unit]], console: Console) -> None:
-    """Print what a launch of `stages` would do."""
+def show_plan(run: Run, stages: Sequence[Stage[Unit]], console: Console) -> int:
+    """Print what a launch of `stages` would do, and what it would refuse; returns the exit code."""
     if run.cluster.executor == "slurm":
         for name, text in scripts(run, stages):
             console.rule(f"[bold]{name}", align="left")
@@ -50,7 +53,13 @@ def show_plan(run: Run, stages: Sequence[Stage[Unit]], console: Console) -> None
         forecast = work.stage.forecast(run)
         if forecast is not None:
             console.print(forecast, markup=False, highlight=False, soft_wrap=True)
+    for line in unused(os.environ) if run.cluster.executor == "slurm" else ():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(LEGEND, style="dim", highlight=False, soft_wrap=True)
+    refused = [f"a launch would refuse this: {error}" for error in refusals(run, stages)]
+    for line in refused:
+        console.print(line, style="bold red", markup=False, highlight=False, soft_wrap=True)
+    return 1 if refused else 0
 
 
 def _row(run: Run, stage: Stage[Unit], work: StageWork | None) -> tuple[str, ...]:

@@ -18,14 +18,19 @@ from jobs.command.status_text import advice, stage_line, status_table
 from jobs.frame.run import Run
 from jobs.watch.observer import Observer
 from jobs.watch.status import RunStatus
+from slurm.disk import exists
 
-DONE, FAILED, AT_WORK, UNFINISHED = 0, 1, 3, 4  # exit codes of `status`; 2 is wrong usage
+DONE, FAILED, AT_WORK, UNFINISHED, HELD = 0, 1, 3, 4, 5  # exit codes of `status`; 2 is wrong usage
 POLL_SECONDS = 2.0
 SLURM_POLL_SECONDS = 15.0  # to Slurm, whose controller serves all users
 
 
 def show_status(run: Run, console: Console, *, invocation: Invocation, as_json: bool = False) -> int:
     """Print the status of the run; returns the exit code."""
+    if not as_json and not exists(run.folder.root):
+        launch = invocation.command("all", cluster=True)
+        _say(console, f"{run.folder.root}: there is no such run yet; start it with: {launch}")
+        return UNFINISHED
     status = Observer(run).poll()
     if as_json:
         print(json.dumps(status_as_json(run, status), indent=1))
@@ -68,6 +73,8 @@ def exit_code(status: RunStatus) -> int:
         return DONE
     if status.in_trouble:
         return FAILED
+    if status.held:
+        return HELD
     return AT_WORK if status.at_work else UNFINISHED
 
 
@@ -82,8 +89,12 @@ def _polls(observer: Observer) -> Iterator[RunStatus]:
 
 
 def _print(run: Run, status: RunStatus, *, invocation: Invocation, console: Console) -> None:
-    # Lines outside of the table are not wrapped: they hold commands to paste.
-    console.print(str(run.folder.root), markup=False, highlight=False, soft_wrap=True)
+    _say(console, str(run.folder.root))
     console.print(status_table(status, width=console.width))
     for line in advice(run, status, invocation=invocation, width=console.width):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        _say(console, line)
+
+
+def _say(console: Console, line: str) -> None:
+    """Print a line that is not wrapped: it may hold a command to paste."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -16,7 +16,10 @@ def status_as_json(run: Run, status: RunStatus) -> dict[str, Any]:
         "done": status.done,
         "at_work": status.at_work,
         "in_trouble": status.in_trouble,
+        "held": status.held,
         "slurm": status.no_answer,
+        "jobless": status.jobless,
+        "accounting": status.no_accounts,
         "stages": [_stage_as_json(stage) for stage in status.stages],
     }
 

@@ -12,6 +12,7 @@ from rich.text import Text
 from jobs.command.invocation import Invocation
 from jobs.frame.run import Run
 from jobs.stages.shard.left_out import left_out
+from jobs.watch.pending_reasons import held_together
 from jobs.watch.rank_states import RankState
 from jobs.watch.status import RunStatus, StageStatus
 from jobs.watch.task_reasons import duration
@@ -20,7 +21,14 @@ WIDE = 120  # terminal columns from which the table has a column of reasons
 RANKS_SHOWN = 3  # failed or lost ones, per stage
 COLUMNS = ("stage", "state", "units", "images", "images/s", "time")
 RIGHT = {"units", "images", "images/s", "time"}  # aligned
-STYLES = {"done": "green", "running": "cyan", "queued": "blue", "failed": "bold red", "lost": "bold red"}
+STYLES = {
+    "done": "green",
+    "running": "cyan",
+    "queued": "blue",
+    "held": "bold red",
+    "failed": "bold red",
+    "lost": "bold red",
+}
 
 
 def status_table(status: RunStatus, *, width: int) -> Table:
@@ -67,11 +75,18 @@ def advice(run: Run, status: RunStatus, *, invocation: Invocation, width: int) -
     """The lines below the table: reasons that do not fit into it, failed or lost ranks, and the command to run next."""
     lines = [""]
     if width < WIDE:
-        lines += [f"{stage.name}: {stage.reason}" for stage in status.stages if stage.reason and not stage.troubled]
+        told = [stage for stage in status.stages if stage.reason and not (stage.troubled or stage.in_state("held"))]
+        lines += [f"{stage.name}: {stage.reason}" for stage in told]
     for stage in status.stages:
         lines += _trouble(stage, invocation=invocation)
+        lines += _held(stage)
     if status.no_answer:
         lines.append(f"Slurm gave no answer ({status.no_answer}); the status is from markers and heartbeats only")
+    if status.jobless:
+        launch = invocation.command("all", cluster=True)
+        lines.append(f"not submitted, or only in part: {', '.join(status.jobless)}; submit what is missing: {launch}")
+    if status.no_accounts:
+        lines.append(f"Slurm's accounting gave no answer ({status.no_accounts}); how older jobs ended is not known")
     left = list(left_out(run))
     if not status.done:
         return [*lines, *left, _next_command(run, status, invocation=invocation)]
@@ -86,13 +101,21 @@ def _trouble(stage: StageStatus, *, invocation: Invocation) -> Iterator[str]:
         yield f"and {len(stage.troubled) - RANKS_SHOWN} more ranks of {stage.name}"
 
 
+def _held(stage: StageStatus) -> Iterator[str]:
+    """The held ranks of a stage, together."""
+    held = stage.in_state("held")
+    if held:
+        causes = "; ".join(held_together([rank.facts.task for rank in held if rank.facts.task]))
+        yield f"{stage.name}: {len(held)} of {len(stage.ranks)} ranks never start by themselves: {causes}"
+
+
 def _next_command(run: Run, status: RunStatus, *, invocation: Invocation) -> str:
     resume = invocation.command("all", cluster=True)
     if status.done:
         return f"all done, see {run.folder.root}"
     if status.at_work:
         return f"watch it: {invocation.command('status', '--watch')}"
-    if status.in_trouble:
+    if status.in_trouble or status.held:
         return f"once the cause is fixed, resume with: {resume}"
     return f"resume with: {resume}"
 

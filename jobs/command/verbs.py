@@ -44,7 +44,8 @@ exit code:
   1  a rank failed or is lost
   2  wrong usage
   3  ranks are running or queued
-  4  work is left to do, and no rank is running or queued"""
+  4  work is left to do, and no rank is running or queued
+  5  jobs are held in the queue: they never start by themselves"""
 
 TOOLS = {
     "plan": Verb(
@@ -56,7 +57,7 @@ TOOLS = {
         examples=(DEMO, f"{DEMO} --json"),
     ),
     "status": Verb(
-        help="print what is done, running, queued, stale, failed or lost, and the command to run next",
+        help="print what is done, running, queued, held, stale, failed or lost, and the command to run next",
         examples=(DEMO, f"{DEMO} --watch", f"{DEMO} --json"),
         notes=STATUS_CODES,
     ),
@@ -80,7 +81,14 @@ TOOLS = {
         takes="STAGE RANK",
         examples=(f"{DEMO} generate 0",),
     ),
-    "verify": Verb(help="rehash every file that the finished stages made"),
+    "verify": Verb(
+        help="rehash every file that the finished stages made",
+        notes="""
+exit code:
+  0  all files are undamaged
+  1  a file is damaged, missing or unreadable; or there is no such run, or nothing to check
+  2  wrong usage""",
+    ),
 }
 
 _LAUNCHES = {

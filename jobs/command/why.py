@@ -31,15 +31,21 @@ def show_why(run: Run, *, stage: str | None, rank: int | None, invocation: Invoc
         raise RunError(f"{invocation.config}: has no stage; add a section, e.g. `shard:`")
     status = Observer(run).poll()
     stages = {found.name: found for found in status.stages}
+    problems = [("Slurm", status.no_answer), ("Slurm's accounting", status.no_accounts)]
+    for source, problem in problems:
+        if problem:
+            console.print(f"{source} gave no answer ({problem})", markup=False, highlight=False, soft_wrap=True)
     chosen = stages[stage] if stage else _first_cause(status)
     for line in _explain(run, chosen, stages, rank=rank, invocation=invocation):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _first_cause(status: RunStatus) -> StageStatus:
-    """The first stage with a failed or lost rank, else the first that is not done, else the last one."""
+    """The first stage with a failed or lost rank, else with a held one, else the first not done, else the last one."""
     troubled = (stage for stage in status.stages if stage.troubled)
-    return next(troubled, next((stage for stage in status.stages if stage.state != "done"), status.stages[-1]))
+    held = (stage for stage in status.stages if stage.in_state("held"))
+    unfinished = (stage for stage in status.stages if stage.state != "done")
+    return next(troubled, next(held, next(unfinished, status.stages[-1])))
 
 
 def _explain(
@@ -65,7 +71,7 @@ def _explain_stage(
     """A stage without failed ranks: the stage it waits for, or the error that a launch would report."""
     needed = run.stages[stage.name].needs(run)
     earlier = next((stages[name] for name in needed if name in stages and stages[name].state != "done"), None)
-    if stage.state in {"done", "running", "queued"}:
+    if stage.state in {"done", "running", "queued", "held"}:
         return
     if earlier is not None:
         yield f"it needs {earlier.name}:"
@@ -117,7 +123,8 @@ def _sources(rank: RankState) -> Iterator[str]:
 
 def _commands(run: Run, stage: StageStatus, rank: RankState, *, invocation: Invocation) -> Iterator[str]:
     if rank.state == "lost":
-        yield "only its unsaved work is lost; if it is lost again, give it more memory"
+        memory = "; if it is lost again, give it more memory" if "memory" in rank.reason else ""
+        yield f"only its unsaved work is lost{memory}"
     if str(run.folder.root) in rank.reason:
         yield "if a file of the run is damaged, this command lists all damaged files:"
         yield f"    {invocation.command('verify')}"

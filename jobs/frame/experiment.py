@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import BaseModel
@@ -21,6 +23,10 @@ from jobs.frame.unit import Unit
 from slurm.cluster import ArrayResources, Cluster, TrainResources
 from slurm.files import publish
 from slurm.run_folder import RunFolder
+
+SUBMITIT_PATTERNS = re.compile(r"%[jtAa]")
+
+SLURM_PATTERNS = re.compile(r"%[0-9]*[%AabJjNnstux]|\\")
 
 LOCAL_CLUSTER = "configs/cluster/local.yaml"  # of the project root; used if no cluster file is given
 
@@ -45,6 +51,7 @@ def load_run(config: Path, *, overrides: Sequence[str] = (), cluster: Path | Non
         cluster = root / LOCAL_CLUSTER
     site = _load_cluster(cluster, stages=method.chain) if cluster else Cluster()
     run = Run(config=experiment, method=method, cluster=site, root=root.absolute())
+    _check_path(run)
     _check_chain(run)
     return run
 
@@ -60,13 +67,38 @@ def load_run_folder(folder: Path) -> Run:
 
 def save_run(run: Run) -> None:
     """Put the resolved config and cluster into the run folder, which is all that ranks and tools read."""
+    _save(run.folder.config, _fields(run))
+    save_cluster(run)
+
+
+def save_cluster(run: Run) -> None:
+    """Put the cluster alone into the run folder."""
+    _save(run.folder.cluster, run.cluster.model_dump(mode="json", exclude_unset=True))
+
+
+def fields_that_differ(run: Run) -> list[str]:
+    """Fields of the config that are not as in the run folder, e.g. "generate.steps"; none without a saved config."""
+    if not run.folder.config.exists():
+        return []
+    saved, given = _fields(load_run_folder(run.folder.root)), _fields(run)
+    named = [(name, saved.get(name), given.get(name)) for name in sorted({*saved, *given} - {"root"})]
+    different: list[str] = []
+    for name, before, now in named:
+        if isinstance(before, dict) and isinstance(now, dict):
+            keys = sorted({*before, *now})
+            different += [f"{name}.{key}" for key in keys if before.get(key) != now.get(key)]
+        elif before != now:
+            different.append(name)
+    return different
+
+
+def _fields(run: Run) -> dict[str, Any]:
     fields = run.config.model_dump(mode="json", by_alias=True)
-    config = {name: value for name, value in fields.items() if value is not None} | {"root": str(run.root)}
-    for path, value in (
-        (run.folder.config, config),
-        (run.folder.cluster, run.cluster.model_dump(mode="json", exclude_unset=True)),
-    ):
-        publish(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True).encode(), replace=True)
+    return {name: value for name, value in fields.items() if value is not None} | {"root": str(run.root)}
+
+
+def _save(path: Path, value: Mapping[str, Any]) -> None:
+    publish(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True).encode(), replace=True)
 
 
 def _load_cluster(path: Path, *, stages: Mapping[str, Stage[Unit]]) -> Cluster:
@@ -84,6 +116,20 @@ def _project_root(config: Path) -> Path:
     """The folder that holds the `configs` folder the file lies in; for a file elsewhere, the file's own folder."""
     parents = config.absolute().parents
     return next((parent.parent for parent in parents if parent.name == "configs"), parents[0])
+
+
+def _check_path(run: Run) -> None:
+    """Refuse a path in which submitit or Slurm would replace something: jobs would look for their files elsewhere.
+
+    With a backslash anywhere in the path, Slurm replaces nothing, so that all tasks would share one log.
+    """
+    patterns = SLURM_PATTERNS if run.cluster.executor == "slurm" else SUBMITIT_PATTERNS
+    found = patterns.search(str(run.folder.root))
+    if found is not None:
+        raise ConfigError(
+            f"runs: got {run.folder.root}, where {found[0]!r} stands for something else in paths of jobs; "
+            f"allowed: a path without it; set `runs` to another folder"
+        )
 
 
 def _check_chain(run: Run) -> None:

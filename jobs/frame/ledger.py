@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.frame.stage import FORMAT, Stage
 from jobs.frame.summary import Summary, outcome_of, read_summary
-from jobs.frame.unit import Plan, Unit, UnitT, read_plan
+from jobs.frame.unit import Plan, PlanFile, Unit, UnitT, read_plan
 from slurm.certified import open_certified, read_certified
 from slurm.errors import RunError
 from slurm.files import Output, digest
@@ -44,7 +44,7 @@ class Ledger:
             contract = self._run.stages[stage]
             written = read_plan(self._run.stage_folder(stage)) if self.recorded or self.planned else None
             if written is not None:
-                self._plans[stage] = Plan(units=[contract.unit.from_json(unit) for unit in written.units])
+                self._plans[stage] = Plan(units=_units(contract, written, run=self._run))
             else:
                 made = contract.plan(self._run)
                 self._plans[stage] = made if isinstance(made, Plan) else Plan(units=made)
@@ -65,11 +65,28 @@ class Ledger:
             "format": FORMAT,
             "seed": run.seed,
             name: section.fingerprint(of_unit=unit is not None),
-            "inputs": {needed: self.outcome(needed) for needed in stage.needs(run)},
+            "inputs": {needed: self.outcome(needed) for needed in stage.needs(run)} | self._read_if_there(stage),
             "files": self._files(stage),
             **({"final_files": final} if final else {}),
             **work,
         }
+
+    def _read_if_there(self, stage: Stage[Unit]) -> dict[str, str]:
+        """Outcomes of the stages that it reads if they are finished, as the report reads publish; "" while one is not.
+
+        Stages that were finished by 0.1.0 do not record them. They stay valid unless such a stage ended after they
+        began, so that they cannot have read it.
+        """
+        found = {}
+        for name in stage.after:
+            if not self._run.includes(name):
+                continue
+            own, read = self.summary(stage.name), self.summary(name)
+            unrecorded = own is not None and name not in own.fingerprint.get("inputs", {})
+            if unrecorded and own is not None and (read is None or read.ended <= own.started):
+                continue
+            found[name] = read.outcome if read else ""
+        return found
 
     def _digest_of_units(self, stage: str) -> str:
         return digest([unit.as_json() for unit in self.plan(stage).units])
@@ -167,6 +184,14 @@ class Ledger:
         folder = self._run.stage_folder(stage)
         found = (read_marker(folder, number) for number in range(len(self.plan(stage).units)))
         return [marker for marker in found if marker is not None]
+
+
+def _units(stage: Stage[UnitT], written: PlanFile, *, run: Run) -> list[UnitT]:
+    try:
+        return [stage.unit.from_json(unit) for unit in written.units]
+    except TypeError:
+        path = run.stage_folder(stage.name).plan
+        raise RunError(f"{path}: has units of another kind; remove it and {again(stage.name)}") from None
 
 
 def again(stage: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any, Generic
 
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
-from jobs.frame.unit import Unit, UnitT, UnitT_co, read_plan
+from jobs.frame.unit import Unit, UnitT, UnitT_co, read_plan, share
+from slurm.disk import exists, move
 from slurm.files import Output, digest, publish, publish_json, read_json
 from slurm.locks import locked
 from slurm.markers import Marker, marked_units, read_marker, why_not_done, write_marker
@@ -136,11 +136,7 @@ class Rank:
         """The numbers of this rank's units: its share of those that were not done at launch, then of the others."""
         if self.stage.distributed:
             return list(range(units))
-        plan = read_plan(self.folder)
-        first = [number for number in (plan.undone if plan else ()) if number < units]
-        known = set(first)
-        order = first + [number for number in range(units) if number not in known]
-        return order[self.index :: self.count]
+        return share(read_plan(self.folder), units=units, rank=self.index, ranks=self.count)
 
     def _supersede_stale(self, units: Sequence[Unit]) -> None:
         """Move stale and damaged outputs of all units to `superseded/`.
@@ -150,7 +146,8 @@ class Rank:
         marker is read once, not once per rank.
         """
         current = digest([self._common, digest([unit.as_json() for unit in units])])
-        with locked(self.folder.superseding, stop=self.stop):
+        with locked(self.folder.superseding, stop=self.stop, waiting=self._waits, what="the first rank of the launch"):
+            self.heartbeat.update(note=None)
             if read_json(self.folder.superseded_for) == current:
                 return
             for number in marked_units(self.folder):
@@ -161,14 +158,14 @@ class Rank:
                     self._supersede(number)
             publish_json(self.folder.superseded_for, current, replace=True)
 
+    def _waits(self, what: str) -> None:
+        self.heartbeat.update(note=what)
+
     def _supersede(self, number: int) -> None:
         marker = read_marker(self.folder, number)
         if marker is None:
             return
         target = self.folder.superseded / digest(marker.fingerprint)[:12]
-        target.mkdir(parents=True, exist_ok=True)
         for path in (*(self.folder.output(output.name) for output in marker.outputs), self.folder.marker(number)):
-            if path.exists():
-                moved = target / path.relative_to(self.folder.root)
-                moved.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(path, moved)
+            if exists(path):
+                move(path, target / path.relative_to(self.folder.root))

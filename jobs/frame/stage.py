@@ -8,7 +8,7 @@ needs more than the units report, `finish`. `STAGE` names `work.py` by its modul
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic
@@ -46,7 +46,11 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage(Generic[UnitT_co]):
-    """One stage: its name, its config, what it reads, how its work is divided, and the module that does it."""
+    """One stage: its name, its config, what it reads, how its work is divided, and the module that does it.
+
+    `check_faces` refuses what the numbers of real faces rule out. It gets images by tar: as planned, which is at
+    least as many, and exactly once `shard` is done.
+    """
 
     name: str
     title: str  # one line, e.g. for `--help`
@@ -60,7 +64,8 @@ class Stage(Generic[UnitT_co]):
     final_files: Callable[[Run], dict[str, str]] = lambda run: {}  # those that only `finish` reads
     check: Callable[[Run], None] = lambda run: None  # before planning; refuses what does not fit the rest of the config
     check_launch: Callable[[Run], None] = lambda run: None  # before a launch; refuses what would fail at the end
-    after: tuple[str, ...] = ()  # stages it waits for if they are part of the run, but does not read
+    check_faces: Callable[[Run, Mapping[str, int]], None] = lambda run, images: None  # before a launch and after shard
+    after: tuple[str, ...] = ()  # stages it waits for if they are part of the run, and reads if they are finished
     distributed: bool = False  # one job of world_size ranks instead of an array
     expected_images: Callable[[Run], int | None] = lambda run: None  # for progress and the dry run
     cost: Callable[[Run], Cost | None] = lambda run: None  # for the dry run; None: unknown

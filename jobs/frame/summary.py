@@ -47,13 +47,20 @@ class Summary:
 
 
 def read_summary(folder: StageFolder) -> Summary | None:
-    """The stage's summary; None if it is not finished, or the file has not every field. Unknown fields are ignored."""
+    """The stage's summary; None if it is not finished, or the file has not every field. Unknown fields are ignored.
+
+    Raises:
+        DiskError: it cannot be read. The stage may be finished.
+    """
     value = read_json(folder.summary)
     names = [part.name for part in fields(Summary)]
     if not isinstance(value, dict) or not value.keys() >= set(names):
         return None
     known = {name: value[name] for name in names}
-    return Summary(**{**known, "outputs": tuple(Output(**output) for output in value["outputs"])})
+    try:
+        return Summary(**{**known, "outputs": tuple(Output(**output) for output in value["outputs"])})
+    except TypeError:  # another program's outputs
+        return None
 
 
 def finish_if_last(run: Run, stage: Stage[Unit]) -> bool:

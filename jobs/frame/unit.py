@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Generic, Self, TypeVar
 
+from pydantic import TypeAdapter, ValidationError
+
 from slurm.files import publish_json, read_json
 from slurm.run_folder import StageFolder
 
@@ -61,7 +63,7 @@ class PlanFile:
 
     stage: str
     units: Sequence[dict[str, Any]]
-    undone: Sequence[int]
+    undone: Sequence[int] = field(default_factory=list)
 
 
 def write_plan_file(folder: StageFolder, plan: PlanFile) -> None:
@@ -72,8 +74,24 @@ def write_plan_file(folder: StageFolder, plan: PlanFile) -> None:
 
 
 def read_plan(folder: StageFolder) -> PlanFile | None:
-    """The stored plan, None before the first launch."""
+    """The stored plan, None before the first launch; a damaged one counts as none, as the next launch writes it anew.
+
+    Raises:
+        DiskError: it cannot be read.
+    """
     value = read_json(folder.plan)
-    if not isinstance(value, dict):
+    try:
+        return _PLAN_FILE.validate_python(value)
+    except ValidationError:
         return None
-    return PlanFile(stage=value["stage"], units=value["units"], undone=value.get("undone") or [])
+
+
+def share(plan: PlanFile | None, *, units: int, rank: int, ranks: int) -> list[int]:
+    """The numbers of a rank's units: every `ranks`-th of those that were not done at launch, then of the others."""
+    first = [number for number in (plan.undone if plan else ()) if number < units]
+    known = set(first)
+    order = first + [number for number in range(units) if number not in known]
+    return order[rank::ranks]
+
+
+_PLAN_FILE = TypeAdapter(PlanFile)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import signal
 import time
 from collections.abc import Sequence
-from types import FrameType
 
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.unit import Unit
+from jobs.launch.interrupts import end_on_signals
 from jobs.launch.local_stage import LocalStage
 from jobs.launch.stage_work import require_finished
 from slurm.errors import RunError
@@ -25,9 +24,9 @@ def run_local(run: Run, stages: Sequence[Stage[Unit]]) -> None:
 
     Raises:
         RunError: a stage failed; the message names the rank and its log.
-        KeyboardInterrupt: after Ctrl-C or SIGTERM, once the ranks have saved their work.
+        KeyboardInterrupt: after Ctrl-C, SIGTERM or the end of the terminal, once the ranks have saved their work.
     """
-    signal.signal(signal.SIGTERM, _raise_interrupt)
+    end_on_signals()
     failed: dict[str, RunError] = {}
     for stage in stages:
         missing = failed.keys() & set(stage.needs(run))
@@ -57,7 +56,3 @@ def _run_stage(run: Run, stage: Stage[Unit]) -> None:
     if left is not None:
         raise RunError(f"{stage.name}: ended, but is not finished ({left}); see {run.stage_folder(stage.name).logs}")
     log.info("%s: finished in %.1f s", stage.name, time.monotonic() - started)
-
-
-def _raise_interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from jobs.frame.stage_config import Precision
+from slurm.errors import RunError
+from slurm.gpus import VISIBLE
+from slurm.ranks.worker import this_host
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,18 +19,42 @@ if TYPE_CHECKING:
 
 
 def rank_device(rank: Rank) -> torch.device:
-    """A GPU of the node if the cluster file gives the stage GPUs, else the CPU.
+    """The rank's own GPU if the cluster file gives the stage GPUs, else the CPU.
 
     Also sets the number of threads and deterministic kernels, which results depend on.
+
+    Raises:
+        RunError: the rank should have a GPU of its own and sees none.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    cluster = rank.run.cluster
-    array = cluster.of_array(rank.stage.name)
-    torch.set_num_threads(cluster.threads(array))
+    cluster, stage = rank.run.cluster, rank.stage
+    resources = cluster.of_train(stage.name) if stage.distributed else cluster.of_array(stage.name)
+    torch.set_num_threads(cluster.threads(resources))
     torch.use_deterministic_algorithms(True, warn_only=True)
-    if array.gpus and torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("SLURM_LOCALID") or 0) % torch.cuda.device_count())
-    return torch.device("cpu")
+    if not resources.gpus:
+        return torch.device("cpu")
+    device = torch.device("cuda", _own_gpu(stage.name))
+    torch.cuda.set_device(device)
+    return device
+
+
+def _own_gpu(stage: str) -> int:
+    """The number of this rank's GPU among those that it sees.
+
+    It is the only one where each rank is shown its own: by the launcher on this machine, by `--gpus-per-task`, as an
+    instance of MIG. Where all ranks of a node see the same ones, each takes the one of its number on the node.
+    """
+    seen, shown = torch.cuda.device_count(), os.environ.get(VISIBLE)
+    local = int(os.environ.get("SLURM_LOCALID") or 0)
+    number = 0 if seen == 1 and shown else local
+    if number < seen:
+        return number
+    why = f"rank {local} of {this_host()} sees {seen} ({VISIBLE}={'not set' if shown is None else shown or 'empty'})"
+    if torch.version.cuda is None and not seen:
+        why += "; this torch is a build for CPUs"
+    raise RunError(
+        f"{stage}: gpus: got 1, but {why}; check `nvidia-smi` there, `exclude` the node, or set gpus: 0 to use the CPU"
+    )
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

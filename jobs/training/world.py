@@ -46,44 +46,36 @@ def join(rank: Rank) -> World:
 
     Raises:
         ModelError: rank 0 did not start within ten minutes.
+        RunError: the rank should have a GPU of its own and sees none.
     """
+    device = rank_device(rank)  # before the others wait for this one
     environment = submitit.JobEnvironment()
-    local_rank, size = environment.local_rank, rank.count
+    size = rank.count
     address = "127.0.0.1" if environment.num_nodes == 1 else environment.hostnames[0]
     store = rendezvous(rank, address=address)
     os.environ |= {
         "RANK": str(rank.index),
         "WORLD_SIZE": str(size),
-        "LOCAL_RANK": str(local_rank),
+        "LOCAL_RANK": str(environment.local_rank if device.index is None else device.index),
         "MASTER_ADDR": address,
         "MASTER_PORT": str(store.port),
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        "DS_ACCELERATOR": device.type,
     }
-    cuda = torch.cuda.is_available()
-    os.environ.setdefault("DS_ACCELERATOR", "cuda" if cuda else "cpu")
-    cluster = rank.run.cluster
-    torch.set_num_threads(cluster.threads(cluster.of_train(rank.stage.name)))
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
-    if cuda:
-        torch.cuda.set_device(device)
-    dist.init_process_group(
-        "nccl" if cuda else "gloo", store=store, rank=rank.index, world_size=size, timeout=START_TIMEOUT
-    )
+    dist.init_process_group(_backend(device), store=store, rank=rank.index, world_size=size, timeout=START_TIMEOUT)
     return World(rank=rank.index, size=size, device=device)
 
 
 def join_alone(rank: Rank) -> World:
     """A process group of one, for a rank of an array that trains a net by itself."""
     device = rank_device(rank)
-    os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": str(device.index or 0)}
-    os.environ.setdefault("DS_ACCELERATOR", device.type)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
+    os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": str(device.index or 0), "DS_ACCELERATOR": device.type}
     if not dist.is_initialized():  # a rank with several units calls this for each
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        dist.init_process_group(_backend(device), store=dist.HashStore(), rank=0, world_size=1)
     return World(rank=0, size=1, device=device)
+
+
+def _backend(device: torch.device) -> str:
+    return "nccl" if device.type == "cuda" else "gloo"
 
 
 def rendezvous(rank: Rank, *, address: str) -> dist.TCPStore:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from types import TracebackType
 
 from rich.console import Console
@@ -46,13 +47,15 @@ class StageProgress:
         self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
 
     def __enter__(self) -> StageProgress:
-        self._bar.start()
+        with suppress(OSError):  # the terminal is gone, and the work goes on
+            self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        with suppress(OSError):
+            self._bar.stop()
 
     def update(self, heartbeats: list[Heartbeat]) -> None:
         """Show what the ranks have reported."""

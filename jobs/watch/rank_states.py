@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs.watch.task_reasons import State, duration, why_ended, why_queued
+from jobs.watch.pending_reasons import is_held, why_queued
+from jobs.watch.task_reasons import State, duration, why_ended
 from slurm.ranks.heartbeats import Heartbeat
 from slurm.submission.queue import Task
 
@@ -81,6 +82,11 @@ def state_of(rank: int, facts: RankFacts) -> RankState:
     return RankState(rank=rank, state=state, reason=reason, facts=facts)
 
 
+def waits_for_a_job(rank: RankState) -> bool:
+    """Whether its job waits for another one to end."""
+    return rank.state == "queued" and rank.facts.task is not None and rank.facts.task.reason == "Dependency"
+
+
 def by_cause(ranks: Sequence[RankState]) -> list[RankState]:
     """The failed and lost ranks, the first cause first.
 
@@ -98,7 +104,7 @@ def _last_heard(rank: RankState) -> float:
 def _state(facts: RankFacts) -> tuple[State, str]:
     heartbeat, task = facts.heartbeat, facts.task
     if task is not None and task.pending:
-        return "queued", why_queued(task)
+        return "held" if is_held(task) else "queued", why_queued(task)
     if task is not None and not _is_of_attempt(heartbeat, task):
         return ("running", "starting") if task.running else why_ended(task, distributed=facts.distributed)
     if heartbeat is not None and heartbeat.state != "running":

@@ -11,18 +11,20 @@ from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.summary import Summary
 from jobs.frame.unit import Unit
-from jobs.watch.rank_states import RankState, by_cause
+from jobs.watch.pending_reasons import held_together
+from jobs.watch.rank_states import RankState, by_cause, waits_for_a_job
 from jobs.watch.throughput import images_expected, images_per_second, images_so_far, seconds_left
 from jobs.watch.units import Units
+from slurm.disk import exists
 from slurm.ranks.heartbeats import Heartbeat
 from slurm.ranks.launcher import Launcher
 
 StageState = Literal[
-    "done", "running", "queued", "failed", "lost", "stopped", "stale", "partial", "unknown", "not started"
+    "done", "running", "held", "queued", "failed", "lost", "stopped", "stale", "partial", "unknown", "not started"
 ]
 
 # The state of a stage whose ranks are in several states: the first of these.
-ORDER: tuple[StageState, ...] = ("running", "queued", "failed", "lost", "stopped", "unknown")
+ORDER: tuple[StageState, ...] = ("running", "held", "queued", "failed", "lost", "stopped", "unknown")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,8 @@ class RunStatus:
     stages: tuple[StageStatus, ...]
     launcher: Launcher | None  # the process that is working on the run, if any
     no_answer: str | None  # why squeue gave no answer, if it was asked
+    jobless: tuple[str, ...] = ()  # stages with work for which no job is in the queue, while others have theirs
+    no_accounts: str | None = None  # the same for sacct
 
     @property
     def done(self) -> bool:
@@ -74,9 +78,20 @@ class RunStatus:
 
     @property
     def at_work(self) -> bool:
-        """Whether there is something to wait for, including ranks that only Slurm, which gave no answer, could know."""
+        """Whether there is something to wait for, including ranks that only Slurm, which gave no answer, could know.
+
+        Jobs that wait for held ones are nothing to wait for.
+        """
+        if self.launcher is not None:
+            return True
         waited_for = ("running", "queued", "unknown") if self.no_answer else ("running", "queued")
-        return self.launcher is not None or any(stage.in_state(*waited_for) for stage in self.stages)
+        ranks = [rank for stage in self.stages for rank in stage.in_state(*waited_for)]
+        return any(not (self.held and waits_for_a_job(rank)) for rank in ranks)
+
+    @property
+    def held(self) -> bool:
+        """Whether jobs are held in the queue: they never start by themselves."""
+        return any(stage.in_state("held") for stage in self.stages)
 
     @property
     def in_trouble(self) -> bool:
@@ -132,11 +147,11 @@ def unfinished_stage(
 def _state_by_units(run: Run, stage: Stage[Unit], units: Units) -> StageState:
     if units.left is not None and units.left.startswith("stale"):
         return "stale"
-    return "partial" if units.done or run.stage_folder(stage.name).summary.exists() else "not started"
+    return "partial" if units.done or exists(run.stage_folder(stage.name).summary) else "not started"
 
 
 def _reason_by_units(state: StageState, units: Units, *, waits: Sequence[str]) -> str:
-    if state in {"running", "queued"}:
+    if state in {"running", "queued", "held"}:
         return ""
     return f"needs {', '.join(waits)}" if waits and state != "stale" else units.left or ""
 
@@ -151,13 +166,14 @@ def _reason(ranks: Sequence[RankState]) -> str:
     found = Counter(rank.state for rank in ranks)
     if len(ranks) > 1 and set(found) != {"done"}:
         parts.append(", ".join(f"{count} {state}" for state, count in found.most_common()))
+    parts.extend(held_together([rank.facts.task for rank in ranks if rank.state == "held" and rank.facts.task]))
     for state in ("queued", "stopped", "unknown", "running"):
         reasons = Counter(rank.reason for rank in ranks if rank.state == state and rank.reason)
         if reasons:
             reason, count = reasons.most_common(1)[0]
             first = next(rank.rank for rank in ranks if rank.state == state and rank.reason == reason)
             parts.append(f"{reason} (rank {first}{f' and {count - 1} more' if count > 1 else ''})")
-    parts.extend(heartbeat.note for heartbeat in _of_running(ranks)[:1] if heartbeat.note)
+    parts.extend([heartbeat.note for heartbeat in _of_running(ranks) if heartbeat.note][:1])
     return "; ".join(parts)
 
 

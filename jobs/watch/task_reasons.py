@@ -1,24 +1,13 @@
-"""What the states and reasons of Slurm mean for a rank, in words."""
+"""What the end of a task in Slurm means for its rank, in words."""
 
 from __future__ import annotations
 
 from typing import Literal
 
+from slurm.submission.job_script import SETUP
 from slurm.submission.queue import Task
 
-State = Literal["done", "running", "queued", "stopped", "failed", "lost", "unknown"]
-
-QUEUE_REASONS = {
-    "Priority": "jobs of higher priority come first",
-    "Resources": "waits for free nodes",
-    "Dependency": "waits for an earlier job",
-    "DependencyNeverSatisfied": "never starts: an earlier job failed; rerun the same command",
-    "BeginTime": "may start again shortly",
-    "JobArrayTaskLimit": "as many ranks are running as array.parallel allows",
-    "JobHeldUser": "held; `scontrol release {job}`",
-    "JobHeldAdmin": "held by an administrator",
-    "JobHoldMaxRequeue": "held after too many restarts; `scontrol release {job}`",
-}
+State = Literal["done", "running", "queued", "held", "stopped", "failed", "lost", "unknown"]
 
 ENDS: dict[str, tuple[State, str]] = {
     "COMPLETED": ("done", ""),
@@ -32,12 +21,16 @@ ENDS: dict[str, tuple[State, str]] = {
 }
 
 
-def why_queued(task: Task) -> str:
-    """Why a task waits, and how often it was restarted."""
-    hint = QUEUE_REASONS.get(task.reason, "").format(job=task.name)
-    reason = task.reason or task.state
-    text = f"{reason}: {hint}" if hint else reason
-    return f"restarted {task.restarts} x, {text}" if task.restarts else text
+# Exit codes of a rank that could not record its end.
+EXITS: dict[int, tuple[State, str]] = {
+    74: (
+        "failed",
+        "a file could not be read or written: is the disk full, or a quota used up? see its log; free space, then "
+        "run again",
+    ),
+    SETUP: ("failed", "a line of `setup` in the cluster file failed; its text is in the output of the job"),
+    75: ("stopped", "was asked to stop, its work is saved"),
+}
 
 
 def why_ended(task: Task, *, distributed: bool) -> tuple[State, str]:
@@ -46,6 +39,8 @@ def why_ended(task: Task, *, distributed: bool) -> tuple[State, str]:
     if task.state in ENDS:
         state, reason = ENDS[task.state]
         return state, reason.format(resources=resources, node=task.node)
+    if task.exit in EXITS and not task.signal:
+        return EXITS[task.exit]
     if task.signal == 9 or task.exit == 137:  # SIGKILL, directly or as a shell's exit code
         return "lost", f"killed (out of memory? then raise {resources}.memory_gb in the cluster file)"
     return "lost", f"ended and recorded no reason (Slurm: {task.state}, exit {task.exit}, signal {task.signal})"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TypedDict, Unpack
 
-from slurm.errors import RunError
+from slurm.errors import DiskError, RunError
 from slurm.files import publish_json
-from slurm.ranks.heartbeats import Heartbeat, Since, State, read_heartbeat
+from slurm.ranks.heartbeats import Heartbeat, Requeue, Since, State, read_heartbeat
 from slurm.ranks.stop import StopFlag
 from slurm.ranks.worker import Worker
 from slurm.run_folder import StageFolder
@@ -28,10 +30,11 @@ class Changes(TypedDict, total=False):
     ranks: int
     unit: int
     total: int
-    note: str
+    note: str | None
     reason: str
     exit: int
     last_saved: str
+    requeue: Requeue | None
 
 
 class HeartbeatWriter:
@@ -57,7 +60,7 @@ class HeartbeatWriter:
         self._heartbeat = _continued(fresh, earlier=earlier, last_saved=last_saved)
 
     def update(self, *, state: State = "running", **changes: Unpack[Changes]) -> None:
-        """Take over `changes` and write at most once a second; a change of state is always written.
+        """Take over `changes` and write at most once a second; a change of state is always written, as is `requeue`.
 
         If a newer attempt of this rank is running, this one does not write and stops: Slurm considered its node lost
         and restarted the job while this process was still alive.
@@ -66,16 +69,34 @@ class HeartbeatWriter:
         self._heartbeat = replace(self._heartbeat, **changes)
         if changes.get("images") and self._heartbeat.since is None:
             self._heartbeat = replace(self._heartbeat, since=Since(images=changes["images"], time=time.time()))
-        if now < self._next and state == self._heartbeat.state:
+        if now < self._next and state == self._heartbeat.state and "requeue" not in changes:
             return
         self._next = now + SECONDS_BETWEEN_HEARTBEATS
         self._heartbeat = replace(self._heartbeat, state=state, time=time.time())
-        rank = self._heartbeat.rank
-        self.superseded = self.superseded or _is_newer(read_heartbeat(self._stage, rank), self._heartbeat)
+        self.superseded = self.superseded or _is_newer(self._on_disk(), self._heartbeat)
         if not self.superseded:
-            publish_json(self._stage.heartbeat(rank), self._heartbeat.as_json(), replace=True)
+            self._write()
         elif self._stop is not None:
             self._stop.ask("a newer attempt of this rank is running")
+
+    def _on_disk(self) -> Heartbeat | None:
+        with suppress(DiskError):  # a heartbeat that cannot be read now is no reason to end
+            return read_heartbeat(self._stage, self._heartbeat.rank)
+        return None
+
+    def _write(self) -> None:
+        path, value = self._stage.heartbeat(self._heartbeat.rank), self._heartbeat.as_json()
+        try:
+            publish_json(path, value, replace=True)
+        except DiskError:
+            if self._heartbeat.state == "running":
+                raise
+            # How the rank ended must be known, most of all if the disk is full. The old file has a block already.
+            with suppress(OSError), open(path, "r+b") as file:
+                file.write(json.dumps(value).encode())
+                file.truncate()
+                return
+            raise
 
     def stop_if_no_progress(self) -> None:
         """Give up a rank that is restarted again and again without saving anything.

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from slurm.disk import listed
 from slurm.files import read_json
 from slurm.ranks.worker import Worker
 from slurm.run_folder import StageFolder
 
 State = Literal["running", "done", "stopped", "failed"]
 
+Requeue = Literal["waiting", "refused"]  # why a stopped job is not requeued: Slurm is silent, or refused it
+
 ENDS: dict[State, str] = {"running": "lost", "stopped": "stopped", "failed": "failed"}
 
 # Keys of the file that differ from the names of the fields: older runs, and ranks that are running, use them.
 JSON_NAMES = {"last_saved": "landmark", "saved_at_start": "start_landmark", "without_progress": "fruitless"}
 
-WHERE_SET = {"ranks", "unit", "total", "note", "reason", "exit", "since"}  # not in the file while they are None
+WHERE_SET = {
+    "ranks",
+    "unit",
+    "total",
+    "note",
+    "reason",
+    "exit",
+    "since",
+    "requeue",
+}  # not in the file while they are None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +68,7 @@ class Heartbeat:
     note: str | None = None  # e.g. the loss
     reason: str | None = None  # why the rank stopped or failed
     exit: int | None = None
+    requeue: Requeue | None = None
     since: Since | None = None
     attempts: dict[str, int] = field(default_factory=dict)
     without_progress: dict[str, int] = field(default_factory=dict)
@@ -96,12 +108,13 @@ _HEARTBEAT = TypeAdapter(Heartbeat)
 
 
 def read_heartbeats(stage: StageFolder) -> list[Heartbeat]:
-    """All heartbeats of a stage, by rank. Damaged and foreign files are left out."""
-    try:
-        names = sorted(os.listdir(stage.heartbeats))
-    except OSError:
-        return []
-    paths = [stage.heartbeats / name for name in names if name.endswith(".json") and not name.startswith(".")]
+    """All heartbeats of a stage, by rank. Damaged and foreign files are left out.
+
+    Raises:
+        DiskError: one cannot be read.
+    """
+    names = [name for name in listed(stage.heartbeats) if name.endswith(".json") and not name.startswith(".")]
+    paths = [stage.heartbeats / name for name in names]
     return [heartbeat for heartbeat in map(_read, paths) if heartbeat is not None]
 
 

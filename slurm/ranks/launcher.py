@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from slurm.disk import disk_errors, exists, tried_again
+
 
 @dataclass(frozen=True, kw_only=True)
 class Launcher:
@@ -16,11 +18,15 @@ class Launcher:
 
 
 def running_launcher(lock: Path) -> Launcher | None:
-    """The launcher that holds this lock file; None if no process does."""
-    try:
-        handle = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    """The launcher that holds this lock file; None if no process does.
+
+    Raises:
+        DiskError: the file cannot be opened.
+    """
+    if not exists(lock):
         return None
+    with disk_errors(lock, doing="read"):
+        handle = tried_again(lambda: os.open(lock, os.O_RDONLY | os.O_CLOEXEC))
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return None  # it was free; closing the file releases it

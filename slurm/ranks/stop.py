@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -11,18 +12,26 @@ from types import FrameType
 
 from slurm.processes import is_alive
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+STOPPED = 75  # EX_TEMPFAIL, the exit code of a stopped rank: the work is saved; rerun to resume
+
+SECONDS_TO_SAVE = 120.0  # for a rank whose launcher is gone
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
+
+# Of a terminal. Ignored from the start, as with `nohup` or in the background of a script, they stay so.
+OF_THE_TERMINAL = (signal.SIGINT, signal.SIGHUP)
+
+MEANINGS = {signal.SIGHUP: "SIGHUP: the terminal was closed"}
 
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Delay Ctrl-C and SIGTERM until the end of the block.
+    """Delay Ctrl-C, SIGTERM and SIGHUP until the end of the block.
 
-    Processes started inside the block inherit blocked signals until they call `StopFlag.listen`. submitit's local
-    controller never does: otherwise it would kill its ranks on Ctrl-C while they save.
+    Processes started inside the block inherit blocked signals until they call `StopFlag.listen`.
     """
     received: list[int] = []
-    held = (signal.SIGINT, signal.SIGTERM)
+    held = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if not _is_ignored(number)]
     handlers = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in held}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
@@ -40,7 +49,7 @@ class Stopped(Exception):  # noqa: N818 (an outcome, not an error)
 
 
 class StopFlag:
-    """Set by SIGTERM, SIGUSR1, SIGUSR2 or SIGINT, or when the launcher is gone."""
+    """Set by SIGTERM, SIGUSR1, SIGUSR2, SIGINT or SIGHUP, or when the launcher is gone."""
 
     def __init__(self) -> None:
         self.reason: str | None = None
@@ -48,18 +57,25 @@ class StopFlag:
     def listen(self) -> StopFlag:
         """Install the handlers (main thread only); they replace submitit's."""
         for number in SIGNALS:
-            signal.signal(number, self._on_signal)
+            if number not in OF_THE_TERMINAL or not _is_ignored(number):
+                signal.signal(number, self._on_signal)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # signals that were blocked until now are delivered here
         return self
 
-    def follow(self, launcher: int) -> None:
-        """Also stop when process `launcher` of this host is gone, so that a killed launcher leaves no ranks behind."""
+    def follow(self, launcher: int, *, seconds_to_save: float = SECONDS_TO_SAVE) -> None:
+        """Also stop when process `launcher` of this host is gone, so that a killed launcher leaves no ranks behind.
+
+        A rank that has not left by itself after `seconds_to_save` more seconds, as it waits for another rank that was
+        killed as well, is ended: nobody else would.
+        """
+        child = os.getppid() == launcher  # then the next process with the launcher's id is not taken for it
 
         def watch() -> None:
-            while self.reason is None:
-                if not is_alive(launcher):
-                    self.ask("the launcher is gone")
+            while is_alive(launcher) and not (child and os.getppid() != launcher):
                 time.sleep(0.5)
+            self.ask("the launcher is gone")
+            time.sleep(seconds_to_save)
+            os._exit(STOPPED)
 
         threading.Thread(target=watch, name="follow-launcher", daemon=True).start()
 
@@ -78,4 +94,9 @@ class StopFlag:
             raise Stopped(self.reason)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.ask(signal.Signals(number).name)
+        name = signal.Signals(number)
+        self.ask(MEANINGS.get(name, name.name))
+
+
+def _is_ignored(number: signal.Signals) -> bool:
+    return signal.getsignal(number) is signal.SIG_IGN

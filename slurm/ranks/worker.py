@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,9 +38,13 @@ class Worker:
 
 _WORKER = TypeAdapter(Worker)
 
+OF_A_JOB = ("SLURM_", "SLURMD_", "SUBMITIT_")  # variables that say which job and which of its processes this is
+
+OF_THE_SITE = {"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT"}  # how Slurm's commands reach it
+
 
 def this_worker(rank: int) -> Worker:
-    """This process as rank `rank`."""
+    """This process as rank `rank`. Slurm's variables are those of a job of ours, see `leave_allocation`."""
     return Worker(
         rank=rank,
         host=this_host(),
@@ -48,6 +53,18 @@ def this_worker(rank: int) -> Worker:
         restarts=int(os.environ.get("SLURM_RESTART_COUNT") or 0),
         code=os.environ.get("CEMIFACE_CODE"),
     )
+
+
+def leave_allocation(*, keep: Sequence[str] = ()) -> None:
+    """Forget the job that this process happens to run in: it is not one of ours.
+
+    Within an interactive allocation or a notebook's job, its variables would make a local rank take the number of
+    another one, all attempts the same one, and the user's own job the one to be requeued. Variables that start with one
+    of `keep` stay.
+    """
+    for name in [name for name in os.environ if name.startswith(OF_A_JOB) and name not in OF_THE_SITE]:
+        if not name.startswith(tuple(keep)):
+            del os.environ[name]
 
 
 def this_host() -> str:

@@ -22,11 +22,15 @@ class JobRecord:
     jobs: tuple[SlurmJob, ...]
     comment: str = ""  # marks the stage's jobs in the queue
     code: str = ""  # digest of the code snapshot
+    run: str = ""  # id of the run; "" in records of older versions
+    path: str = ""  # of the run folder, as the jobs got it
+    cluster: str = ""  # Slurm's name of the cluster
 
     def tasks_by_rank(self, known: Mapping[tuple[str, int | None], Task]) -> dict[int, Task]:
         """The task that runs each rank, for ranks whose task Slurm knows.
 
-        For rank 0 this is the canary's task, unless the canary is completed and the array's task is known.
+        For rank 0 this is the canary's task, unless the canary is completed and the array's task is known. A rank that
+        was submitted again has the task of its last job.
         """
         found: dict[int, Task] = {}
         for job in sorted(self.jobs, key=lambda job: job.kind == "canary"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ import submitit
 from slurm.cluster import Cluster, TrainResources
 from slurm.run_folder import StageFolder
 from slurm.submission.slurm_job import SlurmJob
+
+SETUP = 78  # EX_CONFIG: exit code of a job of which a line of `setup` failed
+
+SETUP_FAILED = "cemiface: a line of setup in the cluster file failed"
 
 
 class JobExecutor(submitit.SlurmExecutor):  # type: ignore[misc]  # submitit has no types
@@ -72,7 +77,7 @@ def slurm_parameters(
         "mem": f"{node_ranks * resources.memory_gb}GB" if resources.memory_gb else None,
         "time": resources.minutes,
         "signal_delay_s": cluster.stop_signal_seconds,
-        "setup": [*exports, *resources.setup],
+        "setup": [*exports, *_checked(resources.setup)],
         # Since Slurm 22.05 srun does not take over --cpus-per-task of the job. If a rank of a process group fails,
         # the others must end too; independent ranks of one task finish their work.
         "srun_args": [f"--cpus-per-task={cluster.threads(resources)}", f"--kill-on-bad-exit={int(distributed)}"],
@@ -83,6 +88,15 @@ def slurm_parameters(
         parameters["array_parallelism"] = -(-at_once // job.ranks_per_task)
     given = {name: value for name, value in parameters.items() if value is not None}
     return given | {"wckey": None}  # submitit's default, "submitit", is refused by sites that check wckeys
+
+
+def _checked(lines: Sequence[str]) -> list[str]:
+    """The lines of `setup`, each of which ends the job if it fails; else ranks would start without what it sets up."""
+    if not lines:
+        return []
+    tell = f'echo "{SETUP_FAILED} (exit code $1): $2" >&2'
+    checked = [f"eval {shlex.quote(line)} || cemiface_failed $? {shlex.quote(line)}" for line in lines]
+    return [f"cemiface_failed() {{ {tell}; exit {SETUP}; }}", *checked]
 
 
 def _additional(dependency: str) -> dict[str, Any]:

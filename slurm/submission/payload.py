@@ -17,8 +17,10 @@ class Payload:
     stage: str
     rank: int  # of an array: the first rank of this task; a distributed stage takes its rank from the environment
     ranks: int
+    slurm: bool = False  # whether Slurm starts the rank for us; a local one may run inside any other job
     launcher: int | None = None  # process id that local ranks follow
     units: int | None = None  # how many units at most; None: all of the rank
+    id: str = ""  # of the run that the job was submitted for
 
     def __call__(self) -> None:
         """Call the function with this payload."""

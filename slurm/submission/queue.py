@@ -17,10 +17,15 @@ PENDING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD"
 
 RUNNING = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
 
-# The comment may hold any text, so it comes last; the other fields are Slurm's own.
-QUEUE_FIELDS = ("ArrayJobID", "ArrayTaskID", "State", "RestartCnt", "exit_code", "NodeList", "Reason", "Comment")
+# The comment may hold any text, so it comes last; the first fields are Slurm's own.
+QUEUE_FIELDS = (
+    *("ArrayJobID", "ArrayTaskID", "State", "RestartCnt", "exit_code", "NodeList", "Reason", "Dependency", "Cluster"),
+    *("Name", "STDOUT", "Comment"),
+)
 
-ACCOUNT_FIELDS = ("JobID", "State", "ExitCode", "NodeList")
+ENDING = "COMPLETING"  # it ended, or was requeued, and its nodes are not free yet
+
+ACCOUNT_FIELDS = ("JobID", "State", "ExitCode", "NodeList", "JobName")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +41,10 @@ class Task:
     exit: int = 0  # exit code of the batch script
     signal: int = 0  # that ended the job; 0: none
     comment: str = ""
+    called: str = ""  # the job's name
+    output: str = ""  # path of its output, with Slurm's patterns such as %A
+    cluster: str = ""
+    dependency: str = ""  # what it still waits for, as Slurm writes it
     earlier: tuple[str, ...] = ()  # how earlier attempts ended, oldest first; from the accounting only
 
     @property
@@ -53,6 +62,11 @@ class Task:
         """Whether it has nodes."""
         return self.state in RUNNING
 
+    @property
+    def alive(self) -> bool:
+        """Whether it waits, or runs and is not about to leave."""
+        return self.pending or (self.running and self.state != ENDING)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
@@ -62,17 +76,26 @@ class Answer:
     no_answer: str | None = None
 
 
-def ask_queue() -> Answer:
-    """All jobs of this user that Slurm remembers: queued, running, and for some minutes ended ones."""
+def ask_queue(*, seconds: float | None = None) -> Answer:
+    """All jobs of this user that Slurm remembers: queued, running, and for some minutes ended ones.
+
+    `seconds`: how long to wait for the answer at most.
+    """
     fields = ",".join(f"{name}:|" for name in QUEUE_FIELDS)
-    return _ask("squeue", "--noheader", "--me", "--array", "--states=all", f"--Format={fields}", parse=_queued)
+    return _ask(
+        "squeue", "--noheader", "--me", "--array", "--states=all", f"--Format={fields}", parse=_queued, seconds=seconds
+    )
 
 
-def ask_accounting(jobs: Sequence[str], *, since: float) -> Answer:
-    """How `jobs` and their earlier attempts ended. `since`: when they were submitted, in seconds since the epoch."""
+def ask_accounting(jobs: Sequence[str], *, since: float, seconds: float | None = None) -> Answer:
+    """How `jobs` and their earlier attempts ended.
+
+    `since`: when they were submitted, in seconds since the epoch; `seconds`: as for `ask_queue`.
+    """
     day = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since - CLOCK_DIFFERENCE))
     options = ("--allocations", "--duplicates", "--noheader", "--parsable2", f"--starttime={day}")
-    return _ask("sacct", *options, f"--jobs={','.join(jobs)}", f"--format={','.join(ACCOUNT_FIELDS)}", parse=_accounted)
+    what = (f"--jobs={','.join(jobs)}", f"--format={','.join(ACCOUNT_FIELDS)}")
+    return _ask("sacct", *options, *what, parse=_accounted, seconds=seconds)
 
 
 def scancel(jobs: Sequence[str]) -> str | None:
@@ -80,8 +103,8 @@ def scancel(jobs: Sequence[str]) -> str | None:
     return call("scancel", *jobs)[1]
 
 
-def _ask(tool: str, *options: str, parse: Callable[[str], Task | None]) -> Answer:
-    output, problem = call(tool, *options)
+def _ask(tool: str, *options: str, parse: Callable[[str], Task | None], seconds: float | None) -> Answer:
+    output, problem = call(tool, *options, seconds=seconds)
     if problem is not None:
         return Answer(no_answer=problem)
     lines = [line for line in output.splitlines() if line.strip()]
@@ -112,9 +135,11 @@ def call(tool: str, *options: str, seconds: float | None = None) -> tuple[str, s
             env={**environment, "LC_ALL": "C"},
         )
     except subprocess.TimeoutExpired:
-        return "", f"{tool} did not answer within {seconds:.0f} s"
-    except OSError:
+        return "", f"{tool} did not answer within {max(1.0, seconds):.0f} s"
+    except FileNotFoundError:
         return "", f"there is no {tool} on this machine"
+    except OSError as error:
+        return "", f"{tool} cannot be run: {error.strerror}"
     if done.returncode != 0:
         reason = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
         return "", f"{tool} refused: {reason[0]}"
@@ -125,7 +150,7 @@ def _queued(line: str) -> Task | None:
     fields = line.split("|", maxsplit=len(QUEUE_FIELDS) - 1)
     if len(fields) < len(QUEUE_FIELDS):
         return None
-    job, index, state, restarts, status, node, reason, comment = fields
+    job, index, state, restarts, status, node, reason, dependency, cluster, called, output, comment = fields
     if not (job.isdecimal() and state and restarts.isdecimal() and status.isdecimal()):
         return None
     return Task(
@@ -138,14 +163,18 @@ def _queued(line: str) -> Task | None:
         exit=int(status) >> 8,  # encoded as by wait(2)
         signal=int(status) & 0x7F,
         comment=comment.rstrip("|"),
+        called=called,
+        output=output,
+        cluster=cluster,
+        dependency="" if dependency == "(null)" else dependency,
     )
 
 
 def _accounted(line: str) -> Task | None:
     # Pending elements of an array share one line, 12_[3-7], which is skipped: squeue lists each of them.
-    fields = line.split("|")
+    fields = [*line.split("|", maxsplit=len(ACCOUNT_FIELDS) - 1), ""]
     name = re.fullmatch(r"(\d+)(?:_(\d+))?", fields[0])
-    status = re.fullmatch(r"(\d+):(\d+)", fields[2]) if len(fields) == len(ACCOUNT_FIELDS) else None
+    status = re.fullmatch(r"(\d+):(\d+)", fields[2]) if len(fields) >= len(ACCOUNT_FIELDS) else None
     if name is None or status is None or not fields[1]:
         return None
     return Task(
@@ -155,4 +184,5 @@ def _accounted(line: str) -> Task | None:
         node="" if fields[3] == "None assigned" else fields[3],
         exit=int(status[1]),
         signal=int(status[2]),
+        called=fields[4],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -58,4 +58,25 @@ def slurm_jobs(cluster: Cluster, *, stage: str, distributed: bool, units: int, l
     ]
     if array.canary_from is not None and ranks >= array.canary_from:
         jobs.insert(0, SlurmJob(kind="canary", first_rank=0, ranks=1, ranks_per_task=1))
+    return jobs
+
+
+def jobs_again(
+    without: Collection[int], *, alive: Collection[int], ranks: int, ranks_per_task: int, largest_array: int
+) -> list[SlurmJob]:
+    """Arrays for the ranks `without` a task, in whole tasks; ranks between them that are done may be among them.
+
+    No task is made for `alive` ranks.
+    """
+    blocks = sorted({rank // ranks_per_task for rank in without})
+    taken = {rank // ranks_per_task for rank in alive}
+    at_most = max(1, largest_array - 1)
+    jobs: list[SlurmJob] = []
+    start = 0
+    for number, block in enumerate(blocks):
+        following = blocks[number + 1] if number + 1 < len(blocks) else None
+        if following is None or following - blocks[start] >= at_most or taken & set(range(block, following)):
+            first, last = blocks[start] * ranks_per_task, min(ranks, (block + 1) * ranks_per_task)
+            jobs.append(SlurmJob(kind="array", first_rank=first, ranks=last - first, ranks_per_task=ranks_per_task))
+            start = number + 1
     return jobs

@@ -7,6 +7,8 @@ import os
 import shutil
 from pathlib import Path
 
+from slurm.disk import disk_errors, move
+from slurm.errors import DiskError
 from slurm.files import sync_folder
 from slurm.partial_files import partial_path
 
@@ -37,11 +39,12 @@ def snapshot(root: Path, *, folder: Path) -> Path:
     part = partial_path(final)
     try:
         for path in code_files(root):
-            (part / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(root / path, part / path)
+            with disk_errors(part / path):
+                (part / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(root / path, part / path)
         try:
-            os.rename(part, final)
-        except OSError:
+            move(part, final)
+        except DiskError:
             if not final.is_dir():  # else another launcher made the same snapshot first
                 raise
         sync_folder(folder)

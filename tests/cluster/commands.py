@@ -30,6 +30,11 @@ class ClusterProject(Project):
         assert done.returncode == 0, done.stderr
         return done
 
+    @property
+    def id(self) -> str:
+        """The id of the run."""
+        return str(json.loads((self.runs / "run.json").read_text())["id"])
+
     def jobs(self, stage: str) -> list[str]:
         """The ids of a stage's jobs, in the order of their submission."""
         path = self.runs / stage / "submission.json"

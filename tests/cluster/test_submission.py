@@ -13,10 +13,12 @@ from collections.abc import Iterator
 import pytest
 
 from slurm.cluster import ArrayResources, Cluster
-from slurm.run_folder import StageFolder
+from slurm.run_folder import RunFolder
+from slurm.run_identity import claim_identity
+from slurm.submission.ownership import Ownership, run_comment
 from slurm.submission.payload import Payload, payloads
 from slurm.submission.slurm_job import SlurmJob, slurm_jobs
-from slurm.submission.submit import run_comment, submit_slurm
+from slurm.submission.submit import submit_slurm
 from tests.jobs.commands import PROJECT, wait_until
 
 from .commands import ONE_BY_ONE, SECONDS, SITE, ClusterProject
@@ -40,12 +42,17 @@ def _open(slurm: VirtualSlurm) -> None:
     slurm.call("scontrol", "update", "PartitionName=normal", "State=UP")
 
 
-def test_F10_a_second_submission_is_refused_with_the_ids_and_what_to_do(closed: ClusterProject) -> None:
+def test_F10_a_second_submission_submits_nothing_twice_and_takes_no_other_config(closed: ClusterProject) -> None:
     closed.submit("shard")
     (job,) = closed.jobs("shard")
-    refused = closed.run("shard", cluster=ONE_BY_ONE)
+    again = closed.submit("shard")
+    assert f"nothing to submit: its jobs are in the queue ({job})" in again.stderr
+    assert closed.queue() == {"PENDING": 2}
+    refused = closed.run("shard", "shard.shard_images=4", cluster=ONE_BY_ONE)
     assert refused.returncode == 1
-    assert f"jobs of an earlier launch are in the queue ({job})" in refused.stderr
+    assert f"jobs of an earlier launch are in the queue ({job}), with another config (shard.shard_images)" in (
+        refused.stderr
+    )
     assert f"scancel {job}" in refused.stderr
     told = closed.status()["shard"]
     assert told["state"] == "queued"
@@ -116,12 +123,15 @@ def _payload(project: ClusterProject, *, ranks: int) -> Payload:
 
 
 def _submit(project: ClusterProject, job: SlurmJob, *, ranks: int) -> str:
+    run = RunFolder(project.runs)
+    run.create()
+    comment = run_comment(claim_identity(run).id, "shard")
     return submit_slurm(
         payloads(job, payload=_payload(project, ranks=ranks)),
-        stage=StageFolder(project.runs / "shard"),
-        parameters={"time": 1, "comment": "cemiface:test:shard", "additional_parameters": {"hold": True}},
+        stage=run.stage("shard"),
+        parameters={"time": 1, "comment": comment, "additional_parameters": {"hold": True}},
         code=PROJECT,
-        comment="cemiface:test:shard",
+        owner=Ownership.of(run),
     )
 
 
@@ -185,9 +195,8 @@ def test_F25_what_a_site_prints_before_the_answer_is_not_taken_for_it(closed: Cl
     if not closed.queue():
         closed.submit("shard")  # it was taken back, in doubt
     assert closed.queue() == {"PENDING": 2}
-    comment = run_comment(closed.runs, "shard")
     (job,) = closed.jobs("shard")
-    assert f"Comment={comment}" in closed.shown(job)
+    assert f"Comment={run_comment(closed.id, 'shard')}" in closed.shown(job)
 
 
 def test_F26_without_sacct_a_run_is_submitted_and_its_state_is_known(fresh: ClusterProject) -> None:

@@ -16,7 +16,7 @@ from .commands import SECONDS, SITE, ClusterProject
 
 FOUR_HERE = "train: {ranks_per_node: 4, cpus: 1}\n"
 TWO_BY_TWO = SITE + "train: {nodes: 2, ranks_per_node: 2, cpus: 1}\n"
-FIVE_MINUTES = SITE + "train: {nodes: 1, ranks_per_node: 2, cpus: 1, minutes: 5}\n"
+FIVE_MINUTES = SITE + "stop_signal_seconds: 60\ntrain: {nodes: 1, ranks_per_node: 2, cpus: 1, minutes: 5}\n"
 
 NO_REQUEUE = """#!/bin/sh
 [ "$1" = requeue ] || exec /usr/bin/scontrol "$@"
@@ -156,6 +156,8 @@ def test_F20_without_scontrol_the_work_is_saved_and_the_same_command_resumes(
     project.wait()
     assert "JobState=FAILED" in project.shown(job)
     assert [heartbeat["exit"] for heartbeat in project.heartbeats("train-diffusion")] == [75, 75]
+    why = project.run("why", "train-diffusion", "0", longer).stdout
+    assert "not requeued: scontrol refused: Access/permission denied" in why
     told = project.logs("train-diffusion")
     assert "requeue refused" in told
     assert "permission denied" in told

@@ -165,6 +165,14 @@ class VirtualSlurm:
     def stop_controller(self) -> None:
         self._end("slurmctld", signal.SIGTERM)
 
+    def pause_controller(self) -> None:
+        """It takes connections and does not answer."""
+        self._daemons["slurmctld"].send_signal(signal.SIGSTOP)
+
+    def resume_controller(self) -> None:
+        self._daemons["slurmctld"].send_signal(signal.SIGCONT)
+        self._wait(lambda: "is UP" in self.call("scontrol", "ping", check=False), what="slurmctld")
+
     def processes(self, node: str | None = None) -> list[int]:
         """All processes of this cluster, or of one node: its tasks, and those of Slurm, which hold its log open."""
         log = self.folder / f"{node}.log"
@@ -306,7 +314,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with VirtualSlurm(nodes=options.nodes) as slurm:
             code = 0
             if options.command:
-                code = subprocess.run(options.command, env=slurm.submission.environment, check=False).returncode
+                code = subprocess.run(options.command, env=slurm.environment, check=False).returncode
                 slurm.wait()
     except ClusterError as error:
         sys.exit(f"virtual_slurm: {error}")

@@ -18,7 +18,7 @@ from typing import Any
 
 PROJECT = Path(__file__).parent.parent.parent
 SECONDS = 300.0  # for a launch to reach some point; much less on a quiet machine
-REWRITTEN = {"config.yaml", "cluster.yaml", "provenance.json", ".launch.lock"}  # by every launch
+REWRITTEN = {"run.json", "config.yaml", "cluster.yaml", "provenance.json", ".launch.lock"}  # by every launch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Project:
             timeout=1800,
         )
 
-    def start(self, command: str, *more: str, cluster: str | None = None) -> subprocess.Popen[str]:
+    def start(self, command: str, *more: str, cluster: str | None = None, **environment: str) -> subprocess.Popen[str]:
         """Start a command in a process group of its own, as a shell does."""
         return subprocess.Popen(
             self.arguments(command, *more, cluster=cluster),
@@ -66,7 +66,7 @@ class Project:
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
-            env=_environment({}),
+            env=_environment(environment),
             start_new_session=True,
         )
 

@@ -15,6 +15,7 @@ from jobs.watch.status import RunStatus, StageStatus
 from slurm.run_folder import StageFolder
 
 STAGE = "generate"
+RUN = "0123456789ab"  # the id of the run
 ELSEWHERE = "another-host"
 CONFIG = """
 name: many
@@ -43,6 +44,7 @@ class ManyRanks:
         many = ManyRanks(root=root, units=units)
         run = many.run
         run.folder.create()
+        run.folder.identity.write_text(json.dumps({"id": RUN, "path": str(run.folder.root)}))
         save_run(run)
         folder = run.stage_folder(STAGE)
         for path in (folder.done, folder.heartbeats):
@@ -116,6 +118,6 @@ def fake_tool(folder: Path, name: str, *, answer: str = "", complaint: str = "",
     return folder / f"{name}.asked"
 
 
-def queued(*tasks: str) -> str:
-    """Answer of squeue, from "7|0|RUNNING|restarts|status|node|reason" lines."""
-    return "".join(f"{task}|cemiface:0:generate|\n" for task in tasks)
+def queued(*tasks: str, comment: str = f"cemiface:{RUN}:{STAGE}") -> str:
+    """Answer of squeue about jobs of the run, from "7|0|RUNNING|restarts|status|node|reason" lines."""
+    return "".join(f"{task}|(null)|here|many.{STAGE}|/dev/null|{comment}|\n" for task in tasks)

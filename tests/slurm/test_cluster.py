@@ -67,6 +67,25 @@ def test_B51_impossible_resources_are_refused(fields: dict[str, Any]) -> None:
         Cluster.model_validate(fields, strict=True)
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"array": {"minutes": 6}}, "array.minutes: got 6 with stop_signal_seconds: 180; allowed: at least 7"),
+        ({"train": {"minutes": 20}, "stop_signal_seconds": 600}, "train.minutes: got 20 .* allowed: at least 21"),
+        ({"stages": {"embed": {"minutes": 5}}}, "stages.embed.minutes: got 5"),
+    ],
+)
+def test_jobs_that_would_be_stopped_before_half_of_their_time_are_refused(fields: dict[str, Any], message: str) -> None:
+    """They would start over until they are given up."""
+    with pytest.raises(ValidationError, match=message):
+        Cluster.model_validate({"executor": "slurm", **fields})
+    Cluster.model_validate({"executor": "local", **fields})  # local ranks have no time limit
+
+
+def test_the_shortest_time_that_is_more_than_twice_the_signals_is_taken() -> None:
+    assert Cluster.model_validate({"executor": "slurm", "array": {"minutes": 7}}).array.minutes == 7
+
+
 def test_without_numbers_the_cores_of_the_machine_count() -> None:
     cluster = Cluster(train=TrainResources(ranks_per_node=2 * cores()))
     assert cluster.of_array("generate").world() == min(cores(), 8)

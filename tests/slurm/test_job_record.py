@@ -83,7 +83,8 @@ def test_a_record_that_cannot_be_read_is_none(tmp_path: Path, text: str) -> None
 def test_a_record_reads_back_as_it_was_written_under_the_keys_of_older_runs(tmp_path: Path) -> None:
     stage = StageFolder(tmp_path)
     job = SlurmJob(kind="array", first_rank=4, ranks=6, ranks_per_task=2, job="7")
-    record = JobRecord(ranks=10, submitted=1.5, jobs=(job,), comment="cemiface:0:generate", code="0" * 12)
+    of_run = {"run": "0123456789ab", "path": "/runs/demo", "cluster": "alps"}
+    record = JobRecord(ranks=10, submitted=1.5, jobs=(job,), comment="cemiface:0:generate", code="0" * 12, **of_run)
     write_job_record(stage, record)
     assert read_job_record(stage) == record
     assert json.loads((tmp_path / "submission.json").read_text()) == {
@@ -91,5 +92,6 @@ def test_a_record_reads_back_as_it_was_written_under_the_keys_of_older_runs(tmp_
         "comment": "cemiface:0:generate",
         "code": "0" * 12,
         "ranks": 10,
+        **of_run,
         "jobs": [_job("7", "array", first=4, ranks=6, each=2)],
     }

@@ -38,6 +38,37 @@ def test_a_block_that_fails_frees_the_lock(tmp_path: Path) -> None:
         pass
 
 
+def test_who_waits_is_told_again_and_again_what_holds_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURMD_NODENAME", "c7")
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    stage, stop = StageFolder(tmp_path / "generate"), StopFlag()
+    told: list[str] = []
+
+    def waits(text: str) -> None:
+        told.append(text)
+        if len(told) == 2:
+            stop.ask("SIGTERM")
+
+    with claim(stage, 3, stop=None), pytest.raises(Stopped), claim(stage, 3, stop=stop, waiting=waits):
+        pytest.fail("two holders")
+    assert len(told) == 2
+    for text in told:
+        assert text.startswith("waits for an older attempt of this rank to end: ")
+        assert f"process {os.getpid()} on c7" in text
+        assert text.endswith("holds 00003.lock")
+
+
+def test_a_file_server_that_answers_a_held_lock_with_no_access_makes_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held(*arguments: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(fcntl, "flock", held)
+    with pytest.raises(Stopped), locked(tmp_path / "x.lock", stop=_asked("SIGTERM")):
+        pytest.fail("two holders")
+
+
 def test_each_rank_has_a_lock_of_its_own(tmp_path: Path) -> None:
     stage = StageFolder(tmp_path / "generate")
     with claim(stage, 0, stop=None), claim(stage, 1, stop=_asked("would not wait")):

@@ -36,11 +36,11 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
 def test_the_queue_lists_waiting_running_and_ended_tasks(fake: Fake) -> None:
     asked = fake(
         "squeue",
-        answer="13|0|RUNNING|2|0|c1|None|cemiface:0123456789ab:generate|\n"
-        "13|1|PENDING|0|0||JobArrayTaskLimit|cemiface:0123456789ab:generate|\n"
-        "14|N/A|PENDING|1|0||ReqNodeNotAvail, UnavailableNodes:c[1-2]|(null)|\n"
-        "15|N/A|FAILED|0|768|c[2-3]|NonZeroExitCode|(null)|\n"
-        "16|N/A|OUT_OF_MEMORY|0|9|c4|OutOfMemory|(null)|\n",
+        answer="13|0|RUNNING|2|0|c1|None|(null)|here|x|/dev/null|cemiface:0123456789ab:generate|\n"
+        "13|1|PENDING|0|0||JobArrayTaskLimit|(null)|here|x|/dev/null|cemiface:0123456789ab:generate|\n"
+        "14|N/A|PENDING|1|0||ReqNodeNotAvail, UnavailableNodes:c[1-2]|(null)|here|x|/dev/null|(null)|\n"
+        "15|N/A|FAILED|0|768|c[2-3]|NonZeroExitCode|(null)|here|x|/dev/null|(null)|\n"
+        "16|N/A|OUT_OF_MEMORY|0|9|c4|OutOfMemory|(null)|here|x|/dev/null|(null)|\n",
     )
     tasks = ask_queue().tasks
     assert "--me" in asked.read_text().split()
@@ -66,7 +66,7 @@ def test_an_empty_queue_is_an_answer(fake: Fake) -> None:
 
 
 def test_lines_in_the_comments_of_other_jobs_are_skipped(fake: Fake) -> None:
-    fake("squeue", answer="13|0|RUNNING|0|0|c1|None|first line\nand | a | second|\n14|x\n\n")
+    fake("squeue", answer="13|0|RUNNING|0|0|c1|None|(null)|here|x|/dev/null|first line\nand | a | second|\n14|x\n\n")
     assert list(ask_queue().tasks) == [("13", 0)]
 
 

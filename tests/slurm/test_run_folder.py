@@ -31,6 +31,16 @@ def test_F43_a_folder_that_others_may_read_is_closed(tmp_path: Path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
+@pytest.mark.parametrize("mode", [0o2770, 0o2755, 0o3777, 0o2700, 0o2500])
+def test_the_group_that_new_files_get_stays_that_of_the_folder(tmp_path: Path, mode: int) -> None:
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    folder.chmod(mode)
+    RunFolder(folder).create()
+    assert folder.stat().st_mode & stat.S_ISGID
+    assert folder.stat().st_mode & 0o077 == 0
+
+
 @pytest.mark.parametrize("target", ["elsewhere", "nowhere"])
 def test_F43_a_symlink_is_refused(tmp_path: Path, target: str) -> None:
     (tmp_path / "elsewhere").mkdir()

@@ -83,6 +83,20 @@ def test_the_end_of_the_launcher_sets_the_flag() -> None:
     assert output.startswith("the launcher is gone\n")
 
 
+def test_a_rank_that_does_not_leave_by_itself_is_ended_some_time_after_its_launcher() -> None:
+    """It waits in a call that does not return, as for a rank that was killed as well."""
+    waits = "import sys, time\nfrom slurm.ranks.stop import StopFlag\n"
+    waits += "StopFlag().listen().follow(int(sys.argv[1]), seconds_to_save=0.1)\nprint('listening', flush=True)\n"
+    waits += "while True: time.sleep(1000)\n"
+    launcher = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", waits, str(launcher.pid)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "listening\n"
+    launcher.kill()
+    assert process.wait(timeout=SECONDS) == 75
+    launcher.wait()
+
+
 def test_a_rank_is_asked_to_leave_only_when_a_stop_is_due() -> None:
     stop = StopFlag()
     stop.check()

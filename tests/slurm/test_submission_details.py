@@ -12,14 +12,15 @@ import pytest
 from pydantic import ValidationError
 
 from slurm.cluster import ArrayResources, Cluster, TrainResources
+from slurm.errors import RunError
 from slurm.provenance import PACKAGES, provenance
 from slurm.run_folder import StageFolder
-from slurm.submission.environment import allowed, only_allowed
-from slurm.submission.job_script import python_of, slurm_parameters
+from slurm.submission.environment import allowed, only_allowed, unused
+from slurm.submission.job_script import SETUP, python_of, script, slurm_parameters
 from slurm.submission.payload import Payload, payloads
 from slurm.submission.slurm_job import SlurmJob, slurm_jobs
 from slurm.submission.snapshot import code_digest, code_files, snapshot
-from slurm.submission.submit import MAX_ARRAY_SIZE, largest_array, run_comment
+from slurm.submission.submit import MAX_ARRAY_SIZE, Site, ask_site
 
 STAGE = StageFolder(Path("/runs/demo/generate"))
 ARRAY = SlurmJob(kind="array", first_rank=0, ranks=10, ranks_per_task=4)
@@ -80,7 +81,7 @@ def test_a_job_that_waits_for_another_is_removed_if_that_fails() -> None:
 @pytest.mark.parametrize("value", ["it's", "$HOME `id`", "a b;c", "", '"'])
 def test_variables_of_the_site_reach_the_shell_as_they_are(value: str) -> None:
     found = _parameters({"environment": {"NAME": value}, "setup": ["module load x"]})["setup"]
-    assert found[1:] == ["module load x"]
+    assert found[-1] == "eval 'module load x' || cemiface_failed $? 'module load x'"
     assert shlex.split(found[0]) == ["export", f"NAME={value}"]
 
 
@@ -169,6 +170,87 @@ def test_variables_beside_the_list_are_left_out(name: str) -> None:
     }
 
 
+MODULES = {
+    "MODULEPATH": "/sw/modules",
+    "MODULESHOME": "/sw/lmod",
+    "MODULES_CMD": "/sw/modulecmd.tcl",
+    "LMOD_CMD": "/sw/lmod/libexec/lmod",
+    "LMOD_SYSTEM_DEFAULT_MODULES": "site",
+    "BASH_ENV": "/sw/lmod/init/bash",
+    "BASH_FUNC_module%%": '() {  echo loaded "$@"\n}',
+    "BASH_FUNC_ml%%": '() {  module "$@"\n}',
+    "BASH_FUNC__module_raw%%": "() {  :\n}",
+    "BASH_FUNC_module()": "() {  :\n}",
+}
+
+
+def test_the_functions_and_places_of_module_systems_reach_jobs_but_not_what_is_loaded() -> None:
+    loaded = {
+        "LOADEDMODULES": "cuda/11",
+        "_LMFILES_": "/sw/cuda/11",
+        "MODULES_LMALTNAME": "x",
+        "LMOD_FAMILY_MPI": "x",
+        "__LMOD_REF_COUNT_PATH": "x",
+        "_ModuleTable001_": "x",
+        "MODULEPATH_modshare": "x",
+        "BASH_FUNC_deploy%%": "() {  token=secret\n}",
+        "BASH_FUNC_module_token%%": "() {  :\n}",
+    }
+    assert allowed({**MODULES, **loaded}) == MODULES
+
+
+def _run(folder: Path, fields: dict[str, Any], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a job script with a srun that only says that it ran."""
+    (folder / "srun").write_text("#!/bin/sh\necho ranks start\n")
+    (folder / "srun").chmod(0o755)
+    stage = StageFolder(Path("/runs/demo/generate"))
+    text = script(stage=stage, parameters=_parameters(fields), tasks=1, code=Path("/runs/demo/code/0"))
+    (folder / "job.sh").write_text(text)
+    return subprocess.run(
+        ["/bin/bash", folder / "job.sh"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**allowed(environment), "PATH": f"{folder}:/usr/bin:/bin"},
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("module load cuda/99", "false", "cd /nowhere", "no_such_command --at all", "(exit 3)", "source /nowhere"),
+        *('[ "$NAME" = "it\'s" ]', "true && false", "for (("),
+    ],
+)
+def test_a_line_of_setup_that_fails_ends_the_job_with_its_text(tmp_path: Path, line: str) -> None:
+    done = _run(tmp_path, {"setup": ["true # fine", "# and this", line, "echo too late"]}, {})
+    assert done.returncode == SETUP
+    assert "a line of setup in the cluster file failed (exit code " in done.stderr
+    assert f"): {line}\n" in done.stderr
+    assert done.stdout == ""
+
+
+def test_what_setup_lines_set_stays_for_the_ranks(tmp_path: Path) -> None:
+    lines = ['export A="$NAME b"', "umask 077; cd /", "if false; then false; fi", 'echo "$A $PWD"', "module load x"]
+    fields = {"environment": {"NAME": "it's"}, "setup": lines}
+    environment = {name: value for name, value in MODULES.items() if name in {"BASH_FUNC_module%%", "MODULEPATH"}}
+    done = _run(tmp_path, fields, environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "it's b /\nloaded load x\nranks start\n"
+
+
+def test_variables_of_slurm_in_the_users_shell_are_named_with_the_field_in_their_place() -> None:
+    environment = {"SBATCH_PARTITION": "gpu", "SLURM_ACCOUNT": "a", "SBATCH_RESERVATION": "r", "SLURM_CONF": "/c"}
+    partition, reservation, account = unused(environment)
+    assert partition == "SBATCH_PARTITION is exported in your shell, but not used; set `partition` in the cluster file"
+    assert reservation.startswith("SBATCH_RESERVATION is exported in your shell, but not used")
+    assert account.endswith("set `account` in the cluster file")
+    within = unused({**environment, "SLURM_JOB_ID": "7", "SLURM_NODELIST": "c1"})
+    assert within[-1] == "your shell is in job 7 of Slurm, whose SLURM_* variables are not used"
+    assert len(within) == 3
+    assert unused({"PATH": "/bin", "SLURM_CONF": "/c"}) == []
+
+
 def test_the_digest_follows_names_and_contents_of_the_code_and_nothing_else(code: Path) -> None:
     first = code_digest(code)
     for name in ("README.md", "jobs/notes.txt", "tests/test_x.py", "jobs/__pycache__/a.pyc"):
@@ -193,23 +275,24 @@ def test_a_snapshot_that_cannot_be_moved_into_place_leaves_nothing(code: Path, t
     folder = tmp_path / "code"
     folder.mkdir()
     (folder / code_digest(code)).write_text("a file")
-    with pytest.raises(OSError, match="Not a directory"):
+    with pytest.raises(RunError, match="could not be written: Not a directory"):
         snapshot(code, folder=folder)
     assert [path.name for path in folder.iterdir()] == [code_digest(code)]
-
-
-def test_the_comment_of_a_run_begins_those_of_its_stages_and_of_no_other_run() -> None:
-    run = run_comment(Path("/runs/demo"))
-    assert run_comment(Path("/runs/demo"), "generate").startswith(run)
-    assert not run_comment(Path("/runs/demo2"), "generate").startswith(run)
-    assert len(run.split()) == 1
 
 
 def test_where_slurm_cannot_be_asked_its_default_limit_of_arrays_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert largest_array() == MAX_ARRAY_SIZE
+    assert ask_site() == Site(cluster="", largest_array=MAX_ARRAY_SIZE)
+
+
+def test_the_site_tells_its_name_and_its_limit_of_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    script = tmp_path / "scontrol"
+    script.write_text('#!/bin/sh\necho "ClusterName             = alps"\necho "MaxArraySize            = 500"\n')
+    script.chmod(0o755)
+    assert ask_site() == Site(cluster="alps", largest_array=500)
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -17,13 +17,14 @@ import pytest
 
 from slurm.cluster import Cluster
 from slurm.errors import RunError
-from slurm.run_folder import StageFolder
+from slurm.run_folder import RunFolder, StageFolder
 from slurm.submission.environment import allowed, only_allowed
 from slurm.submission.job_script import script, slurm_parameters
+from slurm.submission.ownership import Ownership
 from slurm.submission.payload import Payload, payloads
 from slurm.submission.slurm_job import SlurmJob, slurm_jobs
 from slurm.submission.snapshot import code_digest, snapshot
-from slurm.submission.submit import jobs_in_queue, submit_slurm
+from slurm.submission.submit import submit_slurm
 
 STAGE = StageFolder(Path("/runs/demo/generate"))
 CODE = Path("/runs/demo/code/0123456789ab")
@@ -137,9 +138,11 @@ env > {folder}/environment
 """
 SCONTROL = "#!/bin/sh\necho 'JobId=7 Comment={comment}'\n"
 SQUEUE = """#!/bin/sh
-echo '7|N/A|PENDING|0|0||Priority|cemiface:0123456789ab:generate|'
-echo '8|N/A|RUNNING|0|0|c1|None|other|'
-echo '9|N/A|COMPLETED|0|0|c1|None|cemiface:0123456789ab:generate|'
+echo '5|0|RUNNING|0|0|c1|None|(null)|here|demo.generate|/dev/null|cemiface:0123456789ab:generate|'
+echo '6|N/A|RUNNING|0|0|c1|None|(null)|here|demo.embed|/dev/null|cemiface:0123456789ab:embed|'
+echo '7|N/A|PENDING|0|0||Priority|(null)|here|demo.generate|/dev/null|cemiface:0123456789ab:generate|'
+echo '8|N/A|RUNNING|0|0|c1|None|(null)|here|demo.generate|/dev/null|other|'
+echo '9|N/A|COMPLETED|0|0|c1|None|(null)|here|demo.generate|/dev/null|cemiface:0123456789ab:generate|'
 """
 COMMENT = "cemiface:0123456789ab:generate"
 
@@ -164,11 +167,14 @@ def _command(folder: Path, name: str, text: str) -> None:
 
 def _submit(site: Path, *, answer: str, tasks: int = 2) -> str:
     _command(site / "bin", "sbatch", SBATCH.format(folder=site, answer=answer))
-    stage = StageFolder(site / "runs" / "demo" / "generate")
+    run = RunFolder(site / "runs" / "demo")
+    run.root.mkdir(parents=True)
+    run.identity.write_text(json.dumps({"id": "0123456789ab", "path": str(run.root)}))
+    stage = run.stage("generate")
     job = SlurmJob(kind="array", first_rank=0, ranks=tasks, ranks_per_task=1)
     parameters = slurm_parameters(job, stage=stage, cluster=Cluster(), comment=COMMENT)
     work = payloads(job, payload=_payload(ranks=tasks))
-    return submit_slurm(work, stage=stage, parameters=parameters, code=CODE, comment=COMMENT)
+    return submit_slurm(work, stage=stage, parameters=parameters, code=CODE, owner=Ownership.of(run), known=["5"])
 
 
 @pytest.mark.parametrize("tasks", [1, 2])
@@ -191,26 +197,22 @@ def test_F24_one_task_or_many_are_submitted_alike(site: Path, tasks: int) -> Non
 def test_F25_a_job_whose_answer_is_lost_is_canceled_not_submitted_twice(site: Path, answer: str) -> None:
     with pytest.raises(RunError, match=r"generate: sbatch: .*job 7 was accepted anyway and is now canceled"):
         _submit(site, answer=answer)
-    assert (site / "canceled").read_text().split() == ["7"]
+    assert (site / "canceled").read_text().split() == ["7"]  # neither 5, which was there before, nor another's
+
+
+@pytest.mark.parametrize("comment", ["(null)", "charged to project-1 by the site"])
+def test_a_site_that_writes_comments_of_its_own_leaves_no_orphan(site: Path, comment: str) -> None:
+    logs = site / "runs" / "demo" / "generate" / "logs" / "submitit"
+    shown = f"JobId=7 JobName=demo.generate\n   JobState=PENDING\n   Comment={comment}\n   StdOut={logs}/7_0_log.out"
+    _command(site / "bin", "scontrol", f"#!/bin/sh\necho '{shown}'\n")
+    assert _submit(site, answer="echo Submitted batch job 7") == "7"
+    assert not (site / "canceled").exists()
 
 
 def test_F25_another_number_in_the_output_of_sbatch_is_not_taken_for_the_job(site: Path) -> None:
     _command(site / "bin", "scontrol", SCONTROL.format(comment="other"))
     with pytest.raises(RunError, match="it answered job 3, which is not ours"):
         _submit(site, answer="echo You have job 3 left this month; echo Submitted batch job 7")
-
-
-def test_the_queue_is_searched_by_comment(site: Path) -> None:
-    assert jobs_in_queue("cemiface:0123456789ab:") == ["7"]
-    assert jobs_in_queue("cemiface:ffffffffffff:") == []
-
-
-def test_F10_without_an_answer_of_the_queue_nothing_is_submitted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(RunError, match="the queue cannot be read: there is no squeue on this machine"):
-        jobs_in_queue("cemiface:")
 
 
 def test_F42_a_snapshot_is_whole_named_by_its_content_and_stays_as_it_is(tmp_path: Path) -> None:

@@ -67,7 +67,8 @@ def _one_line(error: ErrorDetails, model: type[BaseModel], *, overrides: bool) -
     if error["type"] == "missing":
         return f"{field}: is missing; add it"
     if error["type"] == "value_error":  # a rule about several fields; its message has the rest
-        return f"{field}.{error['msg'].removeprefix('Value error, ')}; change it in the file"
+        message = f"{error['msg'].removeprefix('Value error, ')}; change it in the file"
+        return f"{field}.{message}" if field else message
     allowed = allowed_by(error)
     got = repr(error["input"])
     got = got if len(got) <= MAX_SHOWN else f"{got[:MAX_SHOWN]}..."

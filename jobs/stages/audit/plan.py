@@ -6,21 +6,25 @@ none, the training people, each compared with the others. The last rank sets thr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from jobs.frame.errors import ConfigError
 from jobs.frame.products import FINGERPRINT, HELD_OUT, REAL
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.stage_config import EmbeddingBatch, StageConfig, as_before, final, operational
 from jobs.frame.unit import Unit
 from jobs.frame.verdicts import recorded_vectors, reference_files
+from jobs.stages.shard.counts import face_counts
 from jobs.stages.shard.plan import real_units
 from jobs.stages.shared.embedder import embedder_needs
 from shards.embeddings.nearest import pairs_per_second
 from shards.privacy.copies.cost import copies_seconds
+from shards.privacy.thresholds import MIN_FALSE_ALARMS
 
 HASH_WIDTH = 2 * 256  # of the pixel hashes, mirrored and not, which are compared like embeddings
 
@@ -111,6 +115,24 @@ def plan(run: Run) -> list[AuditUnit]:
     ]
 
 
+def check_control(run: Run, counts: Mapping[str, int]) -> None:
+    """Refuse a control group that is too small for `false_alarms`; the thresholds would depend on single faces.
+
+    Raises:
+        ConfigError: it is.
+    """
+    rate = run.section(AuditFaces).false_alarms
+    images = sum(counts.get(tar, 0) for tar in control_tars(run))
+    if int(rate * images) >= MIN_FALSE_ALARMS:
+        return
+    lowest = MIN_FALSE_ALARMS / max(1, images)
+    remedy = f"at least {lowest:.1e}, or a larger control group" if lowest < 1 else "a larger control group"
+    raise ConfigError(
+        f"audit.false_alarms: got {rate} with a control group of {images} faces; allowed: {remedy} "
+        "(shard.held_out_identities; without, it is made of training faces)"
+    )
+
+
 def control_tars(run: Run) -> list[str]:
     """The tars of held-out people, or some of the training people's, evenly out of all."""
     trained = real_units(run)
@@ -148,6 +170,8 @@ STAGE = Stage(
     needs=lambda run: ("shard", "fingerprint", run.method.generate.name, *embedder_needs(run)),
     plan=plan,
     work="jobs.stages.audit.work",
+    check_launch=lambda run: check_control(run, face_counts(run)),
+    check_faces=check_control,
     forecast=forecast,
     expected_images=lambda run: run.method.generate.expected_images(run),
 )

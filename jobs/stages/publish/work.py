@@ -34,6 +34,7 @@ from shards.tars.reader import OpenTar
 from shards.tars.records import asked_of, sort_key
 from shards.tars.shard_set import ShardSet
 from slurm.certified import open_certified
+from slurm.disk import disk_errors, exists, move
 from slurm.errors import RunError
 from slurm.files import Output, link, publish, sync_folder
 from slurm.partial_files import partial_path
@@ -51,14 +52,14 @@ def run_rank(run: Run, rank: Rank) -> None:
     verdict = passed_verdict(run)
     for work in rank.remaining(PublishUnit):
         folder = partial_path(rank.folder.output(work.unit.set))
-        folder.mkdir(mode=0o700)
+        with disk_errors(folder):
+            folder.mkdir(mode=0o700)
         try:
             images = _build(run, folder, verdict=verdict, work=work)
             final = rank.folder.output(work.unit.set)
-            if final.exists():  # of an older attempt that was not marked: not wanted any more
-                rank.folder.superseded.mkdir(exist_ok=True)
-                os.rename(final, rank.folder.superseded / f"{final.name}-{secrets.token_hex(4)}")
-            os.rename(folder, final)
+            if exists(final):  # of an older attempt that was not marked: not wanted any more
+                move(final, rank.folder.superseded / f"{final.name}-{secrets.token_hex(4)}")
+            move(folder, final)
             sync_folder(final.parent)
         finally:
             shutil.rmtree(folder, ignore_errors=True)

@@ -9,6 +9,7 @@ from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
 from jobs.frame.stage import Finish
 from jobs.stages.shard.plan import MANIFEST, SOURCE, ShardFaces, ShardUnit, list_name
+from jobs.stages.shared.known_early import refuse_now_known
 from jobs.stages.shared.tars import publishing_tar
 from shards.errors import DataError
 from shards.images.faces import Face, Source, UnreadableFaceError
@@ -75,8 +76,13 @@ def _prepared(source: Source, face: Face, *, rules: ImageRules, align: Align | N
 
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
-    """Count what was passed over while listing, so that the counts add up to everything in the source; manifest."""
+    """Count what was passed over while listing, so that the counts add up to everything in the source; manifest.
+
+    Raises:
+        ConfigError: a later stage cannot do its work on the images that are there.
+    """
     folder = run.stage_folder("shard")
+    refuse_now_known(run, _images_by_tar(markers))
     figures = read_json(folder.output(SOURCE))
     written = publish(folder.output(MANIFEST), manifest_bytes(_manifest(markers)), replace=True)
     return Finish(
@@ -84,6 +90,10 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
         outputs=(written,),
         figures={**figures, "rejected": [line for marker in markers for line in marker.figures["rejected"]]},
     )
+
+
+def _images_by_tar(markers: Sequence[Marker]) -> dict[str, int]:
+    return {one.name: marker.images for marker in markers for one in marker.outputs if one.name.endswith(".tar")}
 
 
 def _manifest(markers: Sequence[Marker]) -> Manifest:

@@ -6,12 +6,17 @@ they have a standard deviation. Subsets (by size or requested value) and augment
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import Field
 
 from cemiface.recognition.config import AugmentConfig
+from jobs.frame.products import REAL
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.stage_config import StageConfig, as_before
+from jobs.stages.shard.counts import face_counts
+from jobs.stages.shared.known_early import images_known, refuse_large
 from jobs.stages.shared.sets import Sets, imported, makers_of
 from jobs.stages.shared.study import Study, StudyUnit, units
 from jobs.stages.shared.verification import benchmark_needs
@@ -69,6 +74,20 @@ def plan(run: Run) -> list[StudyUnit]:
     return units(run, name=NAME, seeds=run.section(StudySets).seeds, groups=list(run.section(StudySets).compare))
 
 
+def check_faces(run: Run, counts: Mapping[str, int]) -> None:
+    """Refuse parts that are larger than their sets, and batches that are larger than these.
+
+    Raises:
+        ConfigError: one is.
+    """
+    config = run.section(StudySets)
+    for name, compared in config.compare.items():
+        there, of = images_known(run, compared.sets, counts=counts), " and ".join(compared.sets)
+        if compared.images is not None:
+            refuse_large(f"{NAME}.compare.{name}.images", compared.images, images=there, of=of)
+        refuse_large(f"{NAME}.batch", config.batch, images=compared.images or there, of=f"compare.{name}")
+
+
 def kinds(run: Run) -> list[str]:
     """The sets that nets are trained on."""
     return sorted({kind for compared in run.section(StudySets).compare.values() for kind in compared.sets})
@@ -86,6 +105,8 @@ STAGE = Stage(
     config=StudySets,
     needs=needs,
     files=lambda run: imported(run, kinds=kinds(run)),
+    check_launch=lambda run: check_faces(run, face_counts(run) if REAL in kinds(run) else {}),
+    check_faces=check_faces,
     plan=plan,
     work="jobs.stages.study_sets.work",
 )

@@ -5,7 +5,9 @@ The same code trains E_id on the real faces where the user brings no weights (th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from pydantic import Field
 
@@ -13,6 +15,7 @@ from jobs.frame.products import EMBEDDER, WEIGHTS
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.unit import Unit
+from jobs.stages.shared.known_early import check_batch, check_training
 from jobs.stages.shared.sets import Sets, imported, makers_of
 from jobs.training.recipe import Recipe
 
@@ -51,6 +54,16 @@ class TrainingUnit(Unit):
     weights: str
 
 
+def _check_launch(run: Run, *, name: str) -> None:
+    config = run.section(TrainEmbedder if name == EMBEDDER else TrainRecognition)
+    check_training(run, name, config, kinds=config.sets)
+
+
+def _check_faces(run: Run, counts: Mapping[str, int], *, name: str) -> None:
+    config = run.section(TrainEmbedder if name == EMBEDDER else TrainRecognition)
+    check_batch(run, name, config.batch, kinds=config.sets, counts=counts)
+
+
 def plan(run: Run) -> list[TrainingUnit]:
     return [TrainingUnit(weights=WEIGHTS)]
 
@@ -62,6 +75,8 @@ STAGE = Stage(
     config=TrainRecognition,
     needs=lambda run: needs(run, name=NAME),
     files=lambda run: imported(run, kinds=run.section(TrainRecognition).sets),
+    check_launch=partial(_check_launch, name=NAME),
+    check_faces=partial(_check_faces, name=NAME),
     plan=plan,
     work="jobs.stages.train_recognition.work",
     distributed=True,
@@ -74,6 +89,8 @@ EMBEDDER_STAGE = Stage(
     config=TrainEmbedder,
     needs=lambda run: needs(run, name=EMBEDDER),
     files=lambda run: imported(run, kinds=run.section(TrainEmbedder).sets),
+    check_launch=partial(_check_launch, name=EMBEDDER),
+    check_faces=partial(_check_faces, name=EMBEDDER),
     plan=plan,
     work="jobs.stages.train_recognition.work",
     distributed=True,

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from jobs.command.main import main
-from slurm.submission.submit import run_comment
+from slurm.submission.job_script import SETUP, SETUP_FAILED
 
 from ..commands import PROJECT, SECONDS, Project, wait_until
 from ..many_ranks import ManyRanks, fake_tool, queued
@@ -71,6 +71,7 @@ def test_status_and_why_lead_to_the_rank_the_cause_and_the_command_to_run(projec
 @pytest.mark.long
 def test_F38_a_killed_rank_is_lost_and_its_last_heartbeat_is_shown(project: Project) -> None:
     launcher = _training(project)
+    launcher.kill()  # else it would start the rank again
     os.kill(project.heartbeats("train-diffusion")[0]["pid"], signal.SIGKILL)
     launcher.communicate(timeout=SECONDS)
     status = project.run("status", LONG)
@@ -152,10 +153,9 @@ def test_cancel_stops_the_jobs_of_the_run_and_no_others(tmp_path: Path) -> None:
     many = ManyRanks.make(tmp_path / "project", units=4)
     many.submitted(ranks=2)
     tools = tmp_path / "bin"
-    ours = run_comment(many.run.folder.root, "generate")
     answer = queued("7|0|RUNNING|0|0|c1|None", "7|1|PENDING|0|0||Priority")
-    answer += f"8|N/A|PENDING|0|0||Dependency|{ours}|\n9|N/A|RUNNING|0|0|c1|None|cemiface:ffffffffffff:generate|\n"
-    answer += f"6|N/A|COMPLETED|0|0|c1|None|{ours}|\n"
+    answer += queued("8|N/A|PENDING|0|0||Dependency", "6|N/A|COMPLETED|0|0|c1|None")
+    answer += queued("9|N/A|RUNNING|0|0|c1|None", comment="cemiface:ffffffffffff:generate")
     fake_tool(tools, "squeue", answer=answer)
     asked = fake_tool(tools, "scancel")
     command = [sys.executable, "-m", "jobs", "cancel", str(many.config)]
@@ -184,6 +184,23 @@ def test_the_output_of_a_rank_without_a_heartbeat_is_shown(
     assert "rank 1 of generate lost on c3, exit 1" in shown
     assert "  | python: ?[31mcannot?[0m be found" in shown
     assert "of another rank" not in shown
+
+
+def test_why_shows_the_line_of_setup_that_ended_a_job(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = ManyRanks.make(tmp_path / "project", units=4)
+    many.submitted(ranks=2)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    fake_tool(tmp_path / "bin", "squeue", answer=queued(f"7|0|FAILED|0|{SETUP << 8}|c3|NonZeroExitCode"))
+    logs = many.run.stage_folder("generate").submitit_logs
+    logs.mkdir(parents=True)
+    (logs / "7_0_0_log.err").write_text(f"{SETUP_FAILED} (exit code 1): module load cuda/99\n")
+    with pytest.raises(SystemExit):
+        main(["why", str(many.config)])
+    shown = capsys.readouterr().out
+    assert "rank 0 of generate failed on c3, exit 78: a line of `setup` in the cluster file failed" in shown
+    assert "failed (exit code 1): module load cuda/99" in shown
 
 
 def _training(project: Project) -> subprocess.Popen[str]:

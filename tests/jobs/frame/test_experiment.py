@@ -278,6 +278,36 @@ def test_the_saved_run_loads_as_the_same_run(tmp_path: Path) -> None:
     assert (again.folder.root, again.cluster, again.root) == (run.folder.root, run.cluster, run.root)
 
 
+@pytest.mark.parametrize(
+    ("folder", "executor", "refused"),
+    [
+        ("50%jobs", "local", "%j"),
+        ("a%Ab", "slurm", "%A"),
+        ("%t", "slurm", "%t"),
+        ("%4a", "slurm", "%4a"),
+        ("100%%", "slurm", "%%"),
+        ("%x", "slurm", "%x"),
+        ("a\\b", "slurm", "\\"),
+        ("%x", "local", None),
+        ("100%", "slurm", None),
+        ("a b%", "local", None),
+    ],
+)
+def test_a_path_in_which_job_numbers_would_be_put_is_refused(
+    tmp_path: Path, folder: str, executor: str, refused: str | None
+) -> None:
+    path, cluster = tmp_path / folder / "configs" / "chain.yaml", tmp_path / "site.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(CHAIN)
+    cluster.write_text(f"executor: {executor}\n")
+    if refused is None:
+        assert load_run(path, cluster=cluster).root == tmp_path / folder
+        return
+    with pytest.raises(ConfigError, match=re.escape(f"where {refused!r} stands for something else")) as caught:
+        load_run(path, cluster=cluster)
+    assert str(caught.value).startswith(f"runs: got {tmp_path / folder}")
+
+
 def test_relative_paths_start_where_configs_lies(tmp_path: Path) -> None:
     path = tmp_path / "configs" / "mine" / "chain.yaml"
     path.parent.mkdir(parents=True)
@@ -292,6 +322,10 @@ def test_relative_paths_start_where_configs_lies(tmp_path: Path) -> None:
         ("array: {rank: 3}", 'array.rank: unknown field; did you mean "ranks"?'),
         ("array: {minutes: 12:00:00}", "array.minutes: got '12:00:00', allowed: a valid integer"),
         ("executor: pbs", "executor: got 'pbs', allowed: 'local' or 'slurm'"),
+        (
+            "executor: slurm\narray: {minutes: 6}",
+            "array.minutes: got 6 with stop_signal_seconds: 180; allowed: at least 7",
+        ),
         ("train: {ranks_per_node: 0}", "train.ranks_per_node: got 0"),
     ],
 )

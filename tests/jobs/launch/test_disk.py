@@ -20,7 +20,7 @@ RANK = """
 import sys
 from jobs.launch.entry import main
 from slurm.submission.payload import Payload
-main(Payload(entry="jobs.launch.entry:main", run=sys.argv[1], stage=sys.argv[2], rank=0, ranks=1))
+main(Payload(entry="jobs.launch.entry:main", run=sys.argv[1], stage=sys.argv[2], rank=0, ranks=1, slurm=True))
 """
 
 

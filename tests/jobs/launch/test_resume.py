@@ -56,9 +56,9 @@ def _kill_launcher(project: Project, stage: str, launcher: subprocess.Popen[str]
 
 
 def _kill_rank(project: Project, stage: str, launcher: subprocess.Popen[str]) -> tuple[int, str]:
-    """F38: as the kernel does when memory runs out."""
+    """F38: as the kernel does when memory runs out; all ranks start again, so this launch finishes."""
     os.kill(_last_rank(project, stage), signal.SIGKILL)
-    return 1, "exited without a reason"
+    return 0, "exited without a reason (killed, or out of memory?)"
 
 
 def _kill_everything(project: Project, stage: str, launcher: subprocess.Popen[str]) -> tuple[int, str]:
@@ -180,10 +180,11 @@ def undisturbed(tiny_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Call
     return hashes
 
 
-# A rank that is stopped is started again to the end of the training, so nothing can follow.
+# After a stopped or killed rank the launch trains to the end, so nothing can follow.
 FAULTS = [
-    [(16, _kill_launcher), (48, _kill_rank), (80, _stop_rank)],
-    [(16, _interrupt), (48, _terminate), (80, _kill_everything)],
+    [(16, _kill_launcher), (48, _kill_rank)],
+    [(16, _interrupt), (48, _stop_rank)],
+    [(16, _terminate), (48, _kill_everything)],
 ]
 
 
@@ -199,20 +200,15 @@ def test_F13_F14_one_fault_after_another_in_a_training_on_two_ranks_gives_the_sa
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_F39_ranks_do_not_wait_for_a_rank_that_did_not_start(project: Project, number: signal.Signals) -> None:
-    """Rank 1 dies, or both are interrupted, before the process group is there."""
+def test_F39_ranks_do_not_wait_for_a_rank_that_did_not_start(project: Project) -> None:
+    """Both are interrupted before the process group is there."""
     stage = "train-recognition"
     project.forget(stage)
     launcher = project.start(stage, cluster=TWO_RANKS)
     wait_until(lambda: len(project.heartbeats(stage)) == 2, what="two ranks at work")
-    if number == signal.SIGKILL:
-        os.kill(_last_rank(project, stage), number)
-    else:
-        kill_group(launcher, number)
+    kill_group(launcher, signal.SIGINT)
     _, output = launcher.communicate(timeout=SECONDS)
-    assert launcher.returncode == (1 if number == signal.SIGKILL else 130), output
-    assert (f"{stage} rank 1: exited without a reason" in output) == (number == signal.SIGKILL)
+    assert launcher.returncode == 130, output
     wait_until(lambda: project.processes() == [], what="no process left")
     done = project.run(stage, cluster=TWO_RANKS)
     assert done.returncode == 0, done.stderr

@@ -33,8 +33,10 @@ def _rank(**facts: Any) -> RankState:
     [
         (None, _task("PENDING", reason="Priority"), "queued", "Priority: jobs of higher priority come first"),
         (None, _task("PENDING", reason="QOSMaxCpuPerUserLimit"), "queued", "QOSMaxCpuPerUserLimit"),
-        (None, _task("PENDING", reason="DependencyNeverSatisfied"), "queued", "never starts: an earlier job failed"),
-        (None, _task("PENDING", reason="JobHeldUser"), "queued", "`scontrol release 13_7`"),
+        (None, _task("PENDING", reason="DependencyNeverSatisfied"), "held", "an earlier job failed"),
+        (None, _task("PENDING", reason="JobHeldUser"), "held", "`scontrol release 13_7`"),
+        (None, _task("REQUEUE_HOLD", reason="BeginTime"), "held", "`scontrol release 13_7`"),
+        (_beat("stopped"), _task("PENDING", reason="JobHeldAdmin", restarts=1), "held", "restarted 1 x, JobHeldAdmin"),
         (_beat("stopped"), _task("PENDING", reason="BeginTime", restarts=2), "queued", "restarted 2 x, BeginTime"),
         (_beat("failed"), _task("PENDING"), "queued", "PENDING"),
         (None, _task("RUNNING"), "running", "starting"),
@@ -53,6 +55,14 @@ def _rank(**facts: Any) -> RankState:
         (_beat(), _task("NODE_FAIL", node="c3"), "lost", "its node c3 failed"),
         (_beat(), _task("PREEMPTED"), "lost", "preempted and not requeued"),
         (_beat(), _task("FAILED", exit=3), "lost", "ended and recorded no reason (Slurm: FAILED, exit 3, signal 0)"),
+        (
+            _beat(),
+            _task("FAILED", exit=74),
+            "failed",
+            "could not be read or written: is the disk full",
+        ),
+        (None, _task("FAILED", exit=78), "failed", "a line of `setup` in the cluster file failed"),
+        (None, _task("FAILED", exit=75), "stopped", "its work is saved"),
         (_beat(restarts=1), _task("NODE_FAIL", node="c3", restarts=1), "lost", "its node c3 failed"),
         (_beat("failed", job="5_7"), _task("NODE_FAIL", node="c3"), "lost", "its node c3 failed"),  # of a job before
         (_beat(), _task("A_STATE_OF_TOMORROW"), "lost", "A_STATE_OF_TOMORROW"),

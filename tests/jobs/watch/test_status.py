@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections import Counter
@@ -15,7 +16,7 @@ import pytest
 
 from jobs.command.main import main
 from jobs.frame.methods import find_method
-from jobs.launch.submit import refuse_second_submission
+from jobs.launch.submit import refuse_beside_jobs
 from jobs.watch.observer import Observer
 from jobs.watch.progress import StageProgress
 from jobs.watch.throughput import images_expected
@@ -151,6 +152,40 @@ def test_the_accounting_is_asked_for_jobs_that_squeue_has_forgotten(many: ManyRa
     assert len(asked.read_text().splitlines()) == 1
 
 
+def test_one_status_waits_a_few_seconds_for_slurm_and_asks_the_accounting_once_for_all_stages(
+    many: ManyRanks, tools: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waited: list[tuple[str, float]] = []
+
+    def hangs(tool: str, *options: str, seconds: float) -> tuple[str, str]:
+        waited.append((tool, seconds))
+        assert tool == "squeue" or "--jobs=8,9,7" in options
+        return "", f"{tool} did not answer within {seconds:.0f} s"
+
+    monkeypatch.setattr("slurm.submission.queue.call", hangs)
+    many.submitted(ranks=2)
+    record = json.loads(many.folder.job_record.read_text())
+    for job, name in (("8", "shard"), ("9", "embed")):
+        folder = many.run.stage_folder(name)
+        folder.root.mkdir(exist_ok=True)
+        jobs = [{**record["jobs"][0], "job": job}]
+        folder.job_record.write_text(json.dumps({**record, "jobs": jobs}))
+        folder.plan.write_text(json.dumps({"stage": name, "units": []}))
+    code, shown = _status(many, capsys)
+    assert code == 3  # nobody knows, so it may be at work
+    assert "Slurm gave no answer (squeue did not answer within 5 s)" in shown
+    assert "Slurm's accounting gave no answer (sacct did not answer within 5 s)" in shown
+    assert [tool for tool, _ in waited] == ["squeue", "sacct"]
+    assert sum(seconds for _, seconds in waited) <= 10
+
+
+def test_what_any_running_rank_waits_for_is_shown(many: ManyRanks, capsys: pytest.CaptureFixture[str]) -> None:
+    many.heartbeat(0, "running")
+    many.heartbeat(1, "running", note="waits for an older attempt of this rank to end: process 12 on c1 holds 1.lock")
+    _, shown = _status(many, capsys)
+    assert "waits for an older attempt of this rank to end: process 12 on c1 holds 1.lock" in shown
+
+
 def test_slurm_is_asked_now_and_then_only(many: ManyRanks, tools: Path) -> None:
     many.submitted(ranks=2)
     asked = fake_tool(tools, "squeue", answer=queued("7|0|RUNNING|0|0|c1|None", "7|1|RUNNING|0|0|c1|None"))
@@ -191,6 +226,38 @@ def test_the_exit_code_and_the_last_line_say_what_to_do(
     assert found == code
     assert message in shown
     assert str(many.config) in shown.splitlines()[-1]
+
+
+def test_held_ranks_are_counted_in_one_line_with_the_command_that_releases_them(
+    many: ManyRanks, tools: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many.submitted(ranks=12)
+    many.heartbeat(0, "running")
+    held = [f"7|{task}|PENDING|1|0||launch failed requeued held" for task in range(1, 11)]
+    answer = queued("7|0|RUNNING|0|0|c1|None", *held, "7|11|PENDING|0|0||JobHeldUser")
+    fake_tool(tools, "squeue", answer=answer)
+    code, shown = _status(many, capsys)
+    assert code == 5
+    (line,) = [line for line in shown.splitlines() if "never start by themselves" in line]
+    assert line.startswith("generate: 11 of 12 ranks never start by themselves: launch failed requeued held: ")
+    assert "`scontrol release 7`" in line
+    assert "JobHeldUser: held by you; `scontrol release 7_11`" in line
+    assert "watch it" in shown  # the running rank
+
+
+def test_a_chain_behind_a_held_job_is_not_watched(
+    many: ManyRanks, tools: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many.submitted(ranks=2)
+    fake_tool(tools, "squeue", answer=queued("7|0|PENDING|0|0||PartitionConfig", "7|1|PENDING|0|0||Dependency"))
+    code, shown = _status(many, capsys, "--watch")  # ends, as nothing will change
+    assert code == 5
+    assert "PartitionConfig: the partition does not allow this job" in shown
+    assert "watch it" not in shown
+    assert json.loads(_status(many, capsys, "--json")[1])["held"] is True
+    with pytest.raises(SystemExit):
+        main(["why", str(many.config)])
+    assert "generate: held, " in capsys.readouterr().out
 
 
 def test_restarts_are_shown_by_how_they_came_about(many: ManyRanks, capsys: pytest.CaptureFixture[str]) -> None:
@@ -313,7 +380,68 @@ def test_a_run_of_a_lost_cluster_resumes_here_once_its_job_record_is_removed(man
     many.submitted(ranks=2)
     fake_tool(tools, "squeue", complaint="no route to the controller", code=1)
     with pytest.raises(RunError, match=r"the queue cannot be read: .*; if the cluster .* is gone: rm ") as refused:
-        refuse_second_submission(many.run)
+        refuse_beside_jobs(many.run)
     for path in str(refused.value).rpartition("rm ")[2].split():
         Path(path).unlink()
-    refuse_second_submission(many.run)
+    refuse_beside_jobs(many.run)
+
+
+def test_stages_without_a_job_are_named_with_the_command_that_submits_them(
+    many: ManyRanks, tools: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many.submitted(ranks=2)
+    fake_tool(tools, "squeue", answer=queued("7|0|PENDING|0|0||Priority", "7|1|PENDING|0|0||Priority"))
+    _, shown = _status(many, capsys)
+    (line,) = [line for line in shown.splitlines() if line.startswith("not submitted, or only in part: ")]
+    assert STAGE not in line.partition(";")[0]
+    assert "shard, embed, train-diffusion, identities; submit what is missing: " in line
+    assert f" all {many.config}" in line
+    fake_tool(tools, "squeue", answer=queued("7|0|RUNNING|0|0|c1|None", "7|1|CANCELLED|0|0||None"))
+    _, shown = _status(many, capsys)
+    assert f"identities, {STAGE}; submit what is missing: " in shown
+    fake_tool(tools, "squeue", answer=queued("7|0|CANCELLED|0|0||None", "7|1|CANCELLED|0|0||None"))
+    _, shown = _status(many, capsys)
+    assert "not submitted" not in shown
+    assert "resume with: " in shown
+
+
+def test_jobs_of_another_run_with_a_recorded_id_are_not_shown(many: ManyRanks, tools: Path) -> None:
+    many.submitted(ranks=1)
+    many.heartbeat(0, "done")
+    other = queued("7|0|RUNNING|0|0|c1|None", comment="cemiface:ffffffffffff:generate")
+    fake_tool(tools, "squeue", answer=other)
+    (rank,) = many.poll().ranks
+    assert (rank.state, rank.facts.task) == ("done", None)
+
+
+def test_the_accounting_of_another_job_with_a_recorded_id_is_not_shown(many: ManyRanks, tools: Path) -> None:
+    many.submitted(ranks=2)
+    fake_tool(tools, "squeue")
+    fake_tool(tools, "sacct", answer="7_0|FAILED|1:0|c1|other\n7_1|TIMEOUT|0:0|c2|many.generate\n")
+    assert [rank.state for rank in many.poll().ranks] == ["unknown", "failed"]
+
+
+def test_a_copy_shows_neither_the_jobs_nor_the_running_ranks_of_the_original(many: ManyRanks, tools: Path) -> None:
+    many.submitted(ranks=2)
+    many.heartbeat(0, "running")
+    many.heartbeat(1, "stopped", reason="SIGTERM")
+    fake_tool(tools, "squeue", answer=queued("7|0|RUNNING|0|0|c1|None", "7|1|PENDING|0|0||Priority"))
+    assert [rank.state for rank in many.poll().ranks] == ["running", "queued"]
+    shutil.copytree(many.root, many.root.parent / "copy")
+    copy = ManyRanks(root=many.root.parent / "copy", units=many.units)
+    assert [(rank.rank, rank.state) for rank in copy.poll().ranks] == [(1, "stopped")]
+
+
+def test_a_rank_that_was_not_requeued_says_why(
+    many: ManyRanks, tools: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many.submitted(ranks=1)
+    reason = "SIGTERM; not requeued: Slurm forbids it for this job (Requeue=0)"
+    many.heartbeat(0, "stopped", reason=reason, requeue="refused", exit=75)
+    fake_tool(tools, "squeue", answer=queued("7|0|FAILED|0|19200|c1|NonZeroExitCode"))
+    code, shown = _status(many, capsys)
+    assert code == 4
+    assert reason in shown
+    with pytest.raises(SystemExit):
+        main(["why", str(many.config), STAGE, "0"])
+    assert reason in capsys.readouterr().out

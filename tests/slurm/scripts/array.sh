@@ -26,8 +26,9 @@
 # setup
 export NCCL_SOCKET_IFNAME=ib0
 export TOLD='it'"'"'s $HOME; `id`'
-module load cuda/12.6
-echo "$HOSTNAME; it works"
+cemiface_failed() { echo "cemiface: a line of setup in the cluster file failed (exit code $1): $2" >&2; exit 78; }
+eval 'module load cuda/12.6' || cemiface_failed $? 'module load cuda/12.6'
+eval 'echo "$HOSTNAME; it works"' || cemiface_failed $? 'echo "$HOSTNAME; it works"'
 
 # command
 export SUBMITIT_EXECUTOR=slurm

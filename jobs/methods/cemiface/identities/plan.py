@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from cemiface.errors import ModelError
+from jobs.frame.errors import ConfigError
 from jobs.frame.run import Run
 from jobs.frame.seeds import derive
 from jobs.frame.stage import Cost, Stage
@@ -23,6 +24,7 @@ from jobs.frame.stage_config import PathText, final, operational
 from jobs.frame.unit import Unit
 from jobs.methods.cemiface.sampling import SamplingConfig, sampling_cost
 from jobs.methods.cemiface.train_diffusion.plan import TrainDiffusion
+from jobs.stages.shard.counts import known_identities
 from jobs.stages.shard.losses import warn_of_losses
 from jobs.stages.shared.embedder import embedder_needs
 from shards.sources.private_tars import why_real
@@ -186,6 +188,28 @@ def needs(run: Run) -> tuple[str, ...]:
     return (*stages[run.section(MakeIdentities).source], *embedder_needs(run))
 
 
+def check_launch(run: Run) -> None:
+    """Refuse more identities than candidates, and more candidates than there are people.
+
+    Raises:
+        ConfigError: there are.
+    """
+    config = run.section(MakeIdentities)
+    candidates = sum(unit.stop - unit.start for unit in run.ledger.units(STAGE))
+    if config.count > candidates:
+        what = "files" if config.source == "files" and candidates < config.candidates else "candidates"
+        raise ConfigError(
+            f"identities.count: got {config.count} of {candidates} {what}; allowed: 1 to {candidates}; lower it, or "
+            "raise identities.candidates"
+        )
+    people = known_identities(run) if config.source == "real" else None
+    if people is not None and config.candidates > people:
+        raise ConfigError(
+            f"identities.candidates: got {config.candidates}; allowed: 1 to {people} (one image per real training "
+            "person); lower it or take source: denoiser"
+        )
+
+
 def _attributes_digest(run: Run) -> dict[str, str]:
     """The digest of the file of attributes, empty while there is no such file."""
     attributes = run.section(MakeIdentities).attributes
@@ -213,6 +237,7 @@ STAGE: Stage[CandidatesUnit] = Stage(
     config=MakeIdentities,
     needs=needs,
     final_files=_attributes_digest,
+    check_launch=check_launch,
     plan=plan,
     work="jobs.methods.cemiface.identities.work",
     expected_images=lambda run: sum(unit.stop - unit.start for unit in run.ledger.units(STAGE)),

@@ -6,13 +6,17 @@ The images of each identity are ranked by similarity to its center and cut into 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import Field
 
 from jobs.frame.errors import ConfigError
-from jobs.frame.products import EMBED, SHARD
+from jobs.frame.products import EMBED, REAL, SHARD
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
+from jobs.stages.shard.counts import face_counts, images_of_kind
 from jobs.stages.shared.embedder import embedder_needs
+from jobs.stages.shared.known_early import refuse_large
 from jobs.stages.shared.study import Study, StudyUnit, units
 from jobs.stages.shared.verification import benchmark_needs
 
@@ -59,6 +63,17 @@ def plan(run: Run) -> list[StudyUnit]:
     return planned
 
 
+def check_faces(run: Run, counts: Mapping[str, int]) -> None:
+    """Refuse a batch that is larger than a group can be.
+
+    Raises:
+        ConfigError: it is.
+    """
+    config = run.section(StudyGroups)
+    each = images_of_kind(counts, REAL) // config.groups
+    refuse_large(f"{NAME}.batch", config.batch, images=each, of=f"one of {config.groups} groups, at most")
+
+
 def needs(run: Run) -> tuple[str, ...]:
     return tuple(dict.fromkeys([SHARD, EMBED, *benchmark_needs(run), *embedder_needs(run)]))
 
@@ -70,5 +85,7 @@ STAGE = Stage(
     unit=StudyUnit,
     needs=needs,
     plan=plan,
+    check_launch=lambda run: check_faces(run, face_counts(run)),
+    check_faces=check_faces,
     work="jobs.methods.cemiface.study_groups.work",
 )

@@ -10,7 +10,9 @@ from jobs.frame.errors import ConfigError
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.methods.cemiface.generate.plan import GenerateFaces
+from jobs.methods.cemiface.identities.plan import MakeIdentities
 from jobs.stages.shared.embedder import embedder_needs
+from jobs.stages.shared.known_early import refuse_large
 from jobs.stages.shared.study import Study, StudyUnit, units
 from jobs.stages.shared.verification import benchmark_needs
 
@@ -57,6 +59,17 @@ def _check_generated(config: GenerateFaces) -> None:
         )
 
 
+def check_launch(run: Run) -> None:
+    """Refuse a batch that is larger than the set of one m.
+
+    Raises:
+        ConfigError: it is.
+    """
+    generate = run.section(GenerateFaces)
+    each = run.section(MakeIdentities).count * generate.images_per_identity // max(1, len(set(generate.similarity)))
+    refuse_large(f"{NAME}.batch", run.section(StudyM).batch, images=each, of="one m")
+
+
 def needs(run: Run) -> tuple[str, ...]:
     return tuple(dict.fromkeys(["generate", *benchmark_needs(run), *embedder_needs(run)]))
 
@@ -68,5 +81,6 @@ STAGE = Stage(
     unit=StudyUnit,
     needs=needs,
     plan=plan,
+    check_launch=check_launch,
     work="jobs.methods.cemiface.study_m.work",
 )

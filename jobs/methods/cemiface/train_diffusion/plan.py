@@ -8,11 +8,13 @@ from cemiface.diffusion.config import DiffusionConfig
 from cemiface.errors import ModelError
 from cemiface.semihard.config import DenoiserConfig, LossConfig, SimilarityGrid
 from cemiface.semihard.cost import denoiser_cost
+from cemiface.semihard.stored import refuse_other, stored_denoiser
 from jobs.frame.run import Run
 from jobs.frame.stage import Cost, Stage
 from jobs.frame.stage_config import PathText, Precision, StageConfig, operational
 from jobs.stages.shard.plan import ShardFaces
-from jobs.stages.shared.embedder import embedder_needs
+from jobs.stages.shared.embedder import embedder_needs, embedder_path
+from jobs.stages.shared.known_early import check_ranks
 from jobs.stages.train_recognition.plan import TrainingUnit
 from slurm.files import sha256_of
 
@@ -177,6 +179,26 @@ def files(run: Run) -> dict[str, str]:
     return {field: sha256_of(run.given_file(field, weights, give=f"a denoiser that {NAME} wrote"))}
 
 
+def check_launch(run: Run) -> None:
+    """Refuse a batch that cannot be shared, and weights to continue from that do not fit.
+
+    Raises:
+        ConfigError: a batch that does not divide by the ranks.
+        ModelError: initial weights of another shape, schedule or E_id.
+    """
+    config = run.section(TrainDiffusion)
+    check_ranks(run, NAME, batch=config.batch, micro_batch=config.micro_batch)
+    if not config.initial_weights:
+        return
+    path = run.given_file(f"{NAME}.initial_weights", config.initial_weights, give=f"a denoiser that {NAME} wrote")
+    stored = stored_denoiser(path)
+    # The width of embeddings is that of E_id, whatever the config says; the training compares it.
+    shape = config.denoiser.model_copy(update={"embedding": stored.config.embedding})
+    given = run.config.embedder.weights and not config.other_embedder
+    embedder = sha256_of(embedder_path(run)) if given else None
+    refuse_other(stored, shape, diffusion=config.diffusion, embedder=embedder, path=path)
+
+
 def cost(run: Run) -> Cost:
     """GPU hours at the config's throughput; disk for the result and three checkpoints of weights, EMA and moments."""
     config = run.section(TrainDiffusion)
@@ -193,6 +215,7 @@ STAGE = Stage(
     config=TrainDiffusion,
     needs=lambda run: ("shard", *embedder_needs(run), "embed"),
     files=files,
+    check_launch=check_launch,
     plan=plan,
     work="jobs.methods.cemiface.train_diffusion.work",
     distributed=True,

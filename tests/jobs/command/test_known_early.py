@@ -1,0 +1,189 @@
+"""What cannot work is refused before anything runs, and by `plan`, where it can be known."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cemiface.diffusion.config import DiffusionConfig
+from cemiface.semihard.config import DenoiserConfig
+from cemiface.semihard.denoiser import Denoiser, denoiser_bytes
+from jobs.command.main import main
+from jobs.frame.errors import ConfigError
+from jobs.frame.experiment import load_run
+from jobs.launch.launch import launch, refusals
+
+from ...shards.pictures import jpeg
+from ..one_rank import plan_stage, work_alone
+
+PEOPLE, IMAGES = 5, 5  # two people are held out: 15 training images, 10 in the control group
+
+NET = {"net": "ir_tiny", "embedding": 32, "image_size": 32}
+
+DENOISER = {"preset": "tiny32"}
+
+CONFIG: dict[str, Any] = {
+    "name": "early",
+    "shard": {"faces": "faces", "image_size": 32, "held_out_identities": 2, "max_bad_fraction": 0.9},
+    "train-embedder": {"sets": ["real"], "recognition": NET, "batch": 15},
+    "embed": {},
+    "train-diffusion": {"denoiser": DENOISER, "images": 64, "batch": 8},
+    "identities": {"count": 2, "candidates": 3},
+    "generate": {"images_per_identity": 4, "similarity": [0.0, 1.0]},
+    "train-recognition": {"recognition": NET, "batch": 8},
+    "study-sets": {
+        "recognition": NET,
+        "batch": 8,
+        "compare": {"real": {"sets": ["real"]}, "some": {"sets": ["synthetic"], "images": 8}},
+    },
+    "study-groups": {"recognition": NET, "batch": 3, "groups": 5, "min_images": 5},
+    "study-m": {"recognition": NET, "batch": 4},
+    "fingerprint": {},
+    "audit": {"false_alarms": 0.5},
+    "settle": {},
+    "publish": {"set_name": "s", "creator": "c", "license": "l", "consent": "c"},
+}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    for person, number in itertools.product(range(PEOPLE), range(IMAGES)):
+        path = tmp_path / "faces" / f"person-{person}" / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(jpeg(person * 10 + number, size=32))
+    path = tmp_path / "early.yaml"
+    path.write_text(json.dumps(CONFIG))
+    return path
+
+
+def _plan(config: Path, capsys: pytest.CaptureFixture[str], *overrides: str) -> tuple[int, list[str]]:
+    with pytest.raises(SystemExit) as end:
+        main(["plan", str(config), *overrides])
+    lines = capsys.readouterr().out.splitlines()
+    return int(end.value.code or 0), [line for line in lines if line.startswith("a launch would refuse this: ")]
+
+
+def test_a_run_that_can_work_is_not_refused(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _plan(config, capsys) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "audit.false_alarms=0.4",
+            "audit.false_alarms: got 0.4 with a control group of 10 faces; allowed: at least 5",
+        ),
+        ("train-embedder.batch=16", "train-embedder.batch: got 16 for 15 images (real); allowed: 1 to 15"),
+        ("train-recognition.batch=9", "train-recognition.batch: got 9 for 8 images (synthetic); allowed: 1 to 8"),
+        (
+            "train-recognition.sets=[synthetic, real] | train-recognition.batch=24",
+            "got 24 for 23 images (synthetic and real)",
+        ),
+        ("study-sets.batch=9", "study-sets.batch: got 9 for 8 images (compare.some)"),
+        ("study-sets.compare.some.images=9", "study-sets.compare.some.images: got 9 for 8 images (synthetic)"),
+        ("study-groups.batch=4", "study-groups.batch: got 4 for 3 images (one of 5 groups, at most)"),
+        ("study-m.batch=5", "study-m.batch: got 5 for 4 images (one m)"),
+        ("identities.count=4", "identities.count: got 4 of 3 candidates; allowed: 1 to 3"),
+        (
+            "identities.source=real | identities.candidates=4 | identities.consent=given",
+            "identities.candidates: got 4; allowed: 1 to 3 (one image per real training person)",
+        ),
+        ("train-diffusion.micro_batch=3", "train-diffusion.micro_batch: got 3 for a share of 8 images per rank"),
+    ],
+)
+def test_numbers_that_rule_each_other_out_are_refused_before_anything_runs(
+    config: Path, capsys: pytest.CaptureFixture[str], override: str, message: str
+) -> None:
+    overrides = override.split(" | ")
+    code, (line,) = _plan(config, capsys, *overrides)
+    assert code == 1
+    assert message in line
+    with pytest.raises(SystemExit):
+        main(["all", str(config), *overrides])
+    assert message in capsys.readouterr().err
+    assert not (config.parent / "runs" / "early" / "shard").exists()
+
+
+def test_plan_names_everything_that_a_launch_would_refuse(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, lines = _plan(config, capsys, "audit.false_alarms=0.4", "study-m.batch=5", "train-embedder.batch=16")
+    assert len(lines) == 3
+
+
+def test_a_batch_that_the_ranks_cannot_share_is_refused(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    site = config.parent / "site.yaml"
+    site.write_text("train: {nodes: 3, ranks_per_node: 2}\n")
+    _, lines = _plan(config, capsys, "--cluster", str(site))
+    assert [line.partition("refuse this: ")[2].partition(";")[0] for line in lines] == [
+        f"{stage}.batch: got {batch} for 6 ranks (nodes x ranks_per_node of the cluster file)"
+        for stage, batch in (("train-embedder", 15), ("train-diffusion", 8), ("train-recognition", 8))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "override", "message"),
+    [
+        ({"channels": 64}, "", "trained with channels 64, here it is"),
+        ({}, "train-diffusion.diffusion.timesteps=500", "trained with timesteps 1000, here it is 500"),
+        ({"image_size": 16, "embedding": 7}, "", ""),  # no weight depends on the first; E_id sets the other
+    ],
+)
+def test_weights_to_continue_from_are_compared_by_their_header(
+    config: Path, capsys: pytest.CaptureFixture[str], fields: dict[str, Any], override: str, message: str
+) -> None:
+    denoiser = Denoiser(DenoiserConfig.model_validate({**DENOISER, **fields}))
+    data = denoiser_bytes(denoiser, diffusion=DiffusionConfig(), embedder="0" * 64)
+    (config.parent / "start.safetensors").write_bytes(data)
+    given = "train-diffusion.initial_weights=start.safetensors"
+    code, lines = _plan(config, capsys, given, *filter(None, [override]))
+    told = [line for line in lines if "start.safetensors: trained with" in line]
+    assert (code, len(told)) == (1, 1 if message else 0)  # publish refuses weights of unknown origin, too
+    assert not message or message in told[0]
+
+
+def test_weights_of_another_net_or_cut_short_are_refused(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (config.parent / "start.safetensors").write_bytes(b"\0" * 100)
+    _, (line, _) = _plan(config, capsys, "train-diffusion.initial_weights=start.safetensors")
+    assert "start.safetensors: not a whole safetensors file" in line
+
+
+def test_a_missing_file_of_a_late_stage_is_told_before_the_first_one_runs(config: Path) -> None:
+    run = load_run(config, overrides=["fingerprint.judge.weights=nowhere.safetensors"])
+    with pytest.raises(ConfigError, match=r"fingerprint.judge.weights: got .*nowhere.safetensors, no such file"):
+        launch(run, run.chain)
+    assert not run.stage_folder("shard").root.exists()
+
+
+def test_what_only_the_exact_counts_rule_out_is_told_as_soon_as_shard_is_done(config: Path) -> None:
+    """Broken images were planned, so that the numbers seemed to fit. Nothing else has run yet."""
+    for path in sorted((config.parent / "faces").rglob("4.jpg")):
+        path.write_bytes(b"")
+    assert list(_refusals(config)) == []
+    with pytest.raises(ConfigError, match=r"train-embedder.batch: got 15 for 12 images \(real\); allowed: 1 to 12"):
+        _shard(config)
+    with pytest.raises(ConfigError, match="with a control group of 8 faces"):
+        _shard(config, "train-embedder.batch=12", "study-groups.batch=2")
+    overrides = ["train-embedder.batch=12", "audit.false_alarms=0.7", "study-groups.batch=2"]
+    _shard(config, *overrides)
+    assert list(_refusals(config, *overrides)) == []
+    assert [str(one).partition(":")[0] for one in _refusals(config)] == [
+        "train-embedder.batch",
+        "study-groups.batch",
+        "audit.false_alarms",
+    ]
+
+
+def _refusals(config: Path, *overrides: str) -> list[Exception]:
+    run = load_run(config, overrides=overrides)
+    return list(refusals(run, run.chain))
+
+
+def _shard(config: Path, *overrides: str) -> None:
+    run = load_run(config, overrides=overrides)
+    run.folder.create()
+    plan_stage(run, "shard")
+    work_alone(run, "shard")
