@@ -11,6 +11,8 @@ DEMO = "configs/demo.yaml"
 # Stages of all built-in methods.
 STAGES = {name: stage for method in BUILT_IN for name, stage in find_method(method).chain.items()}
 
+_OTHERS = find_method("cemiface").chain
+
 # Configs for the examples of stages that the demo has no section for.
 CONFIGS = {
     "train-embedder": "configs/demo_nets.yaml",
@@ -20,7 +22,16 @@ CONFIGS = {
     "study-m": "configs/study_m.yaml",
     "study-sets": "configs/lfw48.yaml",
     "refill": "configs/lfw.yaml",
+    **{name: "configs/gandiffface_lfw.yaml" for name in find_method("gandiffface").chain if name not in _OTHERS},
 }
+
+
+def _title(name: str) -> str:
+    """The title of a stage; where methods have different stages of one name, those of all."""
+    titles = {method: chain[name].title for method in BUILT_IN if name in (chain := find_method(method).chain)}
+    if len(set(titles.values())) == 1:
+        return next(iter(titles.values()))
+    return "; ".join(f"{method}: {title}" for method, title in titles.items())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +112,8 @@ _LAUNCHES = {
         ),
     )
 } | {
-    name: Verb(help=stage.title, examples=(config, f"{config} --cluster configs/cluster/a100.yaml"))
-    for name, stage in STAGES.items()
+    name: Verb(help=_title(name), examples=(config, f"{config} --cluster configs/cluster/a100.yaml"))
+    for name in STAGES
     for config in [CONFIGS.get(name, DEMO)]
 }
 

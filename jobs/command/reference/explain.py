@@ -54,7 +54,7 @@ def run_explain(options: argparse.Namespace) -> int:
         schema = cluster_schema() if options.field == CLUSTER else experiment_schema(options.method)
         sys.stdout.write(json.dumps(for_editors(schema), indent=1, ensure_ascii=False) + "\n")
     elif options.markdown:
-        sys.stdout.write(config_page(reference(options.method)))
+        sys.stdout.write(config_page(reference(options.method), method=options.method))
     else:
         show(reference(options.method), options.field, console=Console())
     return 0

@@ -156,15 +156,17 @@ def test_types_and_ranges_in_words(node: dict[str, Any], words: str, allowed: st
     assert (type_of(node), allowed_in(node)) == (words, allowed)
 
 
-def test_the_reference_page_is_current(capsys: pytest.CaptureFixture[str]) -> None:
-    page = explained(capsys, "--markdown")[1]
-    assert (ROOT / "docs" / "config.md").read_text(encoding="utf-8") == page, REGENERATE
+@pytest.mark.parametrize(("method", "name"), [("cemiface", "config"), ("gandiffface", "config_gandiffface")])
+def test_the_reference_page_is_current(capsys: pytest.CaptureFixture[str], method: str, name: str) -> None:
+    page = explained(capsys, "--markdown", "--method", method)[1]
+    assert (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") == page, REGENERATE
 
 
-def test_the_schema_is_current(capsys: pytest.CaptureFixture[str]) -> None:
-    schema = explained(capsys, "--schema")[1]
-    assert (ROOT / "configs" / "schema.json").read_text(encoding="utf-8") == schema, REGENERATE
-    assert json.loads(schema) == SCHEMA
+@pytest.mark.parametrize(("method", "name"), [("cemiface", "schema"), ("gandiffface", "schema_gandiffface")])
+def test_the_schema_is_current(capsys: pytest.CaptureFixture[str], method: str, name: str) -> None:
+    schema = explained(capsys, "--schema", "--method", method)[1]
+    assert (ROOT / "configs" / f"{name}.json").read_text(encoding="utf-8") == schema, REGENERATE
+    assert json.loads(schema) == for_editors(experiment_schema(method))
 
 
 @pytest.mark.parametrize("schema", [SCHEMA, for_editors(cluster_schema())], ids=["experiment", "cluster"])
@@ -205,7 +207,9 @@ def test_the_first_line_of_a_config_names_the_schema(path: Path) -> None:
     first = path.read_text(encoding="utf-8").splitlines()[0]
     named = re.fullmatch(r"# yaml-language-server: \$schema=(\S+)", first)
     assert named
-    assert (path.parent / named[1]).resolve() == ROOT / "configs" / "schema.json"
+    method = read_yaml(path).get("method", DEFAULT)
+    schema = "schema.json" if method == DEFAULT else f"schema_{method}.json"
+    assert (path.parent / named[1]).resolve() == ROOT / "configs" / schema
 
 
 def test_explaining_imports_no_torch() -> None:
