@@ -47,7 +47,7 @@ def test_pieces_that_do_not_divide_a_ranks_share_are_refused(project: Project) -
     project.forget(STAGE)
     failed = project.run(STAGE, f"{STAGE}.micro_batch=3")
     assert failed.returncode == 1
-    assert "micro_batch: got 3 for a share of 8 images per rank, allowed: a divisor of it" in failed.stderr
+    assert "micro_batch: got 3 for a share of 8 images per rank; allowed: a divisor of it" in failed.stderr
 
 
 def test_a_training_continues_from_given_weights(project: Project) -> None:
