@@ -13,7 +13,7 @@ LEFT_EYE = (263, 362, 386, 374)
 MOUTH = (61, 291, 13, 14)  # right corner, left corner, inner edge of the upper lip, of the lower lip
 BRIDGE, BASE = 168, 2  # of the nose: between the eyes, and where it meets the upper lip
 # The mesh turns less than the face does: gains from faces turned by known angles (docs/attributes.md).
-YAW_GAIN, PITCH_GAIN, PITCH_LEVEL = 1.35, 1.7, -3.0  # the last in degrees: the median face of LFW is level
+YAW_GAIN, PITCH_GAIN, PITCH_LEVEL = 1.35, 1.2, -3.0  # the last in degrees: the median face of LFW is level
 
 
 def pose_and_expression(points: np.ndarray) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The chain of the method, from drawn faces to a published folder, at the smallest size that the attribute nets take."""
+"""The chain of the method, from drawn faces to a published folder, at the smallest size of attribute nets."""
 
 from __future__ import annotations
 
