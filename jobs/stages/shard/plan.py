@@ -94,9 +94,9 @@ class ShardFaces(StageConfig):
     align: bool = Field(
         False,
         description=(
-            "Whether the faces are in images that are not aligned yet. A face detector finds the face, and it is cut out "
-            "on the ArcFace template. An image without a face is `no_face`; one with another face of at least half the "
-            "size of the largest is `many_faces`. Costs about 0.03 CPU seconds per image."
+            "Whether the faces are in images that are not aligned yet. A face detector finds the face, and it is cut "
+            "out on the ArcFace template. An image without a face is `no_face`; one with another face of at least half "
+            "the size of the largest is `many_faces`. Costs about 0.03 CPU seconds per image."
         ),
         json_schema_extra=as_before(False),
     )
