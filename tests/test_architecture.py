@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import setuptools
 
+from jobs.command.verbs import STAGES
 from jobs.frame.config_file.yaml_file import read_yaml
 from jobs.frame.experiment import load_run
 from jobs.frame.method import load
@@ -25,7 +26,7 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).glob(
 TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in SOURCES}
 MODULES = {name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): tree for name, tree in TREES.items()}
 LOOPS = {"train", "run_rank", "ddim"}  # training and sampling loops: one function, readable from top to bottom
-CHAIN = find_method("cemiface").chain
+
 MAX_FILES = 16  # of a room, beside its `__init__.py`
 # What a room may import, beside itself and `cemiface`, `shards` and `slurm`. `command` is above them all.
 JOBS = {
@@ -256,7 +257,7 @@ def test_modules_and_functions_are_short() -> None:
 
 
 def test_every_stage_is_a_folder_of_a_plan_and_its_work() -> None:
-    for name, stage in CHAIN.items():
+    for name, stage in STAGES.items():
         assert name == stage.name
         folder = ROOT / Path(*stage.work.split(".")).parent
         assert {path.name for path in folder.glob("*.py")} >= {"plan.py", "work.py"}
@@ -279,25 +280,23 @@ def _make(*arguments: str) -> str:
 def test_make_has_a_target_for_every_stage_and_calls_its_command() -> None:
     listed = re.search(r"^STAGES := (.*)$", (ROOT / "Makefile").read_text().replace("\\\n", ""), re.MULTILINE)
     assert listed
-    assert listed[1].split() == list(CHAIN)
+    assert sorted(listed[1].split()) == sorted(STAGES)
     recipes = _make(
         "--dry-run",
         "--old-file=setup",
-        *find_method("cemiface").chain,
+        *STAGES,
         "CONFIG=some.yaml",
         "CLUSTER=site.yaml",
         "SET=seed=2",
     )
     called = [line.split()[1:] for line in recipes.splitlines() if "/cemiface " in line]
-    assert called == [
-        [stage, "some.yaml", "--cluster", "site.yaml", "seed=2"] for stage in find_method("cemiface").chain
-    ]
+    assert called == [[stage, "some.yaml", "--cluster", "site.yaml", "seed=2"] for stage in STAGES]
 
 
 def test_make_help_names_every_target() -> None:
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert phony
-    targets = phony[1].replace("$(STAGES)", " ".join(CHAIN)).split()
+    targets = phony[1].replace("$(STAGES)", " ".join(STAGES)).split()
     printed = re.findall(r"[a-z-]+", _make("help"))
     assert [target for target in targets if target not in printed] == []
 

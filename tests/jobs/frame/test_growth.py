@@ -118,7 +118,9 @@ def test_a_field_that_declares_nothing_makes_finished_work_stale() -> None:
 
 
 def test_every_config_has_its_digest() -> None:
-    assert sorted(GOLDEN) == sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
+    """Those of the method that there was then."""
+    paths = [path for path in (ROOT / "configs").glob("*.yaml") if load_run(path).method.name == "cemiface"]
+    assert sorted(GOLDEN) == sorted(path.stem for path in paths)
 
 
 @pytest.mark.parametrize("name", GOLDEN)
