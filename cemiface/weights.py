@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import string
@@ -100,6 +101,17 @@ def copy_weights(module: nn.Module, tensors: Mapping[str, Tensor], *, path: str 
         raise ModelError(f"weights {path}: other shapes: {_some(shapes)}")
     if not any(tensor.is_meta for tensor in wanted.values()):
         module.load_state_dict({**wanted, **tensors})
+
+
+def share_weights(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Whether most values of two nets lie in tensors that are equal up to half precision, whatever their names."""
+    hashed = [[(_rounded_hash(tensor), tensor.numel()) for tensor in tensors.values()] for tensors in (one, other)]
+    known = {found for found, _ in hashed[1]}
+    return 2 * sum(size for found, size in hashed[0] if found in known) > sum(size for _, size in hashed[0])
+
+
+def _rounded_hash(tensor: Tensor) -> bytes:
+    return hashlib.sha256(tensor.detach().cpu().half().contiguous().numpy().tobytes()).digest()
 
 
 def without_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:

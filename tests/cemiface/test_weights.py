@@ -15,7 +15,7 @@ from torch import nn
 from cemiface.errors import ModelError
 from cemiface.recognition.config import RecognitionConfig
 from cemiface.recognition.nets import Embedder, build_recognition, load_recognition, recognition_bytes
-from cemiface.weights import read_weights, weights_bytes
+from cemiface.weights import read_weights, share_weights, weights_bytes
 
 CONFIG = RecognitionConfig(net="ir_tiny", image_size=32, embedding=16)
 
@@ -205,3 +205,20 @@ def test_metadata_of_written_weights_describes_the_net(tmp_path, net):
     assert json.loads(metadata["config"])["net"] == "ir_tiny"
     assert (metadata["color"], metadata["normalization"]) == ("RGB", "[-1,1]")
     assert load_recognition(path).config == CONFIG
+
+
+@pytest.mark.parametrize("change", ["metadata", "names", "half", "one tensor"])
+def test_a_net_is_recognized_under_other_names_metadata_and_precision(change):
+    net = {f"layer{number}.weight": torch.randn(8, 8) for number in range(4)}
+    other = {
+        "metadata": dict(net),
+        "names": {f"module.{name}": tensor for name, tensor in net.items()},
+        "half": {name: tensor.half() for name, tensor in net.items()},
+        "one tensor": {**net, "layer0.weight": torch.randn(8, 8)},
+    }[change]
+    assert share_weights(other, net)
+
+
+def test_another_net_of_the_same_architecture_shares_no_weights():
+    nets = [{"layer.weight": torch.randn(8, 8), "norm.weight": torch.ones(8)} for _ in range(2)]
+    assert not share_weights(*nets)

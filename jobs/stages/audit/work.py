@@ -26,7 +26,8 @@ from jobs.stages.audit.nearest_file import (
 from jobs.stages.audit.plan import AuditFaces, AuditUnit, control_tars, forecast
 from jobs.stages.audit.planted import planted_figures
 from jobs.stages.audit.unit_search import UnitSearch
-from jobs.stages.fingerprint.plan import audit_net_path, is_independent
+from jobs.stages.fingerprint.plan import audit_net_path
+from jobs.stages.shared.embedding import is_independent
 from jobs.stages.shared.gate.certified import MarkedFiles
 from jobs.stages.shared.gate.lineage import checked_lineage
 from jobs.training.device import rank_device
@@ -83,7 +84,7 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
         images=tally.images,
         references=tally.references,
         embedder=audit_net_path(run).name,
-        independent=is_independent(run),
+        independent=is_independent(run, audit_net_path(run)),
         thresholds=thresholds,
         judged=judged,
         leaks=tuple(tally.leaks),

@@ -137,11 +137,6 @@ def audit_net_files(run: Run) -> dict[str, str]:
     return {"fingerprint.judge.weights": sha256_of(audit_net_path(run))}
 
 
-def is_independent(run: Run) -> bool:
-    """Whether the audit's net differs from E_id, which guided the generator."""
-    return sha256_of(audit_net_path(run)) != sha256_of(embedder_path(run))
-
-
 STAGE: Stage[FingerprintUnit] = Stage(
     unit=FingerprintUnit,
     name="fingerprint",

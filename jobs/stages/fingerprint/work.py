@@ -13,7 +13,8 @@ from jobs.frame.stage import Finish
 from jobs.frame.verdicts import KINDS
 from jobs.stages.convert_benchmarks.plan import NAME as CONVERTED
 from jobs.stages.fingerprint.also_images import given_fingerprints, listed_images
-from jobs.stages.fingerprint.plan import FingerprintFaces, FingerprintUnit, audit_net_path, is_independent
+from jobs.stages.fingerprint.plan import FingerprintFaces, FingerprintUnit, audit_net_path
+from jobs.stages.shared.embedding import is_independent
 from jobs.stages.shared.gate.certified import MarkedFiles, certified_set
 from jobs.stages.shared.gate.leak_check import audit_features, load_audit_net
 from jobs.training.device import rank_device
@@ -88,7 +89,7 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
         outputs=tuple(written),
         figures={
             "judge": audit_net_path(run).name,
-            "independent": is_independent(run),
+            "independent": is_independent(run, audit_net_path(run)),
             "identities": len(centers.keys),
             "probes": sum(len(part.keys) for part in probes),
             **({"also": others} if others else {}),

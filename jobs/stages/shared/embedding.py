@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -13,8 +14,10 @@ from torch import Tensor
 from cemiface.measures.inception import Inception
 from cemiface.pixels import to_unit_range
 from cemiface.recognition.nets import Embedder, load_recognition
+from cemiface.weights import read_weights, share_weights
 from jobs.frame.run import Run
 from jobs.stages.shared.embedder import embedder_path
+from slurm.files import sha256_of
 
 
 class Images(Protocol):
@@ -74,3 +77,14 @@ def _numpy(tensor: Tensor) -> np.ndarray:
 def load_embedder(run: Run, *, device: torch.device | str = "cpu") -> Embedder:
     color = run.config.embedder.color if run.config.embedder.weights else None
     return load_recognition(embedder_path(run), color=color).to(device)
+
+
+def is_independent(run: Run, path: Path) -> bool:
+    """Whether a recognition net, such as the audit's, is another one than E_id, which guided the generator.
+
+    The file may differ where the net is the same: other metadata, names, format or precision.
+    """
+    own = embedder_path(run)
+    if sha256_of(path) == sha256_of(own):
+        return False
+    return not share_weights(read_weights(path)[0], read_weights(own)[0])
