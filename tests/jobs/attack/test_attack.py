@@ -237,7 +237,9 @@ def test_an_audit_of_an_older_version_is_not_enough(project: Project) -> None:
     assert "older version" in refused(project, command="publish")
 
 
-@pytest.mark.parametrize("source", ["{source: real, count: 3, candidates: 5}", "{source: files, faces: faces, count: 3}"])
+@pytest.mark.parametrize(
+    "source", ["{source: real, count: 3, candidates: 5}", "{source: files, faces: faces, count: 3}"]
+)
 def test_real_people_as_identities_need_a_stated_ground(project: Project, source: str) -> None:
     assert "identities.consent" in refused(project, f"identities={source}")
 
