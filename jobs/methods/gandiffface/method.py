@@ -17,6 +17,7 @@ from jobs.methods.gandiffface.identities.plan import STAGE as IDENTITIES
 from jobs.methods.gandiffface.identities.plan import MakeIdentities, identities_of
 from jobs.methods.gandiffface.lineage import lineage
 from jobs.methods.gandiffface.personalize.plan import STAGE as PERSONALIZE
+from jobs.methods.gandiffface.portraits.plan import FACES
 from jobs.methods.gandiffface.portraits.plan import NAME as PORTRAITS_NAME
 from jobs.methods.gandiffface.portraits.plan import STAGE as PORTRAITS
 from jobs.methods.gandiffface.study_scores.plan import STAGE as STUDY_SCORES
@@ -26,7 +27,6 @@ from jobs.methods.gandiffface.train_gan.plan import STAGE as TRAIN_GAN
 from jobs.stages.chain import chain_of
 
 GIGA = 1e9
-FACES = "identities.tar"  # of portraits: the unedited portrait of each identity
 STAGES = (TRAIN_GAN, CANDIDATES, DIRECTIONS, IDENTITIES, PORTRAITS, ATTRIBUTES, TRAIN_BASE, PERSONALIZE, GENERATE)
 
 

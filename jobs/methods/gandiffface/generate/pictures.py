@@ -13,7 +13,7 @@ import torch
 from cemiface.gandiff.base import Sampling, load_slot_base, sampled
 from cemiface.gandiff.personal.adapters import AdapterPack
 from cemiface.gandiff.personal.config import PersonalConfig
-from cemiface.gandiff.personal.tuning import new_adapters
+from cemiface.gandiff.personal.tuning import Adapters, new_adapters
 from cemiface.gandiff.prompts import check_values
 from cemiface.measures.attributes import open_attribute_nets
 from cemiface.pixels import to_bytes, to_unit_range
@@ -46,7 +46,7 @@ class Identity:
     """What pictures of an identity are made with: its adapter, its portraits' unit embeddings (P, E), its own slots."""
 
     number: int
-    adapter: Mapping[str, torch.Tensor]
+    adapters: Adapters
     portraits: np.ndarray
     own: Mapping[str, str]
     prompts: Sequence[Mapping[str, str]]
@@ -77,9 +77,11 @@ class PictureMaker:
         pack = AdapterPack(folder.output(unit.pack))
         if name not in pack.names:
             return None
+        adapters = new_adapters(self.base, self.tuning, seeds=[0])
+        adapters.load(0, pack.read(name))
         return Identity(
             number=number,
-            adapter=pack.read(name),
+            adapters=adapters,
             portraits=self._portraits(number),
             own=self._own_slots(number),
             prompts=prompts_of(self.run, self.grammar, number),
@@ -117,14 +119,12 @@ class PictureMaker:
             [torch.randn(self.base.shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         )
         asked = [{**who.own, **who.prompts[index]} for index in indices]
-        adapters = new_adapters(self.base, self.tuning, seeds=[0])
-        adapters.load(0, who.adapter)
-        with torch.inference_mode(), adapters.attached(), autocast(self.device, self.config.precision):
+        with torch.inference_mode(), who.adapters.attached(), autocast(self.device, self.config.precision):
             made = sampled(
                 self.base,
                 asked,
                 noise=noise.to(self.device),
-                tokens=adapters.tokens(len(indices)),
+                tokens=who.adapters.tokens(len(indices)),
                 sampling=self.sampling,
                 on_step=lambda step: work.progress(0),
             )

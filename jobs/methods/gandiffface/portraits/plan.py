@@ -19,6 +19,7 @@ from jobs.methods.gandiffface.identities.plan import identities_of
 from jobs.stages.shared.embedder import embedder_needs
 
 NAME = "portraits"
+FACES = "identities.tar"  # the portrait of each identity that was not edited
 BYTES_PER_PORTRAIT = 12_000  # at 112 px
 
 

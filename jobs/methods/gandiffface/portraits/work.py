@@ -21,7 +21,7 @@ from jobs.methods.gandiffface.identities.plan import MakeIdentities
 from jobs.methods.gandiffface.identities.table import read_identities
 from jobs.methods.gandiffface.measured_faces import FaceMaker
 from jobs.methods.gandiffface.portraits.edits import cosines, drawn_steps, halved, limits_of, moved_as_asked, strongest
-from jobs.methods.gandiffface.portraits.plan import NAME, STAGE, MakePortraits, PortraitsUnit
+from jobs.methods.gandiffface.portraits.plan import FACES, NAME, STAGE, MakePortraits, PortraitsUnit
 from jobs.stages.shared.tars import publishing_tar
 from jobs.training.device import rank_device
 from shards.images.jpeg import encode_jpeg
@@ -29,8 +29,6 @@ from shards.tars.records import SYNTHETIC
 from shards.tars.shard_set import ShardSet
 from slurm.files import Output
 from slurm.markers import Marker
-
-FACES = "identities.tar"  # the portrait of each identity that was not edited
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -107,7 +107,8 @@ def test_an_adapter_comes_back_from_its_tensors():
 
 @pytest.mark.parametrize("layers", ["all", "attention"])
 def test_peft_computes_the_same_with_an_adapter(tmp_path, layers):
-    peft = pytest.importorskip("peft")
+    import peft
+
     net, inputs = trained(), batch(1)
     config = RANK.model_copy(update={"layers": layers})
     made = adapters(net, [5], config)

@@ -70,7 +70,8 @@ def counted(net, *inputs, **more) -> float:
 
 @pytest.mark.parametrize(("config", "parameters"), [(SD15, 859_520_964), (SD21, 865_910_724), (XL, 2_567_463_684)])
 def test_the_u_net_of_the_published_models(config, parameters):
-    diffusers = pytest.importorskip("diffusers")
+    import diffusers
+
     cost = unet_cost(UNetPart.model_validate(config), size=config["sample_size"])
     assert cost.parameters == parameters
     with torch.device("meta"):
@@ -83,7 +84,8 @@ def test_the_u_net_of_the_published_models(config, parameters):
 
 
 def test_the_vae_of_the_published_models():
-    diffusers = pytest.importorskip("diffusers")
+    import diffusers
+
     encoder, decoder = vae_cost(VaePart.model_validate(VAE), size=512)
     with torch.device("meta"):
         net = diffusers.AutoencoderKL(**VAE)
