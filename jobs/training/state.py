@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import safetensors.torch
 import torch
@@ -22,6 +22,12 @@ from slurm.checkpoints import Checkpoints
 STATE, SPLIT, CLOCK = "state.safetensors", "split.safetensors", "clock.json"
 
 log = logging.getLogger(__name__)
+
+
+def checkpoint_key(fingerprint: Mapping[str, Any], *, stage: str) -> dict[str, Any]:
+    """What the state in a checkpoint depends on: the fingerprint without the number of images of the training."""
+    config = {name: value for name, value in fingerprint[stage].items() if name != "images"}
+    return {**fingerprint, stage: config}
 
 
 class Sliceable(Protocol):

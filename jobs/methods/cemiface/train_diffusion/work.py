@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import torch
 
@@ -26,7 +25,7 @@ from jobs.training.device import tune
 from jobs.training.draws import image_draws, timesteps
 from jobs.training.engine import start_engine
 from jobs.training.metrics import Metrics
-from jobs.training.state import TrainingState
+from jobs.training.state import TrainingState, checkpoint_key
 from jobs.training.step_monitor import StepMonitor, crossed
 from jobs.training.world import join
 from shards.embeddings.embeddings import open_merged
@@ -93,7 +92,7 @@ def train(run: Run, rank: Rank, work: Work[TrainingUnit]) -> None:
     schedule = Schedule(config.diffusion, device=world.device)
 
     # State: resume from the newest whole checkpoint. A longer training may continue a shorter one, never the reverse.
-    checkpoints = Checkpoints(rank.folder.checkpoints, key=checkpoint_key(rank.fingerprint(work.unit)))
+    checkpoints = Checkpoints(rank.folder.checkpoints, key=checkpoint_key(rank.fingerprint(work.unit), stage=NAME))
     modules = {"denoiser": denoiser, "ema": ema.module}
     state = TrainingState(checkpoints, modules=modules, optimizer=optimizer, world=world)
     total = -(-config.images // config.batch) * config.batch  # whole batches
@@ -192,9 +191,3 @@ def draw(
     t = timesteps(uniform[:, 0], count=config.diffusion.timesteps)
     m = draw_m(uniform[:, 1], grid=config.similarity)
     return noise, t, m, uniform[:, 2] < config.null_fraction
-
-
-def checkpoint_key(fingerprint: dict[str, Any]) -> dict[str, Any]:
-    """What the state in a checkpoint depends on: the fingerprint without the length of the training."""
-    config = {name: value for name, value in fingerprint[NAME].items() if name != "images"}
-    return {**fingerprint, NAME: config}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 
@@ -25,7 +23,7 @@ from jobs.training.device import tune
 from jobs.training.draws import image_draws, timesteps
 from jobs.training.engine import start_engine
 from jobs.training.metrics import Metrics
-from jobs.training.state import TrainingState
+from jobs.training.state import TrainingState, checkpoint_key
 from jobs.training.step_monitor import StepMonitor, crossed
 from jobs.training.world import join
 from shards.privacy.lineage import lineage_text
@@ -81,7 +79,7 @@ def train(run: Run, rank: Rank, work: Work[TrainingUnit]) -> None:
     schedule = Schedule(config.diffusion, device=world.device)
 
     # State: resume from the newest whole checkpoint. A longer training may continue a shorter one, never the reverse.
-    checkpoints = Checkpoints(rank.folder.checkpoints, key=checkpoint_key(rank.fingerprint(work.unit)))
+    checkpoints = Checkpoints(rank.folder.checkpoints, key=checkpoint_key(rank.fingerprint(work.unit), stage=NAME))
     modules = {"denoiser": denoiser, "ema": ema.module}
     state = TrainingState(checkpoints, modules=modules, optimizer=optimizer, world=world)
     total = -(-config.images // config.batch) * config.batch  # whole batches
@@ -176,9 +174,3 @@ def slot_table(slots: tuple[Slot, ...], attributes: FaceAttributes, *, min_face:
         unseen = attributes.columns["face"] < min_face
         table[:, unseen] = [slot.not_stated for slot in slots]
     return table
-
-
-def checkpoint_key(fingerprint: dict[str, Any]) -> dict[str, Any]:
-    """What the state in a checkpoint depends on: the fingerprint without the length of the training."""
-    config = {name: value for name, value in fingerprint[NAME].items() if name != "images"}
-    return {**fingerprint, NAME: config}

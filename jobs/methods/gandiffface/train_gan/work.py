@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +25,7 @@ from jobs.stages.train_recognition.plan import TrainingUnit
 from jobs.training.device import tune
 from jobs.training.engine import start_engine
 from jobs.training.metrics import Metrics
-from jobs.training.state import TrainingState
+from jobs.training.state import TrainingState, checkpoint_key
 from jobs.training.step_monitor import StepMonitor, crossed
 from jobs.training.world import join
 from shards.privacy.lineage import lineage_text
@@ -77,7 +76,7 @@ def train(run: Run, rank: Rank, work: Work[TrainingUnit]) -> None:
         tune(net, channels_last=config.channels_last, compiled=False)
 
     # State: resume from the newest whole checkpoint. A longer training may continue a shorter one, never the reverse.
-    checkpoints = Checkpoints(rank.folder.checkpoints, key=checkpoint_key(rank.fingerprint(work.unit)))
+    checkpoints = Checkpoints(rank.folder.checkpoints, key=checkpoint_key(rank.fingerprint(work.unit), stage=NAME))
     modules = {"generator": generator, "critic": critic, "ema": ema.module}
     state = TrainingState(
         checkpoints, modules=modules, optimizer=optimizers[0], second_optimizer=optimizers[1], world=world
@@ -173,9 +172,3 @@ def add_share(terms: dict[str, Tensor], found: Mapping[str, Tensor], *, share: f
     """Add the terms of a piece of the batch, in proportion to its size."""
     for name, value in found.items():
         terms[name] = terms.get(name, 0.0) + value.detach() * share
-
-
-def checkpoint_key(fingerprint: dict[str, Any]) -> dict[str, Any]:
-    """What the state in a checkpoint depends on: the fingerprint without the length of the training."""
-    config = {name: value for name, value in fingerprint[NAME].items() if name != "images"}
-    return {**fingerprint, NAME: config}
