@@ -32,7 +32,7 @@ setup(
         "h5py>=3.10",
         "numpy>=1.26",
         "pyyaml>=6.0",
-        "pydantic>=2.10,<3",
+        "pydantic>=2.12,<3",
         "safetensors>=0.5",
         "simplejpeg>=1.8",
         "pillow>=11",

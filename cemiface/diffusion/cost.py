@@ -68,7 +68,7 @@ def unet_cost(
     config: UNetConfig, *, condition_width: int, condition_tokens: int, condition_vectors: int = 1
 ) -> UNetCost:
     """Cost of `UNet` with a sequence of condition vectors, without the layers that compute these vectors."""
-    total, time, size = _Sum(), 4 * config.channels, config.image_size
+    total, time, size = _Sum(), 4 * config.channels, config.image_size // config.patch
     total.linear(config.channels, time)
     total.linear(time, time)
 
@@ -76,7 +76,7 @@ def unet_cost(
         total.attention(width, size=size, condition=condition_width, tokens=condition_tokens, vectors=condition_vectors)
 
     width = config.channels * config.multipliers[0]
-    total.conv(3, width, kernel=3, size=size)
+    total.conv(3 * config.patch**2, width, kernel=3, size=size)
     skips = [width]
     for level, multiplier in enumerate(config.multipliers):
         for _ in range(config.blocks):
@@ -102,6 +102,6 @@ def unet_cost(
             size *= 1 if level - 1 == config.skip_downsample_level else 2
             total.residual(width, width, size=size, time=time)
     total.parameters += 2 * width
-    total.conv(width, OUTPUT_CHANNELS, kernel=3, size=size)
+    total.conv(width, OUTPUT_CHANNELS * config.patch**2, kernel=3, size=size)
     layers = tuple(total.layers)
     return UNetCost(parameters=total.parameters, adapter_parameters=total.adapter, macs=total.macs, layers=layers)

@@ -55,7 +55,8 @@ class UNet(nn.Module):
         time_width = 4 * config.channels
         self.time = nn.Sequential(nn.Linear(config.channels, time_width), nn.SiLU(), nn.Linear(time_width, time_width))
         first = config.channels * config.multipliers[0]
-        self.stem = nn.Conv2d(3, first, 3, padding=1)
+        pixels = config.patch**2  # of a block
+        self.stem = nn.Conv2d(3 * pixels, first, 3, padding=1)
         encoder, skips = self._encoder()
         self.encoder = nn.ModuleList(encoder)
         last = skips[-1]
@@ -63,7 +64,7 @@ class UNet(nn.Module):
         self.middle_out = Level(self._block(last, last))
         self.decoder = nn.ModuleList(self._decoder(last, skips))
         self.norm = GroupNorm(first)
-        self.output = zero_init(nn.Conv2d(first, OUTPUT_CHANNELS, 3, padding=1))
+        self.output = zero_init(nn.Conv2d(first, OUTPUT_CHANNELS * pixels, 3, padding=1))
 
     def forward(self, x: Tensor, t: Tensor, *inputs: Tensor | None) -> Tensor:
         """The prediction (N, 3, S, S) for x (N, 3, S, S) around [-1, 1] at t (N,) long in 0..T-1.
@@ -72,7 +73,7 @@ class UNet(nn.Module):
         """
         time = F.silu(self.time(timestep_embedding(t, self.config.channels)))
         condition = self.condition(*inputs)
-        h = self.stem(x)
+        h = self.stem(F.pixel_unshuffle(x, self.config.patch))
         skips = [h]
         for level in self.encoder:
             h = level(h, time, condition)
@@ -81,7 +82,7 @@ class UNet(nn.Module):
         for level in self.decoder:
             h = level(torch.cat([h, skips.pop()], dim=1), time, condition)
         output: Tensor = self.output(silu(self.norm(h)))
-        return output[:, :3]
+        return F.pixel_shuffle(output, self.config.patch)[:, :3]
 
     def parameter_counts(self) -> tuple[int, int]:
         """Numbers of parameters of the U-Net proper, and of everything the condition goes through."""

@@ -159,7 +159,7 @@ def _binned(slot: Slot, values: np.ndarray) -> np.ndarray:
     return found
 
 
-SLOT_WIDTHS = {"paper112": 512, "small64": 128, "small32": 128, "tiny32": 64}
+SLOT_WIDTHS = {"paper112": 512, "small64": 128, "tiny64": 64, "small32": 128, "tiny32": 64}
 
 
 class SlotDenoiserConfig(UNetConfig):

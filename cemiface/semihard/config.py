@@ -10,7 +10,7 @@ from pydantic import Field, PositiveInt, model_validator
 from cemiface.diffusion.config import UNET_PRESETS, UNetConfig
 from cemiface.values import Cosine, FrozenModel, require
 
-SIMILARITY_WIDTHS = {"paper112": 512, "small64": 128, "small32": 128, "tiny32": 64}
+SIMILARITY_WIDTHS = {"paper112": 512, "small64": 128, "tiny64": 64, "small32": 128, "tiny32": 64}
 
 PRESETS: dict[str, dict[str, Any]] = {
     name: {**unet, "similarity_width": SIMILARITY_WIDTHS[name]} for name, unet in UNET_PRESETS.items()

@@ -81,6 +81,8 @@ class StageConfig(BaseModel):
 def _fields_of(model: BaseModel, *, left_out: Set[str]) -> dict[str, Any]:
     dumped = model.model_dump(mode="json")
     for name, info in type(model).model_fields.items():
+        if name not in dumped:
+            continue
         marks = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
         added_later = AS_BEFORE in marks and dumped[name] == marks[AS_BEFORE]
         if added_later or left_out & marks.keys():

@@ -29,7 +29,7 @@ class TrainDiffusion(StageConfig):
         DenoiserConfig(),
         description=(
             "The U-Net and its condition adapter. `preset: NAME` stands for the fields of a preset (paper112, "
-            "small64, small32, tiny32); fields beside it win."
+            "small64, tiny64, small32, tiny32); fields beside it win."
         ),
     )
     diffusion: DiffusionConfig = Field(DiffusionConfig(), description="Noise schedule, and what the denoiser predicts.")

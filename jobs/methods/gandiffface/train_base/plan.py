@@ -30,8 +30,8 @@ class TrainBase(StageConfig):
     denoiser: SlotDenoiserConfig = Field(
         SlotDenoiserConfig(),
         description=(
-            "The U-Net and its slots. `preset: NAME` stands for the fields of a preset (paper112, small64, small32, "
-            "tiny32); fields beside it win."
+            "The U-Net and its slots. `preset: NAME` stands for the fields of a preset (paper112, small64, tiny64, "
+            "small32, tiny32); fields beside it win."
         ),
     )
     diffusion: DiffusionConfig = Field(DiffusionConfig(), description="Noise schedule, and what the denoiser predicts.")
