@@ -99,8 +99,8 @@ def load_initial_base(denoiser: SlotDenoiser, path: str | Path, *, diffusion: Di
     Raises ModelError for files that `load_base` refuses, and for a base of another shape, schedule or other slots.
     """
     tensors, config, file_diffusion = _read_base(path)
-    theirs = {**config.model_dump(), **file_diffusion.model_dump()}
-    ours = {**denoiser.config.model_dump(), **diffusion.model_dump()}
+    theirs = {**dict(config), **dict(file_diffusion)}
+    ours = {**dict(denoiser.config), **dict(diffusion)}
     other = next((field for field in ours if field != "image_size" and theirs[field] != ours[field]), None)
     if other:
         shown = "other slots" if other == "slots" else f"{other} {theirs[other]}, here it is {ours[other]}"

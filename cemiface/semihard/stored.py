@@ -65,8 +65,8 @@ def refuse_other(
     Raises:
         ModelError: it has another shape, schedule or E_id.
     """
-    theirs = {**stored.config.model_dump(), **stored.diffusion.model_dump(), "E_id of sha256": stored.embedder}
-    ours = {**config.model_dump(), **diffusion.model_dump(), "E_id of sha256": embedder or stored.embedder}
+    theirs = {**dict(stored.config), **dict(stored.diffusion), "E_id of sha256": stored.embedder}
+    ours = {**dict(config), **dict(diffusion), "E_id of sha256": embedder or stored.embedder}
     other = next((field for field in ours if field != "image_size" and theirs[field] != ours[field]), None)
     if other:
         raise ModelError(

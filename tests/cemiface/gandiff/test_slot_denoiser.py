@@ -112,6 +112,9 @@ def test_a_training_continues_from_a_base_of_the_same_slots_alone(tmp_path):
     other = SlotDenoiser(SMALL.model_copy(update={"slots": DEFAULT_SLOTS[2:5]}))
     with pytest.raises(ModelError, match="trained with other slots; give both the same"):
         load_initial_base(other, path, diffusion=DiffusionConfig())
+    blocks = SlotDenoiser(SMALL.model_copy(update={"patch": 2}))
+    with pytest.raises(ModelError, match="trained with patch 1, here it is 2"):
+        load_initial_base(blocks, path, diffusion=DiffusionConfig())
     with pytest.raises(ModelError, match="trained with prediction noise, here it is velocity"):
         load_initial_base(larger, path, diffusion=DiffusionConfig(prediction="velocity"))
 

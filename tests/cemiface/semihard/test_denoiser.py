@@ -208,6 +208,7 @@ def test_a_training_continues_at_another_image_size(tmp_path):
     ("shape", "diffusion", "embedder", "message"),
     [
         ({"condition_tokens": 2}, {}, "e", "condition_tokens 1, here it is 2"),
+        ({"patch": 2}, {}, "e", "patch 1, here it is 2"),
         ({}, {"timesteps": 50}, "e", "timesteps 1000, here it is 50"),
         ({}, {"prediction": "velocity"}, "e", "prediction noise, here it is velocity"),
         ({}, {}, "f", "E_id of sha256 e+, here it is f+"),
