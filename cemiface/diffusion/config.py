@@ -27,12 +27,12 @@ UNET_PRESETS: dict[str, dict[str, Any]] = {
         "head_channels": 32,
         "skip_downsample_level": None,
     },
-    # 64 px at little more than the cost of tiny32: the net works on blocks of 2x2 pixels.
+    # 64 px at the cost of small32: the net works on blocks of 2x2 pixels.
     "tiny64": {
         "image_size": 64,
         "patch": 2,
         "channels": 32,
-        "multipliers": (1, 2, 4),
+        "multipliers": (2, 3, 4),
         "attention_levels": (2,),
         "head_channels": 32,
         "skip_downsample_level": None,
@@ -64,7 +64,7 @@ def _with_preset(schema: dict[str, Any]) -> None:
         "default": None,
         "description": (
             "Named set of these fields; fields given beside it win. paper112, the default of every field, is for GPUs; "
-            "small64 and small32 train in hours on a CPU, tiny64 in one, tiny32 is for demos of minutes."
+            "small64, tiny64 and small32 train in hours on a CPU, tiny32 is for demos of minutes."
         ),
         "title": "Preset",
     }

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError, to_jsonable_python
 
 from slurm.names import why_not_a_name
 
-Precision = Literal["auto", "fp32", "bf16"]  # auto: bf16 on GPUs, fp32 on CPUs, where bf16 is slower
+Precision = Literal["auto", "fp32", "bf16"]  # auto: bf16 on GPUs, fp32 on CPUs, of which only some are faster in bf16
 
 # A path that a user writes. Control characters would end up in scripts and logs.
 PATH_PATTERN = r"^[^\x00-\x1f\x7f]+$"

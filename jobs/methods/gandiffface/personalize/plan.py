@@ -51,7 +51,8 @@ class Personalize(StageConfig):
         "float16", description="Precision of the stored adapters; float16 is half as large."
     )
     precision: Precision = Field(
-        "auto", description="Arithmetic of the base: auto is bf16 on GPUs and fp32 on CPUs, where bf16 is slower."
+        "auto",
+        description="Arithmetic of the base: auto is bf16 on GPUs and fp32 on CPUs, of which only some are faster in bf16.",
     )
     images_per_second: float | None = Field(
         None,

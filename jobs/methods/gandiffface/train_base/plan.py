@@ -80,7 +80,8 @@ class TrainBase(StageConfig):
         description="Smallest face presence, 0 to 1, at which measured attributes are believed; below, none is stated.",
     )
     precision: Precision = Field(
-        "auto", description="Arithmetic of the training: auto is bf16 on GPUs and fp32 on CPUs, where bf16 is slower."
+        "auto",
+        description="Arithmetic of the training: auto is bf16 on GPUs and fp32 on CPUs, of which only some are faster in bf16.",
     )
     micro_batch: int | None = Field(
         None,

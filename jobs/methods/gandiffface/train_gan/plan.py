@@ -60,7 +60,7 @@ class TrainGan(StageConfig):
     precision: Precision = Field(
         "auto",
         description=(
-            "Arithmetic of the training: auto is bf16 on GPUs and fp32 on CPUs, where bf16 is slower. The gradient "
+            "Arithmetic of the training: auto is bf16 on GPUs and fp32 on CPUs, of which only some are faster in bf16. The gradient "
             "penalties are always fp32."
         ),
     )
