@@ -73,7 +73,7 @@ class SamplingConfig(StageConfig):
     )
     precision: Precision = Field(
         "auto",
-        description="Arithmetic of the sampling: auto is bf16 on GPUs and fp32 on CPUs, of which only some are faster in bf16.",
+        description="Arithmetic of the sampling: auto is bf16 on GPUs, and fp32 on CPUs, as few are faster in bf16.",
     )
     channels_last: bool = Field(
         True,

@@ -75,7 +75,7 @@ class GeneratePictures(StageConfig):
     quality: int = Field(95, ge=1, le=100, description="JPEG quality of the pictures, 1 to 100.")
     precision: Precision = Field(
         "auto",
-        description="Arithmetic of the base: auto is bf16 on GPUs and fp32 on CPUs, of which only some are faster in bf16.",
+        description="Arithmetic of the base: auto is bf16 on GPUs, and fp32 on CPUs, as few are faster in bf16.",
     )
     images_per_second: float | None = Field(
         None,

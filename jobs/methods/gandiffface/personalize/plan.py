@@ -52,7 +52,7 @@ class Personalize(StageConfig):
     )
     precision: Precision = Field(
         "auto",
-        description="Arithmetic of the base: auto is bf16 on GPUs and fp32 on CPUs, of which only some are faster in bf16.",
+        description="Arithmetic of the base: auto is bf16 on GPUs, and fp32 on CPUs, as few are faster in bf16.",
     )
     images_per_second: float | None = Field(
         None,

@@ -81,7 +81,7 @@ class TrainBase(StageConfig):
     )
     precision: Precision = Field(
         "auto",
-        description="Arithmetic of the training: auto is bf16 on GPUs and fp32 on CPUs, of which only some are faster in bf16.",
+        description="Arithmetic of the training: auto is bf16 on GPUs, and fp32 on CPUs, as few are faster in bf16.",
     )
     micro_batch: int | None = Field(
         None,

@@ -60,8 +60,8 @@ class TrainGan(StageConfig):
     precision: Precision = Field(
         "auto",
         description=(
-            "Arithmetic of the training: auto is bf16 on GPUs and fp32 on CPUs, of which only some are faster in bf16. The gradient "
-            "penalties are always fp32."
+            "Arithmetic of the training: auto is bf16 on GPUs, and fp32 on CPUs, as few are faster in bf16. "
+            "The gradient penalties are always fp32."
         ),
     )
     micro_batch: int | None = Field(
