@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobs.frame.run import Run
+from jobs.stages.shard.left_out import counts_left_out
 from jobs.watch.rank_states import RankState
 from jobs.watch.status import RunStatus, StageStatus
 
@@ -20,7 +21,7 @@ def status_as_json(run: Run, status: RunStatus) -> dict[str, Any]:
         "slurm": status.no_answer,
         "jobless": status.jobless,
         "accounting": status.no_accounts,
-        "stages": [_stage_as_json(stage) for stage in status.stages],
+        "stages": [{**_stage_as_json(stage), "left_out": counts_left_out(run, stage.name)} for stage in status.stages],
     }
 
 

@@ -12,18 +12,22 @@ from shards.images.outcomes import Outcome
 LEFT_OUT = {outcome.value for outcome in Outcome} - {Outcome.KEPT.value, Outcome.CONVERTED.value} | {"unusable"}
 
 
+def counts_left_out(run: Run, stage: str) -> dict[str, int]:
+    """Images that a stage has left out, by outcome, the most frequent first; none before it is finished."""
+    summary = run.ledger.summary(stage)
+    counts = summary.counts.items() if summary else ()
+    left = [(outcome, count) for outcome, count in counts if outcome in LEFT_OUT and count]
+    return dict(sorted(left, key=lambda item: (-item[1], item[0])))
+
+
 def left_out(run: Run) -> Iterator[str]:
     """One line per finished stage that has left out images, such as "shard: 98 of 100 kept: 2 truncated"."""
     for stage in run.chain:
-        summary = run.ledger.summary(stage.name)
-        if summary is None:
-            continue
-        counts = {outcome: count for outcome, count in summary.counts.items() if outcome in LEFT_OUT and count}
-        if not counts:
+        counts, summary = counts_left_out(run, stage.name), run.ledger.summary(stage.name)
+        if not counts or summary is None:
             continue
         total = sum(summary.counts.values())
-        outcomes = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-        reasons = ", ".join(f"{count:,} {outcome.replace('_', ' ')}" for outcome, count in outcomes)
+        reasons = ", ".join(f"{count:,} {outcome.replace('_', ' ')}" for outcome, count in counts.items())
         folder = run.stage_folder(stage.name)
         rejected = len(summary.figures.get("rejected", ())) if stage.name == SHARD.name else sum(counts.values())
         details = [str(folder.summary)] if rejected else []

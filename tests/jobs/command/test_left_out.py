@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,9 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def output(command: str, config: Path, capsys: pytest.CaptureFixture[str], *, code: int = 0) -> str:
+def output(command: str, config: Path, capsys: pytest.CaptureFixture[str], *options: str, code: int = 0) -> str:
     with pytest.raises(SystemExit) as end:
-        main([command, str(config)])
+        main([command, str(config), *options])
     assert end.value.code == code
     return capsys.readouterr().out
 
@@ -44,6 +45,8 @@ def test_the_last_line_of_all_and_status_name_every_outcome_and_where_the_detail
     )
     assert output("all", config, capsys).splitlines()[-1] == line
     assert output("status", config, capsys).splitlines()[-1] == line
+    (stage,) = json.loads(output("status", config, capsys, "--json"))["stages"]
+    assert stage["left_out"] == {"truncated": 2, "no_identity": 1}
     assert "loose.jpg\tno_identity" in (folder / "lists" / "skipped.tsv").read_text()
 
 
