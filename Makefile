@@ -27,9 +27,9 @@ PIP := DS_BUILD_OPS=0 $(BIN)/pip install --quiet --disable-pip-version-check -c 
 # Without an NVIDIA driver, the CPU build of torch is installed: a CUDA build takes gigabytes and could not be used.
 TORCH := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo "torch>=2.6" || echo "torch==2.13.0+cpu")
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
-STAGES := shard train-embedder embed train-diffusion calibrate train-gan candidates directions identities portraits \
-  attributes train-base personalize generate train-recognition \
-  convert-benchmarks study-groups study-m study-scores study-sets evaluate fingerprint audit refill settle publish report
+STAGES := shard convert-benchmarks train-embedder embed train-diffusion calibrate train-gan candidates directions \
+  identities portraits attributes train-base personalize generate train-recognition \
+  study-groups study-m study-scores study-sets evaluate fingerprint audit refill settle publish report
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo all $(STAGES) plan dry-run status watch why logs cancel explain config-reference verify test coverage test-long cluster-test crash-test fuzz attack lint types check clean

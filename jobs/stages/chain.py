@@ -23,6 +23,6 @@ from jobs.stages.train_recognition.plan import STAGE as TRAIN_RECOGNITION
 
 def chain_of(stages: Sequence[Stage[Unit]], *, studies: Sequence[Stage[Unit]] = ()) -> dict[str, Stage[Unit]]:
     """All stages by name, in order: `stages` make the method's set, `studies` look at it."""
-    ordered: list[Stage[Unit]] = [SHARD, TRAIN_EMBEDDER, EMBED, *stages, TRAIN_RECOGNITION, CONVERT_BENCHMARKS]
+    ordered: list[Stage[Unit]] = [SHARD, CONVERT_BENCHMARKS, TRAIN_EMBEDDER, EMBED, *stages, TRAIN_RECOGNITION]
     ordered += [*studies, STUDY_SETS, EVALUATE, FINGERPRINT, AUDIT, REFILL, SETTLE, PUBLISH, REPORT]
     return {stage.name: stage for stage in ordered}

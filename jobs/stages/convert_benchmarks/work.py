@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from jobs.frame.rank import Rank
 from jobs.frame.run import Run
 from jobs.frame.stage import Finish
 from jobs.stages.convert_benchmarks.plan import NAME, BenchmarkSource, BenchmarkUnit, ConvertBenchmarks, listed_pairs
 from jobs.stages.shared.tars import publishing_tar
+from jobs.stages.shared.verification import check_folds, verifications
 from shards.errors import DataError
 from shards.images.prepare import prepare
 from shards.images.rules import ImageRules
@@ -84,4 +86,11 @@ def _usable(data: bytes, *, config: ConvertBenchmarks, what: str) -> bytes:
 
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
+    """What was converted. Folds that nets could not be verified on are refused now, and not after their training."""
+    folder = run.stage_folder(NAME)
+    for marker in markers:
+        name = marker.figures["benchmark"]
+        stored: Any = json.loads(folder.output(f"{name}.json").read_bytes())
+        for verification in verifications(run):
+            check_folds(stored["same"], folds=stored["folds"] or verification.folds, benchmark=name)
     return Finish(figures={marker.figures["benchmark"]: marker.figures for marker in markers})

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from cemiface.errors import ModelError
 from cemiface.recognition.nets import Embedder
 from cemiface.recognition.scores import mated_pairs, non_mated_pairs
 from cemiface.recognition.verification import check_embeddings, k_fold_accuracy, pair_similarity, roc, tar_at_far
@@ -18,7 +17,7 @@ from jobs.frame.run import Run
 from jobs.frame.seeds import derive
 from jobs.stages.convert_benchmarks.plan import NAME as CONVERT
 from jobs.stages.shared.embedding import embed
-from jobs.stages.shared.verification import Verification
+from jobs.stages.shared.verification import Verification, check_folds
 from shards.tars.shard_set import ShardSet
 
 ROC_POINTS = 200
@@ -52,22 +51,13 @@ def load_benchmark(run: Run, name: str, *, config: Verification) -> Benchmark:
     folder = run.stage_folder(CONVERT)
     stored: dict[str, Any] = json.loads(folder.output(f"{name}.json").read_bytes())
     folds = stored["folds"] or config.folds
-    if len(stored["same"]) < folds:
-        raise ModelError(f"benchmark {name}: got {len(stored['same'])} pairs for {folds} folds; lower folds")
-    same = np.array(stored["same"], bool)
-    for number, fold in enumerate(np.array_split(same, folds), start=1):
-        if fold.all() or not fold.any():  # measured at a threshold that suits the other kind
-            kind = "mated" if fold.all() else "non-mated"
-            problem = f"fold {number} of {folds} has only {kind} pairs"
-            raise ModelError(
-                f"benchmark {name}: {problem}; allowed: both kinds in each; lower folds, or convert it again"
-            )
+    check_folds(stored["same"], folds=folds, benchmark=name)
     return Benchmark(
         name=name,
         faces=ShardSet([folder.output(f"{name}.tar")]),
         first=np.array(stored["first"], np.int64),
         second=np.array(stored["second"], np.int64),
-        same=same,
+        same=np.array(stored["same"], bool),
         folds=folds,
     )
 

@@ -113,6 +113,14 @@ def test_B46_benchmarks_are_converted_once_and_verified_to_the_last_pair(project
     assert "stale" in project.run("evaluate").stderr  # it will not measure on what is no longer the benchmark
 
 
+def test_B46_folds_that_a_benchmark_does_not_have_are_refused_before_a_net_is_trained(project: Project) -> None:
+    refused = project.run("all", "evaluate.folds=41")
+    assert refused.returncode == 1
+    assert "benchmark drawn: got 40 pairs for 41 folds; lower folds" in refused.stderr
+    assert refused.stderr.index("got 40 pairs") < refused.stderr.index("train-recognition: ")
+    assert project.run("convert-benchmarks").returncode == 0  # with folds that it has
+
+
 def test_B46_a_missing_benchmark_is_an_error_before_anything_runs(project: Project) -> None:
     (project.root / "drawn.bin").unlink()
     refused = project.run("convert-benchmarks")
