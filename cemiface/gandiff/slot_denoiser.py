@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cemiface.diffusion.config import DiffusionConfig
 from cemiface.diffusion.unet import Condition, UNet
 from cemiface.errors import ModelError
-from cemiface.gandiff.slots import SlotDenoiserConfig
+from cemiface.gandiff.slots import SlotDenoiserConfig, check_initial_base
 from cemiface.weights import built, copy_weights, read_weights, weights_bytes
 
 
@@ -98,13 +98,8 @@ def load_initial_base(denoiser: SlotDenoiser, path: str | Path, *, diffusion: Di
 
     Raises ModelError for files that `load_base` refuses, and for a base of another shape, schedule or other slots.
     """
-    tensors, config, file_diffusion = _read_base(path)
-    theirs = {**dict(config), **dict(file_diffusion)}
-    ours = {**dict(denoiser.config), **dict(diffusion)}
-    other = next((field for field in ours if field != "image_size" and theirs[field] != ours[field]), None)
-    if other:
-        shown = "other slots" if other == "slots" else f"{other} {theirs[other]}, here it is {ours[other]}"
-        raise ModelError(f"weights {path}: trained with {shown}; give both the same")
+    check_initial_base(path, denoiser.config, diffusion=diffusion)
+    tensors, _, _ = _read_base(path)
     copy_weights(denoiser, tensors, path=path)
 
 

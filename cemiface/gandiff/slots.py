@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 from safetensors import SafetensorError, safe_open
 
-from cemiface.diffusion.config import UNET_PRESETS, UNetConfig
+from cemiface.diffusion.config import UNET_PRESETS, DiffusionConfig, UNetConfig
 from cemiface.diffusion.cost import UNetCost, unet_cost
 from cemiface.errors import ModelError
 from cemiface.values import FrozenModel, require
@@ -204,10 +204,29 @@ def base_config_of(path: str | Path) -> SlotDenoiserConfig:
 
     Raises ModelError for a file that is missing, damaged or no base.
     """
+    return _head_of(path)[0]
+
+
+def check_initial_base(path: str | Path, config: SlotDenoiserConfig, *, diffusion: DiffusionConfig) -> None:
+    """Refuse a base as the start of one of `config`. The image size may differ, as no weight depends on it.
+
+    Raises ModelError for files that `base_config_of` refuses, and for a base of another shape, schedule or other slots.
+    """
+    found, found_diffusion = _head_of(path)
+    theirs, ours = {**dict(found), **dict(found_diffusion)}, {**dict(config), **dict(diffusion)}
+    other = next((field for field in ours if field != "image_size" and theirs[field] != ours[field]), None)
+    if other:
+        shown = "other slots" if other == "slots" else f"{other} {theirs[other]}, here it is {ours[other]}"
+        raise ModelError(f"weights {path}: trained with {shown}; give both the same")
+
+
+def _head_of(path: str | Path) -> tuple[SlotDenoiserConfig, DiffusionConfig]:
     if not Path(path).is_file():
         raise ModelError(f"weights {path}: no such file")
     try:
         with safe_open(path, framework="numpy") as file:
-            return SlotDenoiserConfig.model_validate_json((file.metadata() or {})["base"])
+            metadata = file.metadata() or {}
+        config = SlotDenoiserConfig.model_validate_json(metadata["base"])
+        return config, DiffusionConfig.model_validate_json(metadata["diffusion"])
     except (SafetensorError, OSError, KeyError, ValidationError) as error:
         raise ModelError(f"weights {path}: not a whole base; give the file that train-base wrote") from error

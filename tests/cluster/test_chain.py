@@ -74,6 +74,33 @@ def test_F09_F11_F19_a_chain_that_is_preempted_requeued_and_loses_a_node_gives_t
     assert sum(restarts["train-recognition"].values()) >= 1, restarts
 
 
+def test_F09_a_partition_that_cancels_what_it_preempts_costs_another_launch_and_no_byte(
+    project: ClusterProject,
+) -> None:
+    """Slurm takes no requeue of such a job: MFlowCode/MFC#1771."""
+    longer = ("generate.steps=400", "generate.identities_per_shard=1")
+    project.forget("generate")
+    done = project.run("generate", *longer, cluster=HERE)
+    assert done.returncode == 0, done.stderr
+    undisturbed = project.hashes("generate/*.tar")
+    project.forget("generate")
+    scavenge = TWO_NODES.replace("partition: normal", "partition: scavenge")
+    project.submit("generate", *longer, cluster=scavenge)
+
+    def at_work() -> bool:
+        return any(found["state"] == "running" for found in project.heartbeats("generate"))
+
+    wait_until(at_work, what="a rank at work", seconds=SECONDS)
+    _preempt(project)
+    project.wait()
+    told = project.status(*longer)["generate"]
+    assert told["state"] in {"lost", "stopped", "partial"}, told
+    assert "PREEMPTED" in project.shown(project.jobs("generate")[0])
+    project.submit("generate", *longer, cluster=scavenge)
+    project.wait()
+    assert project.hashes("generate/*.tar") == undisturbed
+
+
 def _preempt(project: ClusterProject) -> None:
     """A job of a higher partition wants all nodes."""
     urgent = ("sbatch", "--parsable", "--partition=urgent", "--nodes=4", "--exclusive", "--output=/dev/null")

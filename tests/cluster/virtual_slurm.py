@@ -67,6 +67,7 @@ KillWait=5
 MinJobAge=3600
 AccountingStorageType=accounting_storage/none
 PartitionName=normal Nodes=ALL PriorityTier=1 GraceTime=30 DefaultTime=10 State=UP Default=YES
+PartitionName=scavenge Nodes=ALL PriorityTier=1 PreemptMode=CANCEL GraceTime=30 DefaultTime=10 State=UP
 PartitionName=urgent Nodes=ALL PriorityTier=9 PreemptMode=OFF DefaultTime=10 State=UP
 """
 NODE = (

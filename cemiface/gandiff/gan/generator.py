@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from cemiface.errors import ModelError
-from cemiface.gandiff.gan.config import GanConfig
-from cemiface.gandiff.gan.nets import Generator
+from cemiface.gandiff.gan.config import GanConfig, check_initial_gan
+from cemiface.gandiff.gan.nets import Critic, Generator
 from cemiface.gandiff.gan.stylegan.convert import ARCHITECTURES, build
-from cemiface.weights import built, read_weights, weights_bytes
+from cemiface.weights import built, copy_weights, read_weights, weights_bytes
 
 OWN = "gandiff"  # the suite's own architecture, in the metadata of the file
 
@@ -51,6 +51,22 @@ def generator_bytes(generator: Generator, *, lineage: str = "") -> bytes:
     """A safetensors file of the suite's own generator, with its config in the metadata; `lineage`: `weights_bytes`."""
     metadata = {"architecture": OWN, "config": generator.config.model_dump_json()}
     return weights_bytes(generator, metadata=metadata, lineage=lineage)
+
+
+def critic_bytes(critic: Critic, *, lineage: str = "") -> bytes:
+    """A safetensors file of a critic, from which a training can continue. It saw the faces: it stays with the run."""
+    return weights_bytes(critic, metadata={"config": critic.config.model_dump_json()}, lineage=lineage)
+
+
+def load_initial_gan(generator: Generator, critic: Critic, *, weights: str | Path, of_critic: str | Path) -> None:
+    """Load the weights of an earlier training into both nets.
+
+    Raises:
+        ModelError: a file is missing, damaged, or of a GAN of another shape.
+    """
+    for net, path in ((generator, weights), (critic, of_critic)):
+        check_initial_gan(path, generator.config)
+        copy_weights(net, read_weights(path)[0], path=path)
 
 
 def load_generator(path: str | Path, *, device: torch.device | str = "cpu") -> StyleGenerator:

@@ -9,6 +9,8 @@ from jobs.methods.gandiffface.personalize.plan import NAME as PERSONALIZE
 from jobs.methods.gandiffface.personalize.plan import Personalize
 from jobs.methods.gandiffface.train_base.plan import NAME as TRAIN_BASE
 from jobs.methods.gandiffface.train_base.plan import TrainBase
+from jobs.methods.gandiffface.train_gan.plan import NAME as TRAIN_GAN
+from jobs.methods.gandiffface.train_gan.plan import TrainGan
 from jobs.stages.shared.gate.lineage import lineage_of_embedder, lineage_of_weights, own_faces
 from shards.privacy.lineage import DataSet
 
@@ -19,11 +21,21 @@ def lineage(run: Run) -> tuple[DataSet, ...]:
     candidates = run.find(MakeCandidates)
     if candidates is not None and candidates.generator:
         found += lineage_of_weights(run.path(candidates.generator), field=f"{CANDIDATES}.generator")
+    elif run.find(TrainGan) is not None:
+        found += lineage_of_gan(run)
     personalize = run.find(Personalize)
     if personalize is not None and personalize.base:
         found += lineage_of_weights(run.path(personalize.base), field=f"{PERSONALIZE}.base")
     elif run.find(TrainBase) is not None:
         found += lineage_of_base(run)
+    return tuple(dict.fromkeys(found))
+
+
+def lineage_of_gan(run: Run) -> tuple[DataSet, ...]:
+    """What the GAN of this run learns from: the run's own faces, and those behind weights that it continues from."""
+    weights, found = run.section(TrainGan).initial_weights, [own_faces(run)]
+    if weights:
+        found += lineage_of_weights(run.path(weights), field=f"{TRAIN_GAN}.initial_weights")
     return tuple(dict.fromkeys(found))
 
 

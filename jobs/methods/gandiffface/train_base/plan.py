@@ -9,7 +9,7 @@ from pydantic import Field
 
 from cemiface.diffusion.config import DiffusionConfig
 from cemiface.errors import ModelError
-from cemiface.gandiff.slots import SlotDenoiserConfig, slot_denoiser_cost
+from cemiface.gandiff.slots import SlotDenoiserConfig, check_initial_base, slot_denoiser_cost
 from cemiface.measures.attribute_choice import choose_nets
 from jobs.frame.run import Run
 from jobs.frame.stage import Cost, Stage
@@ -160,6 +160,13 @@ def files(run: Run) -> dict[str, str]:
     return {field: sha256_of(run.given_file(field, weights, give=f"a base that {NAME} wrote"))} if weights else {}
 
 
+def check_launch(run: Run) -> None:
+    """Refuse a base of another shape, schedule or other slots to continue from."""
+    config = run.section(TrainBase)
+    if config.initial_weights:
+        check_initial_base(run.path(config.initial_weights), config.denoiser, diffusion=config.diffusion)
+
+
 def cost(run: Run) -> Cost:
     """GPU hours at the config's throughput; disk for the result and three checkpoints of weights, EMA and moments."""
     config = run.section(TrainBase)
@@ -176,6 +183,7 @@ STAGE = Stage(
     needs=lambda run: ("shard", ATTRIBUTES),
     files=files,
     plan=plan,
+    check_launch=check_launch,
     work="jobs.methods.gandiffface.train_base.work",
     distributed=True,
     expected_images=lambda run: run.section(TrainBase).images,

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from cemiface.errors import ModelError
-from cemiface.gandiff.gan.config import GanConfig, GanLossConfig
+from cemiface.gandiff.gan.config import GanConfig, GanLossConfig, check_initial_gan
 from cemiface.gandiff.gan.cost import gan_parameters
 from jobs.frame.run import Run
 from jobs.frame.stage import Cost, Stage
-from jobs.frame.stage_config import Precision, StageConfig, operational
+from jobs.frame.stage_config import PathText, Precision, StageConfig, as_before, operational
 from jobs.stages.shard.plan import ShardFaces
 from jobs.stages.shared.embedder import embedder_needs
 from jobs.stages.train_recognition.plan import TrainingUnit
+from slurm.files import sha256_of
 
 NAME = "train-gan"
 GENERATOR = "generator.safetensors"  # the EMA weights, with their config in the metadata
+CRITIC = "critic.safetensors"  # private; a later training can continue from both
 
 
 class TrainGan(StageConfig):
@@ -27,6 +31,14 @@ class TrainGan(StageConfig):
             "Generator and critic. `preset: NAME` stands for the fields of a preset (gan128, gan112, small64, small32, "
             "tiny32); fields beside it win."
         ),
+    )
+    initial_weights: PathText | None = Field(
+        None,
+        description=(
+            "Generator to continue from, the file of an earlier train-gan of the same `gan`; its critic.safetensors "
+            "must lie beside it. null: random weights."
+        ),
+        json_schema_extra=as_before(None),
     )
     loss: GanLossConfig = Field(GanLossConfig(), description="Loss, gradient penalties and augmentation.")
     images: int = Field(
@@ -136,6 +148,32 @@ def plan(run: Run) -> list[TrainingUnit]:
     return [TrainingUnit(weights=GENERATOR)]
 
 
+def initial_weights(run: Run) -> tuple[Path, Path] | None:
+    """The generator and the critic to continue from, if the config names them.
+
+    Raises:
+        ConfigError: one of the files is missing.
+    """
+    given, field = run.section(TrainGan).initial_weights, f"{NAME}.initial_weights"
+    if given is None:
+        return None
+    generator = run.given_file(field, given, give=f"the {GENERATOR} of a {NAME}")
+    beside = str(Path(given).parent / CRITIC)
+    return generator, run.given_file(field, beside, give=f"the {CRITIC} of the same training, beside the generator")
+
+
+def files(run: Run) -> dict[str, str]:
+    """The hashes of the nets to continue from, if there are any."""
+    names = (f"{NAME}.initial_weights", f"{NAME}.initial_weights, critic")
+    return {name: sha256_of(path) for name, path in zip(names, initial_weights(run) or (), strict=False)}
+
+
+def check_launch(run: Run) -> None:
+    """Refuse nets of another shape to continue from."""
+    for path in initial_weights(run) or ():
+        check_initial_gan(path, run.section(TrainGan).gan)
+
+
 def cost(run: Run) -> Cost:
     """GPU hours at the config's throughput; disk for the result and three checkpoints of both nets."""
     config = run.section(TrainGan)
@@ -151,7 +189,9 @@ STAGE = Stage(
     title="the generator of faces, trained on the real ones as a style-based GAN",
     config=TrainGan,
     needs=lambda run: ("shard", *embedder_needs(run), "embed"),
+    files=files,
     plan=plan,
+    check_launch=check_launch,
     work="jobs.methods.gandiffface.train_gan.work",
     distributed=True,
     expected_images=lambda run: run.section(TrainGan).images,

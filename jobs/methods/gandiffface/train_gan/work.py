@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cemiface.diffusion.ema import Ema
-from cemiface.gandiff.gan.generator import generator_bytes
+from cemiface.gandiff.gan.generator import critic_bytes, generator_bytes, load_initial_gan
 from cemiface.gandiff.gan.losses import critic_losses, generator_loss
 from cemiface.gandiff.gan.nets import Critic, Generator
 from cemiface.pixels import to_unit_range
@@ -17,10 +17,10 @@ from jobs.frame.products import REAL
 from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
 from jobs.frame.seeds import derive
+from jobs.methods.gandiffface.lineage import lineage_of_gan
 from jobs.methods.gandiffface.train_gan.draws import Draws, gradient_norm
-from jobs.methods.gandiffface.train_gan.plan import GENERATOR, NAME, TrainGan
+from jobs.methods.gandiffface.train_gan.plan import CRITIC, GENERATOR, NAME, TrainGan, initial_weights
 from jobs.methods.gandiffface.train_gan.samples import Samples
-from jobs.stages.shared.gate.lineage import own_faces
 from jobs.stages.train_recognition.plan import TrainingUnit
 from jobs.training.device import tune
 from jobs.training.engine import start_engine
@@ -56,6 +56,8 @@ def train(run: Run, rank: Rank, work: Work[TrainingUnit]) -> None:
     # Nets: generator, critic, and the generator's moving average, which halves the share of old weights in ema_images.
     torch.manual_seed(derive(seed, "gan weights"))
     generator, critic = Generator(config.gan).to(device), Critic(config.gan).to(device)
+    if given := initial_weights(run):
+        load_initial_gan(generator, critic, weights=given[0], of_critic=given[1])
     ema = Ema(generator, decay=0.5 ** (config.batch / config.ema_images))
     optimizers = [
         torch.optim.Adam(net.parameters(), lr=config.learning_rate, betas=(0.0, 0.99), fused=True)
@@ -162,7 +164,9 @@ def train(run: Run, rank: Rank, work: Work[TrainingUnit]) -> None:
     if world.rank == 0:
         assert isinstance(ema.module, Generator)
         ema.module.set_w_mean()
-        work.publish(GENERATOR, generator_bytes(ema.module, lineage=lineage_text([own_faces(run)])))
+        lineage = lineage_text(lineage_of_gan(run))
+        work.publish(GENERATOR, generator_bytes(ema.module, lineage=lineage))
+        work.publish(CRITIC, critic_bytes(critic, lineage=lineage))
         figures = {**samples.last_distance(), "world_size": world.size, "resumed_after_images": resumed_after}
         seconds = state.earlier_seconds
         work.done(images=images, counts={"trained": images}, earlier_seconds=seconds, figures=figures)
