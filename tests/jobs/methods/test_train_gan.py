@@ -162,3 +162,28 @@ def test_faces_of_another_size_than_the_generators_are_refused(again: Project) -
     failed = again.run("plan", f"{STAGE}.gan.image_size=32")
     assert failed.returncode != 0
     assert "train-gan.gan.image_size: got 32, allowed: that of shard.image_size, 16" in failed.stderr
+
+
+def test_a_training_continues_from_the_generator_and_the_critic_of_an_earlier_one(
+    trained: Project, again: Project
+) -> None:
+    start = again.root / "start"
+    start.mkdir()
+    for name in (GENERATOR, "critic.safetensors"):
+        shutil.copy(trained.runs / STAGE / name, start)
+    given = f"train-gan.initial_weights={start / GENERATOR}"
+    done = again.run(STAGE, given, "train-gan.images=8", "train-gan.learning_rate=0.0001")
+    assert done.returncode == 0, done.stderr
+    before, after = (read_weights(path)[0] for path in (start / GENERATOR, again.runs / STAGE / GENERATOR))
+    moved = max(float((before[name] - after[name]).abs().max()) for name in before)
+    assert 0 < moved < 0.01  # from random weights it would be far more
+    for overrides, words in (
+        ((given, "train-gan.gan.w_width=16"), "trained with w_width 32, here it is 16; give both the same"),
+        (("train-gan.initial_weights=lost/generator.safetensors",), "train-gan.initial_weights: got"),
+    ):
+        refused = again.run("all", *overrides)
+        assert refused.returncode == 1
+        assert words in refused.stderr.splitlines()[-1]
+    (start / "critic.safetensors").unlink()
+    refused = again.run("all", given)
+    assert "beside the generator" in refused.stderr.splitlines()[-1]
