@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cemiface.diffusion.sampler import adams
 from cemiface.diffusion.schedule import Schedule
 from cemiface.gandiff.slot_denoiser import SlotDenoiser, load_base
-from cemiface.gandiff.slots import positions_of
+from cemiface.gandiff.slots import Slot, positions_of
 
 Asked = Mapping[str, str]  # value by slot; a slot that is not named is not stated
 
@@ -44,6 +44,18 @@ class Base(Protocol):
     def bounded(self) -> bool:
         """Whether what the net denoises lies in [-1, 1], so that predictions may be clipped."""
 
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the images that it makes."""
+
+    @property
+    def aligned(self) -> bool:
+        """Whether its images are faces on the ArcFace template; if not, a face is somewhere in them."""
+
+    @property
+    def slots(self) -> Sequence[Slot]:
+        """What it can be told of a face that was measured."""
+
     def encoded(self, images: Tensor) -> Tensor:
         """What the net denoises, of images (N, 3, S, S) in [-1, 1]."""
 
@@ -67,6 +79,7 @@ class SlotBase:
     net: SlotDenoiser
     schedule: Schedule
     bounded: bool = True
+    aligned: bool = True
 
     @property
     def token(self) -> Tensor:
@@ -76,7 +89,17 @@ class SlotBase:
     @property
     def shape(self) -> tuple[int, int, int]:
         """See `Base`."""
-        return (3, self.net.config.image_size, self.net.config.image_size)
+        return (3, self.image_size, self.image_size)
+
+    @property
+    def image_size(self) -> int:
+        """See `Base`."""
+        return self.net.config.image_size
+
+    @property
+    def slots(self) -> Sequence[Slot]:
+        """See `Base`."""
+        return self.net.config.slots
 
     def encoded(self, images: Tensor) -> Tensor:
         """The images themselves."""

@@ -19,6 +19,8 @@ Prompt = Mapping[str, str]  # value by slot
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Value = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_ +-]{0,39}$")]  # as public records may hold it
 
+Range = tuple[float | None, float | None]
+
 SHUFFLES = 50  # of an identity's values, until no forbidden pair is left
 
 
@@ -27,6 +29,21 @@ class Choice(FrozenModel):
 
     weight: float = Field(1.0, gt=0, description="Share of the images with this value, relative to the slot's others.")
     phrase: str = Field("", max_length=200, description="How a text base says it; empty: nothing is said.")
+    shows: dict[str, Range] = Field(
+        {},
+        description=(
+            "For a text base: what is measured of a picture that shows it, [low, high] by attribute, null is open; "
+            "{yaw: [18, null]} for a right profile. Pictures outside of it count as missed. Empty: nothing is measured."
+        ),
+    )
+
+    def shown_by(self, measured: Mapping[str, float]) -> bool:
+        """Whether the measured attributes of a picture are as this value shows; what is not measured is not missed."""
+        return all(
+            (low is None or measured[name] >= low) and (high is None or measured[name] <= high)
+            for name, (low, high) in self.shows.items()
+            if name in measured
+        )
 
 
 class Grammar(FrozenModel):
@@ -53,6 +70,10 @@ class Grammar(FrozenModel):
         for name, values in self.slots.items():
             if not values:
                 raise ValueError(f"slots.{name}: got no value; allowed: one or more")
+            for value, choice in values.items():
+                for attribute, (low, high) in choice.shows.items():
+                    if low is not None and high is not None and low >= high:
+                        raise ValueError(f"slots.{name}.{value}.shows.{attribute}: got {[low, high]}; allowed: rising")
         for pair in self.forbidden:
             if len(pair) < 2:
                 raise ValueError(f"forbidden: got {pair}; allowed: values of two slots or more")

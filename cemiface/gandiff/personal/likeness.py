@@ -15,7 +15,12 @@ from cemiface.gandiff.base import Base, Sampling, sampled
 if TYPE_CHECKING:
     from cemiface.gandiff.personal.tuning import Person
 
-Embed = Callable[[Tensor], Tensor]  # images (N, 3, S, S) in [-1, 1] to embeddings (N, E)
+Embed = Callable[[Tensor], Tensor]  # aligned faces (N, 3, S, S) in [-1, 1] to embeddings (N, E)
+
+
+def as_it_is(pictures: Tensor) -> Tensor:
+    """For bases whose pictures are aligned faces."""
+    return pictures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +47,11 @@ class Measured:
 class Likeness:
     """Samples pictures that ask for what the held-out portraits show, and compares them under a recognition net."""
 
-    def __init__(self, embed: Embed, *, images: int, steps: int, max_copying: float) -> None:
-        self.embed, self.images, self.max_copying = embed, images, max_copying
+    def __init__(
+        self, embed: Embed, *, images: int, steps: int, max_copying: float, faces: Callable[[Tensor], Tensor] = as_it_is
+    ) -> None:
+        """`faces`: from the base's pictures (N, 3, S, S) to faces on the ArcFace template, which `embed` takes."""
+        self.embed, self.faces, self.images, self.max_copying = embed, faces, images, max_copying
         self.sampling = Sampling(steps=steps)
         self._known: dict[str, tuple[Tensor, Tensor]] = {}
 
@@ -63,7 +71,9 @@ class Likeness:
             tokens=tokens.repeat_interleave(self.images, dim=0),
             sampling=self.sampling,
         )
-        embedded = F.normalize(self.embed(pictures.clamp(-1, 1)).float(), dim=1).unflatten(0, (len(people), -1))
+        embedded = F.normalize(self.embed(self.faces(pictures.clamp(-1, 1))).float(), dim=1).unflatten(
+            0, (len(people), -1)
+        )
         return [self._compared(rows, person) for rows, person in zip(embedded, people, strict=True)]
 
     def _compared(self, pictures: Tensor, person: Person) -> Measured:
@@ -77,6 +87,7 @@ class Likeness:
         """Embeddings of the held-out and the training portraits, of length 1."""
         if person.name not in self._known:
             assert person.held_out is not None
-            both = [F.normalize(self.embed(one.images).float(), dim=1) for one in (person.held_out, person.training)]
+            aligned = [one.images if one.faces is None else one.faces for one in (person.held_out, person.training)]
+            both = [F.normalize(self.embed(faces).float(), dim=1) for faces in aligned]
             self._known[person.name] = (both[0], both[1])
         return self._known[person.name]

@@ -20,13 +20,23 @@ from cemiface.gandiff.personal.lora import LoraAdapters
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """Images (P, 3, S, S) in [-1, 1], and what each shows."""
+    """Images (P, 3, S, S) in [-1, 1], and what each shows.
+
+    Attributes:
+        faces: (P, 3, F, F), the same faces on the ArcFace template, which recognition nets take; None: the images are.
+    """
 
     images: Tensor
     asked: Sequence[Asked]
+    faces: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.asked)
+
+    def part(self, rows: slice) -> Pictures:
+        """Some of the pictures."""
+        faces = None if self.faces is None else self.faces[rows]
+        return Pictures(images=self.images[rows], asked=self.asked[rows], faces=faces)
 
 
 @dataclass(frozen=True, kw_only=True)

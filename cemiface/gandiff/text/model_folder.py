@@ -90,6 +90,17 @@ class ModelFolder:
         """Side in pixels of the images that the U-Net was trained for."""
         return self.unet.sample_size * self.vae.reduction
 
+    def check_image_size(self, size: int | None) -> None:
+        """Refuse another image size that the nets cannot make; None is their own. Raises ModelError."""
+        multiple = self.vae.reduction * 2 ** (len(self.unet.block_out_channels) - 1)
+        if size is not None and size % multiple:
+            raise ModelError(f"image_size: got {size}; allowed: a multiple of {multiple} with this base")
+
+    @property
+    def token_width(self) -> int:
+        """Numbers of an identity's vector: the widths of the text encoders."""
+        return sum(text.hidden_size for text in self.text)
+
     @property
     def files(self) -> tuple[Path, ...]:
         """The files that are loaded, sorted: what the base is made of."""
@@ -280,7 +291,7 @@ def _check_together(folder: ModelFolder) -> None:
     unet, index = folder.unet, folder.path / "unet" / "config.json"
     wanted = {
         "in_channels": (unet.in_channels, folder.vae.latent_channels),
-        "cross_attention_dim": (unet.cross_attention_dim, sum(text.hidden_size for text in folder.text)),
+        "cross_attention_dim": (unet.cross_attention_dim, folder.token_width),
         "addition_embed_type": (unet.addition_embed_type, "text_time" if folder.is_xl else None),
     }
     if folder.is_xl:

@@ -27,23 +27,40 @@ MEASURED: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def phrases_of(grammar: Grammar) -> Callable[[Mapping[str, str]], str]:
+def phrases_of(grammar: Grammar | None = None) -> Callable[[Mapping[str, str]], str]:
     """The function that makes a prompt of the values of slots, with IDENTITY where the person is named.
 
     Values of the grammar's slots are phrased by the grammar, gender and age by the noun behind the identity, and
     other measured attributes by MEASURED. The function raises ModelError for a slot or value that none of them has.
+    Without a grammar there are measured attributes alone.
     """
 
     def phrase(asked: Mapping[str, str]) -> str:
-        ours = {slot: value for slot, value in asked.items() if value in grammar.slots.get(slot, {})}
+        known = grammar.slots if grammar else {}
+        ours = {slot: value for slot, value in asked.items() if value in known.get(slot, {})}
         rest = {slot: value for slot, value in asked.items() if slot not in ours}
         words = [_measured(slot, value) for slot, value in rest.items() if slot not in ("gender", "age")]
         age = _known(AGES, "age", rest["age"]) if "age" in rest else ""
         noun = _known(NOUNS, "gender", rest["gender"]) if "gender" in rest else "person"
         subject = " ".join(word for word in (IDENTITY, age, noun) if word)
-        return ", ".join([phrased(grammar, ours, subject=subject), *(word for word in words if word)])
+        sentence = phrased(grammar, ours, subject=subject) if grammar else f"portrait photo of {subject}"
+        return ", ".join([sentence, *(word for word in words if word)])
 
     return phrase
+
+
+def check_phrases(grammar: Grammar) -> None:
+    """Refuse a grammar with a slot that a text base would never be asked for.
+
+    Raises:
+        ModelError: none of a slot's values has a phrase.
+    """
+    silent = next((name for name, values in grammar.slots.items() if not any(v.phrase for v in values.values())), None)
+    if silent is not None:
+        raise ModelError(
+            f"prompts.slots.{silent}: got no phrase; allowed: a phrase in one value or more, as a text base is asked "
+            "in words"
+        )
 
 
 def negative_of(grammar: Grammar) -> dict[str, str]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cemiface.diffusion.schedule import Schedule
 from cemiface.errors import ModelError
+from cemiface.gandiff.slots import DEFAULT_SLOTS
 from cemiface.gandiff.text.encoders import PLACE, Encoded, TextEncoders
 from cemiface.gandiff.text.loading import Parts, load_parts
 from cemiface.gandiff.text.model_folder import ModelFolder, check_model_folder
@@ -36,6 +37,8 @@ class TextBase:
     """
 
     bounded = False
+    aligned = False
+    slots = DEFAULT_SLOTS  # phrases.py has words for them
 
     def __init__(self, folder: ModelFolder, parts: Parts, config: TextBaseConfig, *, phrase: Phrase) -> None:
         self.net: nn.Module = parts.unet
@@ -168,7 +171,5 @@ def load_text_base(
             are not finite; the word is not a single token; the image size is no multiple of the VAE's reduction.
     """
     folder = check_model_folder(path)
-    multiple = folder.vae.reduction * 2 ** (len(folder.unet.block_out_channels) - 1)
-    if config.image_size and config.image_size % multiple:
-        raise ModelError(f"image_size: got {config.image_size}; allowed: a multiple of {multiple} with this base")
+    folder.check_image_size(config.image_size)
     return TextBase(folder, load_parts(folder, config, device=torch.device(device)), config, phrase=phrase)

@@ -77,12 +77,23 @@ class Hours:
 
     personalize: float
     generate: float
-    lines: tuple[str, ...]
+    learning: tuple[str, ...]
+    making: str
 
     @property
     def total(self) -> float:
         """Of both stages."""
         return self.personalize + self.generate
+
+    @property
+    def in_all(self) -> str:
+        """The sum, and where the rate is from."""
+        return f"in all {self.total:,.0f} GPU hours. {SOURCE}"
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The whole calculation."""
+        return (*self.learning, self.making, self.in_all)
 
 
 def base_cost(unet: UNetPart, vae: VaePart, *, image_size: int) -> BaseCost:
@@ -137,16 +148,17 @@ def gpu_hours(cost: BaseCost, plan: Plan, *, rates: Rates | None = None) -> Hour
     learn_hours = plan.people * learning / rates.tuning / 3600
     other_hours = plan.people * (encoding + checking) / rates.sampling / 3600
     generate_hours = pictures * picture / rates.sampling / 3600
-    lines = (
+    learning_lines = (
         f"base: {cost.unet.parameters / 1e6:,.1f} M parameters in the U-Net; at {cost.image_size} px "
         f"{cost.evaluation:.3f} TFLOP per evaluation, {cost.encode:.2f} to encode and {cost.decode:.2f} to decode",
         f"learning: {plan.people:,} identities x {tuning.steps} steps x {samples} samples x {passes} passes x "
         f"{cost.evaluation:.3f} TFLOP / {rates.tuning:.1f} TFLOP/s = {learn_hours:,.1f} h",
         f"encoding and early stop: {plan.people:,} identities x ({encoding:.1f} + {checks} measurements x "
         f"{tuning.check_images} pictures x {checked:.1f}) TFLOP / {rates.sampling:.1f} TFLOP/s = {other_hours:,.1f} h",
+    )
+    making = (
         f"pictures: {plan.people:,} x {plan.pictures} x {1 + plan.remade:g} x ({plan.steps} steps x "
         f"{2 if plan.guided else 1} x {cost.evaluation:.3f} + {cost.decode:.2f}) TFLOP / {rates.sampling:.1f} TFLOP/s "
-        f"= {generate_hours:,.1f} h",
-        f"in all {learn_hours + other_hours + generate_hours:,.0f} GPU hours. {SOURCE}",
+        f"= {generate_hours:,.1f} h"
     )
-    return Hours(personalize=learn_hours + other_hours, generate=generate_hours, lines=lines)
+    return Hours(personalize=learn_hours + other_hours, generate=generate_hours, learning=learning_lines, making=making)

@@ -35,8 +35,9 @@ class TextBaseConfig(FrozenModel):
     precision: Precision | None = Field(
         None,
         description=(
-            "Of the base's weights. null: bfloat16 on GPUs that have it, float16 on others, float32 on CPUs. Small "
-            "gradients vanish in float16, so personalization on such GPUs is better in float32."
+            "Of the base's weights and arithmetic, instead of the stages' `precision`. null: bfloat16 on GPUs that "
+            "have it, float16 on others, float32 on CPUs. Small gradients vanish in float16, so personalization on "
+            "such GPUs is better in float32."
         ),
     )
     recompute: bool = Field(

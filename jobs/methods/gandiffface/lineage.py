@@ -7,12 +7,13 @@ from jobs.methods.gandiffface.candidates.plan import NAME as CANDIDATES
 from jobs.methods.gandiffface.candidates.plan import MakeCandidates
 from jobs.methods.gandiffface.personalize.plan import NAME as PERSONALIZE
 from jobs.methods.gandiffface.personalize.plan import Personalize
+from jobs.methods.gandiffface.personalize.text_base import FIELD
 from jobs.methods.gandiffface.train_base.plan import NAME as TRAIN_BASE
 from jobs.methods.gandiffface.train_base.plan import TrainBase
 from jobs.methods.gandiffface.train_gan.plan import NAME as TRAIN_GAN
 from jobs.methods.gandiffface.train_gan.plan import TrainGan
 from jobs.stages.shared.gate.lineage import lineage_of_embedder, lineage_of_weights, own_faces
-from shards.privacy.lineage import DataSet
+from shards.privacy.lineage import DataSet, unknown_origin
 
 
 def lineage(run: Run) -> tuple[DataSet, ...]:
@@ -24,7 +25,9 @@ def lineage(run: Run) -> tuple[DataSet, ...]:
     elif run.find(TrainGan) is not None:
         found += lineage_of_gan(run)
     personalize = run.find(Personalize)
-    if personalize is not None and personalize.base:
+    if personalize is not None and personalize.text_base:
+        found.append(unknown_origin(FIELD))  # such folders do not list what they learned from
+    elif personalize is not None and personalize.base:
         found += lineage_of_weights(run.path(personalize.base), field=f"{PERSONALIZE}.base")
     elif run.find(TrainBase) is not None:
         found += lineage_of_base(run)

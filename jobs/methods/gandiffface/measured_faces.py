@@ -10,6 +10,7 @@ import torch
 
 from cemiface.gandiff.gan.generator import latent, load_generator, truncated
 from cemiface.measures.attributes import open_attribute_nets
+from cemiface.measures.face_cutter import open_face_cutter
 from cemiface.pixels import to_bytes, to_unit_range
 from jobs.frame.run import Run
 from jobs.frame.seeds import derive
@@ -17,13 +18,18 @@ from jobs.methods.gandiffface.attributes.plan import cards
 from jobs.methods.gandiffface.candidates.plan import MakeCandidates
 from jobs.methods.gandiffface.train_gan.plan import GENERATOR
 from jobs.methods.gandiffface.train_gan.plan import NAME as TRAIN_GAN
+from jobs.stages.shard.plan import ShardFaces
 from jobs.stages.shared.embedding import load_embedder
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """N faces (N, S, S, 3) uint8, their embeddings (N, E) float32 and their attributes, (N,) float32 each."""
+    """N faces (N, S, S, 3) uint8, their embeddings (N, E) float32 and their attributes, (N,) float32 each.
 
+    `pictures` are what the generator made; the faces are cut out of them where they are not on the template yet.
+    """
+
+    pictures: np.ndarray
     faces: np.ndarray
     embedding: np.ndarray
     attributes: Mapping[str, np.ndarray]
@@ -33,6 +39,7 @@ def joined(parts: Sequence[Measured]) -> Measured:
     """One after the other, without the faces: they would fill the memory."""
     names = parts[0].attributes
     return Measured(
+        pictures=parts[0].pictures[:0],
         faces=parts[0].faces[:0],
         embedding=np.concatenate([part.embedding for part in parts]),
         attributes={name: np.concatenate([part.attributes[name] for part in parts]) for name in names},
@@ -48,7 +55,9 @@ class FaceMaker:
         path = run.path(given) if given else run.stage_folder(TRAIN_GAN).output(GENERATOR)
         self.generator = load_generator(path, device=device)
         self.embedder = load_embedder(run, device=device)
-        self.nets = open_attribute_nets(cards(run), size=self.generator.image_size)
+        size = run.section(ShardFaces).image_size if config.align else self.generator.image_size
+        self.cutter = open_face_cutter(size=size, aligned=not config.align)
+        self.nets = open_attribute_nets(cards(run), size=size)
         self.name, self.seed, self.truncation, self.device = path.name, run.seed, config.truncation, device
 
     def latents(self, numbers: Sequence[int]) -> torch.Tensor:
@@ -61,6 +70,8 @@ class FaceMaker:
     def measured(self, w: torch.Tensor) -> Measured:
         """The faces of latents w (N, w_width), with what is measured of them."""
         with torch.inference_mode():
-            faces = to_bytes(self.generator.synthesis(w.to(self.device)))
-            embedding = self.embedder(to_unit_range(faces, device=self.device)).cpu().numpy()
-        return Measured(faces=faces, embedding=embedding, attributes=self.nets.measure(faces.transpose(0, 3, 1, 2)))
+            pictures = to_bytes(self.generator.synthesis(w.to(self.device)))
+            cut = self.cutter.cut(pictures)
+            embedding = self.embedder(to_unit_range(cut.faces, device=self.device)).cpu().numpy()
+        attributes = cut.presence(self.nets.measure(cut.faces.transpose(0, 3, 1, 2)))
+        return Measured(pictures=pictures, faces=cut.faces, embedding=embedding, attributes=attributes)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from cemiface.measures.align import TEMPLATE, Similarity, cut, fit_similarity
 from cemiface.measures.aligner import Aligner, open_aligner
+from cemiface.measures.face_cutter import FaceCutter, open_face_cutter, resized
 
 FACES = Path(__file__).parents[3] / "data" / "orl"
 
@@ -151,3 +152,30 @@ def test_a_small_face_behind_the_large_one_does_not_matter(aligner: Aligner, por
 def test_a_face_that_is_small_in_its_photo_is_found(aligner: Aligner, portraits: list[np.ndarray]) -> None:
     place = similarity(degrees=0, scale=1, shift=(700, 420))
     assert aligner.align(photo_of(portraits[:1], [place], size=(1200, 900)), size=112).outcome == "aligned"
+
+
+def test_faces_are_cut_out_of_pictures_and_the_others_stay_whole(aligner: Aligner, portraits: list[np.ndarray]) -> None:
+    place, there = similarity(degrees=10, scale=2, shift=(150, 60)), similarity(degrees=0, scale=2, shift=(20, 40))
+    beside = similarity(degrees=0, scale=2, shift=(250, 60))
+    pictures = [
+        photo_of(portraits[:1], [place], size=(480, 480)),
+        noise(480, 480),
+        photo_of(portraits[:2], [there, beside], size=(480, 480)),
+    ]
+    cutter = FaceCutter(size=64, aligner=aligner)
+    cut = cutter.cut(np.stack(pictures))
+    assert cut.outcomes == ("aligned", "no_face", "many_faces")
+    assert cut.faces.shape == (3, 64, 64, 3)
+    assert (cut.faces[0] == aligner.align(pictures[0], size=64).face).all()
+    assert (cut.faces[1] == resized(pictures[1], size=64)).all()
+    alone = cutter.cut(np.stack(pictures[:1]))
+    assert (alone.faces[0] == cut.faces[0]).all()
+    seen = cut.presence({"face": np.float32([0.9, 0.8, 0.7]), "yaw": np.float32([1, 2, 3])})
+    assert seen["face"].tolist() == [np.float32(0.9), 0, 0]
+    assert seen["yaw"].tolist() == [1, 2, 3]
+
+
+def test_aligned_pictures_are_taken_as_they_are_or_resized(portraits: list[np.ndarray]) -> None:
+    faces = np.stack([portraits[0][:92], portraits[1][:92]])
+    assert (open_face_cutter(size=92, aligned=True).cut(faces).faces == faces).all()
+    assert open_face_cutter(size=46, aligned=True).cut(faces).faces.shape == (2, 46, 46, 3)

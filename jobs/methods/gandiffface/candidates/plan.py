@@ -11,7 +11,7 @@ from pydantic import Field
 
 from jobs.frame.run import Run
 from jobs.frame.stage import Cost, Stage
-from jobs.frame.stage_config import PathText, StageConfig, operational
+from jobs.frame.stage_config import PathText, StageConfig, as_before, operational
 from jobs.frame.unit import Unit
 from jobs.methods.gandiffface.attributes.plan import card_files
 from jobs.methods.gandiffface.train_gan.plan import NAME as TRAIN_GAN
@@ -31,6 +31,15 @@ class MakeCandidates(StageConfig):
             "Generator to take, a file of `train-gan` or of `cemiface import-generator`. null: the run's own, of the "
             "stage train-gan."
         ),
+    )
+    align: bool = Field(
+        False,
+        description=(
+            "Whether the generator's pictures are not on the ArcFace template, as those of StyleGAN nets trained on "
+            "FFHQ. The face is then found and cut out at shard.image_size; where there is none, its face presence is "
+            "0. Costs about 0.03 CPU seconds per picture."
+        ),
+        json_schema_extra=as_before(False),
     )
     count: int = Field(
         100_000,

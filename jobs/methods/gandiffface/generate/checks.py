@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cemiface.gandiff.prompts import Grammar
 from cemiface.gandiff.slots import Slot
+from cemiface.measures.aligner import Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +37,17 @@ def likeness(embedding: np.ndarray, portraits: np.ndarray) -> Likeness:
 
 
 def why_left_out(
-    found: Likeness, *, face: float, min_face: float, cosine: tuple[float, float], max_portrait_cosine: float
+    found: Likeness,
+    *,
+    face: float,
+    outcome: Outcome,
+    min_face: float,
+    cosine: tuple[float, float],
+    max_portrait_cosine: float,
 ) -> str | None:
-    """The outcome of a picture that is not kept; None if it is kept."""
+    """The outcome of a picture that is not kept, None if it is kept; `outcome` is that of cutting out its face."""
     if face < min_face:
-        return "no_face"
+        return "many_faces" if outcome == "many_faces" else "no_face"
     if found.center < cosine[0]:
         return "another_identity"
     if found.nearest > max_portrait_cosine:
@@ -47,12 +55,18 @@ def why_left_out(
     return "too_alike" if found.center > cosine[1] else None
 
 
-def missed_slots(asked: Mapping[str, str], measured: Mapping[str, float], slots: Sequence[Slot]) -> list[str]:
-    """The slots that were asked for, can be measured, and show another value."""
-    return [
+def missed_slots(
+    asked: Mapping[str, str], measured: Mapping[str, float], slots: Sequence[Slot], grammar: Grammar
+) -> list[str]:
+    """The slots that were asked for, can be measured, and show another value; by `shows` where the grammar has it."""
+    choices = {
+        name: grammar.slots[name][value] for name, value in asked.items() if value in grammar.slots.get(name, {})
+    }
+    missed = [name for name, choice in choices.items() if not choice.shown_by(measured)]
+    measurable = [slot for slot in slots if slot.name in asked and slot.attribute in measured]
+    return missed + [
         slot.name
-        for slot in slots
-        if slot.name in asked
-        and slot.attribute in measured
+        for slot in measurable
+        if not (slot.name in choices and choices[slot.name].shows)
         and slot.value_of(measured[slot.attribute]) != asked[slot.name]
     ]

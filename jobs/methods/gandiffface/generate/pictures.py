@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from cemiface.gandiff.base import Sampling, load_slot_base, sampled
+from cemiface.gandiff.base import Sampling, sampled
 from cemiface.gandiff.personal.adapters import AdapterPack
-from cemiface.gandiff.personal.config import PersonalConfig
 from cemiface.gandiff.personal.tuning import Adapters, new_adapters
-from cemiface.gandiff.prompts import check_values
 from cemiface.measures.attributes import open_attribute_nets
 from cemiface.pixels import to_bytes, to_unit_range
 from jobs.frame.method import GeneratedImage, ImageRequest, identity_name
@@ -24,11 +22,18 @@ from jobs.frame.seeds import derive
 from jobs.frame.unit import SetUnit
 from jobs.methods.gandiffface.attributes.plan import cards
 from jobs.methods.gandiffface.generate.checks import Likeness, likeness, missed_slots, why_left_out
-from jobs.methods.gandiffface.generate.plan import OF_IDENTITY, GeneratePictures, grammar_of, prompts_of
+from jobs.methods.gandiffface.generate.plan import (
+    OF_IDENTITY,
+    GeneratePictures,
+    check_grammar,
+    grammar_of,
+    prompts_of,
+)
 from jobs.methods.gandiffface.identities.table import read_identities
+from jobs.methods.gandiffface.personalize.opened import open_base
 from jobs.methods.gandiffface.personalize.plan import NAME as PERSONALIZE
 from jobs.methods.gandiffface.personalize.plan import STAGE as PERSONALIZE_STAGE
-from jobs.methods.gandiffface.personalize.plan import AdaptersUnit, Personalize, base_path
+from jobs.methods.gandiffface.personalize.plan import AdaptersUnit, Personalize
 from jobs.methods.gandiffface.portraits.plan import NAME as PORTRAITS
 from jobs.methods.gandiffface.portraits.plan import STAGE as PORTRAITS_STAGE
 from jobs.methods.gandiffface.portraits.plan import PortraitsUnit
@@ -52,21 +57,25 @@ class Identity:
     prompts: Sequence[Mapping[str, str]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Picture(GeneratedImage):
+    """A picture of the set; `original` is the whole one as a JPEG, of which the face was cut out, if it is kept."""
+
+    original: bytes | None
+
+
 class PictureMaker:
     """The base, E_id and the attribute nets on one device."""
 
     def __init__(self, run: Run, *, device: torch.device) -> None:
         self.run, self.device, self.config = run, device, run.section(GeneratePictures)
-        self.base = load_slot_base(base_path(run), device=device)
-        self.tuning: PersonalConfig = run.section(Personalize).tuning
-        self.slots, self.size = self.base.net.config.slots, self.base.net.config.image_size
-        self.grammar = grammar_of(run)
-        check_values(self.grammar, {slot.name: slot.values for slot in self.slots if slot.name not in OF_IDENTITY})
-        self.sampling = Sampling(
-            steps=self.config.steps, guidance=self.config.guidance, negative=self.grammar.negative or None
-        )
+        self.grammar, self.tuning = grammar_of(run), run.section(Personalize).tuning
+        opened = open_base(run, device=device, grammar=self.grammar)
+        self.base, self.cutter, self.slots = opened.base, opened.cutter, opened.base.slots
+        check_grammar(run, self.grammar, self.slots)
+        self.sampling = Sampling(steps=self.config.steps, guidance=self.config.guidance, negative=opened.negative)
         self.embedder = load_embedder(run, device=device)
-        self.nets = open_attribute_nets(cards(run), size=self.size)
+        self.nets = open_attribute_nets(cards(run), size=self.cutter.size)
         self.table = read_identities(run)
 
     def identity(self, number: int) -> Identity | None:
@@ -89,12 +98,12 @@ class PictureMaker:
 
     def pictures(
         self, who: Identity, indices: Sequence[int], *, purpose: str, work: Work[SetUnit]
-    ) -> tuple[dict[int, GeneratedImage], Counter[str]]:
+    ) -> tuple[dict[int, Picture], Counter[str]]:
         """The pictures of an identity that pass the checks, by index, and the outcomes of the others.
 
         A picture follows from (seed, purpose, identity, index, attempt) alone; failed ones are made again together.
         """
-        found: dict[int, GeneratedImage] = {}
+        found: dict[int, Picture] = {}
         reasons: dict[int, str] = {}
         left = list(indices)
         for attempt in range(self.config.attempts):
@@ -111,7 +120,7 @@ class PictureMaker:
 
     def _made(
         self, who: Identity, indices: Sequence[int], *, purpose: str, work: Work[SetUnit]
-    ) -> Iterator[tuple[GeneratedImage, str | None]]:
+    ) -> Iterator[tuple[Picture, str | None]]:
         """A batch of pictures, each with the reason why it is not kept."""
         images = self.config.images_per_identity
         seeds = [derive(self.run.seed, purpose, who.number * images + index) for index in indices]
@@ -128,26 +137,29 @@ class PictureMaker:
                 sampling=self.sampling,
                 on_step=lambda step: work.progress(0),
             )
-        jpegs = [encode_jpeg(face, quality=self.config.quality) for face in to_bytes(made)]
+        pictures = to_bytes(made)
+        cut = self.cutter.cut(pictures)
+        jpegs = [encode_jpeg(face, quality=self.config.quality) for face in cut.faces]
         faces = np.stack([decode_rgb(jpeg) for jpeg in jpegs])  # what is measured is what is stored
         with torch.inference_mode():
             embedded = self.embedder(to_unit_range(faces, device=self.device)).float().cpu().numpy()
-        measured = self.nets.measure(np.ascontiguousarray(faces.transpose(0, 3, 1, 2)))
+        measured = cut.presence(self.nets.measure(np.ascontiguousarray(faces.transpose(0, 3, 1, 2))))
         for row, index in enumerate(indices):
             alike = likeness(embedded[row], who.portraits)
             values = {name: float(column[row]) for name, column in measured.items()}
             reason = why_left_out(
                 alike,
                 face=values["face"],
+                outcome=cut.outcomes[row],
                 min_face=self.config.min_face,
                 cosine=self.config.cosine,
                 max_portrait_cosine=self.config.max_portrait_cosine,
             )
             record = self._record(who, index, seed=seeds[row], asked=asked[row], alike=alike, values=values)
-            yield (
-                GeneratedImage(request=ImageRequest(identity=who.number, index=index), jpeg=jpegs[row], record=record),
-                reason,
-            )
+            request, original = ImageRequest(identity=who.number, index=index), None
+            if self.config.originals and reason is None:
+                original = encode_jpeg(pictures[row], quality=self.config.quality)
+            yield Picture(request=request, jpeg=jpegs[row], record=record, original=original), reason
 
     def _record(
         self,
@@ -170,7 +182,7 @@ class PictureMaker:
             "measured_cosine": round(alike.first, DIGITS),
             "center_cosine": round(alike.center, DIGITS),
             "nearest_portrait_cosine": round(alike.nearest, DIGITS),
-            "missed_slots": len(missed_slots(asked, values, self.slots)),
+            "missed_slots": len(missed_slots(asked, values, self.slots, self.grammar)),
             **{name: round(value, DIGITS) for name, value in sorted(measured.items())},
         }
 

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import Field, ValidationError, model_validator
 
 from cemiface.errors import ModelError
 from cemiface.gandiff.prompts import Grammar, check_values, drawn_prompts
+from cemiface.gandiff.slots import Slot
+from cemiface.gandiff.text.phrases import check_phrases, phrases_of
+from cemiface.gandiff.text.text_base_cost import Hours
+from cemiface.measures.attribute_choice import choose_nets
 from jobs.frame.config_file.yaml_file import read_yaml
+from jobs.frame.errors import ConfigError
 from jobs.frame.products import SYNTHETIC
 from jobs.frame.run import Run
 from jobs.frame.seeds import derive
 from jobs.frame.stage import Cost, Stage
-from jobs.frame.stage_config import PathText, Precision, StageConfig, operational
+from jobs.frame.stage_config import PathText, Precision, StageConfig, as_before, operational
 from jobs.frame.unit import SetUnit
+from jobs.methods.gandiffface.attributes.plan import cards
 from jobs.methods.gandiffface.identities.plan import identities_of
 from jobs.methods.gandiffface.personalize.plan import NAME as PERSONALIZE
+from jobs.methods.gandiffface.personalize.plan import Personalize
+from jobs.methods.gandiffface.personalize.text_base import cost_of, folder_of, hours_of
 from jobs.methods.gandiffface.portraits.plan import NAME as PORTRAITS
+from jobs.methods.gandiffface.portraits.plan import MakePortraits
 from jobs.methods.gandiffface.train_base.plan import NAME as TRAIN_BASE
 from jobs.methods.gandiffface.train_base.plan import TrainBase
+from jobs.stages.shard.plan import ShardFaces
 from jobs.stages.shared.embedder import embedder_needs
 from slurm.files import sha256_of
 
@@ -27,7 +38,8 @@ NAME = "generate"
 GRAMMARS = Path(__file__).parent.parent / "grammars"
 OF_IDENTITY = ("gender", "age")  # slots whose values are those of the identity
 SHOWN = 20  # prompts that `plan` prints
-BYTES_PER_IMAGE = 12_000  # at 112 px
+BYTES_PER_IMAGE, BYTES_PER_ORIGINAL = 12_000, 120_000  # at 112 px, at 512 px
+REMADE = 0.1  # share of a text base's pictures that fail the checks; assumed for the estimate of GPU hours
 
 
 class GeneratePictures(StageConfig):
@@ -39,11 +51,18 @@ class GeneratePictures(StageConfig):
     prompts: PathText | None = Field(
         None,
         description=(
-            "Prompt grammar, a YAML file with slots, weighted values and forbidden pairs. null: that of the embedded "
-            "base, jobs/methods/gandiffface/grammars/slots.yaml."
+            "Prompt grammar, a YAML file with slots, weighted values and forbidden pairs. null: one of "
+            "jobs/methods/gandiffface/grammars, slots.yaml for the embedded base and text.yaml for Stable Diffusion."
         ),
     )
-    steps: int = Field(12, ge=1, le=1000, description="Evaluations of the base per picture; time grows in proportion.")
+    steps: int = Field(
+        12,
+        ge=1,
+        le=1000,
+        description=(
+            "Evaluations of the base per picture; time grows in proportion. 25 are usual for Stable Diffusion."
+        ),
+    )
     guidance: float = Field(
         2.0,
         ge=1,
@@ -55,7 +74,15 @@ class GeneratePictures(StageConfig):
     attempts: int = Field(
         3, ge=1, description="How often a picture is made, each time with other noise, until it passes the checks."
     )
-    min_face: float = Field(0.3, ge=0, le=1, description="Smallest face presence of a picture, 0 to 1.")
+    min_face: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description=(
+            "Smallest face presence of a picture, 0 to 1. Faces are cut out of Stable Diffusion's pictures; a picture "
+            "without a face, or with several, has the presence 0. 0 keeps these too, as a whole."
+        ),
+    )
     cosine: tuple[float, float] = Field(
         (0.2, 0.95),
         description=(
@@ -73,6 +100,14 @@ class GeneratePictures(StageConfig):
         32, ge=1, description="Pictures of one identity sampled at once; another batch size may round differently."
     )
     quality: int = Field(95, ge=1, le=100, description="JPEG quality of the pictures, 1 to 100.")
+    originals: bool = Field(
+        False,
+        description=(
+            "Whether the whole pictures of a Stable Diffusion base are kept beside the faces that are cut out of them, "
+            "in tars originals-*. They stay in the run and are not part of the set; pictures of refill have none."
+        ),
+        json_schema_extra=as_before(False),
+    )
     precision: Precision = Field(
         "auto",
         description="Arithmetic of the base: auto is bf16 on GPUs, and fp32 on CPUs, as few are faster in bf16.",
@@ -100,7 +135,7 @@ def grammar_path(run: Run) -> Path:
     """
     given = run.section(GeneratePictures).prompts
     if given is None:
-        return GRAMMARS / "slots.yaml"
+        return GRAMMARS / ("text.yaml" if run.section(Personalize).text_base else "slots.yaml")
     return run.given_file(f"{NAME}.prompts", given, give="a prompt grammar")
 
 
@@ -141,19 +176,51 @@ def check(run: Run) -> None:
     Raises:
         ModelError: it does.
     """
-    grammar, training = grammar_of(run), run.find(TrainBase)
+    grammar, training, config = grammar_of(run), run.find(TrainBase), run.section(GeneratePictures)
     prompts_of(run, grammar, 0)
-    if training is not None and run.includes(TRAIN_BASE):
-        known = {slot.name: slot.values for slot in training.denoiser.slots if slot.name not in OF_IDENTITY}
-        check_values(grammar, known)
+    if run.section(Personalize).text_base:
+        check_grammar(run, grammar, ())
+    elif config.originals:
+        raise ConfigError(f"{NAME}.originals: got true; allowed: false, as the embedded base makes aligned faces")
+    elif training is not None and run.includes(TRAIN_BASE):
+        check_grammar(run, grammar, training.denoiser.slots)
+
+
+def check_grammar(run: Run, grammar: Grammar, slots: Sequence[Slot]) -> None:
+    """Refuse a grammar that the base cannot be asked for; `slots` are those of an embedded base.
+
+    Raises:
+        ModelError: it has slots or values that the base lacks, or, for a text base, a slot without phrases or one that
+            shows what no net measures.
+    """
+    if not run.section(Personalize).text_base:
+        check_values(grammar, {slot.name: slot.values for slot in slots if slot.name not in OF_IDENTITY})
+        return
+    check_phrases(grammar)
+    shown = sorted({name for values in grammar.slots.values() for choice in values.values() for name in choice.shows})
+    try:
+        choose_nets(cards(run), size=run.section(ShardFaces).image_size, wanted=shown)
+    except ModelError as error:
+        raise ModelError(f"{NAME}.prompts: shows: {error}") from None
 
 
 def forecast(run: Run) -> str:
-    """Twenty prompts, as the first identities get them."""
+    """Twenty prompts, as the first identities get them, and the calculation of GPU hours for a text base."""
     grammar = grammar_of(run)
     prompts = [prompt for identity in range(SHOWN) for prompt in prompts_of(run, grammar, identity)[:1]]
-    lines = (", ".join(f"{name} {value}" for name, value in prompt.items()) for prompt in prompts)
-    return "prompts such as: " + "; ".join(lines)
+    hours = _hours(run)
+    if hours is None:
+        lines = (", ".join(f"{name} {value}" for name, value in prompt.items()) for prompt in prompts)
+        return "prompts such as: " + "; ".join(lines)
+    phrase = phrases_of(grammar)
+    return "\n".join(
+        [
+            "prompts such as:",
+            *(f"  {phrase(prompt)}" for prompt in prompts),
+            f"{NAME} on an A100, where {REMADE:.0%} are made again (assumed): {hours.making}",
+            f"personalize and {NAME}: {hours.in_all}",
+        ]
+    )
 
 
 def expected_images(run: Run) -> int:
@@ -161,9 +228,37 @@ def expected_images(run: Run) -> int:
 
 
 def cost(run: Run) -> Cost:
-    """GPU hours at the config's throughput, without pictures that are made again; disk for all."""
-    images, rate = expected_images(run), run.section(GeneratePictures).images_per_second
-    return Cost(gpu_hours=images / rate / 3600 if rate else None, disk_bytes=images * BYTES_PER_IMAGE)
+    """GPU hours at the config's throughput without pictures that are made again, else as calculated for a text base."""
+    config, images = run.section(GeneratePictures), expected_images(run)
+    each = BYTES_PER_IMAGE + config.originals * BYTES_PER_ORIGINAL
+    if config.images_per_second:
+        return Cost(gpu_hours=images / config.images_per_second / 3600, disk_bytes=images * each)
+    hours = _hours(run)
+    return Cost(gpu_hours=hours.generate if hours else None, disk_bytes=images * each)
+
+
+def _hours(run: Run) -> Hours | None:
+    """Of personalize and generate on an A100, None for the embedded base."""
+    config, personalize = run.section(GeneratePictures), run.section(Personalize)
+    given = personalize.text_base
+    if given is None:
+        return None
+    return hours_of(
+        cost_of(folder_of(run, given), given),
+        given,
+        personalize.tuning,
+        people=identities_of(run),
+        portraits=run.section(MakePortraits).count,
+        pictures=config.images_per_identity,
+        steps=config.steps,
+        guided=config.guidance > 1,
+        remade=REMADE,
+    )
+
+
+def originals(unit: SetUnit) -> str:
+    """The tar of the whole pictures of a unit, if they are kept."""
+    return f"originals-{unit.tar}"
 
 
 STAGE = Stage(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from jobs.frame.run import Run
 from jobs.frame.stage import Finish
 from jobs.frame.unit import SetUnit
 from jobs.methods.gandiffface.generate.pictures import PictureMaker
-from jobs.methods.gandiffface.generate.plan import NAME, STAGE, GeneratePictures
+from jobs.methods.gandiffface.generate.plan import NAME, STAGE, GeneratePictures, originals
 from jobs.stages.shared.tars import publishing_tar
 from jobs.training.device import rank_device
 from shards.tars.shard_set import ShardSet
@@ -26,7 +27,12 @@ def run_rank(run: Run, rank: Rank) -> None:
     maker = PictureMaker(run, device=rank_device(rank))
     for work in rank.remaining(SetUnit):
         counts: Counter[str] = Counter()
-        with publishing_tar(work.path(work.unit.tar), record=work.record) as tar:
+        with ExitStack() as both:
+            tar = both.enter_context(publishing_tar(work.path(work.unit.tar), record=work.record))
+            whole = None
+            if config.originals:
+                path = work.path(originals(work.unit))
+                whole = both.enter_context(publishing_tar(path, record=work.record))
             for number in range(work.unit.first, min(work.unit.last + 1, len(maker.table.identities))):
                 who = maker.identity(number)
                 if who is None:
@@ -35,7 +41,10 @@ def run_rank(run: Run, rank: Rank) -> None:
                 indices = range(config.images_per_identity)
                 images, left_out = maker.pictures(who, indices, purpose="picture", work=work)
                 for index in sorted(images):
-                    tar.add(images[index].request.key, jpg=images[index].jpeg, record=images[index].record)
+                    one = images[index]
+                    tar.add(one.request.key, jpg=one.jpeg, record=one.record)
+                    if whole is not None and one.original is not None:
+                        whole.add(one.request.key, jpg=one.original, record=one.record)
                 counts.update(left_out)
                 work.progress(len(images))
         work.done(images=tar.samples, counts={"generated": tar.samples, **dict(sorted(counts.items()))})

@@ -131,7 +131,7 @@ def check(run: Run) -> None:
         ModelError: it has one.
     """
     config, candidates = run.section(MakeIdentities), run.section(MakeCandidates)
-    if candidates.generator is not None or not config.target:
+    if (candidates.generator is not None and not candidates.align) or not config.target:
         return  # the size of a given generator is known when it is loaded
     size = run.section(ShardFaces).image_size
     measured = {GENDER: "male"}

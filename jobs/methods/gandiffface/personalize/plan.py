@@ -7,17 +7,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cemiface.gandiff.personal.config import PersonalConfig, adapter_numbers, evaluations
 from cemiface.gandiff.slots import SlotDenoiserConfig, base_config_of, slot_denoiser_cost
+from cemiface.gandiff.text.text_base_cost import Hours, adapter_size
+from jobs.frame.errors import ConfigError
 from jobs.frame.run import Run
 from jobs.frame.stage import Cost, Stage
-from jobs.frame.stage_config import PathText, Precision, StageConfig, operational
+from jobs.frame.stage_config import PathText, Precision, StageConfig, as_before, operational
 from jobs.frame.unit import Unit
 from jobs.methods.gandiffface.identities.plan import identities_of
+from jobs.methods.gandiffface.personalize.text_base import (
+    FIELD,
+    StableDiffusion,
+    cost_of,
+    folder_hash,
+    folder_of,
+    hours_of,
+    with_text_defaults,
+)
 from jobs.methods.gandiffface.portraits.plan import NAME as PORTRAITS
 from jobs.methods.gandiffface.portraits.plan import MakePortraits
 from jobs.methods.gandiffface.train_base.plan import BASE, TrainBase
@@ -35,7 +46,19 @@ class Personalize(StageConfig):
     base: PathText | None = Field(
         None, description="Base to teach the identities to, a file of train-base. null: the run's own."
     )
-    tuning: PersonalConfig = Field(PersonalConfig(), description="What is trained per identity, and for how long.")
+    text_base: StableDiffusion | None = Field(
+        None,
+        description="Stable Diffusion as the base instead, a folder of yours. null: `base`.",
+        json_schema_extra=as_before(None),
+    )
+    tuning: PersonalConfig = Field(
+        PersonalConfig(),
+        description=(
+            "What is trained per identity, and for how long. With `text_base` other defaults hold: branches of rank 4 "
+            "on the attention, 800 steps of batch 1 at a learning rate of 1e-4, the vector's at 5e-4, prior_weight 1, "
+            "check_steps 100. They are chosen for their cost, and not tuned on real weights."
+        ),
+    )
     identities_per_unit: int = Field(
         8, ge=1, description="Identities per unit of work, and per pack of adapters; an interrupted batch is redone."
     )
@@ -64,6 +87,20 @@ class Personalize(StageConfig):
         json_schema_extra=operational(),
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _text_defaults(cls, given: Any) -> Any:
+        """The defaults of `tuning` for text bases, in the config itself, so that fingerprints have what was used."""
+        if not isinstance(given, dict) or given.get("text_base") is None:
+            return given
+        return {**given, "tuning": with_text_defaults(given.get("tuning", {}))}
+
+    @model_validator(mode="after")
+    def _one_base(self) -> Personalize:
+        if self.base is not None and self.text_base is not None:
+            raise ValueError(f"text_base: got {self.text_base.folder} beside base {self.base}; allowed: one of them")
+        return self
+
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptersUnit(Unit):
@@ -89,7 +126,8 @@ def plan(run: Run) -> list[AdaptersUnit]:
 
 
 def needs(run: Run) -> tuple[str, ...]:
-    own = () if run.section(Personalize).base else (TRAIN_BASE,)
+    config = run.section(Personalize)
+    own = () if config.base or config.text_base else (TRAIN_BASE,)
     return (PORTRAITS, *own, *embedder_needs(run))
 
 
@@ -97,18 +135,33 @@ def files(run: Run) -> dict[str, str]:
     """The hash of the given base.
 
     Raises:
-        ConfigError: it does not exist.
+        ConfigError, ModelError: it does not exist, or its folder is refused.
     """
-    return {f"{NAME}.base": sha256_of(base_path(run))} if run.section(Personalize).base else {}
+    config = run.section(Personalize)
+    if config.text_base:
+        return {f"{NAME}.text_base": base_hash(run)}
+    return {f"{NAME}.base": base_hash(run)} if config.base else {}
+
+
+def base_hash(run: Run) -> str:
+    """The hash of the base, which packs of adapters name.
+
+    Raises:
+        ConfigError, ModelError: as `files`.
+    """
+    given = run.section(Personalize).text_base
+    return folder_hash(folder_of(run, given)) if given else sha256_of(base_path(run))
 
 
 def base_path(run: Run) -> Path:
     """The file of the base: the config's, or that of the stage train-base.
 
     Raises:
-        ConfigError: the config names a file that is not there.
+        ConfigError: the config names a file that is not there, or a folder.
     """
     given = run.section(Personalize).base
+    if given and run.path(given).is_dir():
+        raise ConfigError(f"{NAME}.base: got {given}, a folder; give a Stable Diffusion folder as {FIELD}.folder")
     if given:
         return run.given_file(f"{NAME}.base", given, give="a base that train-base wrote")
     return run.stage_folder(TRAIN_BASE).output(BASE)
@@ -120,15 +173,27 @@ def expected_images(run: Run) -> int:
 
 
 def cost(run: Run) -> Cost:
-    """GPU hours at the config's throughput; disk for the packs."""
+    """GPU hours at the config's throughput, else as calculated for a text base; disk for the packs."""
     config, people = run.section(Personalize), identities_of(run)
     rate, tuning = config.images_per_second, config.tuning
     hours = people * tuning.steps * tuning.batch / rate / 3600 if rate else None
+    if hours is None and config.text_base:
+        hours = _hours(run, config.text_base).personalize
     bytes_each = 2 if config.stored == "float16" else 4
     return Cost(gpu_hours=hours, disk_bytes=people * _numbers(run) * bytes_each)
 
 
+def _hours(run: Run, given: StableDiffusion) -> Hours:
+    portraits, tuning = run.section(MakePortraits).count, run.section(Personalize).tuning
+    cost = cost_of(folder_of(run, given), given)
+    return hours_of(cost, given, tuning, people=identities_of(run), portraits=portraits)
+
+
 def _numbers(run: Run) -> int:
+    config = run.section(Personalize)
+    if config.text_base:
+        folder = folder_of(run, config.text_base)
+        return adapter_size(cost_of(folder, config.text_base), config.tuning, width=folder.token_width)
     base = _base_config(run)
     return adapter_numbers(run.section(Personalize).tuning, slot_denoiser_cost(base), width=base.slot_width)
 
@@ -143,6 +208,9 @@ def _base_config(run: Run) -> SlotDenoiserConfig:
 def forecast(run: Run) -> str:
     """How much there is to compute, and how it is calculated."""
     config, people = run.section(Personalize), identities_of(run)
+    if config.text_base:
+        lines = _hours(run, config.text_base).learning
+        return "\n".join([f"{NAME} on an A100; {_numbers(run)} numbers per adapter", *lines])
     each = evaluations(config.tuning)
     net = slot_denoiser_cost(_base_config(run))
     work = 2 * net.macs * each * people / GIGA**2

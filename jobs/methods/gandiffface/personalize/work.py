@@ -13,18 +13,18 @@ import numpy as np
 import torch
 
 from cemiface.errors import ModelError
-from cemiface.gandiff.base import load_slot_base
 from cemiface.gandiff.personal.adapters import AdapterPack, pack_bytes
 from cemiface.gandiff.personal.likeness import Likeness
 from cemiface.gandiff.personal.tuning import Learned, tune
 from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
 from jobs.frame.stage import Finish
+from jobs.methods.gandiffface.personalize.opened import open_base
 from jobs.methods.gandiffface.personalize.people import ClassPictures, Portraits, person_of
-from jobs.methods.gandiffface.personalize.plan import NAME, STAGE, AdaptersUnit, Personalize, base_path
+from jobs.methods.gandiffface.personalize.plan import NAME, STAGE, AdaptersUnit, Personalize, base_hash
 from jobs.stages.shared.embedding import load_embedder
 from jobs.training.device import autocast, rank_device
-from slurm.files import digest, publish, read_json, sha256_of
+from slurm.files import digest, publish, read_json
 from slurm.markers import Marker
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
@@ -69,10 +69,10 @@ class Tutor:
 
     def __init__(self, run: Run, *, device: torch.device) -> None:
         self.run, self.device, self.config = run, device, run.section(Personalize)
-        path, tuning = base_path(run), self.config.tuning
-        self.base = load_slot_base(path, device=device)
-        net = self.base.net.config
-        self.portraits = Portraits(run, slots=net.slots, size=net.image_size, device=device)
+        tuning = self.config.tuning
+        opened = open_base(run, device=device)
+        self.base, self.class_sampling = opened.base, opened.class_sampling
+        self.portraits = Portraits(run, self.base, device=device)
         self.likeness: Likeness | None = None
         if tuning.held_out:
             self.likeness = Likeness(
@@ -80,8 +80,9 @@ class Tutor:
                 images=tuning.check_images,
                 steps=tuning.check_sampling_steps,
                 max_copying=tuning.max_copying,
+                faces=opened.faces,
             )
-        self.metadata = {"base": sha256_of(path), "tuning": tuning.model_dump_json()}
+        self.metadata = {"base": base_hash(run), "tuning": tuning.model_dump_json()}
 
     def learn(self, identities: Sequence[int], *, work: Work[AdaptersUnit]) -> LearnedBatch:
         """Learn some identities in one batch.
@@ -90,7 +91,13 @@ class Tutor:
             Stopped: the rank was asked to stop.
         """
         tuning, seed = self.config.tuning, self.run.seed
-        classes = ClassPictures(self.base, count=tuning.class_images, seed=seed, progress=lambda: work.progress(0))
+        classes = ClassPictures(
+            self.base,
+            self.class_sampling,
+            count=tuning.class_images,
+            seed=seed,
+            progress=lambda: work.progress(0),
+        )
         found = self.portraits.of(identities)
         people = [
             person_of(identity, pictures, records, portraits=self.portraits, classes=classes, config=tuning, seed=seed)

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
+from jobs.frame.errors import ConfigError
 from jobs.frame.run import Run
 from jobs.frame.stage import Cost, Stage
-from jobs.frame.stage_config import StageConfig, operational
+from jobs.frame.stage_config import StageConfig, as_before, operational
 from jobs.frame.unit import Unit
+from jobs.methods.gandiffface.candidates.plan import MakeCandidates
 from jobs.methods.gandiffface.directions.plan import NAME as DIRECTIONS
 from jobs.methods.gandiffface.identities.plan import NAME as IDENTITIES
 from jobs.methods.gandiffface.identities.plan import identities_of
@@ -21,6 +23,7 @@ from jobs.stages.shared.embedder import embedder_needs
 NAME = "portraits"
 FACES = "identities.tar"  # the portrait of each identity that was not edited
 BYTES_PER_PORTRAIT = 12_000  # at 112 px
+BYTES_PER_ORIGINAL = 400_000  # at 1024 px
 
 
 class MakePortraits(StageConfig):
@@ -56,6 +59,14 @@ class MakePortraits(StageConfig):
         32, ge=1, description="Faces made at once by each rank; another batch size may round differently."
     )
     quality: int = Field(95, ge=1, le=100, description="JPEG quality of the portraits, 1 to 100.")
+    originals: bool = Field(
+        False,
+        description=(
+            "Whether each portrait is also kept as the generator made it, in a tar beside, where the faces are cut out "
+            "of its pictures (candidates.align). A Stable Diffusion base learns from these."
+        ),
+        json_schema_extra=as_before(False),
+    )
     images_per_second: float | None = Field(
         None,
         gt=0,
@@ -72,6 +83,11 @@ class PortraitsUnit(Unit):
     first: int
     last: int
 
+    @property
+    def originals(self) -> str:
+        """The tar of the pictures as the generator made them, if they are kept."""
+        return f"originals-{self.tar}"
+
 
 def plan(run: Run) -> list[PortraitsUnit]:
     """Blocks of identities."""
@@ -82,14 +98,25 @@ def plan(run: Run) -> list[PortraitsUnit]:
     ]
 
 
+def check(run: Run) -> None:
+    """Refuse to keep originals where there are none.
+
+    Raises:
+        ConfigError: the generator's pictures are the portraits.
+    """
+    if run.section(MakePortraits).originals and not run.section(MakeCandidates).align:
+        raise ConfigError(f"{NAME}.originals: got true; allowed: false, or true with candidates.align: true")
+
+
 def expected_images(run: Run) -> int:
     return identities_of(run) * run.section(MakePortraits).count
 
 
 def cost(run: Run) -> Cost:
     """GPU hours at the config's throughput, without edits that are tried again; disk for the portraits."""
-    images, rate = expected_images(run), run.section(MakePortraits).images_per_second
-    return Cost(gpu_hours=images / rate / 3600 if rate else None, disk_bytes=images * BYTES_PER_PORTRAIT)
+    config, images = run.section(MakePortraits), expected_images(run)
+    rate, each = config.images_per_second, BYTES_PER_PORTRAIT + config.originals * BYTES_PER_ORIGINAL
+    return Cost(gpu_hours=images / rate / 3600 if rate else None, disk_bytes=images * each)
 
 
 STAGE = Stage(
@@ -98,6 +125,7 @@ STAGE = Stage(
     title="edited pictures of each identity by the generator",
     config=MakePortraits,
     needs=lambda run: (IDENTITIES, DIRECTIONS, *embedder_needs(run)),
+    check=check,
     plan=plan,
     work="jobs.methods.gandiffface.portraits.work",
     expected_images=expected_images,

@@ -36,9 +36,23 @@ class _Portrait:
     """An accepted portrait."""
 
     face: np.ndarray
+    original: bytes | None  # a JPEG
     steps: Mapping[str, float]
     measured: Mapping[str, float]
     cosine: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """A picture by the generator, with what is measured of it."""
+
+    face: np.ndarray
+    original: bytes | None
+    embedding: np.ndarray
+    measured: Mapping[str, float]
+
+    def portrait(self, *, steps: Mapping[str, float], cosine: float) -> _Portrait:
+        return _Portrait(face=self.face, original=self.original, steps=steps, measured=self.measured, cosine=cosine)
 
 
 @dataclass(kw_only=True)
@@ -71,12 +85,23 @@ def run_rank(run: Run, rank: Rank) -> None:
         ]
         counts = studio.photograph(people, work=work)
         with publishing_tar(work.path(work.unit.tar), record=work.record) as tar:
-            for person in people:
-                for index, portrait in sorted(person.portraits.items()):
-                    request = ImageRequest(identity=person.identity, index=index)
-                    jpeg = encode_jpeg(portrait.face, quality=studio.config.quality)
-                    tar.add(request.key, jpg=jpeg, record=_record(person, index, portrait))
+            for key, portrait, record in _in_order(people):
+                jpeg = encode_jpeg(portrait.face, quality=studio.config.quality)
+                tar.add(key, jpg=jpeg, record=record)
+        if studio.config.originals:
+            with publishing_tar(work.path(work.unit.originals), record=work.record) as originals:
+                for key, portrait, record in _in_order(people):
+                    assert portrait.original is not None
+                    originals.add(key, jpg=portrait.original, record=record)
         work.done(images=tar.samples, counts=dict(sorted(counts.items())))
+
+
+def _in_order(people: Sequence[_Person]) -> Iterator[tuple[str, _Portrait, dict[str, Any]]]:
+    """The key, the portrait and the record of each portrait."""
+    for person in people:
+        for index, portrait in sorted(person.portraits.items()):
+            request = ImageRequest(identity=person.identity, index=index)
+            yield request.key, portrait, _record(person, index, portrait)
 
 
 class Studio:
@@ -113,9 +138,9 @@ class Studio:
         w = self.faces.latents([person.candidates[0] for person in people])
         latents = {person.identity: row for person, row in zip(people, w.cpu().numpy(), strict=True)}
         first, tries = {}, []
-        for person, face, embedding, measured in self._made([latents[one.identity] for one in people], people, work):
-            first[person.identity] = (embedding, measured)
-            person.portraits[0] = _Portrait(face=face, steps={}, measured=measured, cosine=1.0)
+        for person, made in self._made([latents[one.identity] for one in people], people, work):
+            first[person.identity] = made
+            person.portraits[0] = made.portrait(steps={}, cosine=1.0)
             steps = drawn_steps(
                 self.limits, portraits=self.config.count, seed=self.seed, candidate=person.candidates[0]
             )
@@ -123,13 +148,12 @@ class Studio:
         for attempt in range(self.config.halvings + 1):
             moved = [self.directions.edited(latents[one.person.identity], one.steps) for one in tries]
             failed = []
-            for one, face, embedding, measured in self._made(moved, tries, work):
-                before_embedding, before = first[one.person.identity]
-                cosine = float(cosines(embedding[None], before_embedding[None])[0])
-                if self._accepted(one, cosine=cosine, before=before, after=measured):
+            for one, made in self._made(moved, tries, work):
+                before = first[one.person.identity]
+                cosine = float(cosines(made.embedding[None], before.embedding[None])[0])
+                if self._accepted(one, cosine=cosine, before=before.measured, after=made.measured):
                     counts["accepted" if attempt == 0 else "accepted_smaller"] += 1
-                    portrait = _Portrait(face=face, steps=one.steps, measured=measured, cosine=cosine)
-                    one.person.portraits[one.index] = portrait
+                    one.person.portraits[one.index] = made.portrait(steps=one.steps, cosine=cosine)
                 else:
                     failed.append(replace(one, steps=halved(one.steps)))
             tries = failed
@@ -143,15 +167,21 @@ class Studio:
 
     def _made(
         self, latents: Sequence[np.ndarray], owners: Sequence[Any], work: Work[PortraitsUnit]
-    ) -> Iterator[tuple[Any, np.ndarray, np.ndarray, dict[str, float]]]:
-        """The owner, face, embedding and attributes of each latent, made in batches."""
+    ) -> Iterator[tuple[Any, _Made]]:
+        """The owner and the picture of each latent, made in batches."""
         for start in range(0, len(latents), self.config.batch):
             part = torch.from_numpy(np.stack(latents[start : start + self.config.batch]))
             made = self.faces.measured(part)
             work.progress(len(part))
             for row in range(len(part)):
                 measured = {name: float(column[row]) for name, column in made.attributes.items()}
-                yield owners[start + row], made.faces[row], made.embedding[row], measured
+                original = None
+                if self.config.originals:
+                    original = encode_jpeg(made.pictures[row], quality=self.config.quality)
+                yield (
+                    owners[start + row],
+                    _Made(face=made.faces[row], original=original, embedding=made.embedding[row], measured=measured),
+                )
 
 
 def _record(person: _Person, index: int, portrait: _Portrait) -> dict[str, Any]:
