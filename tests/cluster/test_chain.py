@@ -78,27 +78,23 @@ def test_F09_a_partition_that_cancels_what_it_preempts_costs_another_launch_and_
     project: ClusterProject,
 ) -> None:
     """Slurm takes no requeue of such a job: MFlowCode/MFC#1771."""
-    longer = ("generate.steps=400", "generate.identities_per_shard=1")
-    project.forget("generate")
-    done = project.run("generate", *longer, cluster=HERE)
+    project.forget("train-diffusion")
+    done = project.run("train-diffusion", *LONGER, cluster=HERE)
     assert done.returncode == 0, done.stderr
-    undisturbed = project.hashes("generate/*.tar")
-    project.forget("generate")
+    undisturbed = project.hashes("train-diffusion/*.safetensors")
+    project.forget("train-diffusion")
     scavenge = TWO_NODES.replace("partition: normal", "partition: scavenge")
-    project.submit("generate", *longer, cluster=scavenge)
-
-    def at_work() -> bool:
-        return any(found["state"] == "running" for found in project.heartbeats("generate"))
-
-    wait_until(at_work, what="a rank at work", seconds=SECONDS)
+    project.submit("train-diffusion", *LONGER, cluster=scavenge)
+    project.wait_for("train-diffusion", images=32)
     _preempt(project)
     project.wait()
-    told = project.status(*longer)["generate"]
-    assert told["state"] in {"lost", "stopped", "partial"}, told
-    assert "PREEMPTED" in project.shown(project.jobs("generate")[0])
-    project.submit("generate", *longer, cluster=scavenge)
+    assert "JobState=PREEMPTED" in project.shown(project.jobs("train-diffusion")[0])
+    told = project.status(*LONGER)["train-diffusion"]
+    assert told["state"] in {"lost", "stopped"}, told
+    project.submit("train-diffusion", *LONGER, cluster=scavenge)
     project.wait()
-    assert project.hashes("generate/*.tar") == undisturbed
+    assert project.hashes("train-diffusion/*.safetensors") == undisturbed
+    assert "resumed after" in project.logs("train-diffusion")
 
 
 def _preempt(project: ClusterProject) -> None:
