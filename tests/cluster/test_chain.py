@@ -74,10 +74,10 @@ def test_F09_F11_F19_a_chain_that_is_preempted_requeued_and_loses_a_node_gives_t
     assert sum(restarts["train-recognition"].values()) >= 1, restarts
 
 
-def test_F09_a_partition_that_cancels_what_it_preempts_costs_another_launch_and_no_byte(
+def test_F09_where_preemption_cancels_a_training_requeues_itself_within_the_grace_time_and_no_byte_changes(
     project: ClusterProject,
 ) -> None:
-    """Slurm takes no requeue of such a job: MFlowCode/MFC#1771."""
+    """Slurm does not requeue such a job itself, whatever it asked for: MFlowCode/MFC#1771."""
     project.forget("train-diffusion")
     done = project.run("train-diffusion", *LONGER, cluster=HERE)
     assert done.returncode == 0, done.stderr
@@ -88,13 +88,10 @@ def test_F09_a_partition_that_cancels_what_it_preempts_costs_another_launch_and_
     project.wait_for("train-diffusion", images=32)
     _preempt(project)
     project.wait()
-    assert "JobState=PREEMPTED" in project.shown(project.jobs("train-diffusion")[0])
     told = project.status(*LONGER)["train-diffusion"]
-    assert told["state"] in {"lost", "stopped"}, told
-    project.submit("train-diffusion", *LONGER, cluster=scavenge)
-    project.wait()
+    assert told["state"] == "done", told
+    assert told["restarts"]["stopped"] >= 1, told
     assert project.hashes("train-diffusion/*.safetensors") == undisturbed
-    assert "resumed after" in project.logs("train-diffusion")
 
 
 def _preempt(project: ClusterProject) -> None:

@@ -189,8 +189,10 @@ FAULTS = [
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("stage", list(WEIGHTS))
-@pytest.mark.parametrize("faults", FAULTS)
+@pytest.mark.parametrize(
+    ("stage", "faults"),
+    zip(["train-diffusion", "train-recognition", "train-diffusion"], FAULTS, strict=True),
+)
 def test_F13_F14_one_fault_after_another_in_a_training_on_two_ranks_gives_the_same_bytes(
     project: Project, stage: str, faults: list[tuple[int, Fault]], undisturbed: Callable[[str], dict[str, str]]
 ) -> None:
@@ -264,7 +266,7 @@ def _losses(project: Project, stage: str) -> dict[int, float]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_F01_F03_F19_F48_a_chain_killed_again_and_again_ends_with_the_same_bytes(project: Project, seed: int) -> None:
     kinds = ("generate/*.tar", "shard/*.tar", "embed/*.h5", "**/*.safetensors", "publish/tiny-set/*.tar")
     undisturbed = [project.hashes(kind) for kind in kinds]
