@@ -37,8 +37,8 @@ class StudyScores(StageConfig):
         (REAL, PORTRAITS, SYNTHETIC),
         min_length=1,
         description=(
-            "Sets to compare: real, portraits (of the generator alone), synthetic, or names of imported sets, for "
-            "example of runs with other settings."
+            "Sets to compare: real, portraits (of the generator alone), synthetic, run:NAME (the set of another run, "
+            "for example with other settings), or names of imported sets."
         ),
     )
     judge: EmbedderConfig = Field(
