@@ -74,7 +74,7 @@ def test_originals_are_the_given_pictures_cut_in_the_same_way(flat: Run) -> None
     assert originals.rgb(0).shape == (300, 300, 3)
 
 
-@pytest.mark.parametrize("ranks", [3, 7])
+@pytest.mark.parametrize("ranks", [pytest.param(3, marks=pytest.mark.long), 7])
 def test_the_bytes_do_not_depend_on_the_number_of_ranks(flat: Run, tmp_path: Path, ranks: int) -> None:
     shutil.copytree(flat.root, tmp_path / "copy")
     again = given_run(tmp_path / "copy", path="gan")

@@ -6,16 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from cemiface.errors import ModelError
 from cemiface.gandiff.gan.config import GanConfig
 from cemiface.gandiff.gan.generator import generator_bytes
 from cemiface.gandiff.gan.nets import Generator
+from cemiface.gandiff.gan.stylegan.config import StyleGan2Config
 from cemiface.measures.net_cards import EMBEDDED
 from jobs.frame.errors import ConfigError
 from jobs.frame.run import Run
 from jobs.methods.gandiffface.candidates.plan import face_size
+from jobs.methods.gandiffface.given_parts import given_parts
 from jobs.methods.gandiffface.identities.plan import forecast
 
 from .small_run import configured
@@ -105,6 +109,26 @@ def test_the_size_of_a_given_generator_is_known_before_it_is_loaded(tmp_path: Pa
     assert refused(run, "identities").startswith("identities.target: age at 32 px")
     aligned = configured_at(tmp_path, 64, candidates={**given, "align": True})
     assert face_size(aligned) == 64
+
+
+def test_a_stylegan_net_of_another_size_needs_the_aligner(tmp_path: Path) -> None:
+    config = StyleGan2Config(z_width=8, w_width=8, mapping_layers=1, widths=(8, 8, 8, 8, 8, 8))
+    metadata = {"architecture": "stylegan2", "config": config.model_dump_json(), "license": "CC0-1.0", "origin": "here"}
+    save_file({"weight": np.zeros(1, np.float32)}, tmp_path / "ffhq.safetensors", metadata=metadata)
+    given = {"generator": "ffhq.safetensors"}
+    text = refused(configured_at(tmp_path, 64, candidates=given), "candidates")
+    assert text.startswith("candidates.align: got false with a stylegan2 generator of 128 px for a set of 64 px")
+    run = configured_at(tmp_path, 64, candidates={**given, "align": True, "count": 6})
+    run.stages["candidates"].check_launch(run)
+    planned = run.stages["candidates"].forecast(run)
+    assert "stylegan2 generator of 128 px; faces are found and cut out at 64 px" in str(planned)
+    (part, *_) = given_parts(run, faces=None)
+    assert (part["license"], part["origin"]) == ("CC0-1.0", "here")
+
+
+def test_faces_too_small_to_tell_are_not_aligned(tmp_path: Path) -> None:
+    run = configured_at(tmp_path, 16, candidates={"align": True})
+    assert refused(run, "candidates").startswith("candidates.align: got true for faces of 16 px")
 
 
 def test_a_pickle_and_a_file_that_is_no_generator_are_refused(tmp_path: Path) -> None:
