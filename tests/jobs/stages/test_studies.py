@@ -113,7 +113,7 @@ def test_study_sets_compares_the_set_of_another_run_and_half_of_each_at_one_volu
     edit_config(other, name="other", root=str(project.root))
     config = project.root / "configs" / "tiny.yaml"
     text = config.read_text()
-    config.write_text(text[: text.index("    real: {sets: [real]}")] + COMPARED)
+    config.write_text(text[: text.index("study-groups:")] + f"study-sets:\n{STUDY}  compare:\n" + COMPARED)
     done = project.run("study-sets", "study-sets.seeds=1", "study-sets.measured_images=5")
     assert done.returncode == 0, done.stderr
     figures = project.summary("study-sets")["figures"]

@@ -7,10 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from safetensors.numpy import save_file
 
+from cemiface.gandiff.gan.stylegan.config import StyleGan2Config
 from jobs.frame.experiment import load_run
 from jobs.frame.rank import Rank
 from jobs.frame.run import Run
@@ -40,6 +43,14 @@ def photo(person: int, number: int) -> Image.Image:
 def write(image: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)
+
+
+def write_head(path: Path) -> None:
+    """A StyleGAN2 generator of 128 px of which there is only the head, which is all that plans read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    config = StyleGan2Config(z_width=8, w_width=8, mapping_layers=1, widths=(8, 8, 8, 8, 8, 8))
+    metadata = {"architecture": "stylegan2", "config": config.model_dump_json(), "license": "CC0-1.0", "origin": "here"}
+    save_file({"weight": np.zeros(1, np.float32)}, path, metadata=metadata)
 
 
 def configured(root: Path, **sections: Any) -> Run:

@@ -6,15 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from cemiface.errors import ModelError
 from cemiface.gandiff.gan.config import GanConfig
 from cemiface.gandiff.gan.generator import generator_bytes
 from cemiface.gandiff.gan.nets import Generator
-from cemiface.gandiff.gan.stylegan.config import StyleGan2Config
 from cemiface.measures.net_cards import EMBEDDED
 from jobs.frame.errors import ConfigError
 from jobs.frame.run import Run
@@ -22,7 +19,7 @@ from jobs.methods.gandiffface.candidates.plan import face_size
 from jobs.methods.gandiffface.given_parts import given_parts
 from jobs.methods.gandiffface.identities.plan import forecast
 
-from .small_run import configured
+from .small_run import configured, write_head
 
 GAN = {"preset": "tiny32", "image_size": 32}
 
@@ -112,9 +109,7 @@ def test_the_size_of_a_given_generator_is_known_before_it_is_loaded(tmp_path: Pa
 
 
 def test_a_stylegan_net_of_another_size_needs_the_aligner(tmp_path: Path) -> None:
-    config = StyleGan2Config(z_width=8, w_width=8, mapping_layers=1, widths=(8, 8, 8, 8, 8, 8))
-    metadata = {"architecture": "stylegan2", "config": config.model_dump_json(), "license": "CC0-1.0", "origin": "here"}
-    save_file({"weight": np.zeros(1, np.float32)}, tmp_path / "ffhq.safetensors", metadata=metadata)
+    write_head(tmp_path / "ffhq.safetensors")
     given = {"generator": "ffhq.safetensors"}
     text = refused(configured_at(tmp_path, 64, candidates=given), "candidates")
     assert text.startswith("candidates.align: got false with a stylegan2 generator of 128 px for a set of 64 px")
