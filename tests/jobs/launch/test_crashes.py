@@ -11,10 +11,12 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
 from jobs.frame.methods import find_method
+from jobs.frame.metrics_file import read_metrics
 from tests.jobs.methods.gandiffface import small_chain
 
 from ..commands import SECONDS, Project, wait_until
@@ -75,12 +77,13 @@ def test_F01_F02_F03_F19_F38_F41_F48_a_stage_killed_at_random_moments_ends_with_
     assert project.run("verify").returncode == 0
 
 
-def _outcome(project: Project, stage: str) -> dict[str, str]:
-    """The hashes of what the stage made; of the report, which holds times and paths, only the names."""
+def _outcome(project: Project, stage: str) -> dict[str, Any]:
+    """The hashes of what the stage made, and its metrics; of the report, which holds times and paths, only the names."""
     outputs = {output["name"]: output["sha256"] for output in project.summary(stage)["outputs"]}
     if stage == "report":
         return dict.fromkeys(outputs, "")
-    return outputs | project.hashes(f"{stage}/metrics.jsonl")
+    lines = read_metrics(project.runs / stage / "metrics.jsonl")
+    return {**outputs, "metrics": [{key: line[key] for key in line if key != "images_per_second"} for line in lines]}
 
 
 class _Crashes:

@@ -114,7 +114,8 @@ def test_study_sets_compares_the_set_of_another_run_and_half_of_each_at_one_volu
     config = project.root / "configs" / "tiny.yaml"
     text = config.read_text()
     config.write_text(text[: text.index("study-groups:")] + f"study-sets:\n{STUDY}  compare:\n" + COMPARED)
-    done = project.run("study-sets", "study-sets.seeds=1", "study-sets.measured_images=5")
+    settings = ("study-sets.seeds=1", "study-sets.measured_images=5")
+    done = project.run("study-sets", *settings)
     assert done.returncode == 0, done.stderr
     figures = project.summary("study-sets")["figures"]
     rows = {row["group"]: row for row in figures["groups"]}
@@ -125,7 +126,7 @@ def test_study_sets_compares_the_set_of_another_run_and_half_of_each_at_one_volu
     assert figures["sets"]["run:other"]["seconds"] > 0
     low, high = rows["mine"]["accuracy"]["held-out"]["interval"]
     assert low < rows["mine"]["accuracy"]["held-out"]["mean"] < high or low == 0 or high == 1
-    page = project.run("report")
+    page = project.run("report", *settings)
     assert page.returncode == 0, page.stderr
     results = (project.runs / "report" / "results.md").read_text()
     assert "hours to make | leaked | women" in results
