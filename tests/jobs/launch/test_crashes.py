@@ -78,7 +78,7 @@ def test_F01_F02_F03_F19_F38_F41_F48_a_stage_killed_at_random_moments_ends_with_
 
 
 def _outcome(project: Project, stage: str) -> dict[str, Any]:
-    """The hashes of what the stage made, and its metrics; of the report, which holds times and paths, only the names."""
+    """The hashes of what the stage made, and its metrics but for the speed; of the report only the names."""
     outputs = {output["name"]: output["sha256"] for output in project.summary(stage)["outputs"]}
     if stage == "report":
         return dict.fromkeys(outputs, "")
