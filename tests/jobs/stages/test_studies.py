@@ -107,6 +107,7 @@ def test_study_sets_reports_the_gap_of_each_set_to_the_first_seed_by_seed(projec
     assert table.count("| easy | 8 |") == 1
 
 
+@pytest.mark.long
 def test_study_sets_compares_the_set_of_another_run_and_half_of_each_at_one_volume(project: Project) -> None:
     other = project.root / "runs" / "other"
     shutil.copytree(project.runs, other)
