@@ -33,6 +33,10 @@ class Similarity:
         moved: np.ndarray = points @ self.matrix.T + self.shift
         return moved
 
+    def then(self, other: Similarity) -> Similarity:
+        """This one, followed by another."""
+        return Similarity(matrix=other.matrix @ self.matrix, shift=other.matrix @ self.shift + other.shift)
+
     @property
     def scale(self) -> float:
         return float(np.sqrt(abs(np.linalg.det(self.matrix))))

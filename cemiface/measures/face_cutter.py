@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,8 +35,8 @@ class FaceCutter:
     size: int
     aligner: Aligner | None = None
 
-    def cut(self, pictures: np.ndarray) -> CutFaces:
-        """The faces of pictures, uint8 (N, P, P, 3); each depends on its picture alone."""
+    def cut(self, pictures: Iterable[np.ndarray]) -> CutFaces:
+        """The faces of pictures, uint8 (P, P, 3) each; a face depends on its picture alone."""
         found = [self._cut(picture) for picture in pictures]
         return CutFaces(faces=np.stack([face for face, _ in found]), outcomes=tuple(outcome for _, outcome in found))
 

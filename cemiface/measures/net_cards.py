@@ -175,6 +175,8 @@ class AttributeNet(FrozenModel):
 def read_card(path: str | Path) -> AttributeNet:
     """The net that a card file describes; its own file is not read yet. Raises ModelError in one line."""
     path = Path(path)
+    if path.suffix in SUFFIXES:
+        raise ModelError(f"{path}: a net; give its card, a JSON file that says what the net takes and gives")
     try:
         data = path.read_bytes() if path.stat().st_size <= MAX_CARD else b""
     except OSError as error:

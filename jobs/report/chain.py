@@ -10,6 +10,7 @@ import yaml
 from jobs.frame.products import REPORT, SHARD
 from jobs.frame.run import Run
 from jobs.report.part import Section, Sets, summary
+from jobs.report.set_facts import rank_seconds
 from slurm.files import read_json
 from slurm.markers import marked_units, read_marker
 
@@ -40,14 +41,13 @@ def costs(run: Run, sets: Sets) -> Section:
         done = summary(run, stage.name)
         if not done or stage.name == REPORT:
             continue
-        world = done.figures.get("world_size", 1)
         folder = run.stage_folder(stage.name)
         markers = [marker for unit in marked_units(folder) if (marker := read_marker(folder, unit))]
         rows.append(
             {
                 "name": stage.name,
                 "wall": done.wall_seconds,
-                "ranks": sum(marker.ended - marker.started + marker.earlier_seconds for marker in markers) * world,
+                "ranks": rank_seconds(run, stage.name),
                 "hosts": len({marker.worker.host for marker in markers if marker.worker}),
                 "images": done.images_out,
                 "rate": done.images_per_second,

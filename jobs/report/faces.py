@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ from shards.tars.shard_set import ShardSet
 
 IDENTITIES = 12  # rows of the grid, and real people shown for comparison
 COLUMNS = 12  # generated faces in a row, about
+
+Column = Mapping[str, str]  # by key, the group that the faces of a column are in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +82,7 @@ def faces(run: Run, sets: Sets) -> Section:
 
 def real_faces(real: ShardSet) -> list[Picture]:
     """The first image of some training people."""
-    people = _spread(len(real.classes), IDENTITIES)
+    people = spread_places(len(real.classes), IDENTITIES)
     rows = [int(np.flatnonzero(real.labels == person)[0]) for person in people]
     return [picture_of(real, row, alt=f"real training face {real.keys[row]}") for row in rows]
 
@@ -88,38 +91,76 @@ def face_grid(run: Run, synthetic: ShardSet) -> FaceGrid:
     """Identities, and groups of what was asked for, spread evenly over those of the set."""
     asked = [asked_of(record) for record in synthetic.records()]
     groups = Groups(asked)
-    order = {text_of(groups, one): sort_key(one) for one in asked}
-    texts = sorted(order, key=order.__getitem__)
-    shown = [texts[place] for place in _spread(len(texts), COLUMNS)]
-    span = max(1, COLUMNS // len(shown))
+    people = {
+        person: np.flatnonzero(synthetic.labels == person).tolist()
+        for person in spread_places(len(synthetic.classes), IDENTITIES)
+    }
+    columns = _columns(groups, asked, people)
+    span = max(1, COLUMNS // len(columns))
     path = run.method.identity_faces(run)
     own_faces = ShardSet([path]) if path else None
     rows = []
-    for person in _spread(len(synthetic.classes), IDENTITIES):
-        identity = synthetic.classes[person]
-        pictures: dict[str, list[Picture]] = {text: [] for text in shown}
-        for row in np.flatnonzero(synthetic.labels == person).tolist():
-            text = text_of(groups, asked[row])
-            if text in pictures and len(pictures[text]) < span:
-                pictures[text].append(_generated(synthetic, row, asked=text))
-        columns = [face for found in pictures.values() for face in [*found, *[None] * (span - len(found))]]
+    for person, pictures in people.items():
+        identity, left = synthetic.classes[person], list(pictures)
+        faces: list[Picture | None] = []
+        for column in columns:
+            found = [row for row in left if _shows(groups, asked[row], column)][:span]
+            left = [row for row in left if row not in found]
+            shown = [_generated(synthetic, row, asked=text_of(column)) for row in found]
+            faces += [*shown, *[None] * (span - len(found))]
         first = None
         if own_faces:
             first = picture_of(own_faces, own_faces.keys.index(identity), alt=f"first face of {identity}")
-        rows.append(GridRow(identity=identity, first=first, faces=tuple(columns)))
-    measured = any(face.caption for row in rows for face in row.faces if face)
+        rows.append(GridRow(identity=identity, first=first, faces=tuple(faces)))
     return FaceGrid(
-        asked=tuple(shown), span=span, rows=tuple(rows), with_first=own_faces is not None, measured=measured
+        asked=tuple(map(text_of, columns)),
+        span=span,
+        rows=tuple(rows),
+        with_first=own_faces is not None,
+        measured=any(face.caption for row in rows for face in row.faces if face),
     )
 
 
-def text_of(groups: Groups, asked: Asked) -> str:
-    """The group of what was asked for, e.g. "color = red, shape = disk"."""
-    texts = (
-        f"{key} = {text if isinstance(asked[key], str) else text.replace('-', MINUS)}"
-        for key, text in sorted(groups.of(asked).items())
-    )
-    return ", ".join(texts)
+def _columns(groups: Groups, asked: Sequence[Asked], people: Mapping[int, Sequence[int]]) -> list[Column]:
+    """At most COLUMNS groups of what was asked for, spread evenly.
+
+    Where most people lack most of the combinations, as of prompts with many parts, a column is one value of one part:
+    of those parts that differ between the pictures of a person.
+    """
+    order = {tuple(groups.of(one).items()): sort_key(one) for one in asked}
+    every = [dict(one) for one in sorted(order, key=order.__getitem__)]
+    combinations: list[Column] = [every[place] for place in spread_places(len(every), COLUMNS)]
+    cells = [
+        any(_shows(groups, asked[row], column) for row in rows) for column in combinations for rows in people.values()
+    ]
+    varied = {
+        key
+        for rows in people.values()
+        for key in groups.labels
+        if len({groups.of(asked[row]).get(key) for row in rows} - {None}) > 1
+    }
+    if 2 * sum(cells) >= len(cells) or not varied:
+        return combinations
+    single: list[Column] = [{key: label} for key in sorted(varied) for label in groups.labels[key]]
+    return [single[place] for place in spread_places(len(single), COLUMNS)]
+
+
+def _shows(groups: Groups, asked: Asked, column: Column) -> bool:
+    return column.items() <= groups.of(asked).items()
+
+
+def text_of(column: Column) -> str:
+    """A group of what was asked for, e.g. "color = red, shape = disk"."""
+    return ", ".join(f"{key} = {_minus(text)}" for key, text in sorted(column.items()))
+
+
+def _minus(text: str) -> str:
+    """A number with a true minus sign; any other text as it is."""
+    try:
+        float(text)
+    except ValueError:
+        return text
+    return text.replace("-", MINUS)
 
 
 def pair(key: str, real_name: str, *, caption: str, synthetic: ShardSet, real: RealImages) -> Pair:
@@ -149,6 +190,6 @@ def _data_uri(jpeg: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
 
-def _spread(count: int, limit: int) -> list[int]:
+def spread_places(count: int, limit: int) -> list[int]:
     """At most `limit` of the positions 0..count-1, evenly apart."""
     return [int(place) for place in np.unique(np.linspace(0, count - 1, min(count, limit)).round())]

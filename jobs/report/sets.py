@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from jobs.frame.products import EVALUATE
+from jobs.frame.products import EVALUATE, SYNTHETIC
 from jobs.frame.run import Run
 from jobs.report.measured import COLORS, model_name
 from jobs.report.part import Section, Sets, summary
 from jobs.report.plots import BLUE, ORANGE, accuracy_plot
 from jobs.report.published_systems import METRICS, METRICS_SOURCE
+from jobs.report.set_facts import facts_of_set
 
 
 def benchmarks(run: Run, sets: Sets) -> Section:
@@ -59,9 +61,22 @@ def comparison(run: Run, sets: Sets) -> Section:
         (row["group"], row["average"]["mean"], row["average"]["std"] or 0.0, color)
         for row, color in zip(rows, colors, strict=True)
     ]
+    facts = done.figures.get("sets", {}) | {SYNTHETIC: facts_of_set(run)}
     return {
-        "rows": rows,
+        "rows": [{**row, "made": _made(row, facts)} for row in rows],
+        "measured": any("measured" in row for row in rows),
         "benchmarks": list(rows[0]["accuracy"]),
         "seeds": rows[0]["seeds"],
         "chart": accuracy_plot(points),
+    }
+
+
+def _made(row: Mapping[str, Any], facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Hours of all ranks for the synthetic sets that a net was trained on, and the share of each that leaks."""
+    own = [facts[kind] for kind in row.get("sets", ()) if kind in facts]
+    leaks = [one["leaked"] for one in own if one["leaked"] is not None]
+    return {
+        "hours": sum(one["seconds"] for one in own) / 3600 if own else None,
+        "methods": [one["method"] for one in own],
+        "leaked": leaks,
     }

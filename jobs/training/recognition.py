@@ -23,8 +23,7 @@ from jobs.training.state import TrainingState
 from jobs.training.step_monitor import StepMonitor, crossed
 from jobs.training.world import join, join_alone
 from shards.tars.loader import batches
-from shards.tars.shard_set import ShardSet
-from shards.tars.subset import Subset
+from shards.tars.subset import LabeledImages
 from slurm.checkpoints import Checkpoints
 
 
@@ -50,7 +49,7 @@ class TrainingResult:
     world_size: int
 
 
-def train(recipe: Recipe, faces: ShardSet | Subset, *, seed: int, rank: Rank, files: TrainingFiles) -> TrainingResult:
+def train(recipe: Recipe, faces: LabeledImages, *, seed: int, rank: Rank, files: TrainingFiles) -> TrainingResult:
     """Train a recognition net on `faces`, or resume the training from its newest checkpoint.
 
     The first weights and the order of the images follow from `seed`.

@@ -50,6 +50,19 @@ def prepare(data: bytes, *, rules: ImageRules, align: Align | None = None) -> Pr
     )
 
 
+def upright_pixels(data: bytes, *, rules: ImageRules) -> np.ndarray:
+    """The upright RGB pixels (H, W, 3) uint8 of a file, of any size that the rules allow.
+
+    Raises:
+        RejectedImageError: it is not usable.
+    """
+    header = open_header(data, rules=rules)
+    image = decode(data, header)
+    if _is_blank(image):
+        raise RejectedImageError(Outcome.BLANK, "one color")
+    return np.asarray(upright(image, orientation=orientation(header)))
+
+
 def decoded_hash(data: bytes, *, rules: ImageRules) -> bytes:
     """SHA-256 of the upright RGB pixels of a file; empty if the file is not usable.
 

@@ -37,8 +37,9 @@ class FolderSource:
     a file is an image. Archives are refused unless `with_archives`, which ignores them.
     """
 
-    def __init__(self, root: Path, *, with_archives: bool = False) -> None:
-        self.root, self.with_archives = root, with_archives
+    def __init__(self, root: Path, *, with_archives: bool = False, only: str | None = None) -> None:
+        """Args: only: the name of the one identity folder that is read; None means all."""
+        self.root, self.with_archives, self.only = root, with_archives, only
         self._identity, self._folder = "", -1  # the identity folder read last, kept open
 
     def listing(self) -> Listing:
@@ -52,6 +53,8 @@ class FolderSource:
         faces: list[Face] = []
         without_faces: list[str] = []
         for entry in _entries(os.fsencode(self.root)):
+            if self.only is not None and os.fsdecode(entry.name) != self.only:
+                continue
             label = escaped(entry.name)
             if _outcome(entry, wanted=stat.S_ISDIR) is not None:
                 mode = entry.stat(follow_symlinks=False).st_mode

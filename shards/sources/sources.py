@@ -62,6 +62,22 @@ def open_source(path: Path, *, form: Format = "auto") -> Source:
     raise DataError(f"{path}: {found}; expected {ALLOWED if form == 'auto' else EXPECTED[form]}")
 
 
+def open_pictures(path: Path) -> Source:
+    """As `open_source`; a folder of images without folders in it is read too, as if they were of one identity.
+
+    Raises:
+        DataError: it is missing, not readable or of another kind.
+    """
+    if path.is_dir():
+        with os.scandir(path) as entries:
+            found = [entry for entry in entries if not is_ignored_name(os.fsencode(entry.name))]
+        plain = all(entry.is_file(follow_symlinks=False) for entry in found)
+        if found and plain and not any(Path(entry.name).suffix.lower() in (*ARCHIVES, ".rec") for entry in found):
+            real = path.resolve()
+            return FolderSource(real.parent, only=real.name)
+    return open_source(path)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HashedFace:
     """A face with the sha256 of its content.

@@ -15,8 +15,7 @@ import numpy as np
 
 from shards.errors import DataError
 from shards.images.jpeg import empty_images
-from shards.tars.shard_set import ShardSet
-from shards.tars.subset import Subset
+from shards.tars.subset import LabeledImages
 
 ORDER, FLIP = 1, 2  # purposes of random numbers
 
@@ -47,7 +46,7 @@ def image_order(count: int, *, seed: int, epoch: int) -> np.ndarray:
 
 
 def batches(
-    shards: ShardSet | Subset,
+    shards: LabeledImages,
     *,
     batch: int,
     seed: int,
@@ -93,9 +92,7 @@ def _stream(plan: _Positions, *, start: int, threads: int) -> Generator[Batch, N
 class _Positions:
     """Which images one rank takes at a position; keeps the order of the current epoch."""
 
-    def __init__(
-        self, shards: ShardSet | Subset, batch: int, seed: int, rank: int, world_size: int, flip: bool
-    ) -> None:
+    def __init__(self, shards: LabeledImages, batch: int, seed: int, rank: int, world_size: int, flip: bool) -> None:
         self.shards, self.batch, self.seed, self.flip = shards, batch, seed, flip
         self._share = batch // world_size
         self._offset = rank * self._share
@@ -118,7 +115,7 @@ class _Positions:
         return indices, _words(first, self._share, seed=self.seed, stream=0, purpose=FLIP) >> np.uint64(63) == 1
 
 
-def _decoded(shards: ShardSet | Subset, position: int, indices: np.ndarray, flips: np.ndarray) -> Batch:
+def _decoded(shards: LabeledImages, position: int, indices: np.ndarray, flips: np.ndarray) -> Batch:
     first = shards.rgb(int(indices[0]))
     images = empty_images(len(indices), *first.shape)
     images[0] = first
@@ -130,7 +127,7 @@ def _decoded(shards: ShardSet | Subset, position: int, indices: np.ndarray, flip
     return Batch(position=position, indices=indices, flips=flips, images=images)
 
 
-def _decode_into(images: np.ndarray, row: int, shards: ShardSet | Subset, *, index: int, first: int) -> None:
+def _decode_into(images: np.ndarray, row: int, shards: LabeledImages, *, index: int, first: int) -> None:
     """Decode into the batch itself, which saves a copy."""
     try:
         shape = shards.rgb(index, out=images[row]).shape

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
 from shards.errors import DataError
 from shards.labels import classes_of
-from shards.tars.shard_set import ShardSet
+
+
+class LabeledImages(Protocol):
+    """Images with keys and contiguous labels, as trainings read them."""
+
+    keys: list[str]
+    labels: np.ndarray
+    classes: list[str]
+
+    def __len__(self) -> int: ...
+    def rgb(self, index: int, /, *, out: np.ndarray | None = None) -> np.ndarray: ...
 
 
 class Subset:
@@ -18,7 +30,7 @@ class Subset:
         classes: names of these identities, sorted.
     """
 
-    def __init__(self, shards: ShardSet, indices: np.ndarray) -> None:
+    def __init__(self, shards: LabeledImages, indices: np.ndarray) -> None:
         if len(indices) == 0:
             raise DataError("a subset needs at least one image, got none")
         self._shards, self.indices = shards, np.asarray(indices, np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jobs.frame.run import Run
+from jobs.methods.gandiffface.candidates.given import FIELD as FACES_FIELD
 from jobs.methods.gandiffface.candidates.plan import NAME as CANDIDATES
 from jobs.methods.gandiffface.candidates.plan import MakeCandidates
 from jobs.methods.gandiffface.personalize.plan import NAME as PERSONALIZE
@@ -17,13 +18,19 @@ from shards.privacy.lineage import DataSet, unknown_origin
 
 
 def lineage(run: Run) -> tuple[DataSet, ...]:
-    """The run's own faces, and what given nets bring with them."""
+    """The run's own faces, and what given nets and given faces bring with them.
+
+    Attribute nets are not among them: they give a few numbers of a face, which hold no image. `given_parts` lists them.
+    """
     found = [own_faces(run), *lineage_of_embedder(run)]
     candidates = run.find(MakeCandidates)
     if candidates is not None and candidates.generator:
         found += lineage_of_weights(run.path(candidates.generator), field=f"{CANDIDATES}.generator")
     elif run.find(TrainGan) is not None:
         found += lineage_of_gan(run)
+    if candidates is not None and candidates.faces:
+        named = candidates.faces.trained_on
+        found.append(DataSet(name=named) if named else unknown_origin(FACES_FIELD))
     personalize = run.find(Personalize)
     if personalize is not None and personalize.text_base:
         found.append(unknown_origin(FIELD))  # such folders do not list what they learned from

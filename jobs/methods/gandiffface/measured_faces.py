@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,10 +15,9 @@ from cemiface.pixels import to_bytes, to_unit_range
 from jobs.frame.run import Run
 from jobs.frame.seeds import derive
 from jobs.methods.gandiffface.attributes.plan import cards
-from jobs.methods.gandiffface.candidates.plan import MakeCandidates
+from jobs.methods.gandiffface.candidates.plan import MakeCandidates, face_size
 from jobs.methods.gandiffface.train_gan.plan import GENERATOR
 from jobs.methods.gandiffface.train_gan.plan import NAME as TRAIN_GAN
-from jobs.stages.shard.plan import ShardFaces
 from jobs.stages.shared.embedding import load_embedder
 
 
@@ -29,7 +28,7 @@ class Measured:
     `pictures` are what the generator made; the faces are cut out of them where they are not on the template yet.
     """
 
-    pictures: np.ndarray
+    pictures: Sequence[np.ndarray] | np.ndarray
     faces: np.ndarray
     embedding: np.ndarray
     attributes: Mapping[str, np.ndarray]
@@ -46,19 +45,40 @@ def joined(parts: Sequence[Measured]) -> Measured:
     )
 
 
-class FaceMaker:
-    """The generator, the attribute nets and E_id on one device."""
+class FaceMeter:
+    """E_id and the attribute nets on one device, for faces of `size` px."""
 
     def __init__(self, run: Run, *, device: torch.device) -> None:
+        config, self.size = run.section(MakeCandidates), face_size(run)
+        self.embedder = load_embedder(run, device=device)
+        self.cutter = open_face_cutter(size=self.size, aligned=not config.align)
+        self.nets = open_attribute_nets(cards(run), size=self.size)
+        self.seed, self.device = run.seed, device
+
+    def measured_pictures(self, pictures: Sequence[np.ndarray] | np.ndarray) -> Measured:
+        """The faces of pictures, uint8 (P, P, 3) each, with what is measured of them."""
+        cut = self.cutter.cut(pictures)
+        found = self.measured_faces(cut.faces)
+        return replace(found, pictures=pictures, attributes=cut.presence(found.attributes))
+
+    def measured_faces(self, faces: np.ndarray) -> Measured:
+        """Faces on the template, uint8 (N, S, S, 3), with what is measured of them."""
+        with torch.inference_mode():
+            embedding = self.embedder(to_unit_range(faces, device=self.device)).cpu().numpy()
+        attributes = self.nets.measure(faces.transpose(0, 3, 1, 2))
+        return Measured(pictures=faces, faces=faces, embedding=embedding, attributes=attributes)
+
+
+class FaceMaker(FaceMeter):
+    """The generator as well."""
+
+    def __init__(self, run: Run, *, device: torch.device) -> None:
+        super().__init__(run, device=device)
         config = run.section(MakeCandidates)
         given = config.generator
         path = run.path(given) if given else run.stage_folder(TRAIN_GAN).output(GENERATOR)
         self.generator = load_generator(path, device=device)
-        self.embedder = load_embedder(run, device=device)
-        size = run.section(ShardFaces).image_size if config.align else self.generator.image_size
-        self.cutter = open_face_cutter(size=size, aligned=not config.align)
-        self.nets = open_attribute_nets(cards(run), size=size)
-        self.name, self.seed, self.truncation, self.device = path.name, run.seed, config.truncation, device
+        self.name, self.truncation = path.name, config.truncation
 
     def latents(self, numbers: Sequence[int]) -> torch.Tensor:
         """w (N, w_width) of candidates by number, after truncation."""
@@ -71,7 +91,4 @@ class FaceMaker:
         """The faces of latents w (N, w_width), with what is measured of them."""
         with torch.inference_mode():
             pictures = to_bytes(self.generator.synthesis(w.to(self.device)))
-            cut = self.cutter.cut(pictures)
-            embedding = self.embedder(to_unit_range(cut.faces, device=self.device)).cpu().numpy()
-        attributes = cut.presence(self.nets.measure(cut.faces.transpose(0, 3, 1, 2)))
-        return Measured(pictures=pictures, faces=cut.faces, embedding=embedding, attributes=attributes)
+        return self.measured_pictures(pictures)

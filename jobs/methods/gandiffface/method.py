@@ -13,6 +13,7 @@ from jobs.methods.gandiffface.candidates.plan import STAGE as CANDIDATES
 from jobs.methods.gandiffface.directions.plan import STAGE as DIRECTIONS
 from jobs.methods.gandiffface.generate.plan import STAGE as GENERATE
 from jobs.methods.gandiffface.generate.plan import GeneratePictures
+from jobs.methods.gandiffface.given_parts import recorded_parts
 from jobs.methods.gandiffface.identities.plan import STAGE as IDENTITIES
 from jobs.methods.gandiffface.identities.plan import MakeIdentities, identities_of
 from jobs.methods.gandiffface.lineage import lineage
@@ -34,12 +35,17 @@ def card(run: Run) -> CardText:
     """What the card of a published set says about the method."""
     target = run.section(MakeIdentities).target
     balanced = f" Identities were chosen for shares of {', '.join(target)}." if target else ""
+    parts = recorded_parts(run)
     return CardText(
         summary=(
             "Synthetic faces made with GANDiffFace (ICCV workshops 2023): a GAN makes the identities, and a diffusion "
             f"model that learned each of them makes its pictures from prompts.{balanced}"
         ),
         limits=(
+            *(
+                f"Given, {part['role']}: {part['name']}, license: {part['license']}, origin: {part['origin']}."
+                for part in parts
+            ),
             "Gender, age, pose and expression are estimates of small nets; their errors are in docs/attributes.md.",
             "Each record holds what was asked and what was measured; missed_slots counts where they differ.",
         ),

@@ -30,7 +30,7 @@ from jobs.frame.seeds import derive
 from jobs.stages.evaluate.plan import EvaluateRecognition, EvaluateUnit, given_weights, measures_likeness
 from jobs.stages.shared.curves import cosines_by_asked
 from jobs.stages.shared.embedding import embed, load_embedder
-from jobs.stages.shared.sets import faces_of
+from jobs.stages.shared.sets import set_of
 from jobs.training.device import rank_device
 from shards.tars.records import asked_of, is_copy
 from shards.tars.shard_set import ShardSet
@@ -49,7 +49,7 @@ def score(run: Run, kind: str, *, work: Work[EvaluateUnit]) -> None:
         embedder = load_recognition(given["judge.weights"], color=config.judge.color).to(device)
     else:
         embedder = load_embedder(run, device=device)
-    everything = faces_of(run, kinds=[kind])
+    everything = set_of(run, kind=kind)
     seed = derive(run.seed, f"scored identities of {kind}")
     rows = whole_identities(everything.labels, images=config.score_images, seed=seed)
     # Copies of one face are left out: they would give mated scores of 1.
@@ -101,7 +101,7 @@ def _inception(run: Run, faces: Subset, *, device: torch.device, work: Work[Eval
     config = run.section(EvaluateRecognition)
     net = load_inception(given_weights(run)["inception"]).to(device)
     features, _ = embed(faces, embedder=net, batch=config.batch, progress=work.progress, mirror=False)
-    real = faces_of(run, kinds=[REAL])
+    real = set_of(run, kind=REAL)
     draw = np.random.default_rng(derive(run.seed, "diversity reference"))
     rows = np.sort(draw.permutation(len(real))[:REFERENCE_IMAGES])
     reference, _ = embed(Subset(real, rows), embedder=net, batch=config.batch, progress=work.progress, mirror=False)

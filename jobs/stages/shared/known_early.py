@@ -14,6 +14,7 @@ from jobs.frame.stage import Stage
 from jobs.frame.unit import Unit
 from jobs.stages.shard.counts import face_counts, images_of_kind
 from jobs.stages.shared.imported_sets import SETS, public_manifest, registered
+from jobs.stages.shared.other_runs import PREFIX, other_set
 from jobs.training.recipe import Recipe
 
 COPIES = "inquiry_copies"  # a field of a generating stage that adds images beyond those expected
@@ -33,6 +34,8 @@ def _images(run: Run, kind: str, *, counts: Mapping[str, int]) -> int | None:
         section = run.config.section(generate.name)
         more = section is None or section.model_dump().get(COPIES)
         return None if more else generate.expected_images(run)
+    if kind.startswith(PREFIX):
+        return other_set(run, kind).images
     return public_manifest(registered(kind, sets=run.path(SETS))).totals.samples
 
 

@@ -18,14 +18,14 @@ from jobs.stages.shared.study import Study, StudyUnit
 from jobs.stages.shared.study_tables import GroupRows
 from jobs.stages.shared.verification import benchmark_names
 from jobs.training.recognition import TrainingFiles, train
-from shards.tars.shard_set import ShardSet
-from shards.tars.subset import Subset
+from shards.privacy.intervals import wilson
+from shards.tars.subset import LabeledImages
 from slurm.files import Output, publish, read_json
 from slurm.markers import Marker
 
 
 def train_one(
-    run: Run, rank: Rank, work: Work[StudyUnit], *, faces: ShardSet | Subset, recipe: Study, figures: Mapping[str, Any]
+    run: Run, rank: Rank, work: Work[StudyUnit], *, faces: LabeledImages, recipe: Study, figures: Mapping[str, Any]
 ) -> None:
     """Train the net of one group and seed, verify it on every benchmark, and publish its figures.
 
@@ -81,11 +81,20 @@ def summarize(nets: Sequence[Mapping[str, Any]], *, order: Sequence[str]) -> Gro
             {
                 **{field: value for field, value in own[0].items() if field not in ("seed", "accuracy", "results")},
                 "seeds": len(own),
-                "accuracy": {name: spread(values) for name, values in accuracy.items()},
+                "accuracy": {name: {**spread(values), **_interval(own, name)} for name, values in accuracy.items()},
                 "average": spread([float(np.mean(list(net["accuracy"].values()))) for net in own]),
             }
         )
     return rows
+
+
+def _interval(nets: Sequence[Mapping[str, Any]], benchmark: str) -> dict[str, list[float]]:
+    """The 95 % interval of a mean accuracy, as if the pairs of the benchmark were drawn independently."""
+    pairs = nets[0].get("results", {}).get(benchmark, {}).get("pairs")
+    if not pairs:
+        return {}
+    mean = float(np.mean([net["accuracy"][benchmark] for net in nets]))
+    return {"interval": [float(bound) for bound in wilson(round(mean * pairs), pairs)]}
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cemiface.recognition.config import AugmentConfig
 from jobs.frame.products import REAL
@@ -30,10 +30,20 @@ class ComparedSet(StageConfig):
 
     sets: Sets = Field(
         min_length=1,
-        description="What the net is trained on: real, synthetic, or names of imported sets; several are joined.",
+        description="What the net is trained on: real, synthetic, run:NAME (the set of another run), or names of "
+        "imported sets; several are joined.",
     )
     images: int | None = Field(
         None, ge=1, description="Number of images to train on, drawn from the run's seed. null: all."
+    )
+    images_of_each: int | None = Field(
+        None,
+        ge=1,
+        description=(
+            "Number of images of each of the sets, in place of `images`: whole identities drawn from the run's seed, "
+            "of the last one a part. So two sets have half each of a volume. null: see `images`."
+        ),
+        json_schema_extra=as_before(None),
     )
     asked: dict[str, tuple[float | str, ...]] = Field(
         {},
@@ -51,6 +61,12 @@ class ComparedSet(StageConfig):
         None, description="Augmentation of this net's training. null: that of the study."
     )
 
+    @model_validator(mode="after")
+    def _check_images(self) -> ComparedSet:
+        if self.images is not None and self.images_of_each is not None:
+            raise ValueError(f"images_of_each: got {self.images_of_each} beside images; allowed: one of the two")
+        return self
+
     @property
     def wanted(self) -> dict[str, tuple[float | str, ...]]:
         """The allowed values by key, of both fields."""
@@ -59,6 +75,16 @@ class ComparedSet(StageConfig):
 
 class StudySets(Study):
     """Which sets are compared, by nets of one recipe."""
+
+    measured_images: int = Field(
+        0,
+        ge=0,
+        description=(
+            "Images of each compared set whose gender, age and yaw are measured, for the report. 0: none. Costs about "
+            "0.02 CPU seconds each."
+        ),
+        json_schema_extra=as_before(0),
+    )
 
     compare: dict[str, ComparedSet] = Field(
         min_length=2,
@@ -83,9 +109,18 @@ def check_faces(run: Run, counts: Mapping[str, int]) -> None:
     config = run.section(StudySets)
     for name, compared in config.compare.items():
         there, of = images_known(run, compared.sets, counts=counts), " and ".join(compared.sets)
+        for kind in compared.sets if compared.images_of_each is not None else ():
+            field, known = f"{NAME}.compare.{name}.images_of_each", images_known(run, [kind], counts=counts)
+            refuse_large(field, compared.images_of_each or 0, images=known, of=kind)
         if compared.images is not None:
             refuse_large(f"{NAME}.compare.{name}.images", compared.images, images=there, of=of)
-        refuse_large(f"{NAME}.batch", config.batch, images=compared.images or there, of=f"compare.{name}")
+        refuse_large(f"{NAME}.batch", config.batch, images=_used(compared) or there, of=f"compare.{name}")
+
+
+def _used(compared: ComparedSet) -> int | None:
+    """How many images the config says to use; None for all."""
+    each = compared.images_of_each
+    return compared.images if each is None else each * len(compared.sets)
 
 
 def kinds(run: Run) -> list[str]:

@@ -28,7 +28,8 @@ class TrainRecognition(Recipe):
     sets: Sets = Field(
         ("synthetic",),
         min_length=1,
-        description="What the net is trained on: real, synthetic, or names of imported sets; several are joined.",
+        description="What the net is trained on: real, synthetic, run:NAME (the set of another run), or names of "
+        "imported sets; several are joined.",
     )
 
 
@@ -39,7 +40,7 @@ class TrainEmbedder(TrainRecognition):
         ("real",),
         min_length=1,
         max_length=1,
-        description="What E_id is trained on: real, or the name of an imported set.",
+        description="What E_id is trained on: real, run:NAME, or the name of an imported set.",
     )
 
 

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from jobs.frame.experiment import load_run
 from jobs.methods.cemiface.paper_curves import PAPER_GROUPS, paper_curve, plot, table
 from jobs.methods.cemiface.study_groups.work import equal_groups
+from jobs.stages.shared.other_runs import other_set
 from jobs.stages.shared.study_nets import spread, summarize
 from jobs.stages.study_sets.work import table as sets_table
 from jobs.stages.study_sets.work import with_gaps
+from shards.errors import DataError
 from tests.jobs.commands import Project
 from tests.jobs.conftest import RECIPE, TinyRun
+from tests.jobs.one_rank import edit_config
 
 STUDY = RECIPE + "  seeds: 2\n  verification: {folds: 2}\n"
+COMPARED = """\
+    mine: {sets: [synthetic], images_of_each: 8}
+    other: {sets: ["run:other"], images_of_each: 8}
+    half of each: {sets: [synthetic, "run:other"], images_of_each: 4}
+"""
 STUDIES = f"""
 study-groups:
 {STUDY}  groups: 2
@@ -97,12 +107,64 @@ def test_study_sets_reports_the_gap_of_each_set_to_the_first_seed_by_seed(projec
     assert table.count("| easy | 8 |") == 1
 
 
+@pytest.mark.long
+def test_study_sets_compares_the_set_of_another_run_and_half_of_each_at_one_volume(project: Project) -> None:
+    other = project.root / "runs" / "other"
+    shutil.copytree(project.runs, other)
+    edit_config(other, name="other", root=str(project.root))
+    config = project.root / "configs" / "tiny.yaml"
+    text = config.read_text()
+    config.write_text(text[: text.index("study-groups:")] + f"study-sets:\n{STUDY}  compare:\n" + COMPARED)
+    settings = ("study-sets.seeds=1", "study-sets.measured_images=5")
+    done = project.run("study-sets", *settings)
+    assert done.returncode == 0, done.stderr
+    figures = project.summary("study-sets")["figures"]
+    rows = {row["group"]: row for row in figures["groups"]}
+    assert {row["images"] for row in rows.values()} == {8}
+    assert rows["half of each"]["identities"] == 2  # of one name in both sets, and yet two
+    assert rows["mine"]["measured"]["images"] == 5
+    assert figures["sets"]["run:other"]["method"] == "cemiface"
+    assert figures["sets"]["run:other"]["seconds"] > 0
+    low, high = rows["mine"]["accuracy"]["held-out"]["interval"]
+    assert low < rows["mine"]["accuracy"]["held-out"]["mean"] < high or low == 0 or high == 1
+    page = project.run("report", *settings)
+    assert page.returncode == 0, page.stderr
+    results = (project.runs / "report" / "results.md").read_text()
+    assert "hours to make | leaked | women" in results
+    assert "| half of each | 8 | 2 |" in results
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tiny", "sets: got run:tiny, which is this run; allowed: synthetic"),
+        ("none", "sets: got run:none, no such run in"),
+        ("renamed", "sets: got run:renamed, whose config is of"),
+        ("unfinished", "sets: got run:unfinished, which has no finished set; run its stage generate first"),
+    ],
+)
+def test_a_run_without_a_set_is_refused(project: Project, name: str, message: str) -> None:
+    for other in ("renamed", "unfinished"):
+        (project.root / "runs" / other).mkdir()
+        for file in ("config.yaml", "cluster.yaml"):
+            shutil.copy(project.runs / file, project.root / "runs" / other)
+        edit_config(project.root / "runs" / other, root=str(project.root))
+    edit_config(project.root / "runs" / "unfinished", name="unfinished")
+    run = load_run(project.root / "configs" / "tiny.yaml")
+    with pytest.raises(DataError, match=message):
+        other_set(run, f"run:{name}")
+
+
 @pytest.mark.parametrize(
     ("part", "message"),
     [
         (
             "study-sets.compare.easy.m=[0.3]",
             "study-sets.compare.easy.asked.m: got 0.3; allowed: those of the set, 0, 1",
+        ),
+        (
+            "study-sets.compare.synthetic.images_of_each=17",
+            "study-sets.compare.synthetic.images_of_each: got 17 for 16 images (synthetic); allowed: 1 to 16",
         ),
         ("study-sets.compare.easy.images=9", "study-sets.compare.easy.images: got 9; allowed: 1 to 8"),
     ],

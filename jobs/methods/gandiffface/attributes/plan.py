@@ -10,12 +10,14 @@ from pathlib import Path
 
 from pydantic import Field
 
+from cemiface.errors import ModelError
+from cemiface.measures.attribute_choice import choose_nets
 from jobs.frame.products import REAL
 from jobs.frame.run import Run
 from jobs.frame.stage import Cost, Stage
 from jobs.frame.stage_config import PathText, StageConfig
 from jobs.frame.unit import Unit
-from jobs.stages.shard.plan import real_units
+from jobs.stages.shard.plan import ShardFaces, real_units
 from slurm.files import sha256_of
 
 NAME = "attributes"
@@ -70,6 +72,20 @@ def card_files(run: Run) -> dict[str, str]:
     return found
 
 
+def check_launch(run: Run) -> None:
+    """Refuse nets without a card, or that are worth nothing at the size of the real faces.
+
+    Raises:
+        ModelError: there is one.
+    """
+    try:
+        nets = choose_nets(cards(run), size=run.section(ShardFaces).image_size).nets
+    except ModelError as error:
+        raise ModelError(f"{NAME}.nets: {error}") from None
+    for net, _ in nets:
+        net.read()
+
+
 def expected_images(run: Run) -> int:
     return sum(unit.images for unit in real_units(run))
 
@@ -81,6 +97,7 @@ STAGE = Stage(
     config=MeasureAttributes,
     needs=lambda run: ("shard",),
     files=card_files,
+    check_launch=check_launch,
     plan=plan,
     work="jobs.methods.gandiffface.attributes.work",
     expected_images=expected_images,

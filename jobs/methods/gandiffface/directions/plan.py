@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
+from jobs.frame.errors import ConfigError
+from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.stage_config import StageConfig
 from jobs.frame.unit import Unit
 from jobs.methods.gandiffface.candidates.plan import NAME as CANDIDATES
+from jobs.methods.gandiffface.candidates.plan import MakeCandidates, check_measured
 
 NAME = "directions"
 DIRECTIONS = "directions.safetensors"
@@ -52,11 +55,34 @@ class DirectionsUnit(Unit):
     file: str = DIRECTIONS
 
 
+def check(run: Run) -> None:
+    """Refuse directions for given faces.
+
+    Raises:
+        ConfigError: the faces are given.
+    """
+    if run.section(MakeCandidates).faces is not None:
+        raise ConfigError(
+            f"{NAME}: got a section with candidates.faces; allowed: none; given faces have no latent space"
+        )
+
+
+def check_launch(run: Run) -> None:
+    """Refuse attributes that are not measured.
+
+    Raises:
+        ModelError: one is not.
+    """
+    check_measured(run, field=f"{NAME}.attributes", wanted=run.section(FitDirections).attributes)
+
+
 STAGE = Stage(
     unit=DirectionsUnit,
     name=NAME,
     title="directions in the latent space, one per attribute",
     config=FitDirections,
+    check=check,
+    check_launch=check_launch,
     needs=lambda run: (CANDIDATES,),
     plan=lambda run: [DirectionsUnit()],
     work="jobs.methods.gandiffface.directions.work",

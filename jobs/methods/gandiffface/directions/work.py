@@ -24,14 +24,11 @@ def run_rank(run: Run, rank: Rank) -> None:
     """Fit the directions on the first candidates.
 
     Raises:
-        ModelError: an attribute is not measured, or no direction is good enough.
+        ModelError: no direction is good enough.
     """
     config = run.section(FitDirections)
     for work in rank.remaining(DirectionsUnit):
         w, attributes = _samples(run, limit=config.samples)
-        unknown = [name for name in config.attributes if name not in attributes]
-        if unknown:
-            raise ModelError(f"{NAME}.attributes: got {unknown[0]!r}; allowed: {', '.join(sorted(attributes))}")
         try:
             found = fit_directions(w, {name: attributes[name] for name in config.attributes}, ridge=config.ridge)
         except DirectionError as error:

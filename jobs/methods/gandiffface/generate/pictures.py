@@ -149,7 +149,7 @@ class PictureMaker:
             values = {name: float(column[row]) for name, column in measured.items()}
             reason = why_left_out(
                 alike,
-                face=values["face"],
+                face=values.get("face", 1.0),
                 outcome=cut.outcomes[row],
                 min_face=self.config.min_face,
                 cosine=self.config.cosine,
@@ -188,7 +188,8 @@ class PictureMaker:
 
     def _own_slots(self, number: int) -> dict[str, str]:
         """The slots that are the identity's own, such as gender, by its measured attributes."""
-        attributes = self.table.identities[number].attributes
+        identity = self.table.identities[number]
+        attributes = identity.attributes if identity else {}
         return {
             slot.name: value
             for slot in self.slots

@@ -8,19 +8,19 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from cemiface.gandiff.demographics import AGE, GENDER, GENDERS, TargetError, check_bands
-from cemiface.measures.attribute_choice import choose_nets
+from jobs.frame.errors import ConfigError
 from jobs.frame.products import EMBED
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.stage_config import StageConfig
 from jobs.frame.unit import Unit
-from jobs.methods.gandiffface.attributes.plan import cards
+from jobs.methods.gandiffface.candidates.plan import FACE, check_measured, face_size, measured_names
 from jobs.methods.gandiffface.candidates.plan import NAME as CANDIDATES
-from jobs.methods.gandiffface.candidates.plan import MakeCandidates
-from jobs.stages.shard.plan import ShardFaces
+from jobs.methods.gandiffface.candidates.plan import STAGE as CANDIDATES_STAGE
 
 NAME = "identities"
 TABLE = "identities.json"
+MEASURED = {GENDER: "male", AGE: "age"}  # the attribute behind a target
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -124,20 +124,72 @@ class IdentitiesUnit(Unit):
     file: str = TABLE
 
 
-def check(run: Run) -> None:
-    """Refuse a target of attributes that no net measures on faces of the run's size.
+def check_launch(run: Run) -> None:
+    """Refuse conditions on what no net measures at the size of the candidates' faces, and too few candidates.
 
     Raises:
-        ModelError: it has one.
+        ConfigError: a smallest face presence that cannot be measured, a label that a net does not have, or more
+            identities than candidates.
+        ModelError: a target of an attribute that no net measures.
     """
-    config, candidates = run.section(MakeIdentities), run.section(MakeCandidates)
-    if (candidates.generator is not None and not candidates.align) or not config.target:
-        return  # the size of a given generator is known when it is loaded
-    size = run.section(ShardFaces).image_size
-    measured = {GENDER: "male"}
-    plain = [measured.get(name, name) for name in config.target]
-    own = {name.partition(".")[0]: name for name in choose_nets(cards(run), size=size).names}
-    choose_nets(cards(run), size=size, wanted=[own.get(name, name) for name in plain])
+    config, size = run.section(MakeIdentities), face_size(run)
+    if config.min_face > 0 and FACE not in measured_names(run):
+        raise ConfigError(
+            f"{NAME}.min_face: got {config.min_face} for faces of {size} px, at which no net tells faces from other "
+            "pictures; allowed: 0, or larger faces"
+        )
+    for name, shares in config.target.items():
+        labels = labels_of(run, name)
+        unknown = [label for label in shares if labels and label not in labels]
+        if unknown:
+            raise ConfigError(f"{NAME}.target.{name}: got {unknown[0]}; allowed: {', '.join(labels)}")
+    candidates = run.ledger.units(CANDIDATES_STAGE)[-1].stop
+    if config.count > candidates and config.if_short == "fail":
+        raise ConfigError(
+            f"{NAME}.count: got {config.count} of {candidates} candidates; allowed: 1 to {candidates}, or if_short: "
+            "less; lower it or give more candidates"
+        )
+
+
+def labels_of(run: Run, name: str) -> tuple[str, ...]:
+    """The labels of an attribute of the target; () for age, whose bands are the target's own.
+
+    Raises:
+        ModelError: no net measures it at the size of the candidates' faces.
+    """
+    field = f"{NAME}.target"
+    if name in MEASURED:
+        check_measured(run, field=field, wanted=[MEASURED[name]])
+        return GENDERS if name == GENDER else ()
+    prefix = f"{name}."
+    measured = [one for one in measured_names(run) if one.startswith(prefix)]
+    if not measured:
+        check_measured(run, field=field, wanted=[name])
+        raise ConfigError(f"{field}: got {name!r}; allowed: gender, age, or an output of classes of a net of yours")
+    return tuple(one.removeprefix(prefix) for one in measured)
+
+
+def wished_shares(run: Run) -> dict[str, dict[str, float]]:
+    """The share of each label by attribute, of joint cells as well."""
+    config = run.section(MakeIdentities)
+    if not config.joint:
+        return config.target
+    names = list(config.target)
+    found: dict[str, dict[str, float]] = {name: dict.fromkeys(config.target[name], 0.0) for name in names}
+    for cell, share in config.joint.items():
+        for name, label in zip(names, cell_labels(cell), strict=True):
+            found[name][label] += share
+    return found
+
+
+def forecast(run: Run) -> str | None:
+    """What the choice does without."""
+    if MEASURED[AGE] in measured_names(run):
+        return None
+    return (
+        f"{NAME}: min_age is not applied: no net measures age at {face_size(run)} px; make sure otherwise that no "
+        "identity looks like a child"
+    )
 
 
 def identities_of(run: Run) -> int:
@@ -150,7 +202,8 @@ STAGE = Stage(
     name=NAME,
     title="identities that meet the demographic target, from the candidates",
     config=MakeIdentities,
-    check=check,
+    check_launch=check_launch,
+    forecast=forecast,
     needs=lambda run: (CANDIDATES, EMBED),
     plan=lambda run: [IdentitiesUnit()],
     work="jobs.methods.gandiffface.identities.work",

@@ -26,14 +26,17 @@ class Identity:
 
 @dataclass(frozen=True, kw_only=True)
 class IdentityTable:
-    """All identities in order, and the cosine that two different candidates reach with probability 0.001."""
+    """All identities by number, and the cosine that two different candidates reach with probability 0.001.
 
-    identities: Sequence[Identity]
+    Where there are fewer than the config asks for, the numbers that are left free are None.
+    """
+
+    identities: Sequence[Identity | None]
     stranger_cosine: float
 
     def as_json(self) -> bytes:
         """The content of the file."""
-        people = [asdict(identity) for identity in self.identities]
+        people = [asdict(identity) if identity else None for identity in self.identities]
         return json.dumps({"stranger_cosine": self.stranger_cosine, "identities": people}).encode()
 
 
@@ -46,7 +49,7 @@ def read_identities(run: Run) -> IdentityTable:
     path: Path = run.stage_folder(NAME).output(TABLE)
     value: Any = read_json(path)
     try:
-        people = [Identity(**{**one, "spares": tuple(one["spares"])}) for one in value["identities"]]
+        people = [one and Identity(**{**one, "spares": tuple(one["spares"])}) for one in value["identities"]]
         return IdentityTable(identities=people, stranger_cosine=float(value["stranger_cosine"]))
     except (KeyError, TypeError, ValueError):
         raise ModelError(f"{path}: missing or damaged; delete {path.parent} and run `{NAME}` again") from None

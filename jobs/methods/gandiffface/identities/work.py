@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from jobs.frame.products import EMBED, MERGED
 from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
 from jobs.frame.seeds import derive
+from jobs.methods.gandiffface.candidates.plan import FACE
 from jobs.methods.gandiffface.candidates.table import EMBEDDING, CandidateTable, read_table, tables
 from jobs.methods.gandiffface.identities.plan import NAME, IdentitiesUnit, MakeIdentities, cell_labels
 from jobs.methods.gandiffface.identities.table import Identity, IdentityTable
@@ -68,7 +69,7 @@ def _choose(run: Run, work: Work[IdentitiesUnit]) -> None:
         for one, place in zip(chosen, _places(chosen), strict=True)
     ]
     stranger = _stranger_cosine(paths, seed=derive(run.seed, "pairs of candidates"))
-    work.publish(work.unit.file, IdentityTable(identities=people, stranger_cosine=stranger).as_json())
+    work.publish(work.unit.file, IdentityTable(identities=_numbered(run, people), stranger_cosine=stranger).as_json())
     figures = _figures(config, people, wanted=wanted, pool=pool, stranger=stranger)
     work.done(
         images=len(people), counts={"chosen": len(people), **dict(sorted(pool.left_out.items()))}, figures=figures
@@ -102,9 +103,9 @@ def _usable(run: Run, config: MakeIdentities, paths: Sequence[Path], *, work: Wo
 
 def _why_not(config: MakeIdentities, values: Mapping[str, float], *, nearest: float, cell: str | None) -> str | None:
     """Why a candidate is not usable; None if it is."""
-    if values["face"] < config.min_face:
+    if values.get(FACE, 1.0) < config.min_face:
         return "no_face"
-    if values.get("age", config.min_age) < config.min_age:
+    if values.get("age", config.min_age) < config.min_age:  # the plan says where age is not measured
         return "too_young"
     if nearest > config.max_cosine_to_real:
         return "like_a_real_person"
@@ -187,6 +188,31 @@ def _greedy(
 
 def _identity(table: CandidateTable, row: int, *, cell: str) -> Identity:
     return Identity(candidate=int(table.numbers[row]), cell=cell, attributes=table.values(row))
+
+
+def _numbered(run: Run, people: Sequence[Identity]) -> list[Identity | None]:
+    """The identities by number. Where there are fewer than numbers, the free ones are spread evenly.
+
+    So no unit of a later stage is without any; an empty tar is not written.
+
+    Raises:
+        ModelError: there are so few that one is.
+    """
+    count = run.section(MakeIdentities).count
+    numbers = np.linspace(0, count - 1, len(people)).round().astype(int).tolist()
+    for stage in run.chain:
+        named = {part.name for part in fields(stage.unit)}
+        if stage.name not in run.method.own_stages or not {"first", "last"} <= named:
+            continue
+        for unit in run.ledger.units(stage):
+            block = unit.as_json()
+            if not any(block["first"] <= number <= block["last"] for number in numbers):
+                raise ModelError(
+                    f"{NAME}.if_short: got less, with {len(people)} of {count} identities, so few that units of "
+                    f"{stage.name} would have none; set {NAME}.count to {len(people)}"
+                )
+    by_number = dict(zip(numbers, people, strict=True))
+    return [by_number.get(number) for number in range(count)]
 
 
 def _places(chosen: Sequence[Identity]) -> list[int]:

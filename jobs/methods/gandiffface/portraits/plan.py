@@ -9,18 +9,24 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
+from cemiface.errors import ModelError
+from cemiface.measures.attribute_choice import choose_nets
 from jobs.frame.errors import ConfigError
 from jobs.frame.run import Run
 from jobs.frame.stage import Cost, Stage
-from jobs.frame.stage_config import StageConfig, as_before, operational
+from jobs.frame.stage_config import PathText, StageConfig, as_before, operational
 from jobs.frame.unit import Unit
-from jobs.methods.gandiffface.candidates.plan import MakeCandidates
+from jobs.methods.gandiffface.attributes.plan import cards
+from jobs.methods.gandiffface.candidates.plan import NAME as CANDIDATES
+from jobs.methods.gandiffface.candidates.plan import MakeCandidates, face_size
 from jobs.methods.gandiffface.directions.plan import NAME as DIRECTIONS
 from jobs.methods.gandiffface.identities.plan import NAME as IDENTITIES
 from jobs.methods.gandiffface.identities.plan import identities_of
 from jobs.stages.shared.embedder import embedder_needs
+from slurm.files import sha256_of
 
 NAME = "portraits"
+LARGE = 1024  # pixels, at which every net measures
 FACES = "identities.tar"  # the portrait of each identity that was not edited
 BYTES_PER_PORTRAIT = 12_000  # at 112 px
 BYTES_PER_ORIGINAL = 400_000  # at 1024 px
@@ -52,6 +58,15 @@ class MakePortraits(StageConfig):
             "Smallest cosine of an edited face to the face that was not edited, under E_id. null: the cosine that two "
             "different candidates exceed with probability 0.001, measured in the stage identities."
         ),
+    )
+    judges: tuple[PathText, ...] = Field(
+        (),
+        description=(
+            "Cards of attribute nets that took no part in the choice of the identities; they judge how far the target "
+            "is met. An attribute without one is judged by the net that chose, on faces of half the size where that is "
+            "enough."
+        ),
+        json_schema_extra=as_before(()),
     )
     halvings: int = Field(3, ge=0, description="How often the steps are halved before an edit is given up.")
     identities_per_unit: int = Field(64, ge=1, description="Identities per unit of work, and per tar.")
@@ -108,6 +123,41 @@ def check(run: Run) -> None:
         raise ConfigError(f"{NAME}.originals: got true; allowed: false, or true with candidates.align: true")
 
 
+def check_launch(run: Run) -> None:
+    """Refuse edits of what is no attribute, and judges that cannot be.
+
+    Raises:
+        ConfigError: an edit is of no attribute; a judge also chooses.
+        ModelError: a judge has no card that can be read, or is worth nothing at the size of the faces.
+    """
+    config, known = run.section(MakePortraits), choose_nets(cards(run), size=LARGE).names
+    unknown = next((name for name in config.edits if name not in known), None)
+    if unknown is not None:
+        raise ConfigError(f"{NAME}.edits: got {unknown!r}; allowed: {', '.join(sorted(known))}")
+    both = next((card for card in config.judges if run.path(card) in cards(run)), None)
+    if both is not None:
+        raise ConfigError(f"{NAME}.judges: got {both}, which is in attributes.nets; allowed: nets that do not choose")
+    try:
+        choose_nets([run.path(card) for card in config.judges], size=face_size(run))
+    except ModelError as error:
+        raise ModelError(f"{NAME}.judges: {error}") from None
+
+
+def needs(run: Run) -> tuple[str, ...]:
+    """The choice, and what edits need; given faces are not edited."""
+    edits = CANDIDATES if run.section(MakeCandidates).faces else DIRECTIONS
+    return (IDENTITIES, edits, *embedder_needs(run))
+
+
+def files(run: Run) -> dict[str, str]:
+    """The hashes of the judges' cards, which hold those of the nets."""
+    found = {}
+    for number, card in enumerate(run.section(MakePortraits).judges):
+        field = f"{NAME}.judges.{number}"
+        found[field] = sha256_of(run.given_file(field, card, give="the card of an attribute net"))
+    return found
+
+
 def expected_images(run: Run) -> int:
     return identities_of(run) * run.section(MakePortraits).count
 
@@ -124,8 +174,10 @@ STAGE = Stage(
     name=NAME,
     title="edited pictures of each identity by the generator",
     config=MakePortraits,
-    needs=lambda run: (IDENTITIES, DIRECTIONS, *embedder_needs(run)),
+    needs=needs,
+    files=files,
     check=check,
+    check_launch=check_launch,
     plan=plan,
     work="jobs.methods.gandiffface.portraits.work",
     expected_images=expected_images,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jobs.methods.gandiffface.report_parts.given import given
 from jobs.methods.gandiffface.report_parts.identities import identities
 from jobs.methods.gandiffface.report_parts.portraits import portraits
 from jobs.methods.gandiffface.report_parts.score_tables import score_tables
@@ -11,6 +12,7 @@ PACKAGE = "jobs.methods.gandiffface"
 PARTS = (
     Part(name="identities", title="Identities", build=identities, after="chain", package=PACKAGE),
     Part(name="portraits", title="Portraits", build=portraits, after="faces", package=PACKAGE),
+    Part(name="given", title="Given nets and faces", build=given, after="lineage", package=PACKAGE),
     Part(
         name="score_tables",
         title="Score distributions of the sets",

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
+from cemiface.errors import ModelError
+from cemiface.measures.attribute_choice import choose_nets
 from jobs.frame.errors import ConfigError
 from jobs.frame.experiment_config import EmbedderConfig
 from jobs.frame.products import REAL, SYNTHETIC
@@ -16,7 +18,11 @@ from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.stage_config import EmbeddingBatch, StageConfig
 from jobs.frame.unit import Unit
+from jobs.methods.gandiffface.attributes.plan import cards
+from jobs.methods.gandiffface.candidates.plan import face_size
+from jobs.methods.gandiffface.identities.plan import MEASURED
 from jobs.methods.gandiffface.portraits.plan import NAME as PORTRAITS
+from jobs.stages.shard.plan import ShardFaces
 from jobs.stages.shared.embedder import embedder_files, embedder_needs
 from jobs.stages.shared.sets import Sets, imported, makers_of
 from slurm.files import sha256_of
@@ -31,8 +37,8 @@ class StudyScores(StageConfig):
         (REAL, PORTRAITS, SYNTHETIC),
         min_length=1,
         description=(
-            "Sets to compare: real, portraits (of the generator alone), synthetic, or names of imported sets, for "
-            "example of runs with other settings."
+            "Sets to compare: real, portraits (of the generator alone), synthetic, run:NAME (the set of another run, "
+            "for example with other settings), or names of imported sets."
         ),
     )
     judge: EmbedderConfig = Field(
@@ -87,6 +93,23 @@ def files(run: Run) -> dict[str, str]:
     return found
 
 
+def check_launch(run: Run) -> None:
+    """Refuse cells of what is not measured at the size of the faces.
+
+    Raises:
+        ConfigError: an attribute that has no labels.
+        ModelError: one that no net measures.
+    """
+    size = min(face_size(run), run.section(ShardFaces).image_size)
+    for name in run.section(StudyScores).cells:
+        if name not in MEASURED:
+            raise ConfigError(f"{NAME}.cells: got {name!r}; allowed: {', '.join(MEASURED)}")
+        try:
+            choose_nets(cards(run), size=size, wanted=[MEASURED[name]])
+        except ModelError as error:
+            raise ModelError(f"{NAME}.cells: {error}") from None
+
+
 STAGE = Stage(
     unit=ScoresUnit,
     name=NAME,
@@ -94,6 +117,7 @@ STAGE = Stage(
     config=StudyScores,
     needs=needs,
     files=files,
+    check_launch=check_launch,
     plan=plan,
     work="jobs.methods.gandiffface.study_scores.work",
 )

@@ -33,7 +33,7 @@ from jobs.methods.gandiffface.portraits.plan import NAME as PORTRAITS
 from jobs.methods.gandiffface.portraits.plan import STAGE as PORTRAITS_STAGE
 from jobs.methods.gandiffface.study_scores.plan import NAME, ScoresUnit, StudyScores
 from jobs.stages.shared.embedding import embed, load_embedder
-from jobs.stages.shared.sets import faces_of
+from jobs.stages.shared.sets import set_of
 from jobs.training.device import rank_device
 from shards.tars.shard_set import ShardSet
 from shards.tars.subset import Subset, whole_identities
@@ -102,7 +102,7 @@ def _score(run: Run, work: Work[ScoresUnit]) -> None:
 
 def _faces(run: Run, kind: str) -> ShardSet:
     if kind != PORTRAITS:
-        return faces_of(run, kinds=[kind])
+        return set_of(run, kind=kind)
     return ShardSet([run.stage_folder(PORTRAITS).output(unit.tar) for unit in run.ledger.units(PORTRAITS_STAGE)])
 
 

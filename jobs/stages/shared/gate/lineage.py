@@ -16,6 +16,7 @@ from jobs.stages.fingerprint.also import also_sets, training_tars
 from jobs.stages.fingerprint.plan import FingerprintFaces
 from jobs.stages.shard.plan import ShardFaces
 from jobs.stages.shared.imported_sets import SETS, registered
+from jobs.stages.shared.other_runs import PREFIX, other_set
 from jobs.stages.shared.sets import MADE_HERE
 from jobs.stages.train_recognition.plan import TrainEmbedder
 from shards.errors import DataError
@@ -81,7 +82,8 @@ def lineage_of_embedder(run: Run) -> tuple[DataSet, ...]:
     if given:
         return lineage_of_weights(run.path(given), field="embedder.weights")
     kinds = embedder.sets if embedder is not None else ()
-    return tuple(one for kind in kinds if kind not in MADE_HERE for one in imported_lineage(run, kind))
+    others = [kind for kind in kinds if kind not in MADE_HERE]
+    return tuple(one for kind in others for one in lineage_of_other(run, kind))
 
 
 def checked_lineage(run: Run, *, counted: bool = True) -> tuple[CheckedSet, ...]:
@@ -113,8 +115,16 @@ def lineage_of_training(run: Run, *, sets: Sequence[str]) -> str:
         elif kind == SYNTHETIC:
             found += run.method.lineage(run)
         else:
-            found += imported_lineage(run, kind)
+            found += lineage_of_other(run, kind)
     return lineage_text(found)
+
+
+def lineage_of_other(run: Run, kind: str) -> tuple[DataSet, ...]:
+    """What is behind a set that is not of this run: of another run's set, the lineage of that run."""
+    if not kind.startswith(PREFIX):
+        return imported_lineage(run, kind)
+    other = other_set(run, kind).run
+    return other.method.lineage(other)
 
 
 def imported_lineage(run: Run, name: str) -> tuple[DataSet, ...]:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from cemiface.errors import ModelError
 from cemiface.gandiff.text.parts import UNetPart, VaePart
@@ -32,6 +31,7 @@ from ....cemiface.gandiff.text.test_text_base_cost import SD15, VAE
 from ....tiny_sd import write_folder
 from ...commands import PROJECT
 from ...conftest import set_up
+from .small_run import write_head
 
 CONFIG = """
 name: tiny
@@ -58,7 +58,7 @@ def config(folder: Path, tmp_path: Path) -> Path:
     path, _ = set_up(tmp_path)
     path.write_text(CONFIG)
     shutil.copytree(folder, tmp_path / "sd")
-    save_file({"w": torch.zeros(2)}, tmp_path / "generator.safetensors")
+    write_head(tmp_path / "generator.safetensors")
     shutil.copy(PROJECT / "nets" / "embedder.safetensors", tmp_path / "embedder.safetensors")
     return path
 
@@ -211,7 +211,7 @@ def ten_thousand(folder: Path, tmp_path: Path) -> Path:
     shutil.copytree(folder, tmp_path / "models" / "stable-diffusion-v1-5")
     (tmp_path / "weights").mkdir()
     shutil.copy(PROJECT / "nets" / "embedder.safetensors", tmp_path / "weights" / "embedder.safetensors")
-    save_file({"w": torch.zeros(2)}, tmp_path / "weights" / "stylegan3-ffhq.safetensors")
+    write_head(tmp_path / "weights" / "stylegan3-ffhq.safetensors")
     return tmp_path / "configs" / "gandiffface_10k.yaml"
 
 
