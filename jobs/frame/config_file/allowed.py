@@ -14,6 +14,9 @@ PATTERNS = {
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "letters, digits, dots, dashes and underscores, after a letter or digit",
     r"^[a-z0-9][a-z0-9._-]*$": "a-z, 0-9, dots, dashes and underscores, after a letter or digit",
     r"^[a-z0-9][a-z0-9._-]{0,79}$": "up to 80 of a-z, 0-9, dots, dashes and underscores, after a letter or digit",
+    r"^(run:[A-Za-z0-9][A-Za-z0-9._-]{0,79}|[a-z0-9][a-z0-9._-]{0,79})$": (
+        "up to 80 of a-z, 0-9, dots, dashes and underscores, after a letter or digit; or run:NAME"
+    ),
     r"^[a-z0-9][a-z0-9_]*$": "a-z, 0-9 and underscores, after a letter or digit",
     r"^[0-9]+\.[0-9]+\.[0-9]+$": "three numbers, such as 1.0.0",
 }

@@ -108,7 +108,7 @@ def test_B49_runs_inside_the_faces_are_refused(tmp_path: Path, runs: str) -> Non
         ("colour=red", "colour: unknown field; allowed: "),
         (
             "study-sets={compare: {easy: {sets: [real], colour: red}}}",
-            "study-sets.compare.easy.colour: unknown field; allowed: asked, augment, images, m, sets",
+            "study-sets.compare.easy.colour: unknown field; allowed: asked, augment, images, images_of_each, m, sets",
         ),
     ],
 )

@@ -53,8 +53,9 @@ class TrainGan(StageConfig):
         32,
         ge=1,
         description=(
-            "Images per step over all ranks. The default is StyleGAN2's. Short trainings on CPUs need 8: after 3,000 "
-            "images at 32 px faces had begun to form, with 32 not, for a fifth more time per image."
+            "Images per step over all ranks. The default is StyleGAN2's. On CPUs, begin with 8, with which faces form "
+            "sooner, and continue with 32 (`initial_weights`) after 100,000 images, as 8 then loses variety: "
+            "nets/README.md."
         ),
     )
     learning_rate: float = Field(
