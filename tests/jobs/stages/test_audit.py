@@ -203,10 +203,11 @@ def test_a_benchmark_of_training_people_is_seen_to_overlap(tiny_run: Any, tmp_pa
     project = Project.copy_of(tiny_run, tmp_path / "project")
     real = ShardSet(sorted((project.runs / "shard").glob("real-*.tar")))
     photos = [real.record(row)["source"] for row in range(0, len(real), 3)]
-    lines = [f"1\t{first}\t{second}\t0" for first, second in zip(photos[::2], photos[1::2], strict=True)]
-    (project.root / "pairs.tsv").write_text("\n".join(["same\ta\tb\tfold", *lines]) + "\n")
+    pairs = enumerate(zip(photos[::2], photos[1::2], strict=True))
+    lines = [f"{1 - number % 2}\t{first}\t{second}" for number, (first, second) in pairs]
+    (project.root / "pairs.tsv").write_text("\n".join(["same\ta\tb", *lines]) + "\n")
     config = project.root / "configs" / "tiny.yaml"
-    config.write_text(config.read_text() + SECTION)
+    config.write_text(config.read_text().replace("evaluate: {}", "evaluate: {folds: 2}") + SECTION)
     for stage in ("convert-benchmarks", "fingerprint", "audit"):
         done = project.run(stage)
         assert done.returncode == 0, done.stderr
