@@ -51,8 +51,8 @@ $(VENV)/.ready: setup.py constraints.txt
 data/orl: | $(VENV)/.ready
 	$(BIN)/python -m jobs.command.fetch_demo_faces $@
 
-demo: setup ## run the whole chain on 400 real faces on this machine; rerun to resume; METHOD=gandiffface: the other method
-	$(CEMIFACE) demo $(if $(METHOD),--method $(METHOD)) $(SET)
+demo: setup ## run the whole chain on 400 real faces on this machine; rerun to resume; result: runs/demo/report/index.html
+	$(CEMIFACE) demo $(SET)
 
 all: setup ## run the whole chain of CONFIG on CLUSTER; rerun to resume
 	$(CEMIFACE) all $(CONFIG) --cluster $(CLUSTER) $(SET)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import ConfigDict, Field, PositiveInt, ValidationError, model_validator
-from safetensors import SafetensorError, safe_open
+from pydantic import ConfigDict, Field, PositiveInt, model_validator
 
-from cemiface.errors import ModelError
 from cemiface.values import Fraction, FrozenModel, require
 
 PATCH = 2  # side of the pixel blocks that one position of the last internal resolution stands for
@@ -173,22 +170,3 @@ class GanLossConfig(FrozenModel):
     def _check(self) -> Self:
         require(len(set(self.augment)) == len(self.augment), "augment", self.augment, "each kind at most once")
         return self
-
-
-def check_initial_gan(path: str | Path, config: GanConfig) -> None:
-    """Refuse a generator or critic of another shape as the start of a training; reads the head of the file alone.
-
-    Raises:
-        ModelError: the file is missing, damaged, not of the suite's own GAN, or of one of another shape.
-    """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            found = GanConfig.model_validate_json((file.metadata() or {})["config"])
-    except (SafetensorError, OSError, KeyError, ValidationError) as error:
-        raise ModelError(f"weights {path}: not of this suite's GAN; give the files that train-gan wrote") from error
-    other = next((name for name in GanConfig.model_fields if getattr(found, name) != getattr(config, name)), None)
-    if other:
-        raise ModelError(
-            f"weights {path}: trained with {other} {getattr(found, other)}, here it is {getattr(config, other)}; give "
-            "both the same"
-        )

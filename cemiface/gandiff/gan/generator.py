@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from cemiface.errors import ModelError
-from cemiface.gandiff.gan.config import GanConfig, check_initial_gan
-from cemiface.gandiff.gan.head import OWN
+from cemiface.gandiff.gan.config import GanConfig
+from cemiface.gandiff.gan.head import OWN, check_initial_gan
 from cemiface.gandiff.gan.nets import Critic, Generator
 from cemiface.gandiff.gan.stylegan.convert import ARCHITECTURES, build
 from cemiface.weights import built, copy_weights, read_weights, weights_bytes

@@ -55,3 +55,22 @@ def generator_head(path: Path) -> GeneratorHead:
         license=metadata.get("license"),
         origin=metadata.get("origin"),
     )
+
+
+def check_initial_gan(path: str | Path, config: GanConfig) -> None:
+    """Refuse a generator or critic of another shape as the start of a training; reads the head of the file alone.
+
+    Raises:
+        ModelError: the file is missing, damaged, not of the suite's own GAN, or of one of another shape.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            found = GanConfig.model_validate_json((file.metadata() or {})["config"])
+    except (SafetensorError, OSError, KeyError, ValidationError) as error:
+        raise ModelError(f"weights {path}: not of this suite's GAN; give the files that train-gan wrote") from error
+    other = next((name for name in GanConfig.model_fields if getattr(found, name) != getattr(config, name)), None)
+    if other:
+        raise ModelError(
+            f"weights {path}: trained with {other} {getattr(found, other)}, here it is {getattr(config, other)}; give "
+            "both the same"
+        )

@@ -266,12 +266,11 @@ def _losses(project: Project, stage: str) -> dict[int, float]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", [1])
-def test_F01_F03_F19_F48_a_chain_killed_again_and_again_ends_with_the_same_bytes(project: Project, seed: int) -> None:
+def test_F01_F03_F19_F48_a_chain_killed_again_and_again_ends_with_the_same_bytes(project: Project) -> None:
     kinds = ("generate/*.tar", "shard/*.tar", "embed/*.h5", "**/*.safetensors", "publish/tiny-set/*.tar")
     undisturbed = [project.hashes(kind) for kind in kinds]
     project.forget(*(path.name for path in project.runs.iterdir() if path.is_dir()))
-    moments = random.Random(seed)
+    moments = random.Random(1)
     for _ in range(7):
         launcher = project.start("all")
         try:

@@ -7,8 +7,9 @@ from pathlib import Path
 from pydantic import Field
 
 from cemiface.errors import ModelError
-from cemiface.gandiff.gan.config import GanConfig, GanLossConfig, check_initial_gan
+from cemiface.gandiff.gan.config import GanConfig, GanLossConfig
 from cemiface.gandiff.gan.cost import gan_parameters
+from cemiface.gandiff.gan.head import check_initial_gan
 from jobs.frame.run import Run
 from jobs.frame.stage import Cost, Stage
 from jobs.frame.stage_config import PathText, Precision, StageConfig, as_before, operational
