@@ -2,6 +2,8 @@
 
 CONFIG  ?= configs/demo.yaml
 CLUSTER ?= configs/cluster/local.yaml
+# METHOD: for `demo`, e.g. METHOD=gandiffface
+METHOD  ?= cemiface
 # SET: config fields to override, e.g. SET="generate.steps=10 name=steps10"
 SET     ?=
 # STAGE, RANK: for `why`, `logs` and `cancel`
@@ -51,8 +53,8 @@ $(VENV)/.ready: setup.py constraints.txt
 data/orl: | $(VENV)/.ready
 	$(BIN)/python -m jobs.command.fetch_demo_faces $@
 
-demo: setup ## run the whole chain on 400 real faces on this machine; rerun to resume; result: runs/demo/report/index.html
-	$(CEMIFACE) demo $(SET)
+demo: setup ## run the whole chain on 400 real faces on this machine; rerun to resume; result: runs/demo/report/index.html (METHOD=gandiffface: of the second method)
+	$(CEMIFACE) demo --method $(METHOD) $(SET)
 
 all: setup ## run the whole chain of CONFIG on CLUSTER; rerun to resume
 	$(CEMIFACE) all $(CONFIG) --cluster $(CLUSTER) $(SET)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from pathlib import Path
 import pytest
 from setuptools import find_packages
 
-from jobs.command.demo import FILES
+from jobs.command.demo import FILES, demo_config, demo_files, set_up_demo
+from jobs.frame.methods import BUILT_IN
 from slurm.provenance import provenance
 from slurm.submission.snapshot import code_digest, code_files
 
@@ -127,6 +129,22 @@ def test_the_files_of_the_demo_are_links_into_the_checkout() -> None:
         assert path.resolve() == ROOT / path.relative_to(FILES)
 
 
+@pytest.mark.parametrize("method", BUILT_IN)
+def test_the_demo_of_a_method_puts_there_what_its_config_names_and_a_plan_of_it_succeeds(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = set_up_demo(method, overrides=["shard.faces=elsewhere"])
+    files = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == set(demo_files(method))
+    nets = {path for path in files if path.suffix == ".safetensors"}
+    assert nets == {Path(name) for name in re.findall(r"nets/[a-z_/]+\.safetensors", config.read_text())}
+    assert len(nets) >= 2
+    faces = f"shard.faces={ROOT / 'data' / 'orl'}"
+    planned = _run(sys.executable, "-m", "jobs", "plan", str(config), faces, cwd=tmp_path)
+    assert planned.returncode == 0, planned.stderr
+
+
 @pytest.mark.long
 def test_a_wheel_holds_all_code_templates_and_what_the_demo_needs(wheel: Path) -> None:
     members = _members(wheel)
@@ -171,8 +189,9 @@ def test_the_demo_runs_from_an_empty_folder_and_a_rerun_finds_all_done(installed
     shutil.copytree(ROOT / "data" / "orl", installed.folder / "data" / "orl")
     done = installed.run("cemiface", "demo", *SMALL)
     assert done.returncode == 0, done.stderr[-4000:]
-    for path in (path for path in FILES.rglob("*") if path.is_file()):
-        assert (installed.folder / path.relative_to(FILES)).read_bytes() == path.read_bytes()
+    for path in demo_files("cemiface"):
+        assert (installed.folder / path).read_bytes() == (FILES / path).read_bytes()
+    assert not (installed.folder / demo_config("gandiffface")).exists()
     assert (installed.folder / "runs" / "demo" / "report" / "index.html").is_file()
     again = installed.run("cemiface", "demo", *SMALL)
     assert again.returncode == 0, again.stderr[-4000:]

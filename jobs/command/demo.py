@@ -21,6 +21,7 @@ FACES = "data/orl"  # as the demo's config names them
 TITLE = "run all stages on 400 public faces, in the current folder, on this machine; rerun to resume"
 EXAMPLES = """examples:
   cemiface demo
+  cemiface demo --method gandiffface                   identities by a GAN, pictures by a base tuned for each
   cemiface demo generate.steps=10 name=steps10
   cemiface demo shard.faces=/data/my_faces             your faces: a folder per person, with images
 
@@ -47,6 +48,15 @@ def demo_config(method: str) -> Path:
     return Path("configs") / ("demo.yaml" if method == DEFAULT else f"demo_{method}.yaml")
 
 
+def demo_files(method: str) -> list[Path]:
+    """The files of a method's demo, relative to the current folder: its config, the nets it names, and the rest."""
+    config = demo_config(method)
+    text = (FILES / config).read_text(encoding="utf-8")
+    files = sorted(path.relative_to(FILES) for path in FILES.rglob("*") if path.is_file())
+    others = {demo_config(name) for name in BUILT_IN} - {config}
+    return [path for path in files if path not in others and (path.suffix != ".safetensors" or str(path) in text)]
+
+
 def set_up_demo(method: str, *, overrides: Sequence[str]) -> Path:
     """Put the files of the demo that are missing into the current folder; returns the config.
 
@@ -55,13 +65,11 @@ def set_up_demo(method: str, *, overrides: Sequence[str]) -> Path:
     Raises:
         RunError: the faces could not be downloaded, or a file could not be written.
     """
-    others = {demo_config(name) for name in BUILT_IN if name != method}
-    for source in sorted(path for path in FILES.rglob("*") if path.is_file()):
-        target = source.relative_to(FILES)
-        if target in others or target.exists():
+    for target in demo_files(method):
+        if target.exists():
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        publish(target, source.read_bytes())
+        publish(target, (FILES / target).read_bytes())
         log.info("%s: written", target)
     if not any(text.startswith("shard.faces=") for text in overrides):
         fetch_demo_faces(Path(FACES))
