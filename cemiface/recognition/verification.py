@@ -19,12 +19,16 @@ ROWS = 64  # pairs converted to float64 at once, so that they fit the cache
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """Verification accuracy over folds, as fractions; a pair counts as mated if its cosine is above the threshold."""
+    """Verification accuracy over folds, as fractions; a pair counts as mated if its cosine is above the threshold.
+
+    `right` (N,) says of each pair whether it is decided rightly at the threshold of its fold.
+    """
 
     mean: float
     std: float
     per_fold: tuple[float, ...]
     thresholds: tuple[float, ...]
+    right: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +79,8 @@ def k_fold_accuracy(similarity: ArrayLike, same: ArrayLike, *, folds: int = 10) 
     and cosines that are not finite.
     """
     similarity, same = _checked(similarity, same)
-    if not 2 <= folds <= len(same):
-        raise ModelError(f"folds: got {folds} for {len(same)} pairs; allowed: 2 to the number of pairs")
+    parts = _folds(len(same), folds)
     distance = 2 - 2 * similarity
-    parts = np.array_split(np.arange(len(same)), folds)  # the first folds take the remainder, as in scikit-learn
     correct = np.stack([_correct_counts(distance[part], same[part]) for part in parts])  # (folds, thresholds)
     best = np.argmax(correct.sum(0) - correct, axis=1)
     sizes = np.array([len(part) for part in parts])
@@ -88,7 +90,35 @@ def k_fold_accuracy(similarity: ArrayLike, same: ArrayLike, *, folds: int = 10) 
         std=float(per_fold.std()),
         per_fold=tuple(per_fold.tolist()),
         thresholds=tuple((1 - DISTANCE_GRID[best] / 2).tolist()),
+        right=(distance < np.repeat(DISTANCE_GRID[best], sizes)) == same,
     )
+
+
+def exact_accuracy(similarity: ArrayLike, same: ArrayLike, *, folds: int = 10) -> float:
+    """As `k_fold_accuracy`, with every cosine of the other folds as a possible threshold in place of a grid.
+
+    The grid is too coarse for nets whose cosines all lie close together: an untrained net has exactly 0.5 on it.
+    Of thresholds that tie, the highest is taken. Raises as `k_fold_accuracy` does.
+    """
+    similarity, same = _checked(similarity, same)
+    per_fold = []
+    for part in _folds(len(same), folds):
+        others = np.ones(len(same), bool)
+        others[part] = False
+        order = np.flatnonzero(others)[np.argsort(-similarity[others], kind="stable")]
+        correct = (~same[others]).sum() + np.cumsum(np.where(same[order], 1, -1))  # if all down to each are accepted
+        last = np.append(similarity[order][1:] != similarity[order][:-1], True)  # equal cosines are accepted together
+        place = np.argmax(np.where(last, correct, -1))
+        threshold = similarity[order][place] if correct[place] > (~same[others]).sum() else np.inf
+        per_fold.append(float(((similarity[part] >= threshold) == same[part]).mean()))
+    return float(np.mean(per_fold))
+
+
+def equal_error_rate(similarity: ArrayLike, same: ArrayLike) -> float:
+    """The mean of false match and false non-match rate at the threshold where they differ least, both exact."""
+    curve = roc(similarity, same)
+    crossing = np.argmin(np.abs(curve.far - (1 - curve.tar)))
+    return float((curve.far[crossing] + 1 - curve.tar[crossing]) / 2)
 
 
 def roc(similarity: ArrayLike, same: ArrayLike) -> Roc:
@@ -109,6 +139,13 @@ def tar_at_far(similarity: ArrayLike, same: ArrayLike, *, far: float) -> float:
 def accept_rate(scores: Floats, *, thresholds: Floats) -> Floats:
     """The fraction of scores at or above each threshold."""
     return 1 - np.searchsorted(np.sort(scores), thresholds, side="left") / len(scores)
+
+
+def _folds(count: int, folds: int) -> list[NDArray[np.int64]]:
+    """Rows of consecutive folds; the first ones take the remainder, as in scikit-learn."""
+    if not 2 <= folds <= count:
+        raise ModelError(f"folds: got {folds} for {count} pairs; allowed: 2 to the number of pairs")
+    return np.array_split(np.arange(count), folds)
 
 
 def _correct_counts(distance: Floats, same: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -57,6 +57,8 @@ def verification(run: Run, sets: Sets) -> Section:
         "pairs": pairs,
         "people": people,
         "gaps": _gaps(models),
+        "intervals": _intervals(done.figures.get("gaps", {}).get(HELD_OUT, {})) if done else {},
+        "exact": all("accuracy_exact" in figures for figures in models.values()),  # older runs did not measure it
         "bars": accuracy_plot(
             [(found["name"], found["accuracy"], found["std"], COLORS[model]) for model, found in models.items()]
         ),
@@ -103,6 +105,11 @@ def _gaps(models: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
         return {}
     own = models[SYNTHETIC_NET]["accuracy"]
     return {model: 100 * (own - figures["accuracy"]) for model, figures in models.items() if model != SYNTHETIC_NET}
+
+
+def _intervals(gaps: Mapping[str, Mapping[str, Any]]) -> dict[str, list[float]]:
+    """The intervals of these gaps, in percentage points."""
+    return {model: [100 * bound for bound in gap["interval"]] for model, gap in gaps.items()}
 
 
 def model_name(run: Run, model: str) -> str:

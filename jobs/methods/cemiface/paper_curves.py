@@ -15,8 +15,9 @@ from jobs.frame.stage import Finish
 from jobs.methods.cemiface.study_groups.plan import NAME as GROUPS
 from jobs.methods.cemiface.study_m.plan import NAME as BY_M
 from jobs.methods.cemiface.study_m.plan import PREFIX, group_of
+from jobs.stages.shared.study import Study
 from jobs.stages.shared.study_nets import publish_files, rows_of
-from jobs.stages.shared.study_tables import GroupRows, markdown_line, percent, seeds_text
+from jobs.stages.shared.study_tables import GroupRows, gap_text, markdown_line, percent, seeds_text
 from slurm.markers import Marker
 
 Curve = list[tuple[float, float]]  # similarity or m, and accuracy averaged over the five benchmarks, as a fraction
@@ -35,9 +36,9 @@ STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "
 BLUE, GRAY = "#2563a8", "#8791a0"
 
 
-def finished_study(run: Run, markers: Sequence[Marker], *, name: str, groups: Sequence[str]) -> Finish:
+def finished_study(run: Run, markers: Sequence[Marker], *, name: str, groups: Sequence[str], study: Study) -> Finish:
     """Publish the table and the plot of a finished study; the figures are its rows."""
-    rows = rows_of(run, markers, name=name, groups=groups)
+    rows = rows_of(run, markers, name=name, groups=groups, study=study, to_best=True)
     paper = paper_curve(name, rows)
     files = {"table.md": table(rows, paper=paper, name=name).encode(), "curve.svg": plot(rows, paper=paper, name=name)}
     return Finish(figures={"groups": rows}, outputs=publish_files(run, files, name=name))
@@ -61,10 +62,21 @@ def table(rows: GroupRows, *, paper: Sequence[tuple[float, float] | None], name:
     """A Markdown table, percent, mean and standard deviation over seeds; the paper's columns at the right."""
     benchmarks = list(rows[0]["accuracy"])
     axis = "paper: m" if name == BY_M else "paper: similarity"
-    head = ["group", "images", "identities", "similarity", *benchmarks, "average", axis, "paper: average"]
+    head = [
+        "group",
+        "images",
+        "identities",
+        "similarity",
+        *benchmarks,
+        "average",
+        "gap to the best",
+        axis,
+        "paper: average",
+    ]
     lines = [
-        f"Verification accuracy in percent, {seeds_text(rows)}. The last checkpoint of every net. The",
-        "paper's numbers are of other data, another net and five other benchmarks: compare the shape, not the height.",
+        f"Verification accuracy in percent, {seeds_text(rows)}. The last checkpoint of every net. Gaps are in points,",
+        "to the best group, with 95 % intervals over people and seeds. The paper's numbers are of other data, another",
+        "net and five other benchmarks: compare the shape, not the height.",
         "",
         markdown_line(head),
         markdown_line(["---"] * len(head)),
@@ -79,6 +91,7 @@ def table(rows: GroupRows, *, paper: Sequence[tuple[float, float] | None], name:
                     f"{row['similarity']:.3f} +- {row['similarity_std']:.3f}",
                     *(percent(row["accuracy"][benchmark]) for benchmark in benchmarks),
                     percent(row["average"]),
+                    gap_text(row["gap"]),
                     *([f"{point[0]:g}", f"{100 * point[1]:.2f}"] if point else ["", ""]),
                 ]
             )

@@ -110,6 +110,11 @@ class EvaluateUnit(Unit):
     scores: str | None = None
 
 
+def models_of(run: Run) -> list[str]:
+    """The nets that are verified; the one of train-recognition is named after the synthetic set."""
+    return ["untrained", "embedder", *([SYNTHETIC] if run.includes(RECOGNITION) else [])]
+
+
 def plan(run: Run) -> list[EvaluateUnit]:
     """One unit per net and benchmark, and one per set to score.
 
@@ -117,8 +122,7 @@ def plan(run: Run) -> list[EvaluateUnit]:
         ConfigError: the weights of the evaluation net or of Inception do not exist.
     """
     given_weights(run)
-    models = ["untrained", "embedder", *(["synthetic"] if run.includes(RECOGNITION) else [])]
-    verifications = [EvaluateUnit(verify=model, on=name) for name in benchmark_names(run) for model in models]
+    verifications = [EvaluateUnit(verify=model, on=name) for name in benchmark_names(run) for model in models_of(run)]
     return [*verifications, *(EvaluateUnit(scores=kind) for kind in kinds(run))]
 
 

@@ -5,13 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from cemiface.recognition.gap_intervals import people_of_pairs
 from cemiface.recognition.nets import Embedder
 from cemiface.recognition.scores import mated_pairs, non_mated_pairs
-from cemiface.recognition.verification import check_embeddings, k_fold_accuracy, pair_similarity, roc, tar_at_far
+from cemiface.recognition.verification import (
+    check_embeddings,
+    equal_error_rate,
+    exact_accuracy,
+    k_fold_accuracy,
+    pair_similarity,
+    roc,
+    tar_at_far,
+)
 from jobs.frame.products import HELD_OUT
 from jobs.frame.run import Run
 from jobs.frame.seeds import derive
@@ -35,6 +45,14 @@ class Benchmark:
     second: np.ndarray
     same: np.ndarray
     folds: int
+
+    def people(self) -> np.ndarray:
+        """The identities (P, 2) of each pair: those of the set, or as far as paths and mated pairs tell."""
+        if self.name == HELD_OUT:
+            return np.stack([self.faces.labels[self.first], self.faces.labels[self.second]], axis=1)
+        sources = [PurePosixPath(record.get("source", "")) for record in self.faces.records()]
+        names = [source.parent.name or None for source in sources]
+        return people_of_pairs(self.first, self.second, self.same, names=names)
 
 
 def load_benchmark(run: Run, name: str, *, config: Verification) -> Benchmark:
@@ -98,11 +116,14 @@ def verify(
             "benchmark": benchmark.name,
             "accuracy": accuracy.mean,
             "std": accuracy.std,
+            "accuracy_exact": exact_accuracy(similarity, benchmark.same, folds=benchmark.folds),
+            "eer": equal_error_rate(similarity, benchmark.same),
             "pairs": len(benchmark.same),
             **({"people": len(benchmark.faces.classes)} if benchmark.name == HELD_OUT else {}),
             **{f"tar_at_far_{far:g}": tar_at_far(similarity, benchmark.same, far=far) for far in FARS},
         },
         "per_fold": accuracy.per_fold,
         "thresholds": accuracy.thresholds,
+        "right": "".join(np.where(accuracy.right, "1", "0")),
         "roc": {"far": curve.far[some].tolist(), "tar": curve.tar[some].tolist()},
     }

@@ -15,10 +15,10 @@ from jobs.frame.run import Run
 from jobs.frame.seeds import derive
 from jobs.stages.shared.benchmarks import load_benchmark, verify
 from jobs.stages.shared.study import Study, StudyUnit
+from jobs.stages.shared.study_intervals import decisions_of, with_intervals
 from jobs.stages.shared.study_tables import GroupRows
 from jobs.stages.shared.verification import benchmark_names
 from jobs.training.recognition import TrainingFiles, train
-from shards.privacy.intervals import wilson
 from shards.tars.subset import LabeledImages
 from slurm.files import Output, publish, read_json
 from slurm.markers import Marker
@@ -46,7 +46,7 @@ def train_one(
     for name in benchmark_names(run):
         benchmark = load_benchmark(run, name, config=recipe.verification)
         found = verify(benchmark, net, config=recipe.verification, progress=lambda _: rank.stop.check())
-        results[name] = found["figures"]
+        results[name] = found["figures"] | {"right": found["right"]}
     kept = {
         **work.unit.as_json(),
         "images": len(faces),
@@ -64,11 +64,14 @@ def train_one(
     shutil.rmtree(files.checkpoints, ignore_errors=True)
 
 
-def rows_of(run: Run, markers: Sequence[Marker], *, name: str, groups: Sequence[str]) -> GroupRows:
-    """The figures of a study's finished nets, one row per group."""
+def rows_of(
+    run: Run, markers: Sequence[Marker], *, name: str, groups: Sequence[str], study: Study, to_best: bool
+) -> GroupRows:
+    """The figures of a study's finished nets, one row per group, with gaps to the best group or to the first."""
     folder = run.stage_folder(name)
     nets = [read_json(folder.output(output.name)) for marker in markers for output in marker.outputs]
-    return summarize(nets, order=groups)
+    rows = with_gaps(summarize(nets, order=groups), to_best=to_best)
+    return with_intervals(rows, decisions_of(run, nets, study=study), seed=derive(run.seed, f"intervals of {name}"))
 
 
 def summarize(nets: Sequence[Mapping[str, Any]], *, order: Sequence[str]) -> GroupRows:
@@ -81,20 +84,30 @@ def summarize(nets: Sequence[Mapping[str, Any]], *, order: Sequence[str]) -> Gro
             {
                 **{field: value for field, value in own[0].items() if field not in ("seed", "accuracy", "results")},
                 "seeds": len(own),
-                "accuracy": {name: {**spread(values), **_interval(own, name)} for name, values in accuracy.items()},
+                "accuracy": {name: spread(values) for name, values in accuracy.items()},
                 "average": spread([float(np.mean(list(net["accuracy"].values()))) for net in own]),
             }
         )
     return rows
 
 
-def _interval(nets: Sequence[Mapping[str, Any]], benchmark: str) -> dict[str, list[float]]:
-    """The 95 % interval of a mean accuracy, as if the pairs of the benchmark were drawn independently."""
-    pairs = nets[0].get("results", {}).get(benchmark, {}).get("pairs")
-    if not pairs:
-        return {}
-    mean = float(np.mean([net["accuracy"][benchmark] for net in nets]))
-    return {"interval": [float(bound) for bound in wilson(round(mean * pairs), pairs)]}
+def with_gaps(rows: GroupRows, *, to_best: bool = False) -> GroupRows:
+    """Each row with its `gap` to the first row, or to the one of the highest average accuracy, seed by seed.
+
+    A gap is the average accuracy of that row less the row's own.
+    """
+    reference = max(rows, key=lambda row: row["average"]["mean"]) if to_best else rows[0]
+    values = reference["average"]["values"]
+    return [
+        {
+            **row,
+            "gap": {
+                "to": reference["group"],
+                **spread([a - b for a, b in zip(values, row["average"]["values"], strict=True)]),
+            },
+        }
+        for row in rows
+    ]
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:

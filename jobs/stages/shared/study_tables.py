@@ -23,3 +23,12 @@ def percent(found: Mapping[str, Any]) -> str:
     """A mean with its standard deviation, in percent; of differences, in percentage points."""
     mean = f"{100 * found['mean']:.2f}"
     return mean if found["std"] is None else f"{mean} +- {100 * found['std']:.2f}"
+
+
+def gap_text(gap: Mapping[str, Any]) -> str:
+    """A gap in percentage points with its 95 % interval, and whether it is one; nothing for the reference itself."""
+    if "interval" not in gap:
+        return "" if not any(gap["values"]) else percent(gap)
+    low, high = (100 * bound for bound in gap["interval"])
+    text = f"{100 * gap['mean']:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{text}, not told apart" if low <= 0 <= high else text

@@ -18,8 +18,8 @@ from jobs.stages.shared.measured_sets import measured
 from jobs.stages.shared.other_runs import PREFIX, other_set
 from jobs.stages.shared.sets import faces_of, set_of
 from jobs.stages.shared.study import StudyUnit
-from jobs.stages.shared.study_nets import publish_files, rows_of, spread, train_one
-from jobs.stages.shared.study_tables import GroupRows, markdown_line, percent, seeds_text
+from jobs.stages.shared.study_nets import publish_files, rows_of, train_one
+from jobs.stages.shared.study_tables import GroupRows, gap_text, markdown_line, percent, seeds_text
 from jobs.stages.study_sets.plan import NAME, ComparedSet, StudySets, kinds
 from shards.tars.records import Groups, asked_of, is_copy, is_synthetic
 from shards.tars.subset import LabeledImages, Subset
@@ -104,7 +104,7 @@ def _asked(record: Mapping[str, Any], key: str) -> float | str | None:
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     """The table: accuracy on every compared set, and the gap of each to the first."""
     config = run.section(StudySets)
-    rows = with_gaps(rows_of(run, markers, name=NAME, groups=list(config.compare)))
+    rows = rows_of(run, markers, name=NAME, groups=list(config.compare), study=config, to_best=False)
     rows = [{**row, "sets": list(config.compare[row["group"]].sets)} for row in rows]
     others = {kind: facts_of_set(other_set(run, kind).run) for kind in kinds(run) if kind.startswith(PREFIX)}
     return Finish(
@@ -113,27 +113,19 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     )
 
 
-def with_gaps(rows: GroupRows) -> GroupRows:
-    """Each row with its `gap`: the first row's average accuracy less its own, seed by seed."""
-    first = rows[0]["average"]["values"]
-    return [
-        {**row, "gap": spread([a - b for a, b in zip(first, row["average"]["values"], strict=True)])} for row in rows
-    ]
-
-
 def table(rows: GroupRows) -> str:
     """A Markdown table, percent, mean and standard deviation over seeds."""
     benchmarks = list(rows[0]["accuracy"])
     head = ["trained on", "images", "identities", *benchmarks, "average", f"gap to {rows[0]['group']}"]
     lines = [
         f"Verification accuracy in percent, {seeds_text(rows)}. The last checkpoint of every net. Gaps are in points,",
-        "between nets of one seed, which have the same first weights.",
+        "between nets of one seed, with 95 % intervals over people and seeds.",
         "",
         markdown_line(head),
         markdown_line(["---"] * len(head)),
     ]
-    for number, row in enumerate(rows):
+    for row in rows:
         cells = [row["group"], str(row["images"]), str(row["identities"])]
         cells += [percent(row["accuracy"][name]) for name in benchmarks]
-        lines.append(markdown_line([*cells, percent(row["average"]), percent(row["gap"]) if number else ""]))
+        lines.append(markdown_line([*cells, percent(row["average"]), gap_text(row["gap"])]))
     return "\n".join(lines) + "\n"

@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 
 from cemiface.errors import ModelError
-from cemiface.recognition.verification import check_embeddings, k_fold_accuracy, pair_similarity, roc, tar_at_far
+from cemiface.recognition.verification import (
+    check_embeddings,
+    equal_error_rate,
+    exact_accuracy,
+    k_fold_accuracy,
+    pair_similarity,
+    roc,
+    tar_at_far,
+)
 
 
 def pairs(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -131,3 +139,39 @@ def test_similarity_is_the_cosine_of_rows(draw):
 def test_impossible_pairs_are_refused(similarity, same, message):
     with pytest.raises(ModelError, match=message):
         k_fold_accuracy(similarity, same)
+
+
+@pytest.mark.parametrize(("n", "folds"), [(600, 10), (53, 5)])
+def test_exact_accuracy_equals_a_loop_over_all_thresholds(n, folds):
+    similarity, same = pairs(n)
+    similarity = np.round(similarity, 2)  # ties
+    per_fold = []
+    for part in np.array_split(np.arange(n), folds):
+        others = np.setdiff1d(np.arange(n), part)
+        thresholds = [np.inf, *np.unique(similarity[others])[::-1]]
+        right = [((similarity[others] >= threshold) == same[others]).sum() for threshold in thresholds]
+        best = thresholds[int(np.argmax(right))]
+        per_fold.append(((similarity[part] >= best) == same[part]).mean())
+    assert exact_accuracy(similarity, same, folds=folds) == pytest.approx(np.mean(per_fold))
+
+
+def test_a_net_whose_cosines_lie_close_together_is_told_from_chance_only_by_exact_thresholds():
+    similarity, same = pairs(600)
+    close = 0.999 + 1e-6 * similarity
+    assert k_fold_accuracy(close, same).mean == 0.5
+    assert exact_accuracy(close, same) == pytest.approx(exact_accuracy(similarity, same))
+    assert exact_accuracy(close, same) > 0.7
+    assert equal_error_rate(close, same) == pytest.approx(equal_error_rate(similarity, same))
+
+
+def test_equal_error_rate_by_hand():
+    assert equal_error_rate([0.9, 0.8, 0.3, 0.5, 0.2, 0.1], [True, True, True, False, False, False]) == pytest.approx(
+        1 / 3
+    )
+    assert equal_error_rate([0.9, 0.1], [True, False]) == 0
+
+
+def test_right_says_which_pairs_of_each_fold_are_decided_rightly():
+    similarity, same = pairs(607)
+    found = k_fold_accuracy(similarity, same, folds=10)
+    assert [part.mean() for part in np.array_split(found.right, 10)] == pytest.approx(found.per_fold)

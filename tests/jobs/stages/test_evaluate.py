@@ -95,6 +95,14 @@ def test_B46_benchmarks_are_converted_once_and_verified_to_the_last_pair(project
     assert figures["benchmarks"]["drawn"]["synthetic"]["accuracy"] == pytest.approx(np.mean(expected))
     assert set(figures["average"]) == {"untrained", "embedder", "synthetic"}
     assert set(figures["verification"]) == {"untrained", "embedder", "synthetic"}  # on the held-out people
+    assert set(figures["gaps"]) == {"drawn", "listed", "held-out"}
+    for name, gaps in figures["gaps"].items():
+        verified = figures["benchmarks"].get(name, figures["verification"])
+        for other in ("untrained", "embedder"):
+            gap = verified["synthetic"]["accuracy"] - verified[other]["accuracy"]
+            assert gaps[other]["mean"] == pytest.approx(gap)
+            assert gaps[other]["interval"][0] <= gap + 1e-9
+            assert gaps[other]["interval"][1] >= gap - 1e-9
     for kind in ("real", "synthetic"):
         assert 0 <= figures["scores"][kind]["eer"] <= 1
         assert 0 < figures["scores"][kind]["uniqueness"] <= 1

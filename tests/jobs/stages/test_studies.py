@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cemiface.recognition.gap_intervals import Decisions
 from jobs.frame.experiment import load_run
 from jobs.methods.cemiface.paper_curves import PAPER_GROUPS, paper_curve, plot, table
 from jobs.methods.cemiface.study_groups.work import equal_groups
 from jobs.stages.shared.other_runs import other_set
-from jobs.stages.shared.study_nets import spread, summarize
+from jobs.stages.shared.study_intervals import with_intervals
+from jobs.stages.shared.study_nets import spread, summarize, with_gaps
 from jobs.stages.study_sets.work import table as sets_table
-from jobs.stages.study_sets.work import with_gaps
 from shards.errors import DataError
 from tests.jobs.commands import Project
 from tests.jobs.conftest import RECIPE, TinyRun
@@ -61,6 +62,10 @@ def test_study_groups_trains_a_net_per_group_and_seed_and_ends_in_a_table_and_a_
     assert rows[0]["images"] == rows[1]["images"] > 0
     assert [row["seeds"] for row in rows] == [2, 2]
     assert all(0 <= value <= 1 for row in rows for value in row["accuracy"]["held-out"]["values"])
+    assert [row["gap"]["to"] for row in rows] == [max(rows, key=lambda row: row["average"]["mean"])["group"]] * 2
+    for row in rows:
+        low, high = row["accuracy"]["held-out"]["interval"]
+        assert 0 <= low <= row["accuracy"]["held-out"]["mean"] <= high <= 1
     folder = project.runs / "study-groups"
     assert "| group 1 |" in (folder / "table.md").read_text()
     assert (folder / "curve.svg").read_bytes().startswith(b"<?xml")
@@ -177,11 +182,35 @@ def test_a_part_that_a_set_does_not_have_is_refused(project: Project, part: str,
 
 def test_gaps_are_of_nets_of_one_seed():
     rows = with_gaps(summarize(_nets(2, 3), order=["group 1", "group 2"]))
-    assert rows[0]["gap"] == {"mean": 0.0, "std": 0.0, "values": [0.0, 0.0, 0.0]}
+    assert rows[0]["gap"] == {"to": "group 1", "mean": 0.0, "std": 0.0, "values": [0.0, 0.0, 0.0]}
     lower = [{**row, "average": {**row["average"], "values": [0.8, 0.7, 0.9]}} for row in rows]
     gap = with_gaps([rows[0], lower[1]])[1]["gap"]
     assert gap["values"] == pytest.approx([0.05, 0.155, -0.04])
     assert "| -4.00 +-" in sets_table(with_gaps([rows[0], {**lower[1], "average": spread([0.89, 0.895, 0.9])}]))
+
+
+def test_gaps_have_intervals_which_say_what_is_not_told_apart() -> None:
+    """The net of group 2 decides 100 of 1,000 pairs wrongly that the others decide rightly, group 3 two of them."""
+    people = np.arange(2000).reshape(1000, 2)
+    people[::2, 1] = people[::2, 0]
+    wrong = {"group 1": 0, "group 2": 100, "group 3": 2}
+    decisions = {
+        group: {"lfw": Decisions(right=np.repeat([np.arange(1000.0) >= count], 3, axis=0) * 1.0, people=people)}
+        for group, count in wrong.items()
+    }
+    nets = [{**net, "accuracy": {"lfw": 1 - wrong[net["group"]] / 1000}} for net in _nets(3, 3)]
+    rows = with_intervals(with_gaps(summarize(nets, order=list(wrong))), decisions, seed=1)
+    assert "interval" not in rows[0]["gap"]
+    low, high = rows[1]["gap"]["interval"]
+    assert 0.07 < low < 0.1 < high < 0.13
+    assert rows[1]["average"]["interval"] == pytest.approx([1 - high, 1 - low])
+    text = sets_table(rows)
+    assert "not told apart" not in text.splitlines()[-2]
+    assert "| 0.20 [0.00, " in text.splitlines()[-1]
+    assert "not told apart |" in text.splitlines()[-1]
+    best = with_gaps([rows[1], rows[0]], to_best=True)
+    assert best[0]["gap"]["to"] == "group 1"
+    assert best[0]["gap"]["mean"] == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(
@@ -230,16 +259,16 @@ def _nets(groups: int, seeds: int) -> list[dict]:
 
 
 def test_the_table_holds_mean_and_spread_over_seeds_beside_the_papers_numbers():
-    rows = summarize(_nets(5, 3), order=[f"group {number}" for number in range(1, 6)])
+    rows = with_gaps(summarize(_nets(5, 3), order=[f"group {number}" for number in range(1, 6)]))
     text = table(rows, paper=paper_curve("study-groups", rows), name="study-groups")
     lines = [line for line in text.splitlines() if line.startswith("| group ")][1:]
     assert len(lines) == 5
-    assert "| 0.900 +- 0.050 | 91.00 +- 1.00 | 80.00 +- 0.00 | 85.50 +- 0.50 | 0.85 | 89.48 |" in lines[0]
+    assert "| 0.900 +- 0.050 | 91.00 +- 1.00 | 80.00 +- 0.00 | 85.50 +- 0.50 |  | 0.85 | 89.48 |" in lines[0]
     assert "3 seeds" in text
 
 
 def test_one_seed_shows_no_spread():
-    rows = summarize(_nets(5, 1), order=[f"group {number}" for number in range(1, 6)])
+    rows = with_gaps(summarize(_nets(5, 1), order=[f"group {number}" for number in range(1, 6)]))
     assert "one seed: no spread is known" in table(rows, paper=PAPER_GROUPS, name="study-groups")
     assert rows[0]["average"]["std"] is None
 

@@ -64,4 +64,5 @@ def equal_groups(similarity: np.ndarray, labels: np.ndarray, *, groups: int, min
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     """Publish the table and the plot, with the paper's values beside ours."""
-    return finished_study(run, markers, name=NAME, groups=run.section(StudyGroups).group_names)
+    config = run.section(StudyGroups)
+    return finished_study(run, markers, name=NAME, groups=config.group_names, study=config)

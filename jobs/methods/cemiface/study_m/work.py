@@ -41,4 +41,4 @@ def _group(run: Run, *, group: str) -> tuple[Subset, np.ndarray]:
 
 def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     """Publish the table and the plot, with the paper's values beside ours."""
-    return finished_study(run, markers, name=NAME, groups=group_names(run))
+    return finished_study(run, markers, name=NAME, groups=group_names(run), study=run.section(StudyM))
