@@ -125,10 +125,10 @@ def plan(run: Run) -> list[AdaptersUnit]:
     ]
 
 
-def needs(run: Run) -> tuple[str, ...]:
+def base_needs(run: Run) -> tuple[str, ...]:
+    """The stage that trains the base; none where it is given."""
     config = run.section(Personalize)
-    own = () if config.base or config.text_base else (TRAIN_BASE,)
-    return (PORTRAITS, *own, *embedder_needs(run))
+    return () if config.base or config.text_base else (TRAIN_BASE,)
 
 
 def files(run: Run) -> dict[str, str]:
@@ -228,7 +228,7 @@ STAGE = Stage(
     name=NAME,
     title="an adapter per identity, learned from its portraits",
     config=Personalize,
-    needs=needs,
+    needs=lambda run: (PORTRAITS, *base_needs(run), *embedder_needs(run)),
     files=files,
     forecast=forecast,
     plan=plan,
