@@ -18,7 +18,7 @@ from jobs.frame.rank import Work
 from jobs.frame.run import Run
 from jobs.frame.seeds import derive
 from jobs.frame.unit import SetUnit
-from jobs.methods.gandiffface.generate.checks import Likeness, likeness, missed_slots, why_left_out
+from jobs.methods.gandiffface.generate.checks import Likeness, likeness, measured_field, reached_slots, why_left_out
 from jobs.methods.gandiffface.generate.face_sampler import FaceSampler
 from jobs.methods.gandiffface.generate.plan import OF_IDENTITY, GeneratePictures, prompts_of
 from jobs.methods.gandiffface.identities.table import read_identities
@@ -142,7 +142,9 @@ class PictureMaker:
         values: Mapping[str, float],
     ) -> dict[str, Any]:
         """The record of a picture; measured values are flat numbers, which may be published."""
-        measured = {f"measured_{name.replace('.', '_').replace('-', '_')}": value for name, value in values.items()}
+        slots, grammar = self.sampler.base.slots, self.sampler.grammar
+        reached = reached_slots(asked, values, slots=slots, grammar=grammar)
+        measured = {measured_field(name): value for name, value in values.items()}
         return {
             "identity": identity_name(who.number),
             "index": index,
@@ -152,7 +154,7 @@ class PictureMaker:
             "measured_cosine": round(alike.first, DIGITS),
             "center_cosine": round(alike.center, DIGITS),
             "nearest_portrait_cosine": round(alike.nearest, DIGITS),
-            "missed_slots": len(missed_slots(asked, values, self.sampler.base.slots, self.sampler.grammar)),
+            "missed_slots": list(reached.values()).count(False),
             **{name: round(value, DIGITS) for name, value in sorted(measured.items())},
         }
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from cemiface.gandiff.personal.config import PersonalConfig, adapter_numbers, evaluations
-from cemiface.gandiff.slots import SlotDenoiserConfig, base_config_of, slot_denoiser_cost
+from cemiface.gandiff.slots import DEFAULT_SLOTS, Slot, SlotDenoiserConfig, base_config_of, slot_denoiser_cost
 from cemiface.gandiff.text.text_base_cost import Hours, adapter_size
 from jobs.frame.errors import ConfigError
 from jobs.frame.run import Run
@@ -165,6 +165,15 @@ def base_path(run: Run) -> Path:
     if given:
         return run.given_file(f"{NAME}.base", given, give="a base that train-base wrote")
     return run.stage_folder(TRAIN_BASE).output(BASE)
+
+
+def base_slots(run: Run) -> tuple[Slot, ...]:
+    """What the base can be told of a face; of an own or a given one, its file must be there.
+
+    Raises:
+        ConfigError, ModelError: it is not, or it is no base.
+    """
+    return DEFAULT_SLOTS if run.section(Personalize).text_base else base_config_of(base_path(run)).slots
 
 
 def expected_images(run: Run) -> int:
