@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cemiface.gandiff.prompts import Grammar
+from cemiface.gandiff.prompts import Grammar, Range
 from cemiface.gandiff.slots import Slot
 from cemiface.measures.aligner import Outcome
 
@@ -55,18 +55,33 @@ def why_left_out(
     return "too_alike" if found.center > cosine[1] else None
 
 
-def missed_slots(
-    asked: Mapping[str, str], measured: Mapping[str, float], slots: Sequence[Slot], grammar: Grammar
-) -> list[str]:
-    """The slots that were asked for, can be measured, and show another value; by `shows` where the grammar has it."""
-    choices = {
-        name: grammar.slots[name][value] for name, value in asked.items() if value in grammar.slots.get(name, {})
-    }
-    missed = [name for name, choice in choices.items() if not choice.shown_by(measured)]
-    measurable = [slot for slot in slots if slot.name in asked and slot.attribute in measured]
-    return missed + [
-        slot.name
-        for slot in measurable
-        if not (slot.name in choices and choices[slot.name].shows)
-        and slot.value_of(measured[slot.attribute]) != asked[slot.name]
-    ]
+def measured_field(attribute: str) -> str:
+    """The field of a record that holds a measured attribute."""
+    return f"measured_{attribute.replace('.', '_').replace('-', '_')}"
+
+
+def ranges_of(slot: str, value: str, *, slots: Sequence[Slot], grammar: Grammar) -> dict[str, Range]:
+    """What is measured of a picture that shows the value of a slot, by attribute: by `shows` where the grammar has it.
+
+    Empty for what is not measured.
+    """
+    choice = grammar.slots.get(slot, {}).get(value)
+    if choice is not None and choice.shows:
+        return dict(choice.shows)
+    return {one.attribute: one.bins[value] for one in slots if one.name == slot and value in one.bins}
+
+
+def reached_slots(
+    asked: Mapping[str, str], measured: Mapping[str, float], *, slots: Sequence[Slot], grammar: Grammar
+) -> dict[str, bool]:
+    """By slot that was asked for and can be measured, whether the picture shows the value."""
+    known, found = {slot.name: slot for slot in slots}, {}
+    for name, value in asked.items():
+        if not measured.keys() & ranges_of(name, value, slots=slots, grammar=grammar).keys():
+            continue
+        choice = grammar.slots.get(name, {}).get(value)
+        if choice is not None and choice.shows:
+            found[name] = choice.shown_by(measured)
+        else:
+            found[name] = known[name].value_of(measured[known[name].attribute]) == value
+    return found

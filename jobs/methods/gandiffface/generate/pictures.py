@@ -10,27 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from cemiface.gandiff.base import Sampling, sampled
 from cemiface.gandiff.personal.adapters import AdapterPack
 from cemiface.gandiff.personal.tuning import Adapters, new_adapters
-from cemiface.measures.attributes import open_attribute_nets
-from cemiface.pixels import to_bytes, to_unit_range
+from cemiface.pixels import to_unit_range
 from jobs.frame.method import GeneratedImage, ImageRequest, identity_name
 from jobs.frame.rank import Work
 from jobs.frame.run import Run
 from jobs.frame.seeds import derive
 from jobs.frame.unit import SetUnit
-from jobs.methods.gandiffface.attributes.plan import cards
-from jobs.methods.gandiffface.generate.checks import Likeness, likeness, missed_slots, why_left_out
-from jobs.methods.gandiffface.generate.plan import (
-    OF_IDENTITY,
-    GeneratePictures,
-    check_grammar,
-    grammar_of,
-    prompts_of,
-)
+from jobs.methods.gandiffface.generate.checks import Likeness, likeness, measured_field, reached_slots, why_left_out
+from jobs.methods.gandiffface.generate.face_sampler import FaceSampler
+from jobs.methods.gandiffface.generate.plan import OF_IDENTITY, GeneratePictures, prompts_of
 from jobs.methods.gandiffface.identities.table import read_identities
-from jobs.methods.gandiffface.personalize.opened import open_base
 from jobs.methods.gandiffface.personalize.plan import NAME as PERSONALIZE
 from jobs.methods.gandiffface.personalize.plan import STAGE as PERSONALIZE_STAGE
 from jobs.methods.gandiffface.personalize.plan import AdaptersUnit, Personalize
@@ -38,8 +29,7 @@ from jobs.methods.gandiffface.portraits.plan import NAME as PORTRAITS
 from jobs.methods.gandiffface.portraits.plan import STAGE as PORTRAITS_STAGE
 from jobs.methods.gandiffface.portraits.plan import PortraitsUnit
 from jobs.stages.shared.embedding import load_embedder
-from jobs.training.device import autocast
-from shards.images.jpeg import decode_rgb, encode_jpeg
+from shards.images.jpeg import encode_jpeg
 from shards.tars.records import SYNTHETIC
 from shards.tars.shard_set import ShardSet
 
@@ -69,13 +59,8 @@ class PictureMaker:
 
     def __init__(self, run: Run, *, device: torch.device) -> None:
         self.run, self.device, self.config = run, device, run.section(GeneratePictures)
-        self.grammar, self.tuning = grammar_of(run), run.section(Personalize).tuning
-        opened = open_base(run, device=device, grammar=self.grammar)
-        self.base, self.cutter, self.slots = opened.base, opened.cutter, opened.base.slots
-        check_grammar(run, self.grammar, self.slots)
-        self.sampling = Sampling(steps=self.config.steps, guidance=self.config.guidance, negative=opened.negative)
+        self.sampler, self.tuning = FaceSampler(run, device=device), run.section(Personalize).tuning
         self.embedder = load_embedder(run, device=device)
-        self.nets = open_attribute_nets(cards(run), size=self.cutter.size)
         self.table = read_identities(run)
 
     def identity(self, number: int) -> Identity | None:
@@ -86,14 +71,14 @@ class PictureMaker:
         pack = AdapterPack(folder.output(unit.pack))
         if name not in pack.names:
             return None
-        adapters = new_adapters(self.base, self.tuning, seeds=[0])
+        adapters = new_adapters(self.sampler.base, self.tuning, seeds=[0])
         adapters.load(0, pack.read(name))
         return Identity(
             number=number,
             adapters=adapters,
             portraits=self._portraits(number),
             own=self._own_slots(number),
-            prompts=prompts_of(self.run, self.grammar, number),
+            prompts=prompts_of(self.run, self.sampler.grammar, number),
         )
 
     def pictures(
@@ -124,33 +109,18 @@ class PictureMaker:
         """A batch of pictures, each with the reason why it is not kept."""
         images = self.config.images_per_identity
         seeds = [derive(self.run.seed, purpose, who.number * images + index) for index in indices]
-        noise = torch.stack(
-            [torch.randn(self.base.shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        )
         asked = [{**who.own, **who.prompts[index]} for index in indices]
-        with torch.inference_mode(), who.adapters.attached(), autocast(self.device, self.config.precision):
-            made = sampled(
-                self.base,
-                asked,
-                noise=noise.to(self.device),
-                tokens=who.adapters.tokens(len(indices)),
-                sampling=self.sampling,
-                on_step=lambda step: work.progress(0),
-            )
-        pictures = to_bytes(made)
-        cut = self.cutter.cut(pictures)
-        jpegs = [encode_jpeg(face, quality=self.config.quality) for face in cut.faces]
-        faces = np.stack([decode_rgb(jpeg) for jpeg in jpegs])  # what is measured is what is stored
+        with who.adapters.attached():
+            tokens = who.adapters.tokens(len(indices))
+            made = self.sampler.faces(asked, seeds=seeds, tokens=tokens, on_step=lambda step: work.progress(0))
         with torch.inference_mode():
-            embedded = self.embedder(to_unit_range(faces, device=self.device)).float().cpu().numpy()
-        measured = cut.presence(self.nets.measure(np.ascontiguousarray(faces.transpose(0, 3, 1, 2))))
+            embedded = self.embedder(to_unit_range(made.faces, device=self.device)).float().cpu().numpy()
         for row, index in enumerate(indices):
-            alike = likeness(embedded[row], who.portraits)
-            values = {name: float(column[row]) for name, column in measured.items()}
+            alike, values = likeness(embedded[row], who.portraits), made.values(row)
             reason = why_left_out(
                 alike,
                 face=values.get("face", 1.0),
-                outcome=cut.outcomes[row],
+                outcome=made.outcomes[row],
                 min_face=self.config.min_face,
                 cosine=self.config.cosine,
                 max_portrait_cosine=self.config.max_portrait_cosine,
@@ -158,8 +128,8 @@ class PictureMaker:
             record = self._record(who, index, seed=seeds[row], asked=asked[row], alike=alike, values=values)
             request, original = ImageRequest(identity=who.number, index=index), None
             if self.config.originals and reason is None:
-                original = encode_jpeg(pictures[row], quality=self.config.quality)
-            yield Picture(request=request, jpeg=jpegs[row], record=record, original=original), reason
+                original = encode_jpeg(made.pictures[row], quality=self.config.quality)
+            yield Picture(request=request, jpeg=made.jpegs[row], record=record, original=original), reason
 
     def _record(
         self,
@@ -172,7 +142,9 @@ class PictureMaker:
         values: Mapping[str, float],
     ) -> dict[str, Any]:
         """The record of a picture; measured values are flat numbers, which may be published."""
-        measured = {f"measured_{name.replace('.', '_').replace('-', '_')}": value for name, value in values.items()}
+        slots, grammar = self.sampler.base.slots, self.sampler.grammar
+        reached = reached_slots(asked, values, slots=slots, grammar=grammar)
+        measured = {measured_field(name): value for name, value in values.items()}
         return {
             "identity": identity_name(who.number),
             "index": index,
@@ -182,7 +154,7 @@ class PictureMaker:
             "measured_cosine": round(alike.first, DIGITS),
             "center_cosine": round(alike.center, DIGITS),
             "nearest_portrait_cosine": round(alike.nearest, DIGITS),
-            "missed_slots": len(missed_slots(asked, values, self.slots, self.grammar)),
+            "missed_slots": list(reached.values()).count(False),
             **{name: round(value, DIGITS) for name, value in sorted(measured.items())},
         }
 
@@ -192,7 +164,7 @@ class PictureMaker:
         attributes = identity.attributes if identity else {}
         return {
             slot.name: value
-            for slot in self.slots
+            for slot in self.sampler.base.slots
             if slot.name in OF_IDENTITY
             and slot.attribute in attributes
             and (value := slot.value_of(attributes[slot.attribute])) is not None

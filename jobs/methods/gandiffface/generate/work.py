@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from jobs.frame.rank import Rank
 from jobs.frame.run import Run
+from jobs.frame.seeds import derive
 from jobs.frame.stage import Finish
 from jobs.frame.unit import SetUnit
 from jobs.methods.gandiffface.generate.pictures import PictureMaker
-from jobs.methods.gandiffface.generate.plan import NAME, STAGE, GeneratePictures, originals
+from jobs.methods.gandiffface.generate.plan import NAME, STAGE, GeneratePictures, grammar_of, originals
+from jobs.methods.gandiffface.generate.slots_reached import asked_slots, correlations, shares
+from jobs.methods.gandiffface.personalize.plan import base_slots
 from jobs.stages.shared.tars import publishing_tar
 from jobs.training.device import rank_device
 from shards.tars.shard_set import ShardSet
@@ -55,33 +59,16 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
     folder = run.stage_folder(NAME)
     shards = ShardSet([folder.output(unit.tar) for unit in run.ledger.units(STAGE)])
     records = list(shards.records())
+    asked = partial(asked_slots, records, slots=base_slots(run), grammar=grammar_of(run))
     figures: dict[str, Any] = {
         "identities": len(shards.classes),
         **{key: _mean(records, key) for key in ("center_cosine", "measured_cosine", "nearest_portrait_cosine")},
         "missed_slots": _mean(records, "missed_slots"),
-        "asked": _by_asked(records),
+        "asked": shares(asked()),
+        "correlations": correlations(asked(), seed=derive(run.seed, "bootstrap of asked slots")),
     }
     return Finish(figures=figures)
 
 
 def _mean(records: Sequence[Mapping[str, Any]], key: str) -> float:
     return round(float(np.mean([record[key] for record in records])), 4)
-
-
-def _by_asked(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """By slot and value that was asked for: images, and the mean of the measured attribute of the slot's name."""
-    found: dict[str, dict[str, list[float]]] = {}
-    for record in records:
-        for slot, value in record["asked"].items():
-            measured = record.get(f"measured_{slot}")
-            found.setdefault(slot, {}).setdefault(value, []).append(float("nan") if measured is None else measured)
-    return {
-        slot: {
-            value: {
-                "images": len(column),
-                **({} if np.isnan(column).all() else {"mean": round(float(np.nanmean(column)), 4)}),
-            }
-            for value, column in sorted(values.items())
-        }
-        for slot, values in sorted(found.items())
-    }

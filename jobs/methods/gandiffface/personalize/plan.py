@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from cemiface.gandiff.personal.config import PersonalConfig, adapter_numbers, evaluations
-from cemiface.gandiff.slots import SlotDenoiserConfig, base_config_of, slot_denoiser_cost
+from cemiface.gandiff.slots import DEFAULT_SLOTS, Slot, SlotDenoiserConfig, base_config_of, slot_denoiser_cost
 from cemiface.gandiff.text.text_base_cost import Hours, adapter_size
 from jobs.frame.errors import ConfigError
 from jobs.frame.run import Run
@@ -125,10 +125,10 @@ def plan(run: Run) -> list[AdaptersUnit]:
     ]
 
 
-def needs(run: Run) -> tuple[str, ...]:
+def base_needs(run: Run) -> tuple[str, ...]:
+    """The stage that trains the base; none where it is given."""
     config = run.section(Personalize)
-    own = () if config.base or config.text_base else (TRAIN_BASE,)
-    return (PORTRAITS, *own, *embedder_needs(run))
+    return () if config.base or config.text_base else (TRAIN_BASE,)
 
 
 def files(run: Run) -> dict[str, str]:
@@ -165,6 +165,15 @@ def base_path(run: Run) -> Path:
     if given:
         return run.given_file(f"{NAME}.base", given, give="a base that train-base wrote")
     return run.stage_folder(TRAIN_BASE).output(BASE)
+
+
+def base_slots(run: Run) -> tuple[Slot, ...]:
+    """What the base can be told of a face; of an own or a given one, its file must be there.
+
+    Raises:
+        ConfigError, ModelError: it is not, or it is no base.
+    """
+    return DEFAULT_SLOTS if run.section(Personalize).text_base else base_config_of(base_path(run)).slots
 
 
 def expected_images(run: Run) -> int:
@@ -228,7 +237,7 @@ STAGE = Stage(
     name=NAME,
     title="an adapter per identity, learned from its portraits",
     config=Personalize,
-    needs=needs,
+    needs=lambda run: (PORTRAITS, *base_needs(run), *embedder_needs(run)),
     files=files,
     forecast=forecast,
     plan=plan,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,8 +36,17 @@ def score_tables(run: Run, sets: Sets) -> Section:
         "released": figures["released"],
         "divergences": figures.get("divergences", {}),
         "drift": figures.get("drift", {}),
+        "likeness": next((one["likeness"] for one in figures["sets"] if "likeness" in one), None),
+        "untuned": next(
+            (one["against_set"] for one in figures["sets"] if "to_center" in one.get("against_set", {})), None
+        ),
         "plots": {
             kind: score_plot(part["bins"], **shares[kind], color=COLORS.get(kind, ORANGE), top=top)
             for kind, part in parts.items()
         },
     }
+
+
+def _of_one_set(sets: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any] | None:
+    """The figures `to_center` and others that one set has; None if none has them, or they are of no identity."""
+    return next((one[name] for one in sets if "to_center" in one.get(name, {})), None)

@@ -16,11 +16,13 @@ from jobs.frame.experiment_config import EmbedderConfig
 from jobs.frame.products import REAL, SYNTHETIC
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
-from jobs.frame.stage_config import EmbeddingBatch, StageConfig
+from jobs.frame.stage_config import EmbeddingBatch, StageConfig, as_before
 from jobs.frame.unit import Unit
 from jobs.methods.gandiffface.attributes.plan import cards
 from jobs.methods.gandiffface.candidates.plan import face_size
 from jobs.methods.gandiffface.identities.plan import MEASURED
+from jobs.methods.gandiffface.personalize.plan import base_needs
+from jobs.methods.gandiffface.personalize.plan import files as base_files
 from jobs.methods.gandiffface.portraits.plan import NAME as PORTRAITS
 from jobs.stages.shard.plan import ShardFaces
 from jobs.stages.shared.embedder import embedder_files, embedder_needs
@@ -28,6 +30,8 @@ from jobs.stages.shared.sets import Sets, imported, makers_of
 from slurm.files import sha256_of
 
 NAME = "study-scores"
+UNTUNED = "untuned"  # a set that this stage makes: pictures by the base before it has learned anybody
+MADE = (PORTRAITS, UNTUNED)  # sets that only this method has
 
 
 class StudyScores(StageConfig):
@@ -37,9 +41,20 @@ class StudyScores(StageConfig):
         (REAL, PORTRAITS, SYNTHETIC),
         min_length=1,
         description=(
-            "Sets to compare: real, portraits (of the generator alone), synthetic, run:NAME (the set of another run, "
-            "for example with other settings), or names of imported sets."
+            "Sets to compare: real, portraits (of the generator alone), synthetic, untuned (pictures by the base that "
+            "has not learned the identities; the difference is what personalization gives), run:NAME (the set of "
+            "another run, for example with other settings), or names of imported sets."
         ),
+    )
+    untuned_images: int = Field(
+        800,
+        ge=8,
+        description=(
+            "Pictures of the set untuned, at most: four of each identity, of identities drawn by the seed, each by the "
+            "prompt and from the noise of a picture of the set. They cost as much as other pictures and are never "
+            "published."
+        ),
+        json_schema_extra=as_before(800),
     )
     judge: EmbedderConfig = Field(
         EmbedderConfig(),
@@ -80,13 +95,16 @@ def plan(run: Run) -> list[ScoresUnit]:
 
 def needs(run: Run) -> tuple[str, ...]:
     sets = run.section(StudyScores).sets
-    return tuple(dict.fromkeys([*makers_of(run, sets), PORTRAITS, *embedder_needs(run)]))
+    base = (*makers_of(run, [SYNTHETIC]), *base_needs(run)) if UNTUNED in sets else ()
+    return tuple(dict.fromkeys([*makers_of(run, sets), *base, PORTRAITS, *embedder_needs(run)]))
 
 
 def files(run: Run) -> dict[str, str]:
-    """Hashes of the judge, E_id and the imported sets."""
+    """Hashes of the judge, E_id, the imported sets, and the base if pictures are made with it."""
     config = run.section(StudyScores)
-    found = embedder_files(run) | imported(run, kinds=[kind for kind in config.sets if kind != PORTRAITS])
+    found = embedder_files(run) | imported(run, kinds=[kind for kind in config.sets if kind not in MADE])
+    if UNTUNED in config.sets:
+        found |= base_files(run)
     if config.judge.weights:
         field = f"{NAME}.judge.weights"
         found[field] = sha256_of(run.given_file(field, config.judge.weights, give="the weights"))

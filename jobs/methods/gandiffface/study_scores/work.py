@@ -16,11 +16,9 @@ from cemiface.measures.score_intervals import (
     PairScores,
     divergence_intervals,
     divergences,
-    drawn_identities,
-    interval,
     statistics_intervals,
 )
-from cemiface.recognition.nets import Embedder, load_recognition
+from cemiface.recognition.nets import load_recognition
 from cemiface.recognition.scores import BINS, histogram, mated_pairs, non_mated_pairs
 from cemiface.recognition.verification import check_embeddings, unit_rows
 from jobs.frame.products import REAL, SYNTHETIC
@@ -31,7 +29,15 @@ from jobs.frame.stage import Finish
 from jobs.methods.gandiffface.attributes.plan import cards
 from jobs.methods.gandiffface.portraits.plan import NAME as PORTRAITS
 from jobs.methods.gandiffface.portraits.plan import STAGE as PORTRAITS_STAGE
-from jobs.methods.gandiffface.study_scores.plan import NAME, ScoresUnit, StudyScores
+from jobs.methods.gandiffface.study_scores.likeness import (
+    identity_means,
+    mated_means,
+    mean_intervals,
+    paired,
+    portrait_likeness,
+)
+from jobs.methods.gandiffface.study_scores.plan import NAME, UNTUNED, ScoresUnit, StudyScores
+from jobs.methods.gandiffface.study_scores.untuned import publish_untuned
 from jobs.stages.shared.embedding import embed, load_embedder
 from jobs.stages.shared.sets import set_of
 from jobs.training.device import rank_device
@@ -64,15 +70,14 @@ def run_rank(run: Run, rank: Rank) -> None:
 def _score(run: Run, work: Work[ScoresUnit]) -> None:
     """Publish a set's figures as JSON and its scores and attributes as safetensors."""
     config, kind = run.section(StudyScores), work.unit.set
-    everything = _faces(run, kind)
+    everything = publish_untuned(run, work) if kind == UNTUNED else _faces(run, kind)
     seed = derive(run.seed, f"scored identities of {kind}")
     faces = Subset(everything, whole_identities(everything.labels, images=config.images, seed=seed))
-    embedder = _judge(run, work)
-    features, _ = embed(faces, embedder=embedder, batch=config.batch, progress=work.progress, mirror=False)
-    check_embeddings(features, names=faces.keys)
-    scores = _pairs(unit_rows(features), faces.labels, seed=derive(run.seed, "score pairs"), limit=config.scores)
+    judge = Judge(run, work)
+    unit = judge.rows(faces)
+    scores = _pairs(unit, faces.labels, seed=derive(run.seed, "score pairs"), limit=config.scores)
     measured = _measured(run, faces, work=work)
-    by_identity = {name: _means(values, faces.labels) for name, values in measured.items()}
+    by_identity = {name: identity_means(values, faces.labels) for name, values in measured.items()}
     figures = {
         "set": kind,
         "images": len(faces),
@@ -80,6 +85,8 @@ def _score(run: Run, work: Work[ScoresUnit]) -> None:
         **_with_intervals(scores, seed=derive(run.seed, "bootstrap"), rounds=config.rounds),
         "cells": _by_cell(config, scores, by_identity, seed=derive(run.seed, "bootstrap of cells")),
         "attributes": {name: round(float(values.mean()), DIGITS) for name, values in sorted(by_identity.items())},
+        **({"likeness": _likeness(run, faces, unit, judge=judge)} if kind == SYNTHETIC else {}),
+        **({"against_set": _against_set(run, faces, unit, judge=judge)} if kind == UNTUNED else {}),
     }
     result = {
         "figures": figures,
@@ -106,11 +113,61 @@ def _faces(run: Run, kind: str) -> ShardSet:
     return ShardSet([run.stage_folder(PORTRAITS).output(unit.tar) for unit in run.ledger.units(PORTRAITS_STAGE)])
 
 
-def _judge(run: Run, work: Work[ScoresUnit]) -> Embedder:
-    judge, device = run.section(StudyScores).judge, rank_device(work.rank)
-    if judge.weights is None:
-        return load_embedder(run, device=device)
-    return load_recognition(run.path(judge.weights), color=judge.color).to(device)
+class Judge:
+    """The net that scores the sets, on the device of a rank."""
+
+    def __init__(self, run: Run, work: Work[ScoresUnit]) -> None:
+        config, device = run.section(StudyScores), rank_device(work.rank)
+        weights = config.judge.weights
+        self.batch, self.progress = config.batch, work.progress
+        self.net = (
+            load_embedder(run, device=device)
+            if weights is None
+            else load_recognition(run.path(weights), color=config.judge.color).to(device)
+        )
+
+    def rows(self, faces: Subset) -> np.ndarray:
+        """Embeddings (N, E) of unit length."""
+        features, _ = embed(faces, embedder=self.net, batch=self.batch, progress=self.progress, mirror=False)
+        check_embeddings(features, names=faces.keys)
+        return unit_rows(features)
+
+
+def _likeness(run: Run, faces: Subset, unit: np.ndarray, *, judge: Judge) -> dict[str, Any]:
+    """How near the set's pictures are to the portraits of their identity, and whether they copy one."""
+    config, seed = run.section(StudyScores), derive(run.seed, "bootstrap of likeness")
+    found = portrait_likeness(unit, faces.labels, _portraits(run, faces.classes, judge=judge))
+    return mean_intervals(found, seed=seed, rounds=config.rounds)
+
+
+def _portraits(run: Run, identities: list[str], *, judge: Judge) -> list[np.ndarray]:
+    """The portraits (P, E) of each identity under the judge, rows of length 1."""
+    everything = _faces(run, PORTRAITS)
+    faces = Subset(everything, np.flatnonzero(np.isin(everything.identities, identities)))
+    assert faces.classes == identities
+    unit = judge.rows(faces)
+    return [unit[faces.labels == label] for label in range(len(identities))]
+
+
+def _against_set(run: Run, untuned: Subset, unit: np.ndarray, *, judge: Judge) -> dict[str, Any]:
+    """Pictures of the untuned base and those of the set by the same prompts, of identities with two or more."""
+    config, seed = run.section(StudyScores), derive(run.seed, "bootstrap of the untuned base")
+    rows = np.flatnonzero((np.bincount(untuned.labels) > 1)[untuned.labels])
+    if not len(rows):
+        return {"identities": 0}
+    everything = set_of(run, kind=SYNTHETIC)
+    row_of = {key: row for row, key in enumerate(everything.keys)}
+    own = Subset(everything, np.array([row_of[untuned.keys[row]] for row in rows]))
+    portraits = _portraits(run, own.classes, judge=judge)
+    both = [
+        {"to_center": portrait_likeness(one, own.labels, portraits)["to_center"], "mated": mated_means(one, own.labels)}
+        for one in (judge.rows(own), unit[rows])
+    ]
+    return {
+        "identities": len(own.classes),
+        "images": len(own),
+        **paired(*both, seed=seed, rounds=config.rounds),
+    }
 
 
 def _pairs(unit: np.ndarray, labels: np.ndarray, *, seed: int, limit: int) -> PairScores:
@@ -132,12 +189,6 @@ def _measured(run: Run, faces: Subset, *, work: Work[ScoresUnit]) -> dict[str, n
         parts.append(nets.measure(faces.rgb(row).transpose(2, 0, 1)[None]))
         work.progress(0)
     return {name: np.concatenate([part[name] for part in parts]) for name in nets.names}
-
-
-def _means(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The mean of each identity."""
-    means: np.ndarray = np.bincount(labels, weights=values) / np.bincount(labels)
-    return means
 
 
 def _with_intervals(scores: PairScores, *, seed: int, rounds: int) -> dict[str, Any]:
@@ -220,16 +271,4 @@ def _drift(run: Run, *, seed: int, rounds: int) -> dict[str, Any]:
     rows = [[known.index(name) for name in both] for known in classes]
     names = sorted(name.removeprefix("attribute ") for name in arrays[0] if name.startswith("attribute "))
     moved = {name: arrays[1][f"attribute {name}"][rows[1]] - arrays[0][f"attribute {name}"][rows[0]] for name in names}
-
-    def means(draw: np.random.Generator) -> dict[str, float]:
-        weights = drawn_identities(len(both), draw=draw)
-        return {name: float((weights * values).sum() / len(both)) for name, values in moved.items()}
-
-    bounds = interval(means, seed=seed, rounds=rounds)
-    return {
-        name: {
-            "value": round(float(values.mean()), DIGITS),
-            "interval": [round(bound, DIGITS) for bound in bounds[name]],
-        }
-        for name, values in moved.items()
-    }
+    return mean_intervals(moved, seed=seed, rounds=rounds)

@@ -78,7 +78,7 @@ def test_each_identity_has_an_unedited_portrait_and_edited_ones(run: Path) -> No
 
 def test_the_page_shows_identities_portraits_and_score_distributions(run: Path) -> None:
     page = (run / "report" / "index.html").read_text()
-    for name in ("identities", "portraits", "score_tables"):
+    for name in ("identities", "portraits", "prompts", "score_tables"):
         assert f'id="{name}"' in page
 
 

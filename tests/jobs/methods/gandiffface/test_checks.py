@@ -7,7 +7,8 @@ import pytest
 
 from cemiface.gandiff.prompts import Grammar
 from cemiface.gandiff.slots import DEFAULT_SLOTS
-from jobs.methods.gandiffface.generate.checks import Likeness, likeness, missed_slots, why_left_out
+from jobs.methods.gandiffface.generate.checks import Likeness, likeness, reached_slots, why_left_out
+from jobs.methods.gandiffface.generate.slots_reached import AskedSlot, asked_slots, correlations, shares
 
 SHOWN = Grammar.model_validate(
     {
@@ -48,11 +49,44 @@ def test_cosines_are_to_the_center_the_nearest_and_the_first_portrait():
     assert (found.nearest, found.first) == (1.0, 0.0)
 
 
-def test_a_slot_is_missed_by_what_the_grammar_says_it_shows():
+def test_a_slot_is_reached_by_what_the_grammar_says_it_shows():
     asked = {"pose": "right profile", "context": "park", "gender": "female", "smile": "smile"}
     measured = {"yaw": 20.0, "male": 0.1, "smile": 0.8}
-    assert missed_slots(asked, measured, DEFAULT_SLOTS, SHOWN) == []
+    limits = {"slots": DEFAULT_SLOTS, "grammar": SHOWN}
+    assert reached_slots(asked, measured, **limits) == {"pose": True, "gender": True, "smile": True}
     # The grammar's limit, not the slot's own, which begins at 0.64.
     turned = {"yaw": 17.0, "male": 0.9, "smile": 0.66}
-    assert missed_slots(asked, turned, DEFAULT_SLOTS, SHOWN) == ["pose", "smile", "gender"]
-    assert missed_slots(asked, {}, DEFAULT_SLOTS, SHOWN) == []
+    assert reached_slots(asked, turned, **limits) == {"pose": False, "gender": False, "smile": False}
+    assert reached_slots(asked, {}, **limits) == {}
+
+
+def pictures(*yaws: tuple[str, float], identities: int = 2) -> list[AskedSlot]:
+    """Of each identity the same pictures, of which a yaw was asked and measured."""
+    records = [
+        {"identity": f"synthetic-{number:06d}", "asked": {"yaw": value, "hat": "red"}, "measured_yaw": measured}
+        for number in range(identities)
+        for value, measured in yaws
+    ]
+    grammar = Grammar.model_validate({"slots": {"yaw": {"left": {}, "right": {}}, "hat": {"red": {}}}})
+    return list(asked_slots(records, slots=DEFAULT_SLOTS, grammar=grammar))
+
+
+def test_the_share_of_each_value_is_told_and_what_is_not_measured_has_none():
+    found = shares(pictures(("left", -10.0), ("left", -4.0), ("right", 12.0)))
+    assert found["yaw"]["left"] == {"images": 4, "reached": 0.5, "mean": {"yaw": -7.0}}
+    assert found["yaw"]["right"] == {"images": 2, "reached": 1.0, "mean": {"yaw": 12.0}}
+    assert found["hat"]["red"] == {"images": 6}
+
+
+def test_asked_and_measured_correlate_by_the_middle_of_a_range_or_its_one_bound():
+    draw = np.random.default_rng(0)
+    numbers = {"left profile": -18.0, "left": -12.5, "frontal": 0.0, "right": 12.5, "right profile": 18.0}
+    asked = [*numbers] * 20
+    measured = [numbers[value] + draw.normal(0, 8) for value in asked]
+    found = correlations(pictures(*zip(asked, measured, strict=True)), seed=1)
+    expected = np.corrcoef([numbers[value] for value in asked], measured)[0, 1]
+    assert found["yaw"]["value"] == pytest.approx(expected, abs=1e-4)
+    assert found["yaw"]["images"] == 200
+    low, high = found["yaw"]["interval"]
+    assert low <= found["yaw"]["value"] <= high
+    assert correlations(pictures(("left", -10.0), ("left", -4.0)), seed=1) == {}

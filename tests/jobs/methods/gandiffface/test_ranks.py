@@ -62,7 +62,7 @@ def small(root: Path) -> Run:
                 "max_portrait_cosine": 1.0,
                 "identities_per_shard": 1,
             },
-            "study-scores": {"sets": ["real", "portraits", "synthetic"], "rounds": 20, "cells": []},
+            "study-scores": {"sets": ["real", "portraits", "synthetic", "untuned"], "rounds": 20, "cells": []},
         },
     )
 

@@ -91,7 +91,7 @@ train-recognition:
   batch: 4
   drop_after_epochs: []
   log_images: 8
-study-scores: {{sets: [real, portraits, synthetic], rounds: 20}}
+study-scores: {{sets: [real, portraits, synthetic, untuned], rounds: 20}}
 evaluate: {{}}
 fingerprint: {{}}
 audit:
