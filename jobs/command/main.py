@@ -22,6 +22,8 @@ from jobs.command.plan import show_plan
 from jobs.command.reference.explain import NAME as EXPLAIN
 from jobs.command.reference.explain import run_explain
 from jobs.command.run_rank import run_rank
+from jobs.command.runs.compare import NAME as COMPARE
+from jobs.command.runs.compare import run_compare
 from jobs.command.sets.import_generator import NAME as IMPORT_GENERATOR
 from jobs.command.sets.import_generator import run_import_generator
 from jobs.command.sets.set_commands import COMMANDS, run_set_command
@@ -39,7 +41,7 @@ from slurm.ranks.worker import leave_allocation
 
 # Commands that need no config, and their exit code for wrong input.
 WITHOUT_CONFIG = {**dict.fromkeys(COMMANDS, (run_set_command, 1)), EXPLAIN: (run_explain, 2)}
-WITHOUT_CONFIG[IMPORT_GENERATOR] = (run_import_generator, 1)
+WITHOUT_CONFIG |= {IMPORT_GENERATOR: (run_import_generator, 1), COMPARE: (run_compare, 2)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jobs.command.demo import add_demo_command
 from jobs.command.reference.explain import add_explain_command
+from jobs.command.runs.compare import add_compare_command
 from jobs.command.sets.import_generator import add_import_generator_command
 from jobs.command.sets.set_commands import add_set_commands
 from jobs.command.verbs import STAGES, VERBS, Verb
@@ -26,6 +27,7 @@ EXAMPLES = """examples:
   cemiface why configs/demo.yaml                       the first cause of a failure, and the command to run next
   cemiface logs configs/demo.yaml generate 0           the end of a rank's log
   cemiface cancel configs/demo.yaml                    stop all ranks after saving their work
+  cemiface compare runs/demo runs/steps10              config, figures and costs of several runs side by side
   cemiface verify configs/demo.yaml                    rehash every file that the finished stages made
   cemiface import /media/disk/cemiface-0.5m            copy a published set here, to train on it by name
   cemiface export cemiface-0.5m --as recordio --to rec convert a set to the format of insightface
@@ -86,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     add_demo_command(commands, formatter=raw)
     add_set_commands(commands, formatter=raw)
     add_import_generator_command(commands, formatter=raw)
+    add_compare_command(commands, formatter=raw)
     add_explain_command(commands, formatter=raw)
     return parser
 

@@ -6,22 +6,20 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
-from cemiface.recognition.gap_intervals import Decisions, mean_interval
 from cemiface.recognition.nets import Embedder, build_recognition, load_recognition
-from jobs.frame.products import EVALUATE, HELD_OUT, RECOGNITION, SYNTHETIC, WEIGHTS, verification_file
+from jobs.frame.products import HELD_OUT, RECOGNITION, SYNTHETIC, WEIGHTS, verification_file
 from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
 from jobs.frame.seeds import derive
 from jobs.frame.stage import Finish
-from jobs.stages.evaluate.plan import EvaluateRecognition, EvaluateUnit, kinds, models_of
+from jobs.stages.evaluate.gaps import gaps_of_nets
+from jobs.stages.evaluate.plan import EvaluateRecognition, EvaluateUnit, kinds
 from jobs.stages.evaluate.scores import differences, score
 from jobs.stages.shared.benchmarks import load_benchmark, verify
 from jobs.stages.shared.embedding import load_embedder
 from jobs.training.device import rank_device
-from slurm.files import read_json
 from slurm.markers import Marker
 
 
@@ -72,33 +70,8 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
             "verification": held_out,
             "benchmarks": benchmarks,
             "average": average,
-            "gaps": _gaps(run, [marker.figures["benchmark"] for marker in markers if "model" in marker.figures]),
+            "gaps": gaps_of_nets(run),
             "scores": {marker.figures["set"]: marker.figures for marker in markers if "set" in marker.figures},
             **(differences(run) if SYNTHETIC in kinds(run) else {}),
         }
     )
-
-
-def _gaps(run: Run, benchmarks: Sequence[str]) -> dict[str, Any]:
-    """By benchmark and other net: accuracy of the net trained on the set less that net's, with its interval."""
-    if not run.includes(RECOGNITION):
-        return {}
-    config, folder, found = run.section(EvaluateRecognition), run.stage_folder(EVALUATE), {}
-    for name in dict.fromkeys(benchmarks):
-        right = {
-            model: read_json(folder.output(verification_file(model, name))).get("right") for model in models_of(run)
-        }
-        if not all(right.values()):  # of an older version
-            continue
-        people = load_benchmark(run, name, config=config).people()
-        nets = {
-            model: Decisions(right=np.array([[float(bit) for bit in bits]]), people=people)
-            for model, bits in right.items()
-        }
-        own, seed = nets.pop(SYNTHETIC), derive(run.seed, f"gaps on {name}")
-        gaps = {model: own.less(other) for model, other in nets.items()}
-        found[name] = {
-            model: {"mean": float(gap.right.mean()), "interval": mean_interval([gap], seed=seed)}
-            for model, gap in gaps.items()
-        }
-    return found
