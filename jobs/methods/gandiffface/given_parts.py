@@ -1,4 +1,4 @@
-"""The generator or faces that a user gave, and the attribute nets: name, license, origin and hash of each."""
+"""The generator, faces and base that a user gave, and the attribute nets: name, license, origin and hash of each."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from jobs.frame.run import Run
 from jobs.methods.gandiffface.attributes.plan import cards
 from jobs.methods.gandiffface.candidates.plan import NAME as CANDIDATES
 from jobs.methods.gandiffface.candidates.plan import MakeCandidates, face_size, given_generator
+from jobs.methods.gandiffface.personalize.plan import NAME as PERSONALIZE
+from jobs.methods.gandiffface.personalize.plan import Personalize
+from jobs.methods.gandiffface.personalize.text_base import TEXT_BASE
 from slurm.files import sha256_of
 
 PARTS = "given_parts"  # in the figures of candidates
@@ -58,7 +61,19 @@ def given_parts(run: Run, *, faces: str | None) -> list[dict[str, Any]]:
 
 
 def recorded_parts(run: Run) -> list[dict[str, Any]]:
-    """What the finished candidates recorded; nothing before, or by an older version."""
-    summary = run.ledger.summary(CANDIDATES)
-    found: list[dict[str, Any]] = summary.figures.get(PARTS, []) if summary else []
-    return found
+    """What the finished stages recorded; nothing before, or by an older version."""
+    candidates, personalize = run.ledger.summary(CANDIDATES), run.ledger.summary(PERSONALIZE)
+    found: list[dict[str, Any]] = candidates.figures.get(PARTS, []) if candidates else []
+    base = personalize.figures.get(TEXT_BASE) if personalize else None
+    return [*found, asdict(_text_base(run, **base))] if base else found
+
+
+def _text_base(run: Run, *, name: str, sha256: str) -> GivenPart:
+    source = run.section(Personalize).text_base_source
+    return GivenPart(
+        role="base of the pictures",
+        name=name,
+        license=source.license if source else "unknown",
+        origin=source.origin if source else "unknown",
+        sha256=sha256,
+    )

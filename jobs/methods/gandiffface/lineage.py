@@ -33,7 +33,10 @@ def lineage(run: Run) -> tuple[DataSet, ...]:
         found.append(DataSet(name=named) if named else unknown_origin(FACES_FIELD))
     personalize = run.find(Personalize)
     if personalize is not None and personalize.text_base:
-        found.append(unknown_origin(FIELD))  # such folders do not list what they learned from
+        named = (
+            personalize.text_base_source.trained_on if personalize.text_base_source else ""
+        )  # such folders do not say it
+        found.append(DataSet(name=named) if named else unknown_origin(FIELD))
     elif personalize is not None and personalize.base:
         found += lineage_of_weights(run.path(personalize.base), field=f"{PERSONALIZE}.base")
     elif run.find(TrainBase) is not None:

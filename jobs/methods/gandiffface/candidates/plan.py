@@ -169,6 +169,19 @@ def check_measured(run: Run, *, field: str, wanted: Collection[str]) -> None:
         raise ModelError(f"{field}: {error}") from None
 
 
+def check_min_face(run: Run, *, field: str, value: float, size: int) -> None:
+    """Refuse a smallest face presence for faces of a size at which no net tells faces from other pictures.
+
+    Raises:
+        ConfigError: it is above 0 there.
+    """
+    if value > 0 and FACE not in choose_nets(cards(run), size=size).names:
+        raise ConfigError(
+            f"{field}: got {value} for faces of {size} px, at which no net tells faces from other pictures; allowed: "
+            "0, or larger faces"
+        )
+
+
 def check_launch(run: Run) -> None:
     """Refuse a StyleGAN net of another size than the set's, whose pictures would be taken as aligned.
 

@@ -22,9 +22,10 @@ from jobs.frame.stage import Cost, Stage
 from jobs.frame.stage_config import PathText, Precision, StageConfig, as_before, operational
 from jobs.frame.unit import SetUnit
 from jobs.methods.gandiffface.attributes.plan import cards
+from jobs.methods.gandiffface.candidates.plan import check_min_face
 from jobs.methods.gandiffface.identities.plan import identities_of
 from jobs.methods.gandiffface.personalize.plan import NAME as PERSONALIZE
-from jobs.methods.gandiffface.personalize.plan import Personalize
+from jobs.methods.gandiffface.personalize.plan import Personalize, base_config
 from jobs.methods.gandiffface.personalize.text_base import cost_of, folder_of, hours_of
 from jobs.methods.gandiffface.portraits.plan import NAME as PORTRAITS
 from jobs.methods.gandiffface.portraits.plan import MakePortraits
@@ -186,6 +187,17 @@ def check(run: Run) -> None:
         check_grammar(run, grammar, training.denoiser.slots)
 
 
+def check_launch(run: Run) -> None:
+    """Refuse a smallest face presence that cannot be measured.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    by_text, value = run.section(Personalize).text_base is not None, run.section(GeneratePictures).min_face
+    size = run.section(ShardFaces).image_size if by_text else base_config(run).image_size
+    check_min_face(run, field=f"{NAME}.min_face", value=value, size=size)
+
+
 def check_grammar(run: Run, grammar: Grammar, slots: Sequence[Slot]) -> None:
     """Refuse a grammar that the base cannot be asked for; `slots` are those of an embedded base.
 
@@ -269,6 +281,7 @@ STAGE = Stage(
     needs=lambda run: (PORTRAITS, PERSONALIZE, *embedder_needs(run)),
     files=lambda run: {f"{NAME}.prompts": sha256_of(grammar_path(run))},
     check=check,
+    check_launch=check_launch,
     forecast=forecast,
     plan=plan,
     work="jobs.methods.gandiffface.generate.work",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,23 +82,29 @@ def shares(asked: Iterable[AskedSlot]) -> dict[str, dict[str, Any]]:
 def correlations(asked: Iterable[AskedSlot], *, seed: int) -> dict[str, Any]:
     """Pearson's correlation of asked and measured by attribute, with 95 % bootstrap intervals over identities.
 
-    Asked is the middle of the value's range, or the bound of an open one. Attributes of which always the same was asked
-    have none.
+    Asked is the place of the value's range among all that were asked for, from 0 for the lowest. Attributes of which
+    always the same was asked have none.
     """
-    columns: dict[str, tuple[list[str], list[float], list[float]]] = {}
+    columns: dict[str, tuple[list[str], list[Range], list[float]]] = {}
     for one in asked:
         for name, value in one.measured.items():
-            bounds = [bound for bound in one.ranges[name] if bound is not None]
             identities, wanted, measured = columns.setdefault(name, ([], [], []))
             identities.append(one.identity)
-            wanted.append(sum(bounds) / len(bounds))
+            wanted.append(one.ranges[name])
             measured.append(value)
     found = {}
     for name, (identities, wanted, measured) in sorted(columns.items()):
-        if min(wanted) < max(wanted) and min(measured) < max(measured):
-            pearson = _pearson(np.array(identities), np.array(wanted), np.array(measured), seed=seed)
+        place = {bounds: place for place, bounds in enumerate(sorted(set(wanted), key=_lowest_first))}
+        if len(place) > 1 and min(measured) < max(measured):
+            places = np.array([place[bounds] for bounds in wanted])
+            pearson = _pearson(np.array(identities), places, np.array(measured), seed=seed)
             found[name] = {"images": len(wanted), **pearson}
     return found
+
+
+def _lowest_first(bounds: Range) -> tuple[float, float]:
+    low, high = bounds
+    return (-math.inf if low is None else low, math.inf if high is None else high)
 
 
 def _pearson(identities: np.ndarray, x: np.ndarray, y: np.ndarray, *, seed: int) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.stage_config import StageConfig
 from jobs.frame.unit import Unit
-from jobs.methods.gandiffface.candidates.plan import FACE, check_measured, face_size, measured_names
 from jobs.methods.gandiffface.candidates.plan import NAME as CANDIDATES
 from jobs.methods.gandiffface.candidates.plan import STAGE as CANDIDATES_STAGE
+from jobs.methods.gandiffface.candidates.plan import check_measured, check_min_face, face_size, measured_names
 
 NAME = "identities"
 TABLE = "identities.json"
@@ -132,12 +132,8 @@ def check_launch(run: Run) -> None:
             identities than candidates.
         ModelError: a target of an attribute that no net measures.
     """
-    config, size = run.section(MakeIdentities), face_size(run)
-    if config.min_face > 0 and FACE not in measured_names(run):
-        raise ConfigError(
-            f"{NAME}.min_face: got {config.min_face} for faces of {size} px, at which no net tells faces from other "
-            "pictures; allowed: 0, or larger faces"
-        )
+    config = run.section(MakeIdentities)
+    check_min_face(run, field=f"{NAME}.min_face", value=config.min_face, size=face_size(run))
     for name, shares in config.target.items():
         labels = labels_of(run, name)
         unknown = [label for label in shares if labels and label not in labels]

@@ -22,6 +22,7 @@ from jobs.frame.unit import Unit
 from jobs.methods.gandiffface.identities.plan import identities_of
 from jobs.methods.gandiffface.personalize.text_base import (
     FIELD,
+    BaseSource,
     StableDiffusion,
     cost_of,
     folder_hash,
@@ -50,6 +51,11 @@ class Personalize(StageConfig):
         None,
         description="Stable Diffusion as the base instead, a folder of yours. null: `base`.",
         json_schema_extra=as_before(None),
+    )
+    text_base_source: BaseSource | None = Field(
+        None,
+        description="Where the folder of `text_base` is from; the folder does not say it. null: unknown.",
+        json_schema_extra=operational(),
     )
     tuning: PersonalConfig = Field(
         PersonalConfig(),
@@ -99,6 +105,10 @@ class Personalize(StageConfig):
     def _one_base(self) -> Personalize:
         if self.base is not None and self.text_base is not None:
             raise ValueError(f"text_base: got {self.text_base.folder} beside base {self.base}; allowed: one of them")
+        if self.text_base_source is not None and self.text_base is None:
+            raise ValueError(
+                "text_base_source: got one without text_base; a file of train-base says itself where it is from"
+            )
         return self
 
 
@@ -203,12 +213,12 @@ def _numbers(run: Run) -> int:
     if config.text_base:
         folder = folder_of(run, config.text_base)
         return adapter_size(cost_of(folder, config.text_base), config.tuning, width=folder.token_width)
-    base = _base_config(run)
+    base = base_config(run)
     return adapter_numbers(run.section(Personalize).tuning, slot_denoiser_cost(base), width=base.slot_width)
 
 
-def _base_config(run: Run) -> SlotDenoiserConfig:
-    """Of the given base, from the head of its file, or of the run's own."""
+def base_config(run: Run) -> SlotDenoiserConfig:
+    """Of the embedded base: of the given one, from the head of its file, or of the run's own."""
     if run.section(Personalize).base:
         return base_config_of(base_path(run))
     return run.section(TrainBase).denoiser
@@ -221,7 +231,7 @@ def forecast(run: Run) -> str:
         lines = _hours(run, config.text_base).learning
         return "\n".join([f"{NAME} on an A100; {_numbers(run)} numbers per adapter", *lines])
     each = evaluations(config.tuning)
-    net = slot_denoiser_cost(_base_config(run))
+    net = slot_denoiser_cost(base_config(run))
     work = 2 * net.macs * each * people / GIGA**2
     tuning = config.tuning
     return (

@@ -14,10 +14,11 @@ from cemiface.gandiff.text.model_folder import ModelFolder, check_model_folder
 from cemiface.gandiff.text.text_base_cost import BaseCost, Hours, Plan, folder_cost, gpu_hours
 from cemiface.gandiff.text.text_config import TEXT_PERSONAL, TextBaseConfig
 from jobs.frame.run import Run
-from jobs.frame.stage_config import PathText
+from jobs.frame.stage_config import LINE_PATTERN, PathText, StageConfig
 from slurm.files import digest, sha256_of
 
 FIELD = "personalize.text_base"
+TEXT_BASE = "text_base"  # in the figures of personalize: name and hash of the folder
 PACKAGES = ("diffusers", "transformers")
 
 
@@ -29,6 +30,26 @@ class StableDiffusion(TextBaseConfig):
             "Stable Diffusion 1.5, 2.1 or XL in diffusers' format, safetensors only (docs/stable-diffusion.md). The "
             "suite fetches nothing."
         )
+    )
+
+
+class BaseSource(StageConfig):
+    """Where a Stable Diffusion folder is from, for card, report and lineage."""
+
+    license: str = Field(
+        min_length=1, max_length=200, pattern=LINE_PATTERN, description="License or terms of the weights."
+    )
+    origin: str = Field(
+        min_length=1, max_length=200, pattern=LINE_PATTERN, description="Who made the weights, or an address."
+    )
+    trained_on: str = Field(
+        "",
+        max_length=200,
+        pattern=LINE_PATTERN,
+        description=(
+            "Name of the data set that the weights were trained on, for the lineage. Empty: unknown. The audit has to "
+            "be told to accept either."
+        ),
     )
 
 

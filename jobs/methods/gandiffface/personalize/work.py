@@ -22,6 +22,7 @@ from jobs.frame.stage import Finish
 from jobs.methods.gandiffface.personalize.opened import open_base
 from jobs.methods.gandiffface.personalize.people import ClassPictures, Portraits, person_of
 from jobs.methods.gandiffface.personalize.plan import NAME, STAGE, AdaptersUnit, Personalize, base_hash
+from jobs.methods.gandiffface.personalize.text_base import TEXT_BASE, folder_hash, folder_of
 from jobs.stages.shared.embedding import load_embedder
 from jobs.training.device import autocast, rank_device
 from slurm.files import digest, publish, read_json
@@ -173,6 +174,9 @@ def finish(run: Run, markers: Sequence[Marker]) -> Finish:
         "steps": {"mean": round(float(np.mean(steps)), 1) if steps else None},
         "images_per_second": round(taken * tuning.batch / max(seconds, 1e-9), 2),
     }
+    if given := run.section(Personalize).text_base:
+        folder = folder_of(run, given)
+        figures[TEXT_BASE] = {"name": f"Stable Diffusion{' XL' if folder.is_xl else ''}", "sha256": folder_hash(folder)}
     if kept:
         figures["cosine_to_held_out"] = {"untuned": _mean(before), "kept": _mean(kept)}
         figures["copying"] = {"mean": _mean(copying), "max": round(max(copying), 4)}

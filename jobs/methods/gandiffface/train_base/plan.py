@@ -16,6 +16,7 @@ from jobs.frame.stage import Cost, Stage
 from jobs.frame.stage_config import PathText, Precision, StageConfig, operational
 from jobs.methods.gandiffface.attributes.plan import NAME as ATTRIBUTES
 from jobs.methods.gandiffface.attributes.plan import cards
+from jobs.methods.gandiffface.candidates.plan import check_min_face
 from jobs.stages.shard.plan import ShardFaces
 from jobs.stages.train_recognition.plan import TrainingUnit
 from slurm.files import sha256_of
@@ -161,8 +162,14 @@ def files(run: Run) -> dict[str, str]:
 
 
 def check_launch(run: Run) -> None:
-    """Refuse a base of another shape, schedule or other slots to continue from."""
-    config = run.section(TrainBase)
+    """Refuse a base of another shape, schedule or other slots to continue from, and what cannot be measured.
+
+    Raises:
+        ConfigError: a smallest face presence for faces of a size at which none is measured.
+        ModelError: it is such a base.
+    """
+    config, size = run.section(TrainBase), run.section(ShardFaces).image_size
+    check_min_face(run, field=f"{NAME}.min_face", value=config.min_face, size=size)
     if config.initial_weights:
         check_initial_base(run.path(config.initial_weights), config.denoiser, diffusion=config.diffusion)
 

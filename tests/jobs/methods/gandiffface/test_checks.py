@@ -78,13 +78,13 @@ def test_the_share_of_each_value_is_told_and_what_is_not_measured_has_none():
     assert found["hat"]["red"] == {"images": 6}
 
 
-def test_asked_and_measured_correlate_by_the_middle_of_a_range_or_its_one_bound():
+def test_asked_and_measured_correlate_by_the_order_of_the_ranges():
     draw = np.random.default_rng(0)
-    numbers = {"left profile": -18.0, "left": -12.5, "frontal": 0.0, "right": 12.5, "right profile": 18.0}
-    asked = [*numbers] * 20
-    measured = [numbers[value] + draw.normal(0, 8) for value in asked]
+    places = {"left profile": 0, "left": 1, "frontal": 2, "right": 3, "right profile": 4}
+    asked = [*places] * 20
+    measured = [10 * places[value] - 20 + draw.normal(0, 8) for value in asked]
     found = correlations(pictures(*zip(asked, measured, strict=True)), seed=1)
-    expected = np.corrcoef([numbers[value] for value in asked], measured)[0, 1]
+    expected = np.corrcoef([places[value] for value in asked], measured)[0, 1]
     assert found["yaw"]["value"] == pytest.approx(expected, abs=1e-4)
     assert found["yaw"]["images"] == 200
     low, high = found["yaw"]["interval"]

@@ -42,6 +42,8 @@ def refused(run: Run, stage: str) -> str:
     ("size", "section", "fields", "message"),
     [
         (16, "identities", {"min_face": 0.5}, "identities.min_face: got 0.5 for faces of 16 px"),
+        (16, "generate", {"min_face": 0.3}, "generate.min_face: got 0.3 for faces of 16 px"),
+        (16, "train-base", {"min_face": 0.5}, "train-base.min_face: got 0.5 for faces of 16 px"),
         (32, "identities", {"target": {"age": {"18-39": 1.0}}}, "identities.target: age at 32 px: the net 'age' is"),
         (16, "identities", {"min_face": 0, "target": {"gender": {"male": 1.0}}}, "identities.target: male at 16 px"),
         (48, "identities", {"target": {"group": {"a": 1.0}}}, "identities.target: attributes: no net gives 'group'"),
@@ -62,7 +64,9 @@ def test_what_is_not_measured_is_refused_before_the_launch(
     tmp_path: Path, size: int, section: str, fields: dict[str, Any], message: str
 ) -> None:
     others = {"candidates": {"count": 6}, "directions": {}, "identities": {}, "portraits": {}}
-    run = configured_at(tmp_path, size, **{**others, section: fields})
+    base = {"denoiser": {"preset": "tiny32", "image_size": size}}
+    others |= {"attributes": {}, "train-base": base, "personalize": {}}
+    run = configured_at(tmp_path, size, **{**others, section: {**others.get(section, {}), **fields}})
     assert refused(run, section).startswith(message)
 
 

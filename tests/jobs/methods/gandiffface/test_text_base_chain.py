@@ -64,6 +64,7 @@ identities: {{count: 4, min_face: 0, max_cosine: 1.0, max_cosine_to_real: 1.0}}
 portraits: {{count: 3, edits: {{light: 1.0}}, min_cosine: -1, identities_per_unit: 2, originals: true}}
 personalize:
   text_base: {{folder: sd}}
+  text_base_source: {{license: CC0-1.0, origin: the tests}}
   identities_per_unit: 3
   identities_per_batch: 2
   tuning:
@@ -143,8 +144,12 @@ def test_the_published_folder_verifies_and_says_what_the_base_learned_from(made:
     folder = made.runs / "publish" / "small-set"
     done = subprocess.run([sys.executable, "verify.py"], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    assert "unknown origin: personalize.text_base" in (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text()
+    assert "unknown origin: personalize.text_base" in card
+    assert "Given, base of the pictures: Stable Diffusion, license: CC0-1.0, origin: the tests." in card
     assert not list(folder.glob("originals-*"))
+    assert (made.runs / "study-scores" / "untuned.tar").exists()
+    assert not list(folder.rglob("untuned*"))
 
 
 def test_pictures_have_the_sets_size_and_their_originals_lie_beside(made: Project) -> None:

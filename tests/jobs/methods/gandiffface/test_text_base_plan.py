@@ -21,11 +21,13 @@ from jobs.frame.experiment import load_run
 from jobs.frame.run import Run
 from jobs.methods.gandiffface.generate.plan import GeneratePictures
 from jobs.methods.gandiffface.identities.plan import identities_of
+from jobs.methods.gandiffface.lineage import lineage
 from jobs.methods.gandiffface.personalize.opened import open_base
 from jobs.methods.gandiffface.personalize.plan import Personalize, base_hash
 from jobs.methods.gandiffface.personalize.plan import files as personalize_files
 from jobs.methods.gandiffface.personalize.text_base import hours_of
 from jobs.methods.gandiffface.portraits.plan import MakePortraits
+from shards.privacy.lineage import DataSet, unknown_origin
 
 from ....cemiface.gandiff.text.test_text_base_cost import SD15, VAE
 from ....tiny_sd import write_folder
@@ -139,6 +141,10 @@ def test_a_folder_that_cannot_be_trusted_or_used_is_one_line(
     [
         ("personalize.text_base.image_size=30", "personalize.text_base: image_size: got 30; allowed: a multiple of 4"),
         ("personalize.base=base.safetensors", "text_base: got sd beside base base.safetensors; allowed: one of them"),
+        (
+            "personalize={base: base.safetensors, text_base_source: {license: MIT, origin: us}}",
+            "text_base_source: got one without text_base; a file of train-base says itself where it is from",
+        ),
         ("personalize={base: sd}", "personalize.base: got sd, a folder; give a Stable Diffusion folder as"),
         ("generate.prompts=slots.yaml", "prompts.slots.yaw: got no phrase"),
         ("generate.prompts=shows.yaml", "generate.prompts: shows:"),
@@ -187,6 +193,17 @@ def test_the_fingerprint_holds_what_is_loaded_from_the_folder(config: Path) -> N
     scheduler = config.parents[1] / "sd" / "scheduler" / "scheduler_config.json"
     scheduler.write_text(scheduler.read_text().replace("0.012", "0.013"))
     assert personalize_files(run) != before
+
+
+def test_the_lineage_has_what_the_folder_was_trained_on_if_the_config_says_it(config: Path) -> None:
+    before = load_run(config)
+    assert unknown_origin("personalize.text_base") in lineage(before)
+    text = "personalize.text_base_source={license: CreativeML Open RAIL-M, origin: a mirror, trained_on: LAION-5B}"
+    run = load_run(config, overrides=[text])
+    assert DataSet(name="LAION-5B") in lineage(run)
+    assert unknown_origin("personalize.text_base") not in lineage(run)
+    said, unsaid = (one.section(Personalize).fingerprint() for one in (run, before))
+    assert said == unsaid  # nobody is learned again because of it
 
 
 def test_prompts_that_are_too_long_are_refused_before_identities_are_learned(config: Path) -> None:
