@@ -68,10 +68,11 @@ class MakeCandidates(StageConfig):
     truncation: float = Field(
         0.7,
         ge=0,
-        le=1,
+        le=2,
         description=(
             "Truncation psi: 1 is the full range of faces; lower moves latents toward the mean face, which looks "
-            "better and varies less. The paper does not state it."
+            "better and varies less; above 1 moves them away from it, for generators that vary little. The paper does "
+            "not state it."
         ),
     )
     batch: int = Field(
