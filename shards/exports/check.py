@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from shards.errors import DataError, shown
-from shards.exports.standalone_verify import differences, unlisted
+from shards.exports.standalone_verify import MARKS, differences, unlisted, without_marks
 from shards.tars.manifest import Manifest
 
 VERIFY = "verify.py"
@@ -16,9 +16,20 @@ PROGRAMS = (".py", ".pyc", ".pyw", ".pyd", ".so", ".pth", ".pyz", ".egg", ".whl"
 def check(folder: Path, manifest: Manifest) -> list[str]:
     """All differences between a folder and its manifest, one line each; rehashes every file.
 
-    Whatever the manifest does not name is a difference, too: files of any kind, links and folders.
+    Whatever the manifest does not name is a difference, too: files of any kind, links and folders. So are pictures that
+    do not say that they are synthetic, if the manifest says that all do.
     """
     return differences(folder, manifest.model_dump())
+
+
+def unmarked(folder: Path, manifest: Manifest) -> list[str]:
+    """The tars of a folder with pictures that do not say that they are synthetic although its manifest says so."""
+    return without_marks(folder, manifest.model_dump())
+
+
+def marks(manifest: Manifest) -> str:
+    """Whether the pictures of a set say that they are synthetic, in words."""
+    return MARKS[manifest.marked]
 
 
 def require_nothing_else(folder: Path, manifest: Manifest) -> None:

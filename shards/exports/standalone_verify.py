@@ -1,8 +1,9 @@
 """Check this data set against its manifest.json: python verify.py [FOLDER]
 
 Prints one line per difference; exits with 0 if there is none, else with 1. Files, links and folders that the manifest
-does not name are differences, except for what systems and file servers put into folders, which is counted. Needs only
-Python 3.8 or newer, because it is copied as verify.py into the folders it checks.
+does not name are differences, except for what systems and file servers put into folders, which is counted. So are
+pictures that do not say that they are synthetic, if the set is of a version in which all do. Needs only Python 3.8 or
+newer, because it is copied as verify.py into the folders it checks.
 """
 
 # No `from __future__` here: it would import a module before the folder of this file is off the path.
@@ -15,6 +16,7 @@ import hashlib
 import json
 import os
 import stat
+import tarfile
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Tuple  # noqa: UP035 -- runs on Python 3.8
 
@@ -30,6 +32,20 @@ LITTER_FOLDERS = {
 
 MAX_MANIFEST = 2**25  # bytes; 200,000 files
 
+MARKED = "cemiface-manifest-2"  # format of the manifest of a set in which every picture says that it is synthetic
+
+# The mark: an XMP packet (ISO 16684) in the header of the JPEG, with this value of IPTC's "Digital Source Type".
+XMP = b"http://ns.adobe.com/xap/1.0/\0"
+SOURCE_TYPE = b'DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"'
+HEADER = 2**16  # bytes of a JPEG in which the mark is looked for
+
+
+# By whether the manifest has the format MARKED.
+MARKS = {
+    True: "every picture says that it is synthetic",
+    False: "unmarked: of an older version, whose pictures do not say that they are synthetic",
+}
+
 
 def differences(folder: Path, manifest: Mapping[str, Any]) -> List[str]:  # noqa: UP006
     """What is missing, extra or changed in `folder`, one line each, in order of the names."""
@@ -44,8 +60,48 @@ def differences(folder: Path, manifest: Mapping[str, Any]) -> List[str]:  # noqa
         else:
             listed[name] = entry
             found.extend(f"{_shown(name)}: {problem}" for problem in _problems(folder / name, entry))
+    if not found:
+        found = without_marks(folder, manifest)
     found.extend(f"{_shown(name)}: not in the manifest" for name in unlisted(folder, listed))
     return sorted(found)
+
+
+def without_marks(folder: Path, manifest: Mapping[str, Any]) -> List[str]:  # noqa: UP006
+    """The tars with pictures that do not say that they are synthetic, one line each, if all in the set have to."""
+    entries = manifest["shards"] if manifest.get("format") == MARKED else []
+    return [line for entry in entries for line in _without_mark(folder, entry["name"])]
+
+
+def _without_mark(folder: Path, name: str) -> List[str]:  # noqa: UP006
+    """A line if pictures of a tar do not say that they are synthetic."""
+    pictures, without = 0, []
+    try:
+        with tarfile.open(folder / name, "r:") as tar:
+            for member in tar:
+                if member.isreg() and member.name.endswith(".jpg"):
+                    content = tar.extractfile(member)
+                    pictures += 1
+                    if content is None or not says_synthetic(content.read(HEADER)):
+                        without.append(member.name)
+                tar.members = []  # type: ignore[attr-defined]  # it would keep every header in memory
+    except (OSError, tarfile.TarError) as error:
+        return [f"{_shown(name)}: unreadable: {error!a}"]
+    if not without:
+        return []
+    some = f"{len(without)} of {pictures} pictures do not say that they are synthetic (first: {_shown(without[0])})"
+    return [f"{_shown(name)}: {some}"]
+
+
+def says_synthetic(jpeg: bytes) -> bool:
+    """Whether the header of a JPEG has an XMP packet with the source type of synthetic pictures."""
+    at = 2
+    while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] != b"\xda":  # the start of the compressed picture
+        end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        content = jpeg[at + 4 : end]
+        if jpeg[at + 1 : at + 2] == b"\xe1" and content.startswith(XMP) and SOURCE_TYPE in content:
+            return True
+        at = end
+    return False
 
 
 def unlisted(folder: Path, listed: Mapping[str, Any]) -> Iterator[str]:
@@ -128,7 +184,8 @@ def main() -> int:
         print(f"{_shown(str(folder / MANIFEST))}: unreadable: {error!a}")
         return 1
     more = f" ({ignored} files of the system ignored)" if ignored else ""
-    print("\n".join(found) or f"{folder}: {len(manifest['shards'])} tars and all other files are as published{more}")
+    whole = f"{folder}: {len(manifest['shards'])} tars and all other files are as published{more}"
+    print("\n".join(found) or f"{whole}; {MARKS[manifest.get('format') == MARKED]}")
     return 1 if found else 0
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from jobs.stages.shared.imported_sets import SET_NAME, public_manifest, require_public
 from jobs.stages.shared.sets import MADE_HERE
 from shards.errors import DataError
-from shards.exports.check import check, require_no_program, require_nothing_else
+from shards.exports.check import check, marks, require_no_program, require_nothing_else
 from shards.tars.manifest import NAME as MANIFEST
 from shards.tars.manifest import File, Manifest, read_manifest
 from shards.tars.reader import OpenTar
@@ -52,7 +52,7 @@ def import_set(source: Path, *, sets: Path, name: str | None, console: Console) 
         problems = check(final, manifest)
         if not problems:
             _refuse_private(final, manifest, of=source)
-        return _report(problems, folder=final, console=console, what=f"{name} is registered already")
+        return _report(problems, folder=final, console=console, what=f"{name} is registered already; {marks(manifest)}")
     sets.mkdir(parents=True, exist_ok=True)
     partial.mkdir(mode=0o700, exist_ok=True)
     sweep(partial)
@@ -74,6 +74,7 @@ def import_set(source: Path, *, sets: Path, name: str | None, console: Console) 
         os.rename(partial, final)
         sync_folder(sets)
     what = f"{name}: {manifest.totals.samples:,} images in {manifest.totals.shards:,} tars, registered in {sets}"
+    what = f"{what}; {marks(manifest)}"
     return _report(problems, folder=source, console=console, what=what)
 
 

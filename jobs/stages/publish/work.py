@@ -23,13 +23,15 @@ from jobs.stages.publish.public_verdict import public_verdict
 from jobs.stages.shared.gate.certified import require_unmarked
 from jobs.stages.shared.gate.lineage import AUDIT_RECORD, unchecked
 from jobs.stages.shared.gate.synthetic import require_publishable
+from jobs.stages.shared.tars import marked_as_synthetic
 from shards.exports import standalone_verify
 from shards.exports.card import dataset_card, shard_index
 from shards.exports.croissant import croissant
 from shards.images.jpeg import encode_jpeg
+from shards.images.source_mark import SHEET
 from shards.privacy.verdict import Verdict
 from shards.tars.index import index_path
-from shards.tars.manifest import File, Manifest, Shard, describe_file, manifest_bytes
+from shards.tars.manifest import MARKED, File, Manifest, Shard, describe_file, manifest_bytes
 from shards.tars.reader import OpenTar
 from shards.tars.records import asked_of, sort_key
 from shards.tars.shard_set import ShardSet
@@ -117,7 +119,8 @@ def _build(run: Run, folder: Path, *, verdict: Verdict, work: Work[PublishUnit])
     shards = _checked(run, images, work=work)
     _check_with_webdataset(folder, shards)
     public = public_verdict(run, verdict)
-    facts = facts_of(run, verdict=public, manifest=Manifest.of(shards, private=False), identities=len(images.classes))
+    tarred = Manifest.of(shards, private=False, version=MARKED)
+    facts = facts_of(run, verdict=public, manifest=tarred, identities=len(images.classes))
     texts = {
         "README.md": dataset_card(facts).encode(),
         "croissant.json": (json.dumps(croissant(facts), indent=1) + "\n").encode(),
@@ -126,11 +129,11 @@ def _build(run: Run, folder: Path, *, verdict: Verdict, work: Work[PublishUnit])
         "LICENSE.txt": f"{facts.license}\n\n{facts.consent}\n".encode(),
         INDEX: (json.dumps(shard_index(facts), indent=1) + "\n").encode(),
         SHARD_LIST: "".join(f"{shard.name}\n" for shard in shards).encode(),
-        SAMPLES: _sample_sheet(images),
+        SAMPLES: marked_as_synthetic(_sample_sheet(images), key=SHEET, run=run),
     }
     files = [_file(folder, name, data, work=work) for name, data in texts.items()]
     indexes = [_index_of(run, shard.name) for shard in shards]
-    manifest = Manifest.of(shards, private=False, files=[*files, *indexes])
+    manifest = Manifest.of(shards, private=False, files=[*files, *indexes], version=MARKED)
     _file(folder, "manifest.json", manifest_bytes(manifest), work=work)
     return manifest.totals.samples
 
@@ -167,7 +170,7 @@ def _checked(run: Run, images: ShardSet, *, work: Work[PublishUnit]) -> list[Sha
     samples: Counter[str] = Counter()
     for row, key in enumerate(images.keys):
         tar = images.tar_of(row).path.name
-        require_publishable(tar, key, record=images.record(row), jpeg=images.jpeg(row))
+        require_publishable(tar, key, record=images.record(row), jpeg=images.jpeg(row), seed=run.seed)
         samples[tar] += 1
         work.progress()
     records = [run.ledger.output_record(SETTLE, tar) for tar in samples]

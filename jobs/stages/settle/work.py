@@ -16,7 +16,7 @@ from jobs.stages.settle.plan import STAGE, SettleUnit
 from jobs.stages.shared.gate.certified import MarkedFiles, certified_samples
 from jobs.stages.shared.gate.leak_check import LeakCheck
 from jobs.stages.shared.gate.synthetic import require_publishable
-from jobs.stages.shared.tars import publishing_tar
+from jobs.stages.shared.tars import marked_as_synthetic, publishing_tar
 from jobs.training.device import rank_device
 from shards.privacy.leaks import Leak
 from shards.privacy.verdict import Verdict
@@ -53,7 +53,7 @@ def run_rank(run: Run, rank: Rank) -> None:
         kept = [sample for sample in remains.samples if sample.key not in withdrawn]
         refilled = [sample.key for sample in kept if sample.key in remains.refilled]
         if kept:
-            _write(work, kept)
+            _write(run, work, kept)
         work.publish(changes_name(work.unit.tar), changes_bytes(Changes(refilled=tuple(refilled), leaks=tuple(leaks))))
         counted = {"refilled": len(refilled)} if refilled else {}
         lost = {"dropped": remains.dropped - len(remains.refilled), "withdrawn": len(withdrawn)}
@@ -105,11 +105,13 @@ def _leaks_of_changed_identities(remains: RemainingImages, *, check: LeakCheck, 
     )
 
 
-def _write(work: Work[SettleUnit], samples: Sequence[Sample]) -> None:
+def _write(run: Run, work: Work[SettleUnit], samples: Sequence[Sample]) -> None:
+    """Write the tar, in the current form: pictures and records of older versions lack marks."""
     with publishing_tar(work.path(work.unit.tar), record=work.record) as tar:
         for sample in samples:
-            require_publishable(work.unit.tar, sample.key, record=sample.record, jpeg=sample.jpg)
-            tar.add(sample.key, jpg=sample.jpg, record=upgraded(sample.record))
+            jpeg = marked_as_synthetic(sample.jpg, key=sample.key, run=run)
+            require_publishable(work.unit.tar, sample.key, record=sample.record, jpeg=jpeg, seed=run.seed)
+            tar.add(sample.key, jpg=jpeg, record=upgraded(sample.record))
             work.progress()
 
 
