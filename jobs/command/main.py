@@ -109,7 +109,7 @@ def _run_tool(options: argparse.Namespace, run: Run) -> int:
         case "info":
             show_info(run, console, as_json=options.json)
         case "verify":
-            return 0 if verify(run, console) else 1
+            return 0 if verify(run, console, signer=options.signer) else 1
         case "status" if options.watch:
             return watch_status(run, console, invocation=_invocation(options, run))
         case "status":

@@ -11,7 +11,7 @@ from rich.console import Console
 from jobs.frame.products import PUBLISH
 from jobs.frame.run import Run
 from jobs.frame.summary import read_summary
-from shards.exports.check import marks, unmarked
+from shards.exports.check import marks, signed, unmarked
 from shards.tars.manifest import NAME as MANIFEST
 from shards.tars.manifest import read_manifest
 from slurm.disk import exists
@@ -19,11 +19,15 @@ from slurm.errors import DiskError, RunError
 from slurm.files import sha256_of
 
 
-def verify(run: Run, console: Console) -> bool:
+def verify(run: Run, console: Console, *, signer: Path | None = None) -> bool:
     """Rehash every output of every finished stage; prints all damaged files, returns whether there are none.
+
+    Args:
+        signer: a public key, or a file of allowed signers, of whom the published set has to be.
 
     Raises:
         RunError: there is no such run, or nothing to check in it.
+        DataError: the published set is not signed by the signer.
     """
     root = run.folder.root
     if not exists(root):
@@ -46,7 +50,8 @@ def verify(run: Run, console: Console) -> bool:
     for copy in [] if problems else published:
         manifest = read_manifest(copy / MANIFEST)
         problems += [f"{copy}: {problem}" for problem in unmarked(copy, manifest)]
-        notes.append(f"{copy.name}: {marks(manifest)}")
+        signature = signed(copy, (copy / MANIFEST).read_bytes(), signer=signer)
+        notes.append(f"{copy.name}: {marks(manifest)}; {signature}")
     for problem in problems:
         console.print(problem, markup=False, highlight=False, soft_wrap=True)
     console.print(f"{len(expected) - len(damaged)} of {len(expected)} files are undamaged", highlight=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from shards.exports.card import Facts
+from shards.exports.facts import Facts
 from shards.tars.manifest import Manifest
 
 

@@ -1,9 +1,12 @@
-"""Check this data set against its manifest.json: python verify.py [FOLDER]
+"""Check this data set against its manifest.json: python verify.py [FOLDER] [--signer FILE]
 
 Prints one line per difference; exits with 0 if there is none, else with 1. Files, links and folders that the manifest
 does not name are differences, except for what systems and file servers put into folders, which is counted. So are
 pictures that do not say that they are synthetic, if the set is of a version in which all do. Needs only Python 3.8 or
 newer, because it is copied as verify.py into the folders it checks.
+
+With --signer, the manifest also has to be signed by that signer: FILE is a public key, or an allowed_signers file of
+ssh-keygen, which you got from the publisher in another way than this folder. That needs ssh-keygen (OpenSSH 8.1).
 """
 
 # No `from __future__` here: it would import a module before the folder of this file is off the path.
@@ -16,11 +19,17 @@ import hashlib
 import json
 import os
 import stat
+import subprocess
 import tarfile
+import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Tuple  # noqa: UP035 -- runs on Python 3.8
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple  # noqa: UP035 -- runs on Python 3.8
 
 MANIFEST = "manifest.json"
+
+SIGNATURE = "manifest.json.sig"  # of the manifest, as `ssh-keygen -Y sign` makes it; the manifest cannot name it
+
+NAMESPACE, PRINCIPAL = "cemiface-dataset", "publisher"  # of the signature
 
 # Lower case. Files that begin with ._ are litter, too.
 LITTER = {".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
@@ -123,7 +132,7 @@ def _others(folder: Path, listed: Mapping[str, Any]) -> Iterator[Tuple[str, bool
                 name = under + entry.name
                 if name in folders and entry.is_dir(follow_symlinks=False):
                     pending.append(name + "/")
-                elif name not in listed and name != MANIFEST:
+                elif name not in listed and name not in (MANIFEST, SIGNATURE):
                     yield name, _is_litter(entry)
 
 
@@ -162,22 +171,78 @@ def _shown(name: str) -> str:
     return name if name.isprintable() else ascii(name)
 
 
-def _manifest(path: Path) -> Any:
+def signature(folder: Path, manifest: bytes, signer: Optional[Path]) -> Tuple[bool, str]:  # noqa: UP006, UP045
+    """Whether the signature of a folder's manifest is as it should be, and what to say of it.
+
+    Without a signer, nothing is wrong with any signature, and nothing is known of it.
+    """
+    path = folder / SIGNATURE
+    if not os.path.lexists(path):
+        asked = f"{SIGNATURE}: missing: the set is unsigned, and --signer was given"
+        return (True, "unsigned") if signer is None else (False, asked)
+    if not path.is_file() or path.is_symlink():
+        return False, f"{SIGNATURE}: not a regular file"
+    if signer is None:
+        return True, "signed, but not checked: give --signer FILE"
+    try:
+        with tempfile.TemporaryDirectory() as own:
+            signers = _allowed_signers(signer, Path(own))
+            found = _ssh_keygen(b"", "find-principals", "-f", signers, "-s", str(path)).split("\n")[0].strip()
+            _ssh_keygen(manifest, "verify", "-f", signers, "-I", found, "-n", NAMESPACE, "-s", str(path))
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        return False, f"{SIGNATURE}: not a signature by {_shown(str(signer))} of this {MANIFEST}: {_shown(str(error))}"
+    return True, f"signed by {_shown(found)}, as {_shown(str(signer))} has it"
+
+
+def _allowed_signers(signer: Path, own: Path) -> str:
+    """A file of allowed signers: the one given, or one made of the public key that was given."""
+    text = signer.read_text(encoding="utf-8")
+    if not text.startswith(("ssh-", "ecdsa-", "sk-")):
+        return str(signer)
+    made = own / "allowed_signers"
+    made.write_text(f'{PRINCIPAL} namespaces="{NAMESPACE}" {text}', encoding="utf-8")
+    return str(made)
+
+
+def _ssh_keygen(data: bytes, *arguments: str) -> str:
+    """What `ssh-keygen -Y` prints; ValueError with its last line if it fails."""
+    done = subprocess.run(
+        ["ssh-keygen", "-Y", *arguments],  # noqa: S607 (found on PATH)
+        input=data,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    if done.returncode:
+        lines = [line for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
+        raise ValueError(lines[-1].strip() if lines else f"exit code {done.returncode}")
+    return done.stdout.decode(errors="replace")
+
+
+def _manifest(path: Path) -> bytes:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_MANIFEST:
         raise ValueError(f"no regular file of at most {MAX_MANIFEST} bytes")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return path.read_bytes()
 
 
 def main() -> int:
     """Check the folder given, or the one this file lies in."""
-    if len(sys.argv) > 2 or sys.argv[1:] in (["-h"], ["--help"]):
+    arguments, signer = sys.argv[1:], None
+    if "--signer" in arguments[:-1]:
+        at = arguments.index("--signer")
+        signer = Path(arguments[at + 1])
+        del arguments[at : at + 2]
+    if len(arguments) > 1 or any(word.startswith("-") for word in arguments):
         print(__doc__)
         return 1
-    folder = Path(sys.argv[1]) if len(sys.argv) == 2 else Path(__file__).resolve().parent
+    folder = Path(arguments[0]) if arguments else Path(__file__).resolve().parent
     try:
-        manifest = _manifest(folder / MANIFEST)
+        data = _manifest(folder / MANIFEST)
+        manifest = json.loads(data.decode("utf-8"))
         found = differences(folder, manifest)
+        good, signed = signature(folder, data, signer)
+        found += [] if good else [signed]
         names = {entry["name"]: None for entry in [*manifest["shards"], *manifest.get("files", [])]}
         ignored = sum(is_litter for _, is_litter in _others(folder, names))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -185,7 +250,7 @@ def main() -> int:
         return 1
     more = f" ({ignored} files of the system ignored)" if ignored else ""
     whole = f"{folder}: {len(manifest['shards'])} tars and all other files are as published{more}"
-    print("\n".join(found) or f"{whole}; {MARKS[manifest.get('format') == MARKED]}")
+    print("\n".join(found) or f"{whole}; {MARKS[manifest.get('format') == MARKED]}; {signed}")
     return 1 if found else 0
 
 

@@ -60,7 +60,7 @@ def marked(jpeg: bytes, mark: SourceMark) -> bytes:
     """The JPEG with the mark. It must have none yet."""
     text = PACKET.replace("VERSION", mark.version).replace("SEED", str(mark.seed)).replace("KEY", mark.key)
     content = XMP + text.encode()
-    assert _MARK.fullmatch(content), mark
+    assert _MARK.fullmatch(content)
     at = _place(jpeg)
     return jpeg[:at] + APP1 + (len(content) + 2).to_bytes(2, "big") + content + jpeg[at:]
 

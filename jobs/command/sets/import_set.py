@@ -14,7 +14,7 @@ from rich.console import Console
 from jobs.stages.shared.imported_sets import SET_NAME, public_manifest, require_public
 from jobs.stages.shared.sets import MADE_HERE
 from shards.errors import DataError
-from shards.exports.check import check, marks, require_no_program, require_nothing_else
+from shards.exports.check import SIGNATURE, check, marks, require_no_program, require_nothing_else, signed
 from shards.tars.manifest import NAME as MANIFEST
 from shards.tars.manifest import File, Manifest, read_manifest
 from shards.tars.reader import OpenTar
@@ -26,16 +26,20 @@ from slurm.partial_files import sweep
 CHUNK = 2**20
 
 
-def import_set(source: Path, *, sets: Path, name: str | None, console: Console) -> bool:
+def import_set(source: Path, *, sets: Path, name: str | None, console: Console, signer: Path | None = None) -> bool:
     """Copy the set in `source` to `sets/<name>`; returns whether it is complete and undamaged.
 
     Prints one line per file that is missing or damaged, and what to copy again.
 
+    Args:
+        signer: a public key, or a file of allowed signers, of whom the set has to be.
+
     Raises:
-        DataError: no readable manifest, private shards, a file that the manifest does not name, or the name is taken
-            by another set.
+        DataError: no readable manifest, private shards, a file that the manifest does not name, the name is taken
+            by another set, or the set is not signed by the signer.
     """
     manifest = public_manifest(source)
+    signature = signed(source, _manifest_again(source, manifest), signer=signer)
     name = name or source.resolve().name
     if not SET_NAME.fullmatch(name):
         raise DataError(f"name: got {name!r}, allowed are a-z 0-9 . _ - after a letter or digit; give one with --name")
@@ -52,7 +56,12 @@ def import_set(source: Path, *, sets: Path, name: str | None, console: Console) 
         problems = check(final, manifest)
         if not problems:
             _refuse_private(final, manifest, of=source)
-        return _report(problems, folder=final, console=console, what=f"{name} is registered already; {marks(manifest)}")
+        return _report(
+            problems,
+            folder=final,
+            console=console,
+            what=f"{name} is registered already; {marks(manifest)}; {signature}",
+        )
     sets.mkdir(parents=True, exist_ok=True)
     partial.mkdir(mode=0o700, exist_ok=True)
     sweep(partial)
@@ -64,7 +73,10 @@ def import_set(source: Path, *, sets: Path, name: str | None, console: Console) 
     if not problems:
         with publishing(partial / MANIFEST, replace=True) as file:
             file.write(_manifest_again(source, manifest))
+        _copy_signature(source, partial)
         problems = check(partial, manifest)
+    if not problems:
+        signature = signed(partial, read_regular(partial / MANIFEST), signer=signer)
     if not problems:
         try:
             _refuse_private(partial, manifest, of=source)
@@ -74,7 +86,7 @@ def import_set(source: Path, *, sets: Path, name: str | None, console: Console) 
         os.rename(partial, final)
         sync_folder(sets)
     what = f"{name}: {manifest.totals.samples:,} images in {manifest.totals.shards:,} tars, registered in {sets}"
-    what = f"{what}; {marks(manifest)}"
+    what = f"{what}; {marks(manifest)}; {signature}"
     return _report(problems, folder=source, console=console, what=what)
 
 
@@ -92,6 +104,17 @@ def _manifest_again(source: Path, manifest: Manifest) -> bytes:
     if read_manifest(source / MANIFEST, data=data) != manifest:
         raise DataError(f"{source / MANIFEST}: changed during the import; run the same command again")
     return data
+
+
+def _copy_signature(source: Path, target: Path) -> None:
+    """Copy the signature of the manifest, if there is one."""
+    try:
+        data = read_regular(source / SIGNATURE)
+    except FileNotFoundError:
+        (target / SIGNATURE).unlink(missing_ok=True)  # of an earlier attempt
+        return
+    with publishing(target / SIGNATURE, replace=True) as file:
+        file.write(data)
 
 
 def _copied(entry: File, *, source: Path, target: Path) -> str | None:

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from jobs.frame.products import EVALUATE, RECOGNITION, SHARD
 from jobs.frame.run import Run
 from jobs.frame.stage_config import public_fields
+from jobs.stages.publish.governance import OWN, require_terms, required
 from jobs.stages.publish.plan import PublishSet
+from jobs.stages.publish.signing import fingerprint
 from jobs.stages.shard.plan import ShardFaces
-from shards.exports.card import Facts
+from jobs.stages.shared.gate.lineage import own_faces
+from shards.exports.facts import DataTerms, Facts, Governance
+from shards.privacy.lineage import CheckedSet
 from shards.privacy.verdict import Verdict
 from shards.tars.manifest import Manifest
 
 
-def facts_of(run: Run, *, verdict: Verdict, manifest: Manifest, identities: int) -> Facts:
-    """The facts of the set that `manifest` names; `verdict` as it may be published."""
+def facts_of(run: Run, *, verdict: Verdict, manifest: Manifest, identities: int, signer: str | None = None) -> Facts:
+    """The facts of the set that `manifest` names; `verdict` as it may be published, `signer` as a public key.
+
+    Raises:
+        ConfigError: the terms of some real faces are not stated.
+    """
     config, text = run.section(PublishSet), run.method.card(run)
     generated, evaluated = run.ledger.summary(run.method.generate.name), run.ledger.summary(EVALUATE)
     assert generated is not None
@@ -31,9 +40,10 @@ def facts_of(run: Run, *, verdict: Verdict, manifest: Manifest, identities: int)
         citation=text.citation,
         lineage=verdict.lineage or (),
         license=config.license,
-        consent=config.consent,
+        governance=_governance(run, config, lineage=verdict.lineage or ()),
         size=run.section(ShardFaces).image_size,
         identities=identities,
+        signer=fingerprint(signer) if signer else None,
         seed=run.seed,
         config={name: public_fields(found) for name in sections if (found := run.config.section(name)) is not None},
         metrics=_metrics(evaluated.figures if evaluated else {}),
@@ -41,6 +51,17 @@ def facts_of(run: Run, *, verdict: Verdict, manifest: Manifest, identities: int)
         verdict=verdict,
         manifest=manifest,
     )
+
+
+def _governance(run: Run, config: PublishSet, *, lineage: Sequence[CheckedSet]) -> Governance:
+    """The answers of the config; the run's own faces by the name that the lineage has."""
+    given, own = required(config.governance), own_faces(run)
+    require_terms(given, lineage, own=own)
+    real_data = tuple(
+        DataTerms(name=own.name if one.name == OWN else one.name, basis=one.basis, agreement=one.agreement)
+        for one in given.real_data
+    )
+    return Governance(**given.model_dump(exclude={"real_data"}), real_data=real_data)
 
 
 def _metrics(figures: dict[str, Any]) -> dict[str, float]:

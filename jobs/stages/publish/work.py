@@ -18,15 +18,17 @@ from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
 from jobs.frame.verdicts import verdict_of
 from jobs.stages.publish.facts import facts_of
-from jobs.stages.publish.plan import PublishUnit, refusal
+from jobs.stages.publish.plan import PublishUnit, key_path, refusal
 from jobs.stages.publish.public_verdict import public_verdict
+from jobs.stages.publish.signing import allowed_signers, public_key, signature
 from jobs.stages.shared.gate.certified import require_unmarked
 from jobs.stages.shared.gate.lineage import AUDIT_RECORD, unchecked
 from jobs.stages.shared.gate.synthetic import require_publishable
 from jobs.stages.shared.tars import marked_as_synthetic
 from shards.exports import standalone_verify
-from shards.exports.card import dataset_card, shard_index
+from shards.exports.card import dataset_card, license_text, shard_index
 from shards.exports.croissant import croissant
+from shards.exports.standalone_verify import SIGNATURE
 from shards.images.jpeg import encode_jpeg
 from shards.images.source_mark import SHEET
 from shards.privacy.verdict import Verdict
@@ -46,6 +48,8 @@ SHARD_LIST = "shards.txt"  # one tar per line, as WebDataset tools take it
 SAMPLES = "samples.jpg"
 
 SAMPLE_ROWS, SAMPLE_COLUMNS = 8, 12
+
+SIGNERS = "allowed_signers"  # who signed, with the public key, as ssh-keygen takes it
 
 INDEX = "index.json"  # tars with their counts, as WebDataset's indexed readers take it
 
@@ -119,22 +123,28 @@ def _build(run: Run, folder: Path, *, verdict: Verdict, work: Work[PublishUnit])
     shards = _checked(run, images, work=work)
     _check_with_webdataset(folder, shards)
     public = public_verdict(run, verdict)
+    key = key_path(run)
+    public_half = public_key(key)
     tarred = Manifest.of(shards, private=False, version=MARKED)
-    facts = facts_of(run, verdict=public, manifest=tarred, identities=len(images.classes))
+    facts = facts_of(run, verdict=public, manifest=tarred, identities=len(images.classes), signer=public_half)
     texts = {
         "README.md": dataset_card(facts).encode(),
         "croissant.json": (json.dumps(croissant(facts), indent=1) + "\n").encode(),
         AUDIT_RECORD: (json.dumps(public.public_record(), indent=1, allow_nan=False) + "\n").encode(),
         "verify.py": Path(standalone_verify.__file__).read_bytes(),
-        "LICENSE.txt": f"{facts.license}\n\n{facts.consent}\n".encode(),
+        "LICENSE.txt": license_text(facts).encode(),
         INDEX: (json.dumps(shard_index(facts), indent=1) + "\n").encode(),
         SHARD_LIST: "".join(f"{shard.name}\n" for shard in shards).encode(),
         SAMPLES: marked_as_synthetic(_sample_sheet(images), key=SHEET, run=run),
     }
+    if public_half is not None:
+        texts[SIGNERS] = allowed_signers(public_half).encode()
     files = [_file(folder, name, data, work=work) for name, data in texts.items()]
     indexes = [_index_of(run, shard.name) for shard in shards]
     manifest = Manifest.of(shards, private=False, files=[*files, *indexes], version=MARKED)
     _file(folder, "manifest.json", manifest_bytes(manifest), work=work)
+    if key is not None:
+        _file(folder, SIGNATURE, signature(manifest_bytes(manifest), key=key), work=work)
     return manifest.totals.samples
 
 

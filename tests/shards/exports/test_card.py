@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from shards.exports.card import Facts, dataset_card, shard_index
+from shards.exports.card import dataset_card, license_text, shard_index
 from shards.exports.croissant import croissant
+from shards.exports.facts import DataTerms, Facts, Governance
 from shards.privacy.leaks import Leak, Reason
 from shards.privacy.lineage import CheckedSet, DataSet
 from shards.privacy.thresholds import Thresholds
@@ -30,7 +31,14 @@ def facts() -> Facts:
         creator="A group",
         summary="Synthetic faces.",
         license="CC-BY-4.0",
-        consent="No real face is contained.",
+        governance=Governance(
+            real_data=(DataTerms(name="own", basis="license | of us", agreement="All signed."),),
+            leaving_out="Write to us.",
+            uses="Research.",
+            uses_not_allowed="Identifying people.\n# fake",
+            contact="a@example.org",
+            retention="Until 2028.",
+        ),
         size=112,
         identities=60,
         seed=7,
@@ -65,7 +73,7 @@ def facts() -> Facts:
 @pytest.mark.parametrize(
     "words",
     [
-        "| images | 3,003 |",
+        "| images | 3,003, all synthetic; each says so in its file (IPTC digital source type) |",
         "| identities | 60 |",
         "| image size | 112 x 112 px, RGB, JPEG |",
         "| seed | 7 |",
@@ -80,7 +88,14 @@ def facts() -> Facts:
         "| too_similar | 1 |",
         "- No detector was run.",
         "License: CC-BY-4.0",
-        "No real face is contained.",
+        "| own | license \\| of us | All signed. |",
+        "Meant for: Research.",
+        "Not allowed: Identifying people. # fake",
+        "Contact: a@example.org",
+        "and what then happens: Write to us.",
+        "Retention of the real faces: Until 2028.",
+        "## Motivation\n\nResearch.\n\nMade by A group.",
+        "The set is unsigned.",
         'pretty_name: "Faces: \\"v\\""',
     ],
 )
@@ -97,8 +112,23 @@ def test_data_that_the_audit_did_not_compare_with_stands_in_the_first_lines(fact
         "> **Not checked against everything real.** Nets behind this set were trained on web \\| faces."
     )
     assert "| own | unknown | 1,200 | 9 | abababababababab | held against |" in card
+    assert body[2].endswith("The audit held this set against own.")
     assert "| web \\| faces | unknown | unknown | unknown | unknown | **not held against** |" in card
-    assert "Not checked" not in dataset_card(dataclasses.replace(facts, lineage=(own,)))
+    whole = dataset_card(dataclasses.replace(facts, lineage=(own,))).partition("# Faces")[2].splitlines()
+    assert whole[2] == "> The audit held this set against own. Its nets have learned from no other real faces."
+
+
+def test_the_card_has_the_headings_of_datasheets_for_datasets(facts: Facts) -> None:
+    headings = [line[3:] for line in dataset_card(facts).splitlines() if line.startswith("## ")]
+    asked = "Motivation, Composition, Collection process, Preprocessing, cleaning and labeling, Uses, Distribution"
+    assert ", ".join(headings) == f"{asked}, Maintenance, Citation"
+
+
+def test_the_license_file_has_the_terms_of_the_real_faces(facts: Facts) -> None:
+    lines = license_text(facts).split("\n\n")
+    assert lines[0] == "CC-BY-4.0"
+    assert "Real faces, own: license | of us; All signed." in lines
+    assert "Not allowed: Identifying people. # fake" in lines
 
 
 def test_values_are_escaped_in_table_rows(facts):
