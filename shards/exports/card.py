@@ -12,6 +12,13 @@ from shards.privacy.verdict import Verdict
 
 HELD = {"content": "held against", "name": "held against, matched by name", None: "**not held against**"}
 
+DEMOGRAPHICS = (
+    "Gender presentation, age, skin tone, and their balance: not measured for this card. Error rates by group of "
+    "people of nets that are trained on this set: not measured."
+)
+
+ALTERATIONS = "alterations.jpg"  # a picture for each row of the table of planted copies
+
 ANSWERS = ("uses", "uses_not_allowed", "contact", "leaving_out", "retention")  # of `Governance`
 
 
@@ -61,8 +68,7 @@ person, as far as the audit can tell.
 
 ### Whom it shows
 
-Gender presentation, age, skin tone, and their balance: not measured for this card. Error rates by group of people of
-nets that are trained on this set: not measured.
+{demographics}
 
 ### Known limits
 
@@ -136,7 +142,8 @@ def dataset_card(facts: Facts) -> str:
         lineage=_lineage(facts.lineage, facts.governance),
         origin=_origin(facts.lineage),
         creator=facts.creator,
-        **{name: _line(getattr(facts.governance, name)) for name in ANSWERS},
+        demographics=DEMOGRAPHICS,
+        **{name: line(getattr(facts.governance, name)) for name in ANSWERS},
         signature=_signature(facts.signer),
         license=facts.license,
         citation=facts.citation,
@@ -146,9 +153,9 @@ def dataset_card(facts: Facts) -> str:
 def license_text(facts: Facts) -> str:
     """The license, what may be done under it, and the terms of the real faces."""
     given = facts.governance
-    lines = [facts.license, f"Meant for: {_line(given.uses)}", f"Not allowed: {_line(given.uses_not_allowed)}"]
-    lines += [f"Real faces, {_line(one.name)}: {_line(one.basis)}; {_line(one.agreement)}" for one in given.real_data]
-    return "\n\n".join([*lines, f"Contact: {_line(given.contact)}"]) + "\n"
+    lines = [facts.license, f"Meant for: {line(given.uses)}", f"Not allowed: {line(given.uses_not_allowed)}"]
+    lines += [f"Real faces, {line(one.name)}: {line(one.basis)}; {line(one.agreement)}" for one in given.real_data]
+    return "\n\n".join([*lines, f"Contact: {line(given.contact)}"]) + "\n"
 
 
 def _signature(signer: str | None) -> str:
@@ -213,7 +220,7 @@ def _audit(verdict: Verdict) -> str:
         " them were replaced by new images that passed the same checks. Identities that lost or got an image were"
         " checked again by the mean of their images in this set. `audit.json` names the tars of `manifest.json`.",
     ]
-    words += [_depth(verdict), *_planted(verdict)]
+    words += [depth_of(verdict), *_planted(verdict)]
     membership = verdict.figures.get("membership")
     if membership:
         words.append(
@@ -231,7 +238,7 @@ def _audit(verdict: Verdict) -> str:
     return "\n\n".join([" ".join(words), *tables])
 
 
-def _depth(verdict: Verdict) -> str:
+def depth_of(verdict: Verdict) -> str:
     """Which alterations of a real image the audit looked for."""
     if verdict.figures.get("copies") == "thorough":
         return (
@@ -261,7 +268,16 @@ def _recall_table(verdict: Verdict) -> list[str]:
     """The recall of each alteration; nothing for audits that planted none."""
     found = verdict.figures.get("planted", {}).get("by_alteration", {})
     rows = [(name, f"{one['found']:,} of {one['images']:,}, {_rate(one)}") for name, one in found.items()]
-    return [_table(("planted copies", "found"), rows)] if rows else []
+    if not rows:
+        return []
+    return [
+        "What this audit finds and what it misses, measured on altered copies of real images that were planted into "
+        "it. A copy of a kind that is seldom found may be in this set. False alarms: "
+        f"{verdict.thresholds.basis}.",
+        _table(("planted copies", "found"), rows),
+        f"![One synthetic image of this set, altered in these ways]({ALTERATIONS})",
+        "The picture shows one synthetic image of this set, altered in these ways, in the order of the table.",
+    ]
 
 
 def _rate(found: Mapping[str, Any]) -> str:
@@ -274,13 +290,13 @@ def _table(head: tuple[str, str], rows: Sequence[tuple[str, str]]) -> str:
     return "\n".join(f"| {_cell(name)} | {_cell(value)} |" for name, value in lines)
 
 
-def _line(text: str) -> str:
+def line(text: str) -> str:
     """A text of the publisher's on one line, so that it cannot begin a heading."""
     return " ".join(text.split())
 
 
 def _cell(text: str) -> str:
-    return _line(text).replace("|", "\\|")
+    return line(text).replace("|", "\\|")
 
 
 def _settings(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

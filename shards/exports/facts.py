@@ -43,6 +43,31 @@ class Governance:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Code:
+    """The code that made a set: version, and commit if it was a checkout; `changed`: with changes of its own."""
+
+    version: str
+    commit: str | None
+    changed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activity:
+    """A stage that took part in making a set.
+
+    Attributes:
+        config_sha256: of the fields of its config that its outputs depend on, as JSON.
+        given, nets: sha256 of files that it was given, by the field that names them, and of nets that it trained.
+    """
+
+    name: str
+    title: str
+    config_sha256: str
+    given: Mapping[str, str]
+    nets: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """The facts on a card.
 
@@ -54,6 +79,7 @@ class Facts:
         config: as resolved for the run, nested. metrics: name to number.
         limits: known limits, one sentence each. citation: of the method.
         lineage: data sets that the nets were trained on.
+        code, activities: what made the set.
         signer: fingerprint of the key that the manifest is signed with; None if it is unsigned.
     """
 
@@ -73,6 +99,8 @@ class Facts:
     limits: Sequence[str]
     citation: str
     lineage: Sequence[CheckedSet] = ()
+    code: Code
+    activities: Sequence[Activity] = ()
     signer: str | None = None
     verdict: Verdict
     manifest: Manifest

@@ -40,13 +40,7 @@ def import_set(source: Path, *, sets: Path, name: str | None, console: Console, 
     """
     manifest = public_manifest(source)
     signature = signed(source, _manifest_again(source, manifest), signer=signer)
-    name = name or source.resolve().name
-    if not SET_NAME.fullmatch(name):
-        raise DataError(f"name: got {name!r}, allowed are a-z 0-9 . _ - after a letter or digit; give one with --name")
-    of_runs = f"any name but {' and '.join(MADE_HERE)}, which are the sets of a run"
-    allowed = of_runs if name in MADE_HERE else why_not_a_name(name)
-    if allowed:
-        raise DataError(f"name: got {name!r}, allowed: {allowed}; give one with --name")
+    name = _checked_name(name or source.resolve().name)
     final, partial = sets / name, sets / f".{name}.importing"
     if final.exists() and read_manifest(final / MANIFEST) != manifest:
         raise DataError(f"{final}: is another set with this name; give this set another name with --name")
@@ -56,12 +50,8 @@ def import_set(source: Path, *, sets: Path, name: str | None, console: Console, 
         problems = check(final, manifest)
         if not problems:
             _refuse_private(final, manifest, of=source)
-        return _report(
-            problems,
-            folder=final,
-            console=console,
-            what=f"{name} is registered already; {marks(manifest)}; {signature}",
-        )
+        what = f"{name} is registered already; {marks(manifest)}; {signature}"
+        return _report(problems, folder=final, console=console, what=what)
     sets.mkdir(parents=True, exist_ok=True)
     partial.mkdir(mode=0o700, exist_ok=True)
     sweep(partial)
@@ -77,7 +67,6 @@ def import_set(source: Path, *, sets: Path, name: str | None, console: Console, 
         problems = check(partial, manifest)
     if not problems:
         signature = signed(partial, read_regular(partial / MANIFEST), signer=signer)
-    if not problems:
         try:
             _refuse_private(partial, manifest, of=source)
         except DataError:
@@ -88,6 +77,21 @@ def import_set(source: Path, *, sets: Path, name: str | None, console: Console, 
     what = f"{name}: {manifest.totals.samples:,} images in {manifest.totals.shards:,} tars, registered in {sets}"
     what = f"{what}; {marks(manifest)}; {signature}"
     return _report(problems, folder=source, console=console, what=what)
+
+
+def _checked_name(name: str) -> str:
+    """A name under which a set may be registered.
+
+    Raises:
+        DataError: it is none.
+    """
+    if not SET_NAME.fullmatch(name):
+        raise DataError(f"name: got {name!r}, allowed are a-z 0-9 . _ - after a letter or digit; give one with --name")
+    of_runs = f"any name but {' and '.join(MADE_HERE)}, which are the sets of a run"
+    allowed = of_runs if name in MADE_HERE else why_not_a_name(name)
+    if allowed:
+        raise DataError(f"name: got {name!r}, allowed: {allowed}; give one with --name")
+    return name
 
 
 def _refuse_private(folder: Path, manifest: Manifest, *, of: Path) -> None:

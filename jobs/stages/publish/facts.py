@@ -10,6 +10,7 @@ from jobs.frame.products import EVALUATE, RECOGNITION, SHARD
 from jobs.frame.run import Run
 from jobs.frame.stage_config import public_fields
 from jobs.stages.publish.governance import OWN, require_terms, required
+from jobs.stages.publish.made_by import activities_of, code_of
 from jobs.stages.publish.plan import PublishSet
 from jobs.stages.publish.signing import fingerprint
 from jobs.stages.shard.plan import ShardFaces
@@ -43,6 +44,8 @@ def facts_of(run: Run, *, verdict: Verdict, manifest: Manifest, identities: int,
         governance=_governance(run, config, lineage=verdict.lineage or ()),
         size=run.section(ShardFaces).image_size,
         identities=identities,
+        code=code_of(run),
+        activities=activities_of(run),
         signer=fingerprint(signer) if signer else None,
         seed=run.seed,
         config={name: public_fields(found) for name in sections if (found := run.config.section(name)) is not None},

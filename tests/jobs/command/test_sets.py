@@ -130,6 +130,8 @@ def test_mlcroissant_accepts_the_metadata_and_reads_the_images_by_it(published: 
         "print(json.dumps([row['images/key'].decode() for row in dataset.records('images')]))\n"
         "rows = list(dataset.records('records'))\n"
         "print(json.dumps({row['records/key'].decode(): json.loads(row['records/record']) for row in rows}))\n"
+        "print(json.dumps([row['audit_recall/found'] for row in dataset.records('audit_recall')]))\n"
+        "print(json.dumps(dataset.metadata.ctx.conforms_to.value))\n"
     )
     read = subprocess.run(
         [sys.executable, "-c", code, str(published / "croissant.json")],
@@ -139,8 +141,16 @@ def test_mlcroissant_accepts_the_metadata_and_reads_the_images_by_it(published: 
         check=False,
     )
     assert read.returncode == 0, read.stderr[-2000:]
-    issues, images, records = (json.loads(line) for line in read.stdout.splitlines()[-3:])
+    issues, images, records, found, version = (json.loads(line) for line in read.stdout.splitlines()[-5:])
     assert issues == [[], []]
+    assert "WARNING" not in read.stderr.upper()
+    assert version == "http://mlcommons.org/croissant/1.1"
+    planted = json.loads((published / "audit.json").read_text())["figures"]["planted"]["by_alteration"]
+    assert found == [one["found"] for one in planted.values()]
+    described = json.loads((published / "croissant.json").read_text())
+    (own,) = described["prov:wasDerivedFrom"]
+    assert own["sc:description"] == "30 images, 5 identities. Audit: held against"
+    assert {"shard", "generate", "audit", "settle"} <= {one["prov:label"] for one in described["prov:wasGeneratedBy"]}
     samples = [sample for tar in sorted(published.glob("*.tar")) for sample in read_tar(tar)]
     assert sorted(images) == [sample.key for sample in samples]
     assert records == {sample.key: sample.record for sample in samples}

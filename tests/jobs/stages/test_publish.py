@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Callable
@@ -90,7 +91,7 @@ def test_every_set_of_real_faces_needs_its_terms(copied: Run) -> None:
     with pytest.raises(ConfigError, match=told):
         work_alone(changed, "publish")
     assert not list(copied.stage_folder("publish").root.rglob("*.tar"))
-    given["governance"]["real_data"] *= 2
+    given["governance"]["real_data"] += copy.deepcopy(given["governance"]["real_data"])
     edit_config(copied.folder.root, publish=given)
     with pytest.raises(ConfigError, match=r"publish.governance: real_data: got 'other faces' twice"):
         load_run_folder(copied.folder.root)

@@ -9,7 +9,7 @@ import pytest
 
 from shards.exports.card import dataset_card, license_text, shard_index
 from shards.exports.croissant import croissant
-from shards.exports.facts import DataTerms, Facts, Governance
+from shards.exports.facts import Activity, Code, DataTerms, Facts, Governance
 from shards.privacy.leaks import Leak, Reason
 from shards.privacy.lineage import CheckedSet, DataSet
 from shards.privacy.thresholds import Thresholds
@@ -44,6 +44,13 @@ def facts() -> Facts:
         seed=7,
         config={"generate": {"similarity": [-1, 1], "note": "a | b\nc"}, "steps": 20},
         metrics={"accuracy": 0.912345},
+        code=Code(version="0.1.0", commit="abc123", changed=True),
+        activities=[
+            Activity(
+                name="generate", title="faces", config_sha256="c" * 64, given={"embedder.weights": "e" * 64}, nets={}
+            ),
+            Activity(name="train", title="a net", config_sha256="d" * 64, given={}, nets={"net.safetensors": "f" * 64}),
+        ],
         limits=["No detector was run."],
         citation="The method, 2024.",
         verdict=Verdict(
@@ -143,8 +150,28 @@ def test_croissant_lists_every_tar_with_its_hash(facts):
     assert [(tar["contentUrl"], tar["sha256"], tar["contentSize"]) for tar in tars] == [
         (shard.name, shard.sha256, "10240 B") for shard in SHARDS
     ]
-    assert described["conformsTo"] == "http://mlcommons.org/croissant/1.0"
+    assert described["conformsTo"] == "http://mlcommons.org/croissant/1.1"
     assert json.loads(json.dumps(described)) == described
+
+
+def test_croissant_states_lineage_code_and_conditions(facts: Facts) -> None:
+    own = CheckedSet(data=DataSet(name="own", images=1200, identities=9, sha256="ab" * 32), held_against="content")
+    web = CheckedSet(data=DataSet(name="web faces"), held_against=None)
+    described = croissant(dataclasses.replace(facts, lineage=(own, web)))
+    first, second = described["prov:wasDerivedFrom"]
+    assert (first["prov:label"], first["sc:sha256"], first["sc:license"]) == ("own", "ab" * 32, "unknown")
+    assert first["sc:description"] == "1,200 images, 9 identities. Audit: held against"
+    assert first["sc:usageInfo"] == "license | of us; All signed."
+    assert second["sc:description"] == "size unknown. Audit: not held against"
+    made, trained = described["prov:wasGeneratedBy"]
+    assert "c" * 64 in made["sc:description"]
+    assert made["prov:used"] == [{"@type": "prov:Entity", "prov:label": "embedder.weights", "sc:sha256": "e" * 64}]
+    assert trained["prov:generated"][0]["sc:sha256"] == "f" * 64
+    assert made["prov:wasAssociatedWith"]["sc:softwareVersion"] == "0.1.0, commit abc123, with changes"
+    assert described["rai:hasSyntheticData"] is True
+    assert described["usageInfo"]["text"] == "Meant for: Research. Not allowed: Identifying people. # fake"
+    asked = "dataCollection dataLimitations dataBiases dataUseCases dataSocialImpact personalSensitiveInformation"
+    assert all(described[f"rai:{name}"] for name in asked.split())
 
 
 def test_the_index_lists_every_tar_with_its_count(facts):
