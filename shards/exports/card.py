@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from shards.exports.facts import Facts, Governance
+from shards.exports.facts import Facts, Governance, Predecessor
 from shards.privacy.lineage import CheckedSet
 from shards.privacy.verdict import Verdict
 
@@ -113,6 +113,8 @@ How a person can ask to be left out, and what then happens: {leaving_out}
 
 Retention of the real faces: {retention}
 
+{predecessor}
+
 ## Citation
 
 {citation}
@@ -145,8 +147,18 @@ def dataset_card(facts: Facts) -> str:
         demographics=DEMOGRAPHICS,
         **{name: line(getattr(facts.governance, name)) for name in ANSWERS},
         signature=_signature(facts.signer),
+        predecessor=_predecessor(facts.predecessor),
         license=facts.license,
         citation=facts.citation,
+    )
+
+
+def _predecessor(replaced: Predecessor | None) -> str:
+    if replaced is None:
+        return "This version replaces no other one."
+    return (
+        f"This version replaces the one whose `manifest.json` has the sha256 {replaced.manifest}. Synthetic people "
+        f"that were withdrawn since: {', '.join(replaced.withdrawn)}. Please delete the older version."
     )
 
 

@@ -46,6 +46,7 @@ def croissant(facts: Facts) -> Entity:
         **_responsible(facts),
         "prov:wasDerivedFrom": [_derived_from(one, facts) for one in facts.lineage],
         "prov:wasGeneratedBy": [_activity(one, facts) for one in facts.activities],
+        **_revision(facts),
         "distribution": [
             *tars,
             _members("jpg", "*.jpg", "image/jpeg", facts.manifest),
@@ -81,6 +82,20 @@ def _responsible(facts: Facts) -> Entity:
             *people,
         ],
         "rai:dataReleaseMaintenancePlan": f"Contact: {line(given.contact)} Real faces: {line(given.retention)}",
+    }
+
+
+def _revision(facts: Facts) -> Entity:
+    """The version that this one replaces, if it replaces one."""
+    if facts.predecessor is None:
+        return {}
+    gone = ", ".join(facts.predecessor.withdrawn)
+    return {
+        "prov:wasRevisionOf": {
+            "@type": "prov:Entity",
+            "prov:label": f"an earlier version of {facts.name}; withdrawn since: {gone}",
+            "sc:sha256": facts.predecessor.manifest,
+        }
     }
 
 

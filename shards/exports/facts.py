@@ -68,6 +68,14 @@ class Activity:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Predecessor:
+    """The version that a set replaces, by the sha256 of its manifest, and the synthetic people withdrawn since."""
+
+    manifest: str
+    withdrawn: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """The facts on a card.
 
@@ -81,6 +89,7 @@ class Facts:
         lineage: data sets that the nets were trained on.
         code, activities: what made the set.
         signer: fingerprint of the key that the manifest is signed with; None if it is unsigned.
+        predecessor: None for the first version.
     """
 
     name: str
@@ -102,5 +111,6 @@ class Facts:
     code: Code
     activities: Sequence[Activity] = ()
     signer: str | None = None
+    predecessor: Predecessor | None = None
     verdict: Verdict
     manifest: Manifest

@@ -13,9 +13,10 @@ from jobs.stages.publish.governance import OWN, require_terms, required
 from jobs.stages.publish.made_by import activities_of, code_of
 from jobs.stages.publish.plan import PublishSet
 from jobs.stages.publish.signing import fingerprint
+from jobs.stages.settle.withdrawn import Round, rounds_of, version_of
 from jobs.stages.shard.plan import ShardFaces
 from jobs.stages.shared.gate.lineage import own_faces
-from shards.exports.facts import DataTerms, Facts, Governance
+from shards.exports.facts import DataTerms, Facts, Governance, Predecessor
 from shards.privacy.lineage import CheckedSet
 from shards.privacy.verdict import Verdict
 from shards.tars.manifest import Manifest
@@ -28,12 +29,14 @@ def facts_of(run: Run, *, verdict: Verdict, manifest: Manifest, identities: int,
         ConfigError: the terms of some real faces are not stated.
     """
     config, text = run.section(PublishSet), run.method.card(run)
+    rounds = rounds_of(run)
     generated, evaluated = run.ledger.summary(run.method.generate.name), run.ledger.summary(EVALUATE)
     assert generated is not None
     sections = (SHARD, *run.method.own_stages, RECOGNITION)
     return Facts(
         name=config.set_name,
-        version=config.version,
+        version=version_of(config.version, rounds),
+        predecessor=_predecessor(rounds),
         # The day the faces were made, so that the same set published again is the same folder.
         date=time.strftime("%Y-%m-%d", time.gmtime(generated.ended)),
         creator=config.creator,
@@ -54,6 +57,15 @@ def facts_of(run: Run, *, verdict: Verdict, manifest: Manifest, identities: int,
         verdict=verdict,
         manifest=manifest,
     )
+
+
+def _predecessor(rounds: Sequence[Round]) -> Predecessor | None:
+    """The last published version that people were withdrawn from, and who was since."""
+    replaced = [one.manifest for one in rounds if one.manifest]
+    if not replaced:
+        return None
+    since = [name for one in rounds if one.manifest == replaced[-1] for name in one.people]
+    return Predecessor(manifest=replaced[-1], withdrawn=tuple(sorted(since)))
 
 
 def _governance(run: Run, config: PublishSet, *, lineage: Sequence[CheckedSet]) -> Governance:

@@ -18,6 +18,7 @@ from jobs.frame.stage_config import FILE_NAME, PathText, StageConfig, as_before
 from jobs.frame.unit import Unit
 from jobs.stages.publish.governance import Governance, require_terms, required
 from jobs.stages.publish.signing import FIELD, public_key
+from jobs.stages.settle.withdrawn import withdrawn_files
 from jobs.stages.shared.gate.lineage import checked_lineage, own_faces, unchecked
 
 
@@ -33,7 +34,12 @@ class PublishSet(StageConfig):
         ),
     )
     version: str = Field(
-        "1.0.0", pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$", description="Version of the set, as three numbers, e.g. 1.0.0."
+        "1.0.0",
+        pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$",
+        description=(
+            "Version of the set, as three numbers, e.g. 1.0.0. Each published set from which people are withdrawn "
+            "raises the first number by one."
+        ),
     )
     creator: str = Field(min_length=1, description="Who made the set, as its card names them.")
     license: str = Field(min_length=1, description="License of the set: an SPDX identifier or a URL.")
@@ -114,5 +120,6 @@ STAGE = Stage(
     needs=lambda run: (run.method.generate.name, SETTLE, *(("evaluate",) if run.includes("evaluate") else ())),
     plan=plan,
     check_launch=check_launch,
+    files=withdrawn_files,
     work="jobs.stages.publish.work",
 )
