@@ -12,3 +12,4 @@ if sys.argv[:1] == ["-m"] or os.path.basename(sys.argv[0] if sys.argv else "") =
     make_safe()
 
 SUITE = "CemiFace batch suite"  # the project's name, as a page is headed
+VERSION = "0.1.0"  # as setup.py has it; the marks of synthetic pictures name it

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import setuptools
 
+from jobs import VERSION
 from jobs.command.verbs import STAGES
 from jobs.frame.config_file.yaml_file import read_yaml
 from jobs.frame.experiment import load_run
@@ -317,6 +318,7 @@ def test_every_cluster_file_loads(path: Path) -> None:
 def test_setup_installs_every_package_and_its_data() -> None:
     found = set(setuptools.find_packages(str(ROOT), include=[f"{package}*" for package in PACKAGES]))
     assert found == {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in SOURCES}
+    assert f'version="{VERSION}"' in (ROOT / "setup.py").read_text()
 
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text()

@@ -27,6 +27,7 @@ from jobs.command.runs.compare import run_compare
 from jobs.command.sets.import_generator import NAME as IMPORT_GENERATOR
 from jobs.command.sets.import_generator import run_import_generator
 from jobs.command.sets.set_commands import COMMANDS, run_set_command
+from jobs.command.sets.withdraw import run_withdraw
 from jobs.command.status import show_status, watch_status
 from jobs.command.verbs import TOOLS
 from jobs.command.verify import verify
@@ -110,8 +111,10 @@ def _run_tool(options: argparse.Namespace, run: Run) -> int:
             return show_plan(run, run.chain, console)
         case "info":
             show_info(run, console, as_json=options.json)
+        case "withdraw":
+            return run_withdraw(run, options, console)
         case "verify":
-            return 0 if verify(run, console) else 1
+            return 0 if verify(run, console, signer=options.signer) else 1
         case "status" if options.watch:
             return watch_status(run, console, invocation=_invocation(options, run))
         case "status":

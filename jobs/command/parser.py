@@ -11,7 +11,8 @@ from jobs.command.demo import add_demo_command
 from jobs.command.reference.explain import add_explain_command
 from jobs.command.runs.compare import add_compare_command
 from jobs.command.sets.import_generator import add_import_generator_command
-from jobs.command.sets.set_commands import add_set_commands
+from jobs.command.sets.set_commands import SIGNER, add_set_commands
+from jobs.command.sets.withdraw import add_withdraw_arguments
 from jobs.command.verbs import STAGES, VERBS, Verb
 from jobs.frame.experiment_config import sentence
 
@@ -104,6 +105,10 @@ def _add_arguments(command: argparse.ArgumentParser, name: str, verb: Verb) -> N
     if name in {"status", "info"}:
         text = "everything about every rank, for scripts" if name == "status" else "for scripts"
         command.add_argument("--json", action="store_true", help=text)
+    if name == "withdraw":
+        add_withdraw_arguments(command)
+    if name == "verify":
+        command.add_argument("--signer", type=Path, metavar="FILE", help=SIGNER)
     command.add_argument("--cluster", type=Path, metavar="FILE", help="cluster file (default: this machine)")
     text = "overrides of config fields, e.g. generate.steps=10"
     if verb.takes:

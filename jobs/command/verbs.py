@@ -93,6 +93,14 @@ TOOLS = {
         takes="STAGE RANK",
         examples=(f"{DEMO} generate 0",),
     ),
+    "withdraw": Verb(
+        help="find the synthetic people who resemble a person, and take them out of the next version of the set",
+        examples=("configs/lfw.yaml --picture face.jpg", "configs/lfw.yaml --picture face.jpg --apply"),
+        notes="""
+The picture is read and not kept. With --apply, the names of the synthetic people at or above the audit's threshold go
+into withdrawn.json in the run folder, without a word of who asked. `settle` and `publish` then make the next
+version.""",
+    ),
     "verify": Verb(
         help="rehash every file that the finished stages made",
         notes="""

@@ -1,4 +1,4 @@
-"""`cemiface verify`: rehash every file that the finished stages made."""
+"""`cemiface verify`: rehash every file that the finished stages made, and look at the marks of what was published."""
 
 from __future__ import annotations
 
@@ -8,18 +8,26 @@ from pathlib import Path
 
 from rich.console import Console
 
+from jobs.frame.products import PUBLISH
 from jobs.frame.run import Run
 from jobs.frame.summary import read_summary
+from shards.exports.check import marks, signed, unmarked
+from shards.tars.manifest import NAME as MANIFEST
+from shards.tars.manifest import read_manifest
 from slurm.disk import exists
 from slurm.errors import DiskError, RunError
 from slurm.files import sha256_of
 
 
-def verify(run: Run, console: Console) -> bool:
+def verify(run: Run, console: Console, *, signer: Path | None = None) -> bool:
     """Rehash every output of every finished stage; prints all damaged files, returns whether there are none.
+
+    Args:
+        signer: a public key, or a file of allowed signers, of whom the published set has to be.
 
     Raises:
         RunError: there is no such run, or nothing to check in it.
+        DataError: the published set is not signed by the signer.
     """
     root = run.folder.root
     if not exists(root):
@@ -37,9 +45,18 @@ def verify(run: Run, console: Console) -> bool:
         raise RunError(f"{root}: no stage is finished, so there is nothing to check; see `cemiface status`")
     damaged = list(_damaged(expected))
     problems += damaged
+    published = [path.parent for path in expected if path.name == MANIFEST and PUBLISH in path.parts[-4:-2]]
+    notes = []
+    for copy in [] if problems else published:
+        manifest = read_manifest(copy / MANIFEST)
+        problems += [f"{copy}: {problem}" for problem in unmarked(copy, manifest)]
+        signature = signed(copy, (copy / MANIFEST).read_bytes(), signer=signer)
+        notes.append(f"{copy.name}: {marks(manifest)}; {signature}")
     for problem in problems:
         console.print(problem, markup=False, highlight=False, soft_wrap=True)
     console.print(f"{len(expected) - len(damaged)} of {len(expected)} files are undamaged", highlight=False)
+    for note in [] if problems else notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     return not problems
 
 

@@ -4,46 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from shards.exports.facts import Facts, Governance, Predecessor
 from shards.privacy.lineage import CheckedSet
 from shards.privacy.verdict import Verdict
-from shards.tars.manifest import Manifest
 
+HELD = {"content": "held against", "name": "held against, matched by name", None: "**not held against**"}
 
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """The facts on a card.
+DEMOGRAPHICS = (
+    "Gender presentation, age, skin tone, and their balance: not measured for this card. Error rates by group of "
+    "people of nets that are trained on this set: not measured."
+)
 
-    Attributes:
-        name, version, date, url: of the set; date as YYYY-MM-DD; url may be empty.
-        summary: one paragraph: what it is and how it was made.
-        license: SPDX identifier or URL. consent: whose faces were involved, and on what ground.
-        size: side of the images, pixels.
-        config: as resolved for the run, nested. metrics: name to number.
-        limits: known limits, one sentence each. citation: of the method.
-        lineage: data sets that the nets were trained on.
-    """
+ALTERATIONS = "alterations.jpg"  # a picture for each row of the table of planted copies
 
-    name: str
-    version: str
-    date: str
-    url: str = ""
-    creator: str
-    summary: str
-    license: str
-    consent: str
-    size: int
-    identities: int
-    seed: int
-    config: Mapping[str, Any]
-    metrics: Mapping[str, float]
-    limits: Sequence[str]
-    citation: str
-    lineage: Sequence[CheckedSet] = ()
-    verdict: Verdict
-    manifest: Manifest
+ANSWERS = ("uses", "uses_not_allowed", "contact", "leaving_out", "retention")  # of `Governance`
 
 
 CARD = """\
@@ -60,47 +36,84 @@ configs:
 
 # {name} {version}
 
-{warning}{summary}
+{origin}{summary}
 
 | | |
 |---|---|
-| images | {images:,} |
+| images | {images:,}, all synthetic; each says so in its file (IPTC digital source type) |
 | identities | {identities:,} |
 | image size | {size} x {size} px, RGB, JPEG |
 | tars | {tars:,}, {gigabytes:.2f} GB |
 | seed | {seed} |
 | date | {date} |
 
-## Use
+![Some of the images: a row per synthetic person](samples.jpg)
 
-Each tar is a WebDataset shard: `<key>.jpg` beside `<key>.json`, whose `identity` is the label. Check what you
-downloaded with `python verify.py`; it needs the Python standard library only.
+The headings below are those of Datasheets for Datasets (Gebru et al., Communications of the ACM 64(12), 2021).
 
-## How it was made
+## Motivation
 
-{config}
+{uses}
 
-## Metrics
+Made by {creator}.
 
-{metrics}
+## Composition
 
-## Audit
+Each tar is a WebDataset shard: `<key>.jpg` beside `<key>.json`, whose `identity` is the label. No image shows a real
+person, as far as the audit can tell.
 
-{audit}
-
-## What the nets have learned from
+### What the nets have learned from
 
 {lineage}
 
-## Known limits
+### Whom it shows
+
+{demographics}
+
+### Known limits
 
 {limits}
 
-## License and consent
+## Collection process
+
+No image was collected. All were generated, with these settings:
+
+{config}
+
+### Audit
+
+{audit}
+
+## Preprocessing, cleaning and labeling
+
+Identity and requested values of an image are known from how it was made; nobody labeled anything. Images and
+people that the audit found too close to real ones were removed, as stated above.
+
+## Uses
+
+Meant for: {uses}
+
+Not allowed: {uses_not_allowed}
+
+### Metrics
+
+{metrics}
+
+## Distribution
 
 License: {license}
 
-{consent}
+Check what you downloaded with `python verify.py`; it needs the Python standard library only. {signature}
+
+## Maintenance
+
+Contact: {contact}
+
+How a person can ask to be left out, and what then happens: {leaving_out}
+
+Retention of the real faces: {retention}
+
+{predecessor}
 
 ## Citation
 
@@ -128,29 +141,62 @@ def dataset_card(facts: Facts) -> str:
         metrics=_table(("metric", "value"), [(name, f"{number:.4g}") for name, number in facts.metrics.items()]),
         audit=_audit(facts.verdict),
         limits="\n".join(f"- {limit}" for limit in facts.limits) or "None stated.",
-        lineage=_lineage(facts.lineage),
-        warning=_warning(facts.lineage),
+        lineage=_lineage(facts.lineage, facts.governance),
+        origin=_origin(facts.lineage),
+        creator=facts.creator,
+        demographics=DEMOGRAPHICS,
+        **{name: line(getattr(facts.governance, name)) for name in ANSWERS},
+        signature=_signature(facts.signer),
+        predecessor=_predecessor(facts.predecessor),
         license=facts.license,
-        consent=facts.consent,
         citation=facts.citation,
     )
 
 
-def _warning(sets: Sequence[CheckedSet]) -> str:
-    """The first lines of the card, if the set was not compared with everything that its nets were trained on."""
-    names = [_cell(one.data.name) for one in sets if one.held_against is None]
-    if not names:
-        return ""
+def _predecessor(replaced: Predecessor | None) -> str:
+    if replaced is None:
+        return "This version replaces no other one."
     return (
-        f"> **Not checked against everything real.** Nets behind this set were trained on {'; '.join(names)}. The audit"
-        " did not compare the set with these faces; the publisher accepted that.\n\n"
+        f"This version replaces the one whose `manifest.json` has the sha256 {replaced.manifest}. Synthetic people "
+        f"that were withdrawn since: {', '.join(replaced.withdrawn)}. Please delete the older version."
     )
 
 
-def _lineage(sets: Sequence[CheckedSet]) -> str:
-    """A row per data set: whether the audit compared this set with it."""
+def license_text(facts: Facts) -> str:
+    """The license, what may be done under it, and the terms of the real faces."""
+    given = facts.governance
+    lines = [facts.license, f"Meant for: {line(given.uses)}", f"Not allowed: {line(given.uses_not_allowed)}"]
+    lines += [f"Real faces, {line(one.name)}: {line(one.basis)}; {line(one.agreement)}" for one in given.real_data]
+    return "\n\n".join([*lines, f"Contact: {line(given.contact)}"]) + "\n"
+
+
+def _signature(signer: str | None) -> str:
+    if signer is None:
+        return "The set is unsigned."
+    return (
+        f"`manifest.json` is signed with the key {signer}. Get this key from the publisher in another way than this "
+        "folder, then check with `python verify.py --signer FILE`, or with `ssh-keygen -Y verify -f allowed_signers -I "
+        "publisher -n cemiface-dataset -s manifest.json.sig < manifest.json`."
+    )
+
+
+def _origin(sets: Sequence[CheckedSet]) -> str:
+    """The first lines of the card: what the nets have learned from, and whether the set was compared with it."""
+    compared = [_cell(one.data.name) for one in sets if one.held_against is not None]
+    others = [_cell(one.data.name) for one in sets if one.held_against is None]
+    held = f"The audit held this set against {'; '.join(compared)}."
+    if others:
+        return (
+            "> **Not checked against everything real.** Nets behind this set were trained on "
+            f"{'; '.join(others)}. The audit did not compare the set with these faces; the publisher accepted that."
+            f"{f' {held}' if compared else ''}\n\n"
+        )
+    return f"> {held} Its nets have learned from no other real faces.\n\n" if compared else ""
+
+
+def _lineage(sets: Sequence[CheckedSet], governance: Governance) -> str:
+    """A row per data set: whether the audit compared this set with it. Then the terms of each."""
     head = "| data set | license | images | identities | sha256 | audit |\n|---|---|---|---|---|---|"
-    audit = {"content": "held against", "name": "held against, matched by name", None: "**not held against**"}
     rows = [
         (
             _cell(one.data.name),
@@ -158,11 +204,14 @@ def _lineage(sets: Sequence[CheckedSet]) -> str:
             "unknown" if one.data.images is None else f"{one.data.images:,}",
             "unknown" if one.data.identities is None else f"{one.data.identities:,}",
             _cell((one.data.sha256 or "unknown")[:16]),
-            audit[one.held_against],
+            HELD[one.held_against],
         )
         for one in sets
     ]
-    return "\n".join([head, *(f"| {' | '.join(row)} |" for row in rows)]) if rows else "Not stated."
+    table = "\n".join([head, *(f"| {' | '.join(row)} |" for row in rows)]) if rows else "Not stated."
+    terms = ["| real faces | license or legal basis | what the people agreed to |", "|---|---|---|"]
+    terms += [f"| {_cell(one.name)} | {_cell(one.basis)} | {_cell(one.agreement)} |" for one in governance.real_data]
+    return f"{table}\n\n" + "\n".join(terms)
 
 
 def _audit(verdict: Verdict) -> str:
@@ -183,7 +232,7 @@ def _audit(verdict: Verdict) -> str:
         " them were replaced by new images that passed the same checks. Identities that lost or got an image were"
         " checked again by the mean of their images in this set. `audit.json` names the tars of `manifest.json`.",
     ]
-    words += [_depth(verdict), *_planted(verdict)]
+    words += [depth_of(verdict), *_planted(verdict)]
     membership = verdict.figures.get("membership")
     if membership:
         words.append(
@@ -201,7 +250,7 @@ def _audit(verdict: Verdict) -> str:
     return "\n\n".join([" ".join(words), *tables])
 
 
-def _depth(verdict: Verdict) -> str:
+def depth_of(verdict: Verdict) -> str:
     """Which alterations of a real image the audit looked for."""
     if verdict.figures.get("copies") == "thorough":
         return (
@@ -231,7 +280,16 @@ def _recall_table(verdict: Verdict) -> list[str]:
     """The recall of each alteration; nothing for audits that planted none."""
     found = verdict.figures.get("planted", {}).get("by_alteration", {})
     rows = [(name, f"{one['found']:,} of {one['images']:,}, {_rate(one)}") for name, one in found.items()]
-    return [_table(("planted copies", "found"), rows)] if rows else []
+    if not rows:
+        return []
+    return [
+        "What this audit finds and what it misses, measured on altered copies of real images that were planted into "
+        "it. A copy of a kind that is seldom found may be in this set. False alarms: "
+        f"{verdict.thresholds.basis}.",
+        _table(("planted copies", "found"), rows),
+        f"![One synthetic image of this set, altered in these ways]({ALTERATIONS})",
+        "The picture shows one synthetic image of this set, altered in these ways, in the order of the table.",
+    ]
 
 
 def _rate(found: Mapping[str, Any]) -> str:
@@ -244,8 +302,13 @@ def _table(head: tuple[str, str], rows: Sequence[tuple[str, str]]) -> str:
     return "\n".join(f"| {_cell(name)} | {_cell(value)} |" for name, value in lines)
 
 
+def line(text: str) -> str:
+    """A text of the publisher's on one line, so that it cannot begin a heading."""
+    return " ".join(text.split())
+
+
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return line(text).replace("|", "\\|")
 
 
 def _settings(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

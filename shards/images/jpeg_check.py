@@ -5,14 +5,18 @@ from __future__ import annotations
 import simplejpeg
 
 from shards.images.headers import JPEG_MAGIC
+from shards.images.source_mark import is_mark
 
 BLANK_RANGE = 8  # gray levels between darkest and brightest pixel of each color; JPEG noise stays below
 
 # Segments that only affect decoding: JFIF, Adobe, tables, frame, restarts, comment. APP1 with EXIF or XMP may hold an
-# orientation and APP2 may announce a second image, so both are left to the full check.
+# orientation and APP2 may announce a second image, so both are left to the full check; the mark of synthetic pictures,
+# which is XMP, holds none.
 _FRAMES = {0xC0, 0xC1, 0xC2}
 
 _PLAIN_SEGMENTS = {0xE0, 0xEE, 0xDB, 0xC4, 0xDD, 0xFE} | _FRAMES
+
+_APP1 = 0xE1
 
 _START_OF_SCAN = 0xDA
 
@@ -35,15 +39,16 @@ def is_plain_jpeg(data: bytes, *, size: int) -> bool:
 
 
 def _plain_frame(data: bytes) -> tuple[int, int, int] | None:
-    """Height, width and components of a JPEG; None unless only `_PLAIN_SEGMENTS` come before its scan."""
+    """Height, width and components of a JPEG; None unless only `_PLAIN_SEGMENTS` and a mark come before its scan."""
     at, frame = 2, None
     while at + 10 <= len(data) and data[at] == 0xFF:
         kind = data[at + 1]
         if kind == _START_OF_SCAN:
             return frame
-        if kind not in _PLAIN_SEGMENTS:
+        end = at + 2 + (data[at + 2] << 8 | data[at + 3])
+        if kind not in _PLAIN_SEGMENTS and not (kind == _APP1 and is_mark(data[at + 4 : end])):
             return None
         if kind in _FRAMES:
             frame = (data[at + 5] << 8 | data[at + 6], data[at + 7] << 8 | data[at + 8], data[at + 9])
-        at += 2 + (data[at + 2] << 8 | data[at + 3])
+        at = end
     return None

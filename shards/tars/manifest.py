@@ -23,6 +23,12 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 MAX_FIELDS = 16  # of an object
 
+Format = Literal["cemiface-manifest-1", "cemiface-manifest-2"]
+
+PLAIN: Format = "cemiface-manifest-1"
+
+MARKED: Format = "cemiface-manifest-2"  # the same, of a set in which every picture says that it is synthetic
+
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -55,17 +61,22 @@ class Totals(_Value):
 class Manifest(_Value):
     """All files of a set. `private` marks real faces: such a set is never published."""
 
-    format: Literal["cemiface-manifest-1"] = "cemiface-manifest-1"
+    format: Format = PLAIN
     private: bool
     shards: Annotated[list[Shard], Field(fail_fast=True)]
     files: Annotated[list[File], Field(fail_fast=True)] = []
     totals: Totals
 
     @classmethod
-    def of(cls, shards: Iterable[Shard], *, private: bool, files: Iterable[File] = ()) -> Self:
+    def of(cls, shards: Iterable[Shard], *, private: bool, files: Iterable[File] = (), version: Format = PLAIN) -> Self:
         """A manifest with its totals counted."""
         listed = list(shards)
-        return cls(private=private, shards=listed, files=list(files), totals=_count(listed))
+        return cls(format=version, private=private, shards=listed, files=list(files), totals=_count(listed))
+
+    @property
+    def marked(self) -> bool:
+        """Whether every picture says that it is synthetic; sets of older versions have no marks."""
+        return self.format == MARKED
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -56,9 +56,17 @@ publish:
   set_name: tiny-set
   creator: the tests
   license: LicenseRef-test
-  consent: Drawn by a program; nobody was photographed.
+  governance:
+    real_data:
+      - {name: shard.faces, basis: drawn by a program, agreement: nobody was photographed}
+    leaving_out: Nobody is in it.
+    uses: Testing this suite.
+    uses_not_allowed: None.
+    contact: tests@example.org
+    retention: Until the tests end.
 report: {title: Tiny run}
 """
+GOVERNANCE = "  governance:" + CONFIG.partition("  governance:")[2].partition("report:")[0]  # of the section publish
 RECIPE = CONFIG.partition("train-recognition:\n")[2].partition("evaluate:")[0]  # of a net that trains in seconds
 CHAIN = tuple(stage for stage in find_method("cemiface").chain if f"\n{stage}:" in CONFIG)  # of the tiny run
 

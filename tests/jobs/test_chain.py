@@ -202,6 +202,7 @@ def test_F02_F04_F44_B53_a_launch_rebuilds_only_what_is_missing(project: Project
 def test_F05_verify_finds_a_flipped_bit_and_a_missing_file(project: Project) -> None:
     whole = project.run("verify")
     assert whole.returncode == 0, whole.stdout
+    assert whole.stdout.splitlines()[-1] == "tiny-set: every picture says that it is synthetic; unsigned"
     flip_a_bit(project.runs / "generate" / "synthetic-00001.tar")
     (project.runs / "embed" / "embeddings.h5").unlink()
     damaged = project.run("verify")

@@ -14,7 +14,7 @@ from rich.console import Console
 from jobs.stages.shared.imported_sets import SET_NAME, public_manifest, require_public
 from jobs.stages.shared.sets import MADE_HERE
 from shards.errors import DataError
-from shards.exports.check import check, require_no_program, require_nothing_else
+from shards.exports.check import SIGNATURE, check, marks, require_no_program, require_nothing_else, signed
 from shards.tars.manifest import NAME as MANIFEST
 from shards.tars.manifest import File, Manifest, read_manifest
 from shards.tars.reader import OpenTar
@@ -26,23 +26,21 @@ from slurm.partial_files import sweep
 CHUNK = 2**20
 
 
-def import_set(source: Path, *, sets: Path, name: str | None, console: Console) -> bool:
+def import_set(source: Path, *, sets: Path, name: str | None, console: Console, signer: Path | None = None) -> bool:
     """Copy the set in `source` to `sets/<name>`; returns whether it is complete and undamaged.
 
     Prints one line per file that is missing or damaged, and what to copy again.
 
+    Args:
+        signer: a public key, or a file of allowed signers, of whom the set has to be.
+
     Raises:
-        DataError: no readable manifest, private shards, a file that the manifest does not name, or the name is taken
-            by another set.
+        DataError: no readable manifest, private shards, a file that the manifest does not name, the name is taken
+            by another set, or the set is not signed by the signer.
     """
     manifest = public_manifest(source)
-    name = name or source.resolve().name
-    if not SET_NAME.fullmatch(name):
-        raise DataError(f"name: got {name!r}, allowed are a-z 0-9 . _ - after a letter or digit; give one with --name")
-    of_runs = f"any name but {' and '.join(MADE_HERE)}, which are the sets of a run"
-    allowed = of_runs if name in MADE_HERE else why_not_a_name(name)
-    if allowed:
-        raise DataError(f"name: got {name!r}, allowed: {allowed}; give one with --name")
+    signature = signed(source, _manifest_again(source, manifest), signer=signer)
+    name = _checked_name(name or source.resolve().name)
     final, partial = sets / name, sets / f".{name}.importing"
     if final.exists() and read_manifest(final / MANIFEST) != manifest:
         raise DataError(f"{final}: is another set with this name; give this set another name with --name")
@@ -52,7 +50,8 @@ def import_set(source: Path, *, sets: Path, name: str | None, console: Console) 
         problems = check(final, manifest)
         if not problems:
             _refuse_private(final, manifest, of=source)
-        return _report(problems, folder=final, console=console, what=f"{name} is registered already")
+        what = f"{name} is registered already; {marks(manifest)}; {signature}"
+        return _report(problems, folder=final, console=console, what=what)
     sets.mkdir(parents=True, exist_ok=True)
     partial.mkdir(mode=0o700, exist_ok=True)
     sweep(partial)
@@ -64,8 +63,10 @@ def import_set(source: Path, *, sets: Path, name: str | None, console: Console) 
     if not problems:
         with publishing(partial / MANIFEST, replace=True) as file:
             file.write(_manifest_again(source, manifest))
+        _copy_signature(source, partial)
         problems = check(partial, manifest)
     if not problems:
+        signature = signed(partial, read_regular(partial / MANIFEST), signer=signer)
         try:
             _refuse_private(partial, manifest, of=source)
         except DataError:
@@ -74,7 +75,23 @@ def import_set(source: Path, *, sets: Path, name: str | None, console: Console) 
         os.rename(partial, final)
         sync_folder(sets)
     what = f"{name}: {manifest.totals.samples:,} images in {manifest.totals.shards:,} tars, registered in {sets}"
+    what = f"{what}; {marks(manifest)}; {signature}"
     return _report(problems, folder=source, console=console, what=what)
+
+
+def _checked_name(name: str) -> str:
+    """A name under which a set may be registered.
+
+    Raises:
+        DataError: it is none.
+    """
+    if not SET_NAME.fullmatch(name):
+        raise DataError(f"name: got {name!r}, allowed are a-z 0-9 . _ - after a letter or digit; give one with --name")
+    of_runs = f"any name but {' and '.join(MADE_HERE)}, which are the sets of a run"
+    allowed = of_runs if name in MADE_HERE else why_not_a_name(name)
+    if allowed:
+        raise DataError(f"name: got {name!r}, allowed: {allowed}; give one with --name")
+    return name
 
 
 def _refuse_private(folder: Path, manifest: Manifest, *, of: Path) -> None:
@@ -91,6 +108,17 @@ def _manifest_again(source: Path, manifest: Manifest) -> bytes:
     if read_manifest(source / MANIFEST, data=data) != manifest:
         raise DataError(f"{source / MANIFEST}: changed during the import; run the same command again")
     return data
+
+
+def _copy_signature(source: Path, target: Path) -> None:
+    """Copy the signature of the manifest, if there is one."""
+    try:
+        data = read_regular(source / SIGNATURE)
+    except FileNotFoundError:
+        (target / SIGNATURE).unlink(missing_ok=True)  # of an earlier attempt
+        return
+    with publishing(target / SIGNATURE, replace=True) as file:
+        file.write(data)
 
 
 def _copied(entry: File, *, source: Path, target: Path) -> str | None:

@@ -24,6 +24,7 @@ EXAMPLES = {
     "import": (
         "cemiface import /media/disk/cemiface-0.5m",
         "cemiface import /media/disk/cemiface-0.5m --name other-name",
+        "cemiface import /media/disk/cemiface-0.5m --signer their_key.pub",
     ),
     "export": (
         "cemiface export cemiface-0.5m --as recordio --to exports/cemiface-0.5m",
@@ -31,6 +32,9 @@ EXAMPLES = {
         "cemiface export runs/demo --fingerprints --to exports/demo-fingerprints",
     ),
 }
+
+
+SIGNER = "public key, or allowed_signers file, of the publisher; a set that is not signed by them is refused"
 
 
 def add_set_commands(commands: Any, *, formatter: Any) -> None:
@@ -44,6 +48,7 @@ def add_set_commands(commands: Any, *, formatter: Any) -> None:
         if name == "import":
             command.add_argument("set", type=Path, metavar="FOLDER", help="folder of a published set")
             command.add_argument("--name", help="register under this name (default: the folder's)")
+            command.add_argument("--signer", type=Path, metavar="FILE", help=SIGNER)
         else:
             what = "folder of a published set, or name of an imported one; with --fingerprints: folder of a run"
             command.add_argument("set", metavar="SET", help=what)
@@ -58,7 +63,7 @@ def run_set_command(options: argparse.Namespace) -> int:
     """Run the command; returns 0, or 1 if a file of the set is missing or damaged."""
     console = Console()
     if options.command == "import":
-        whole = import_set(options.set, sets=options.sets, name=options.name, console=console)
+        whole = import_set(options.set, sets=options.sets, name=options.name, console=console, signer=options.signer)
         return 0 if whole else 1
     if options.fingerprints:
         export_fingerprints(Path(options.set), target=options.to, console=console)

@@ -9,7 +9,6 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import webdataset
 
 from jobs.frame.ledger import again
@@ -18,20 +17,23 @@ from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
 from jobs.frame.verdicts import verdict_of
 from jobs.stages.publish.facts import facts_of
-from jobs.stages.publish.plan import PublishUnit, refusal
+from jobs.stages.publish.plan import PublishUnit, key_path, refusal
 from jobs.stages.publish.public_verdict import public_verdict
+from jobs.stages.publish.sheets import alteration_sheet, sample_sheet
+from jobs.stages.publish.signing import allowed_signers, public_key, signature
 from jobs.stages.shared.gate.certified import require_unmarked
 from jobs.stages.shared.gate.lineage import AUDIT_RECORD, unchecked
 from jobs.stages.shared.gate.synthetic import require_publishable
+from jobs.stages.shared.tars import marked_as_synthetic
 from shards.exports import standalone_verify
-from shards.exports.card import dataset_card, shard_index
+from shards.exports.card import ALTERATIONS, dataset_card, license_text, shard_index
 from shards.exports.croissant import croissant
-from shards.images.jpeg import encode_jpeg
+from shards.exports.standalone_verify import SIGNATURE
+from shards.images.source_mark import SHEET
 from shards.privacy.verdict import Verdict
 from shards.tars.index import index_path
-from shards.tars.manifest import File, Manifest, Shard, describe_file, manifest_bytes
+from shards.tars.manifest import MARKED, File, Manifest, Shard, describe_file, manifest_bytes
 from shards.tars.reader import OpenTar
-from shards.tars.records import asked_of, sort_key
 from shards.tars.shard_set import ShardSet
 from slurm.certified import open_certified
 from slurm.disk import disk_errors, exists, move
@@ -43,7 +45,7 @@ SHARD_LIST = "shards.txt"  # one tar per line, as WebDataset tools take it
 
 SAMPLES = "samples.jpg"
 
-SAMPLE_ROWS, SAMPLE_COLUMNS = 8, 12
+SIGNERS = "allowed_signers"  # who signed, with the public key, as ssh-keygen takes it
 
 INDEX = "index.json"  # tars with their counts, as WebDataset's indexed readers take it
 
@@ -117,21 +119,31 @@ def _build(run: Run, folder: Path, *, verdict: Verdict, work: Work[PublishUnit])
     shards = _checked(run, images, work=work)
     _check_with_webdataset(folder, shards)
     public = public_verdict(run, verdict)
-    facts = facts_of(run, verdict=public, manifest=Manifest.of(shards, private=False), identities=len(images.classes))
+    key = key_path(run)
+    public_half = public_key(key)
+    tarred = Manifest.of(shards, private=False, version=MARKED)
+    facts = facts_of(run, verdict=public, manifest=tarred, identities=len(images.classes), signer=public_half)
     texts = {
         "README.md": dataset_card(facts).encode(),
         "croissant.json": (json.dumps(croissant(facts), indent=1) + "\n").encode(),
         AUDIT_RECORD: (json.dumps(public.public_record(), indent=1, allow_nan=False) + "\n").encode(),
         "verify.py": Path(standalone_verify.__file__).read_bytes(),
-        "LICENSE.txt": f"{facts.license}\n\n{facts.consent}\n".encode(),
+        "LICENSE.txt": license_text(facts).encode(),
         INDEX: (json.dumps(shard_index(facts), indent=1) + "\n").encode(),
         SHARD_LIST: "".join(f"{shard.name}\n" for shard in shards).encode(),
-        SAMPLES: _sample_sheet(images),
+        SAMPLES: marked_as_synthetic(sample_sheet(images), key=SHEET, run=run),
     }
+    if planted := public.figures.get("planted", {}).get("by_alteration"):
+        sheet = alteration_sheet(images.rgb(0), list(planted))
+        texts[ALTERATIONS] = marked_as_synthetic(sheet, key=SHEET, run=run)
+    if public_half is not None:
+        texts[SIGNERS] = allowed_signers(public_half).encode()
     files = [_file(folder, name, data, work=work) for name, data in texts.items()]
     indexes = [_index_of(run, shard.name) for shard in shards]
-    manifest = Manifest.of(shards, private=False, files=[*files, *indexes])
+    manifest = Manifest.of(shards, private=False, files=[*files, *indexes], version=MARKED)
     _file(folder, "manifest.json", manifest_bytes(manifest), work=work)
+    if key is not None:
+        _file(folder, SIGNATURE, signature(manifest_bytes(manifest), key=key), work=work)
     return manifest.totals.samples
 
 
@@ -167,7 +179,7 @@ def _checked(run: Run, images: ShardSet, *, work: Work[PublishUnit]) -> list[Sha
     samples: Counter[str] = Counter()
     for row, key in enumerate(images.keys):
         tar = images.tar_of(row).path.name
-        require_publishable(tar, key, record=images.record(row), jpeg=images.jpeg(row))
+        require_publishable(tar, key, record=images.record(row), jpeg=images.jpeg(row), seed=run.seed)
         samples[tar] += 1
         work.progress()
     records = [run.ledger.output_record(SETTLE, tar) for tar in samples]
@@ -191,21 +203,3 @@ def _check_with_webdataset(folder: Path, shards: list[Shard]) -> None:
         found = sum(1 for _ in webdataset.WebDataset(str(folder / shard.name), shardshuffle=False))
         if found != shard.samples:
             raise RunError(f"publish: webdataset reads {found} samples of {shard.name}, written were {shard.samples}")
-
-
-def _sample_sheet(shards: ShardSet) -> bytes:
-    """A sheet of the set: one person per row, ordered by what was asked of the images."""
-    records = list(shards.records())
-    people = shards.classes[:: max(1, len(shards.classes) // SAMPLE_ROWS)][:SAMPLE_ROWS]
-    blank = np.full_like(shards.rgb(0), 255)
-    rows = []
-    for person in people:
-        own = sorted(
-            (sort_key(asked_of(record)), row) for row, record in enumerate(records) if record["identity"] == person
-        )
-        picked = [own[place][1] for place in np.linspace(0, len(own) - 1, SAMPLE_COLUMNS).round().astype(int)]
-        rows.append(np.concatenate([shards.rgb(row) for row in dict.fromkeys(picked)], axis=1))
-        missing = SAMPLE_COLUMNS - len(dict.fromkeys(picked))
-        if missing:
-            rows[-1] = np.concatenate([rows[-1], *[blank] * missing], axis=1)
-    return encode_jpeg(np.concatenate(rows), quality=92)

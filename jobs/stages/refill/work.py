@@ -12,7 +12,7 @@ from jobs.frame.verdicts import verdict_of
 from jobs.stages.refill.plan import RefillFaces, RefillUnit
 from jobs.stages.shared.gate.certified import certified_set
 from jobs.stages.shared.gate.leak_check import LeakCheck
-from jobs.stages.shared.tars import publishing_tar
+from jobs.stages.shared.tars import add_generated, publishing_tar
 from jobs.training.device import rank_device
 from shards.privacy.leaks import IDENTITY_REASONS
 from shards.privacy.verdict import Verdict
@@ -31,7 +31,7 @@ def run_rank(run: Run, rank: Rank) -> None:
         if made:
             with publishing_tar(work.path(work.unit.tar), record=work.record) as tar:
                 for key in sorted(made):
-                    tar.add(key, jpg=made[key].jpeg, record=made[key].record)
+                    add_generated(tar, made[key], run=run)
         counts = {
             "refilled": len(made),
             "leaked_again": len(wanted) - len(made),

@@ -2,7 +2,7 @@
 
 Dropped images are removed and their replacements are added. This changes the mean embedding of an identity, so it is
 audited again. If the new mean is too close to a real face or center, all images of the identity are removed. Means of
-other identities do not change.
+other identities do not change. People of `withdrawn.json` are left out.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from jobs.frame.run import Run
 from jobs.frame.stage import Cost, Stage
 from jobs.frame.stage_config import StageConfig
 from jobs.frame.unit import Unit
+from jobs.stages.settle.withdrawn import withdrawn_files
 
 
 class SettleSet(StageConfig):
@@ -48,4 +49,5 @@ STAGE = Stage(
     work="jobs.stages.settle.work",
     expected_images=lambda run: run.method.generate.expected_images(run),
     cost=cost,
+    files=withdrawn_files,
 )

@@ -13,10 +13,11 @@ from jobs.frame.verdicts import verdict_of
 from jobs.stages.audit.plan import AuditFaces
 from jobs.stages.settle.changes_file import Changes, changes_bytes, changes_name, read_changes
 from jobs.stages.settle.plan import STAGE, SettleUnit
+from jobs.stages.settle.withdrawn import withdrawn_people
 from jobs.stages.shared.gate.certified import MarkedFiles, certified_samples
 from jobs.stages.shared.gate.leak_check import LeakCheck
 from jobs.stages.shared.gate.synthetic import require_publishable
-from jobs.stages.shared.tars import publishing_tar
+from jobs.stages.shared.tars import marked_as_synthetic, publishing_tar
 from jobs.training.device import rank_device
 from shards.privacy.leaks import Leak
 from shards.privacy.verdict import Verdict
@@ -34,6 +35,7 @@ class RemainingImages:
     Attributes:
         samples: the images that were not dropped and those that were regenerated, sorted by key.
         refilled: keys of the latter.
+        withdrawn: how many images of people who were withdrawn are left out.
         changed: identities that lost or got an image.
         dropped: how many images were dropped.
     """
@@ -42,26 +44,31 @@ class RemainingImages:
     refilled: frozenset[str]
     changed: frozenset[str]
     dropped: int
+    withdrawn: int
 
 
 def run_rank(run: Run, rank: Rank) -> None:
     verdict, check = verdict_of(run), LeakCheck(run, device=rank_device(rank))
+    people = withdrawn_people(run)
     for work in rank.remaining(SettleUnit):
-        remains = remaining_images(run, work.unit.tar, verdict=verdict)
+        remains = remaining_images(run, work.unit.tar, verdict=verdict, withdrawn=people)
         leaks = _leaks_of_changed_identities(remains, check=check, work=work)
         withdrawn = {leak.key for leak in leaks}
         kept = [sample for sample in remains.samples if sample.key not in withdrawn]
         refilled = [sample.key for sample in kept if sample.key in remains.refilled]
         if kept:
-            _write(work, kept)
+            _write(run, work, kept)
         work.publish(changes_name(work.unit.tar), changes_bytes(Changes(refilled=tuple(refilled), leaks=tuple(leaks))))
         counted = {"refilled": len(refilled)} if refilled else {}
         lost = {"dropped": remains.dropped - len(remains.refilled), "withdrawn": len(withdrawn)}
+        lost |= {"on_request": remains.withdrawn} if people else {}
         work.done(images=len(kept), counts={"kept": len(kept) - len(refilled), **counted, **lost})
 
 
-def remaining_images(run: Run, tar: str, *, verdict: Verdict) -> RemainingImages:
-    """What is left of a synthetic tar.
+def remaining_images(
+    run: Run, tar: str, *, verdict: Verdict, withdrawn: frozenset[str] = frozenset()
+) -> RemainingImages:
+    """What is left of a synthetic tar without the images of `withdrawn` people.
 
     Raises:
         RunError: the tar's sha256 differs from that in the verdict, or a tar is not the one that was recorded.
@@ -72,19 +79,22 @@ def remaining_images(run: Run, tar: str, *, verdict: Verdict) -> RemainingImages
             f"settle: the sha256 of {generate}/{tar} differs from that in the audit's verdict; run `cemiface audit`"
         )
     leaked, changed, samples = verdict.leaked, set(), []
-    dropped = 0
+    dropped = on_request = 0
     for sample in certified_samples(run, generate, tar):
         if sample.key not in leaked:
-            samples.append(sample)
+            gone = sample.record["identity"] in withdrawn
+            samples += [] if gone else [sample]
+            on_request += gone
         else:
             changed.add(sample.record["identity"])
             dropped += 1
-    regenerated = _refill_of(run, tar)
+    regenerated = [one for one in _refill_of(run, tar) if one.record["identity"] not in withdrawn]
     return RemainingImages(
         samples=sorted((*samples, *regenerated), key=lambda sample: sample.key),
         refilled=frozenset(sample.key for sample in regenerated),
         changed=frozenset(changed),
         dropped=dropped,
+        withdrawn=on_request,
     )
 
 
@@ -105,11 +115,13 @@ def _leaks_of_changed_identities(remains: RemainingImages, *, check: LeakCheck, 
     )
 
 
-def _write(work: Work[SettleUnit], samples: Sequence[Sample]) -> None:
+def _write(run: Run, work: Work[SettleUnit], samples: Sequence[Sample]) -> None:
+    """Write the tar, in the current form: pictures and records of older versions lack marks."""
     with publishing_tar(work.path(work.unit.tar), record=work.record) as tar:
         for sample in samples:
-            require_publishable(work.unit.tar, sample.key, record=sample.record, jpeg=sample.jpg)
-            tar.add(sample.key, jpg=sample.jpg, record=upgraded(sample.record))
+            jpeg = marked_as_synthetic(sample.jpg, key=sample.key, run=run)
+            require_publishable(work.unit.tar, sample.key, record=sample.record, jpeg=jpeg, seed=run.seed)
+            tar.add(sample.key, jpg=jpeg, record=upgraded(sample.record))
             work.progress()
 
 

@@ -1,11 +1,11 @@
-"""What a run has left out: images that went into a finished stage and did not come out of it, by outcome."""
+"""What a run has left out, by outcome, and what it found among the real faces that may not belong there."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from jobs.frame.run import Run
-from jobs.stages.shard.plan import SKIPPED
+from jobs.stages.shard.plan import SKIPPED, SYNTHETIC
 from jobs.stages.shard.plan import STAGE as SHARD
 from shards.images.outcomes import Outcome
 
@@ -21,7 +21,16 @@ def counts_left_out(run: Run, stage: str) -> dict[str, int]:
 
 
 def left_out(run: Run) -> Iterator[str]:
-    """One line per finished stage that has left out images, such as "shard: 98 of 100 kept: 2 truncated"."""
+    """One line per finished stage that has left out images, such as "shard: 98 of 100 kept: 2 truncated".
+
+    Before them a line about real faces whose files say that they are synthetic, if there are any.
+    """
+    sharded = run.ledger.summary(SHARD.name)
+    found = sharded.figures.get(SYNTHETIC, {}) if sharded else {}
+    if sharded and found.get("images"):
+        where = run.stage_folder(SHARD.name).summary
+        first = f"{found['images']:,} of {sharded.images_out:,} real faces say that they are synthetic"
+        yield f"shard: {first} (first: {found['examples'][0]}); they are used all the same; details: {where}"
     for stage in run.chain:
         counts, summary = counts_left_out(run, stage.name), run.ledger.summary(stage.name)
         if not counts or summary is None:

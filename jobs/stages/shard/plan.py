@@ -33,6 +33,8 @@ SKIPPED, SOURCE = "lists/skipped.tsv", "lists/source.json"  # what was passed ov
 
 MANIFEST = "manifest.json"
 
+SYNTHETIC = "say_synthetic"  # in the figures of the summary: images whose file says that they are synthetic
+
 
 class ShardFaces(StageConfig):
     """Which real faces are taken, and how they become tars."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from cemiface.diffusion.config import DiffusionConfig
 from cemiface.semihard.config import DenoiserConfig
@@ -18,6 +20,7 @@ from jobs.frame.experiment import load_run
 from jobs.launch.launch import launch, refusals
 
 from ...shards.pictures import jpeg
+from ..conftest import GOVERNANCE
 from ..one_rank import plan_stage, work_alone
 
 PEOPLE, IMAGES = 5, 5  # two people are held out: 15 training images, 10 in the control group
@@ -45,7 +48,7 @@ CONFIG: dict[str, Any] = {
     "fingerprint": {},
     "audit": {"false_alarms": 0.5},
     "settle": {},
-    "publish": {"set_name": "s", "creator": "c", "license": "l", "consent": "c"},
+    "publish": {"set_name": "s", "creator": "c", "license": "l", **yaml.safe_load(textwrap.dedent(GOVERNANCE))},
 }
 
 

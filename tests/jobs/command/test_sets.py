@@ -16,8 +16,10 @@ import pytest
 import webdataset
 from rich.console import Console
 
+from jobs import VERSION
 from jobs.command.sets.import_set import import_set
 from shards.errors import DataError
+from shards.images.source_mark import SHEET, SOURCE_TYPE, SourceMark, mark_of, without_mark
 from shards.tars.manifest import Manifest, describe_shard, manifest_bytes, read_manifest
 from shards.tars.reader import OpenTar, read_tar
 from shards.tars.shard_set import ShardSet
@@ -54,7 +56,7 @@ def bare_python(*arguments: str) -> Any:
 def test_verify_py_passes_in_another_folder_and_names_the_shard_of_one_flipped_bit(published: Path) -> None:
     whole = bare_python(str(published / "verify.py"))
     assert (whole.returncode, whole.stderr) == (0, "")
-    assert "2 tars and all other files are as published" in whole.stdout
+    assert "2 tars and all other files are as published; every picture says that it is synthetic" in whole.stdout
     flip_a_bit(published / "synthetic-00001.tar")
     damaged = bare_python(str(published / "verify.py"))
     assert damaged.returncode == 1
@@ -72,6 +74,40 @@ def test_the_published_folder_reveals_nothing_of_the_cluster_and_of_real_people(
     assert "leaks" not in audit
     manifest = read_manifest(published / "manifest.json")
     assert audit["judged"].keys() == {shard.name for shard in manifest.shards}
+
+
+def test_every_published_picture_says_that_it_is_synthetic_and_exports_keep_that(
+    published: Path, tmp_path: Path
+) -> None:
+    samples = [sample for tar in sorted(published.glob("*.tar")) for sample in read_tar(tar)]
+    assert all(mark_of(one.jpg) == SourceMark(version=VERSION, seed=3, key=one.key) for one in samples)
+    assert mark_of((published / "samples.jpg").read_bytes()) == SourceMark(version=VERSION, seed=3, key=SHEET)
+    done = command("export", str(published), "--as", "recordio", "--to", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "train.rec").read_bytes().count(SOURCE_TYPE.encode()) == len(samples)
+
+
+def test_a_picture_whose_mark_was_stripped_is_named_even_if_the_manifest_was_written_again(
+    published: Path, tmp_path: Path
+) -> None:
+    """By the folder's own program, and by an import, which leaves nothing behind."""
+    tar = published / "synthetic-00001.tar"
+    samples = list(read_tar(tar))
+    with tar.open("wb") as file:
+        writer = TarWriter(file)
+        for sample in samples:
+            writer.add(sample.key, jpg=without_mark(sample.jpg), record=sample.record)
+        writer.close()
+    manifest = read_manifest(published / "manifest.json")
+    shards = [describe_shard(published / one.name, samples=one.samples) for one in manifest.shards]
+    again = Manifest.of(shards, private=False, files=manifest.files, version=manifest.format)
+    (published / "manifest.json").write_bytes(manifest_bytes(again))
+    line = "synthetic-00001.tar: 8 of 8 pictures do not say that they are synthetic (first: 000002-000.jpg)"
+    assert bare_python(str(published / "verify.py")).stdout.splitlines() == [line]
+    refused = command("import", str(published), cwd=tmp_path)
+    assert refused.returncode == 1
+    assert line in refused.stdout
+    assert not (tmp_path / "sets" / "tiny-set").exists()
 
 
 def test_the_shard_list_and_the_index_lead_to_every_image(published: Path) -> None:
@@ -94,6 +130,8 @@ def test_mlcroissant_accepts_the_metadata_and_reads_the_images_by_it(published: 
         "print(json.dumps([row['images/key'].decode() for row in dataset.records('images')]))\n"
         "rows = list(dataset.records('records'))\n"
         "print(json.dumps({row['records/key'].decode(): json.loads(row['records/record']) for row in rows}))\n"
+        "print(json.dumps([row['audit_recall/found'] for row in dataset.records('audit_recall')]))\n"
+        "print(json.dumps(dataset.metadata.ctx.conforms_to.value))\n"
     )
     read = subprocess.run(
         [sys.executable, "-c", code, str(published / "croissant.json")],
@@ -103,8 +141,16 @@ def test_mlcroissant_accepts_the_metadata_and_reads_the_images_by_it(published: 
         check=False,
     )
     assert read.returncode == 0, read.stderr[-2000:]
-    issues, images, records = (json.loads(line) for line in read.stdout.splitlines()[-3:])
+    issues, images, records, found, version = (json.loads(line) for line in read.stdout.splitlines()[-5:])
     assert issues == [[], []]
+    assert "WARNING" not in read.stderr.upper()
+    assert version == "http://mlcommons.org/croissant/1.1"
+    planted = json.loads((published / "audit.json").read_text())["figures"]["planted"]["by_alteration"]
+    assert found == [one["found"] for one in planted.values()]
+    described = json.loads((published / "croissant.json").read_text())
+    (own,) = described["prov:wasDerivedFrom"]
+    assert own["sc:description"] == "30 images, 5 identities. Audit: held against"
+    assert {"shard", "generate", "audit", "settle"} <= {one["prov:label"] for one in described["prov:wasGeneratedBy"]}
     samples = [sample for tar in sorted(published.glob("*.tar")) for sample in read_tar(tar)]
     assert sorted(images) == [sample.key for sample in samples]
     assert records == {sample.key: sample.record for sample in samples}
@@ -132,7 +178,7 @@ def test_hugging_face_datasets_loads_the_published_folder_as_it_is(published: Pa
 def test_an_import_is_whole_registered_and_done_once(published: Path, tmp_path: Path) -> None:
     first = command("import", str(published), cwd=tmp_path)
     assert first.returncode == 0, first.stderr
-    assert "16 images in 2 tars, registered in sets" in first.stdout
+    assert "16 images in 2 tars, registered in sets; every picture says that it is synthetic" in first.stdout
     copy = tmp_path / "sets" / "tiny-set"
     names = {entry.name for entry in published.iterdir()}
     assert {path.name: sha256(path) for path in copy.iterdir()} == {name: sha256(published / name) for name in names}
@@ -253,7 +299,9 @@ def test_each_sign_of_real_faces_is_enough(tmp_path: Path, record: dict[str, Any
 def test_sets_of_older_versions_without_an_origin_are_imported_and_exported(tmp_path: Path) -> None:
     old = [{"identity": f"synthetic-{row:06d}", "index": 0, "m": 0.5, "seed": 1} for row in range(3)]
     folder = a_set(tmp_path / "disk" / "old-set", old, private=False)
-    assert command("import", str(folder), cwd=tmp_path).returncode == 0
+    imported = command("import", str(folder), cwd=tmp_path)
+    assert imported.returncode == 0
+    assert "unmarked: of an older version, whose pictures do not say that they are synthetic" in imported.stdout
     assert command("export", "old-set", "--as", "folders", "--to", "out", cwd=tmp_path).returncode == 0
 
 

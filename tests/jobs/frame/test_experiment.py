@@ -174,7 +174,7 @@ def test_overrides_win_over_the_file_and_add_sections(tmp_path: Path) -> None:
         ("name=1.10", "1.10"),
         ("convert-benchmarks.sources.lfw.bin=lfw #1.bin", "lfw #1.bin"),
         ("publish.creator=- lab: @x", "- lab: @x"),
-        ("publish.consent=see #4: *all* agreed", "see #4: *all* agreed"),
+        ("publish.governance.contact=see #4: *us*", "see #4: *us*"),
     ],
 )
 def test_fields_of_text_take_an_override_as_it_is(tmp_path: Path, override: str, text: str | None) -> None:
@@ -197,7 +197,7 @@ def test_a_path_with_a_number_sign_shards_that_folder(tmp_path: Path) -> None:
     ("override", "message"),
     [
         (
-            "publish={set_name: a, creator: b, license: c, consent: d, version: x}",
+            "publish={set_name: a, creator: b, license: c, version: x}",
             "publish.version: got 'x', allowed: ",
         ),
         ("name=a: b", "name: got 'a: b', allowed: "),

@@ -15,7 +15,7 @@ from jobs.frame.experiment_config import experiment_of
 from slurm.names import own_names, why_not_a_name
 from slurm.run_folder import StageFolder
 
-PUBLISH = "publish: {{set_name: '{name}', creator: a, license: b, consent: c}}"
+PUBLISH = "publish: {{set_name: '{name}', creator: a, license: b}}"
 BENCHMARK = "convert-benchmarks: {{sources: {{{name}: {{bin: lfw.bin}}}}}}"
 
 

@@ -15,7 +15,7 @@ import pytest
 from shards.tars.records import asked_of, is_synthetic
 from shards.tars.shard_set import ShardSet
 
-from ..conftest import CONFIG, RECIPE, set_up
+from ..conftest import CONFIG, GOVERNANCE, RECIPE, set_up
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -35,8 +35,11 @@ fingerprint: {{}}
 audit: {{false_alarms: 0.3, max_dropped_fraction: 1.0}}
 refill: {{}}
 settle: {{}}
-publish: {{set_name: {SET}, creator: the tests, license: LicenseRef-test, consent: Drawn by a program.}}
-report: {{title: Toy}}
+publish:
+  set_name: {SET}
+  creator: the tests
+  license: LicenseRef-test
+{GOVERNANCE}report: {{title: Toy}}
 """
 
 

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from jobs.frame.run import Run
 from jobs.frame.stage_config import public_fields
 from jobs.stages.publish.public_verdict import public_verdict
 from jobs.stages.shared.gate.synthetic import require_publishable
+from shards.images import source_mark
 from shards.images.metadata import foreign_segment
+from shards.images.source_mark import SourceMark
 from shards.privacy.verdict import PUBLIC_FIELDS, PUBLIC_FIGURES, Verdict
 from shards.tars.reader import read_tar
 from shards.tars.records import private_field
@@ -36,6 +39,11 @@ from ..conftest import set_up
 from ..one_rank import plan_stage, record_again, work_alone
 
 WORD = "marmalade"
+MARK = SourceMark(version="0.1.0", seed=3, key="000000-000")
+
+
+def with_mark(number: int, **other: Any) -> bytes:
+    return source_mark.marked(jpeg(number), replace(MARK, **other))
 
 
 def _change_config(folder: Path) -> None:
@@ -196,9 +204,27 @@ def test_records_hold_numbers_and_names_of_synthetic_identities(more: dict[str, 
 
 @pytest.mark.parametrize("key", ["marmalade", "000000-000/marmalade", "000000-000-marmalade", "1-1"])
 def test_keys_of_published_images_are_numbers(key: str) -> None:
-    require_publishable("x.tar", "000000-000", record=RECORD, jpeg=jpeg(0))
+    require_publishable("x.tar", "000000-000", record=RECORD, jpeg=with_mark(0), seed=3)
     with pytest.raises(RunError, match=r"x\.tar: has an image"):
-        require_publishable("x.tar", key, record=RECORD, jpeg=jpeg(0))
+        require_publishable("x.tar", key, record=RECORD, jpeg=with_mark(0), seed=3)
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (jpeg(0), "the image of 000000-000 does not say that it is synthetic"),
+        (
+            with_mark(0, seed=4),
+            "is that of 000000-000 with seed 4, expected is 000000-000 with seed 3",
+        ),
+        (with_mark(0, key="000000-001"), "is that of 000000-001 with seed 3"),
+        (source_mark.marked(with_mark(0), MARK), "has a segment 0xe1"),
+    ],
+    ids=["no mark", "of another set", "of another image", "two"],
+)
+def test_each_published_picture_has_its_own_mark_and_no_other(data: bytes, told: str) -> None:
+    with pytest.raises(RunError, match=told):
+        require_publishable("x.tar", "000000-000", record=RECORD, jpeg=data, seed=3)
 
 
 @pytest.mark.parametrize(

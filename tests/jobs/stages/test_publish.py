@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Callable
@@ -11,9 +12,12 @@ from typing import Any
 
 import pytest
 
+from jobs.frame.errors import ConfigError
 from jobs.frame.experiment import load_run_folder
 from jobs.frame.run import Run
+from jobs.stages.publish.plan import PublishSet, check_launch
 from jobs.stages.publish.work import passed_verdict
+from jobs.stages.shared.gate.lineage import own_faces
 from shards.privacy.lineage import DataSet
 from shards.tars.reader import Sample, read_tar
 from shards.tars.writer import TarWriter
@@ -60,6 +64,37 @@ def test_a_set_whose_nets_saw_faces_that_the_audit_did_not_is_refused_unless_acc
     edit_config(copied.folder.root, audit={**AUDIT, "accept_unchecked": ["web faces"]})
     accepted = load_run_folder(copied.folder.root)
     assert passed_verdict(accepted).passed
+
+
+def test_a_set_without_answers_is_not_launched_and_older_configs_are_still_read(copied: Run) -> None:
+    fields = copied.section(PublishSet).model_dump(mode="json", exclude={"governance"})
+    edit_config(copied.folder.root, publish=fields | {"consent": "Drawn by a program."})
+    older = load_run_folder(copied.folder.root)
+    with pytest.raises(ConfigError, match=r"^publish.governance: missing; allowed: real_data, .* `cemiface explain"):
+        check_launch(older)
+    as_it_was = {"set_name", "version", "creator", "license", "consent"}
+    assert older.section(PublishSet).fingerprint().keys() == as_it_was
+
+
+def test_every_set_of_real_faces_needs_its_terms(copied: Run) -> None:
+    check_launch(copied)
+    given = copied.section(PublishSet).model_dump(mode="json")
+    given["governance"]["real_data"][0]["name"] = "other faces"
+    edit_config(copied.folder.root, publish=given)
+    own = own_faces(copied).name
+    told = f"publish.governance.real_data: no terms of {own}; add an entry"
+    changed = load_run_folder(copied.folder.root)
+    with pytest.raises(ConfigError, match=told):
+        check_launch(changed)
+    shutil.rmtree(copied.stage_folder("publish").root)
+    plan_stage(changed, "publish")
+    with pytest.raises(ConfigError, match=told):
+        work_alone(changed, "publish")
+    assert not list(copied.stage_folder("publish").root.rglob("*.tar"))
+    given["governance"]["real_data"] += copy.deepcopy(given["governance"]["real_data"])
+    edit_config(copied.folder.root, publish=given)
+    with pytest.raises(ConfigError, match=r"publish.governance: real_data: got 'other faces' twice"):
+        load_run_folder(copied.folder.root)
 
 
 def test_to_accept_a_gap_makes_nothing_stale(copied: Run) -> None:

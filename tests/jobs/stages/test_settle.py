@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from jobs.frame.verdicts import reference_files
 from jobs.stages.publish.work import passed_verdict
 from jobs.stages.settle.plan import SETTLE
 from jobs.stages.shared.gate.leak_check import audit_features, load_audit_net
+from shards.images.source_mark import mark_of, without_mark
 from shards.privacy.fingerprints import read_vectors
 from shards.tars.reader import Sample, read_tar
 from shards.tars.shard_set import ShardSet
@@ -25,6 +27,7 @@ from slurm.files import digest, publish_json, publishing
 
 from ..commands import flip_a_bit, sha256
 from ..one_rank import edit_config, plan_stage, record_again, work_alone
+from ..planted import plant
 
 NEVER = 2.0  # a cosine that nothing reaches
 
@@ -86,6 +89,21 @@ def test_where_nothing_was_dropped_the_tars_are_those_that_were_generated(copied
     assert passed_verdict(copied).judged == made
 
 
+def test_pictures_that_an_older_version_made_without_marks_get_them(copied: Run) -> None:
+    before = {sample.key: sample.jpg for path in copied.ledger.outputs("generate") for sample in _samples(path)}
+    assert {mark.key for jpeg in before.values() if (mark := mark_of(jpeg))} == before.keys()
+    plant(copied, {key: without_mark(jpeg) for key, jpeg in before.items()})
+    tars = {path.name: sha256(path) for path in copied.ledger.outputs("generate", suffix=".tar")}
+    path = copied.stage_folder("audit").output("verdict.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"judged": tars}))
+    settle(copied, identity_to_face=NEVER, dropped=[])
+    assert {key: sample.jpg for key, sample in settled(copied).items()} == before
+
+
+def _samples(path: Path) -> list[Sample]:
+    return list(read_tar(path)) if path.suffix == ".tar" else []
+
+
 def test_an_identity_whose_mean_is_too_close_without_what_was_dropped_is_withdrawn(copied: Run, means: Means) -> None:
     """Of all images the one is dropped without which the mean of the others moves farthest towards a real face."""
     moves = {}
@@ -122,7 +140,7 @@ def test_an_identity_whose_mean_is_too_close_with_what_was_refilled_is_withdrawn
     copied = with_refill(copied, key=first, jpg=real.jpeg(row), record=record | {"attempt": 1})
 
     kept = settle(copied, identity_to_face=near[row] + 1e-4, dropped=[first])
-    assert settled(copied)[first].jpg == real.jpeg(row)
+    assert without_mark(settled(copied)[first].jpg) == real.jpeg(row)
     assert (kept["dropped"], kept["refilled"]) == ([], [first])
 
     withdrawn = settle(copied, identity_to_face=near[row] - 1e-4, dropped=[first])

@@ -17,11 +17,13 @@ from jobs.frame.errors import ConfigError
 from jobs.frame.experiment import load_run
 from jobs.methods.cemiface.identities.plan import listed_files
 from jobs.stages.fingerprint.also import AlsoSet, listed_blocks
+from jobs.stages.shard.left_out import left_out
 from jobs.stages.shard.losses import warn_of_losses
 from jobs.stages.shard.plan import STAGE as SHARD
 from shards.errors import DataError
 from shards.exports.check import check
 from shards.images.jpeg import decode_rgb
+from shards.images.source_mark import SourceMark, marked
 from shards.sources.sources import open_source
 from shards.tars.manifest import read_manifest
 from shards.tars.reader import read_tar
@@ -281,6 +283,19 @@ def test_without_its_source_a_stage_is_not_planned_again(tmp_path: Path, faces: 
     faces.rename(tmp_path / "elsewhere")
     with pytest.raises(DataError, match=r"shard\.faces: got .*faces, no such file or folder"):
         planned(tmp_path, faces, shard_images=5)
+
+
+def test_images_that_say_that_they_are_synthetic_are_taken_and_reported(tmp_path: Path, faces: Path) -> None:
+    mark = SourceMark(version="0.1.0", seed=3, key="000012-003")
+    put(faces, {"person-2/made.jpg": marked(jpeg(99, size=32), mark), "person-2/c.jpg": jpeg(98, size=32)})
+    folder, summary = sharded(tmp_path, faces, shard_images=5)
+    assert summary["counts"] == {"kept": 14}
+    assert summary["figures"]["say_synthetic"] == {"images": 1, "examples": ["person-2/made.jpg"]}
+    (line,) = left_out(load_run(tmp_path / "sharding.yaml"))
+    told = (
+        "shard: 1 of 14 real faces say that they are synthetic (first: person-2/made.jpg); they are used all the same"
+    )
+    assert line == f"{told}; details: {folder / 'summary.json'}"
 
 
 def test_dropping_equal_files_without_hashes_is_refused(tmp_path: Path, faces: Path) -> None:

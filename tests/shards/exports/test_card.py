@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from shards.exports.card import Facts, dataset_card, shard_index
+from shards.exports.card import dataset_card, license_text, shard_index
 from shards.exports.croissant import croissant
+from shards.exports.facts import Activity, Code, DataTerms, Facts, Governance
 from shards.privacy.leaks import Leak, Reason
 from shards.privacy.lineage import CheckedSet, DataSet
 from shards.privacy.thresholds import Thresholds
@@ -30,12 +31,26 @@ def facts() -> Facts:
         creator="A group",
         summary="Synthetic faces.",
         license="CC-BY-4.0",
-        consent="No real face is contained.",
+        governance=Governance(
+            real_data=(DataTerms(name="own", basis="license | of us", agreement="All signed."),),
+            leaving_out="Write to us.",
+            uses="Research.",
+            uses_not_allowed="Identifying people.\n# fake",
+            contact="a@example.org",
+            retention="Until 2028.",
+        ),
         size=112,
         identities=60,
         seed=7,
         config={"generate": {"similarity": [-1, 1], "note": "a | b\nc"}, "steps": 20},
         metrics={"accuracy": 0.912345},
+        code=Code(version="0.1.0", commit="abc123", changed=True),
+        activities=[
+            Activity(
+                name="generate", title="faces", config_sha256="c" * 64, given={"embedder.weights": "e" * 64}, nets={}
+            ),
+            Activity(name="train", title="a net", config_sha256="d" * 64, given={}, nets={"net.safetensors": "f" * 64}),
+        ],
         limits=["No detector was run."],
         citation="The method, 2024.",
         verdict=Verdict(
@@ -65,7 +80,7 @@ def facts() -> Facts:
 @pytest.mark.parametrize(
     "words",
     [
-        "| images | 3,003 |",
+        "| images | 3,003, all synthetic; each says so in its file (IPTC digital source type) |",
         "| identities | 60 |",
         "| image size | 112 x 112 px, RGB, JPEG |",
         "| seed | 7 |",
@@ -80,7 +95,14 @@ def facts() -> Facts:
         "| too_similar | 1 |",
         "- No detector was run.",
         "License: CC-BY-4.0",
-        "No real face is contained.",
+        "| own | license \\| of us | All signed. |",
+        "Meant for: Research.",
+        "Not allowed: Identifying people. # fake",
+        "Contact: a@example.org",
+        "and what then happens: Write to us.",
+        "Retention of the real faces: Until 2028.",
+        "## Motivation\n\nResearch.\n\nMade by A group.",
+        "The set is unsigned.",
         'pretty_name: "Faces: \\"v\\""',
     ],
 )
@@ -97,8 +119,23 @@ def test_data_that_the_audit_did_not_compare_with_stands_in_the_first_lines(fact
         "> **Not checked against everything real.** Nets behind this set were trained on web \\| faces."
     )
     assert "| own | unknown | 1,200 | 9 | abababababababab | held against |" in card
+    assert body[2].endswith("The audit held this set against own.")
     assert "| web \\| faces | unknown | unknown | unknown | unknown | **not held against** |" in card
-    assert "Not checked" not in dataset_card(dataclasses.replace(facts, lineage=(own,)))
+    whole = dataset_card(dataclasses.replace(facts, lineage=(own,))).partition("# Faces")[2].splitlines()
+    assert whole[2] == "> The audit held this set against own. Its nets have learned from no other real faces."
+
+
+def test_the_card_has_the_headings_of_datasheets_for_datasets(facts: Facts) -> None:
+    headings = [line[3:] for line in dataset_card(facts).splitlines() if line.startswith("## ")]
+    asked = "Motivation, Composition, Collection process, Preprocessing, cleaning and labeling, Uses, Distribution"
+    assert ", ".join(headings) == f"{asked}, Maintenance, Citation"
+
+
+def test_the_license_file_has_the_terms_of_the_real_faces(facts: Facts) -> None:
+    lines = license_text(facts).split("\n\n")
+    assert lines[0] == "CC-BY-4.0"
+    assert "Real faces, own: license | of us; All signed." in lines
+    assert "Not allowed: Identifying people. # fake" in lines
 
 
 def test_values_are_escaped_in_table_rows(facts):
@@ -113,8 +150,28 @@ def test_croissant_lists_every_tar_with_its_hash(facts):
     assert [(tar["contentUrl"], tar["sha256"], tar["contentSize"]) for tar in tars] == [
         (shard.name, shard.sha256, "10240 B") for shard in SHARDS
     ]
-    assert described["conformsTo"] == "http://mlcommons.org/croissant/1.0"
+    assert described["conformsTo"] == "http://mlcommons.org/croissant/1.1"
     assert json.loads(json.dumps(described)) == described
+
+
+def test_croissant_states_lineage_code_and_conditions(facts: Facts) -> None:
+    own = CheckedSet(data=DataSet(name="own", images=1200, identities=9, sha256="ab" * 32), held_against="content")
+    web = CheckedSet(data=DataSet(name="web faces"), held_against=None)
+    described = croissant(dataclasses.replace(facts, lineage=(own, web)))
+    first, second = described["prov:wasDerivedFrom"]
+    assert (first["prov:label"], first["sc:sha256"], first["sc:license"]) == ("own", "ab" * 32, "unknown")
+    assert first["sc:description"] == "1,200 images, 9 identities. Audit: held against"
+    assert first["sc:usageInfo"] == "license | of us; All signed."
+    assert second["sc:description"] == "size unknown. Audit: not held against"
+    made, trained = described["prov:wasGeneratedBy"]
+    assert "c" * 64 in made["sc:description"]
+    assert made["prov:used"] == [{"@type": "prov:Entity", "prov:label": "embedder.weights", "sc:sha256": "e" * 64}]
+    assert trained["prov:generated"][0]["sc:sha256"] == "f" * 64
+    assert made["prov:wasAssociatedWith"]["sc:softwareVersion"] == "0.1.0, commit abc123, with changes"
+    assert described["rai:hasSyntheticData"] is True
+    assert described["usageInfo"]["text"] == "Meant for: Research. Not allowed: Identifying people. # fake"
+    asked = "dataCollection dataLimitations dataBiases dataUseCases dataSocialImpact personalSensitiveInformation"
+    assert all(described[f"rai:{name}"] for name in asked.split())
 
 
 def test_the_index_lists_every_tar_with_its_count(facts):

@@ -80,7 +80,7 @@ def test_litter_of_systems_and_file_servers_is_counted_and_no_difference(folder)
     require_nothing_else(folder, manifest(folder))
     done = verified(folder)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith(" tars and all other files are as published (5 files of the system ignored)\n")
+    assert " tars and all other files are as published (5 files of the system ignored); " in done.stdout
 
 
 @pytest.mark.parametrize("make", [lambda path: path.symlink_to("/etc/passwd"), os.mkfifo, Path.mkdir])

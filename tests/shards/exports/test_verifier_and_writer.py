@@ -34,13 +34,15 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 def test_a_whole_folder_passes_with_the_number_of_its_tars(folder, monkeypatch, capsys):
     assert run(monkeypatch, folder) == 0
-    assert capsys.readouterr().out == f"{folder}: 1 tars and all other files are as published\n"
+    whole = f"{folder}: 1 tars and all other files are as published"
+    unmarked = "unmarked: of an older version, whose pictures do not say that they are synthetic"
+    assert capsys.readouterr().out == f"{whole}; {unmarked}; unsigned\n"
 
 
-@pytest.mark.parametrize("arguments", [["-h"], ["--help"], ["a", "b"]])
+@pytest.mark.parametrize("arguments", [["-h"], ["--help"], ["a", "b"], ["--signer"], ["a", "--sign", "b"]])
 def test_help_and_wrong_use_print_how_it_is_used(monkeypatch, capsys, arguments):
     assert run(monkeypatch, *arguments) == 1
-    assert "python verify.py [FOLDER]" in capsys.readouterr().out
+    assert "python verify.py [FOLDER] [--signer FILE]" in capsys.readouterr().out
 
 
 def test_every_difference_is_a_line_and_fails(folder, monkeypatch, capsys):

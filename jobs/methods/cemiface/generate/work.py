@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from jobs.frame.method import ImageRequest, identity_name
+from jobs.frame.method import GeneratedImage, ImageRequest, identity_name
 from jobs.frame.rank import Rank
 from jobs.frame.run import Run
 from jobs.frame.stage import Finish
@@ -19,6 +19,7 @@ from jobs.methods.cemiface.generate.requests import requests_of
 from jobs.methods.cemiface.identities.plan import INQUIRIES
 from jobs.stages.shared.curves import curve_of
 from jobs.stages.shared.resumable_tar import resumable_tar
+from jobs.stages.shared.tars import add_generated
 from jobs.training.device import rank_device
 from shards.embeddings.embeddings import read_embeddings
 from shards.tars.records import SYNTHETIC, is_copy
@@ -42,11 +43,13 @@ def run_rank(run: Run, rank: Rank) -> None:
             # The encoders compress one batch while the next one is sampled.
             for batch in pipelined(generator.sample(part, work=work) for part in parts):
                 for image in generator.measure(batch):
-                    tar.add(image.request.key, jpg=image.jpeg, record=image.record)
+                    add_generated(tar, image, run=run)
                 work.progress(len(batch.requests))
             for identity, number in product(block, range(config.inquiry_copies)):
                 copy = ImageRequest(identity=identity, index=config.images_per_identity + number)
-                tar.add(copy.key, jpg=inquiries.jpeg(identity), record=_record_of_copy(copy, target=config.target))
+                record = _record_of_copy(copy, target=config.target)
+                image = GeneratedImage(request=copy, jpeg=inquiries.jpeg(identity), record=record)
+                add_generated(tar, image, run=run)
         copies = len(block) * config.inquiry_copies
         work.done(images=tar.samples, counts={"generated": len(requests)} | ({"copied": copies} if copies else {}))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from jobs.methods.gandiffface.generate.pictures import PictureMaker
 from jobs.methods.gandiffface.generate.plan import NAME, STAGE, GeneratePictures, grammar_of, originals
 from jobs.methods.gandiffface.generate.slots_reached import asked_slots, correlations, shares
 from jobs.methods.gandiffface.personalize.plan import base_slots
-from jobs.stages.shared.tars import publishing_tar
+from jobs.stages.shared.tars import add_generated, publishing_tar
 from jobs.training.device import rank_device
 from shards.tars.shard_set import ShardSet
 from slurm.markers import Marker
@@ -46,9 +47,9 @@ def run_rank(run: Run, rank: Rank) -> None:
                 images, left_out = maker.pictures(who, indices, purpose="picture", work=work)
                 for index in sorted(images):
                     one = images[index]
-                    tar.add(one.request.key, jpg=one.jpeg, record=one.record)
+                    add_generated(tar, one, run=run)
                     if whole is not None and one.original is not None:
-                        whole.add(one.request.key, jpg=one.original, record=one.record)
+                        add_generated(whole, replace(one, jpeg=one.original), run=run)
                 counts.update(left_out)
                 work.progress(len(images))
         work.done(images=tar.samples, counts={"generated": tar.samples, **dict(sorted(counts.items()))})

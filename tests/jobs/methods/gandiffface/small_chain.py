@@ -81,7 +81,18 @@ fingerprint: {{}}
 audit: {{false_alarms: 0.3, max_dropped_fraction: 1.0}}
 refill: {{}}
 settle: {{}}
-publish: {{set_name: small-set, creator: the tests, license: LicenseRef-test, consent: Drawn by a program.}}
+publish:
+  set_name: small-set
+  creator: the tests
+  license: LicenseRef-test
+  governance:
+    real_data:
+      - {{name: shard.faces, basis: drawn by a program, agreement: nobody was photographed}}
+    leaving_out: Nobody is in it.
+    uses: Testing this suite.
+    uses_not_allowed: None.
+    contact: tests@example.org
+    retention: Until the tests end.
 report: {{title: Small run}}
 """
 

@@ -104,7 +104,21 @@ audit:
     - "Labeled Faces in the Wild, View 1 training people"
 refill: {{}}
 settle: {{}}
-publish: {{set_name: small-set, creator: the tests, license: LicenseRef-test, consent: Drawn by a program.}}
+publish:
+  set_name: small-set
+  creator: the tests
+  license: LicenseRef-test
+  governance:
+    real_data:
+      - {{name: shard.faces, basis: drawn by a program, agreement: nobody was photographed}}
+      - {{name: "unknown origin: personalize.text_base", basis: not determined, agreement: not known}}
+      - {{name: "unknown origin: candidates.generator", basis: not determined, agreement: not known}}
+      - {{name: "Labeled Faces in the Wild, View 1 training people", basis: not determined, agreement: not asked}}
+    leaving_out: Nobody is in it.
+    uses: Testing this suite.
+    uses_not_allowed: None.
+    contact: tests@example.org
+    retention: Until the tests end.
 report: {{title: Small run}}
 """
 
