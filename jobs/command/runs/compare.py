@@ -24,7 +24,7 @@ NAME = "compare"
 TEXT = "show several runs side by side: config fields that differ, figures with intervals, costs"
 EXAMPLES = """examples:
   cemiface compare runs/demo runs/steps10
-  cemiface compare runs/lfw100 runs/gandiffface_lfw --json
+  cemiface compare runs/lfw40 runs/gandiffface_lfw --json
 
 Gaps are to the first run, on benchmarks of the same pairs. Where the 95 % interval includes 0, the nets are not told
 apart."""
