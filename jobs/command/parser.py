@@ -30,6 +30,7 @@ EXAMPLES = """examples:
   cemiface cancel configs/demo.yaml                    stop all ranks after saving their work
   cemiface compare runs/demo runs/steps10              config, figures and costs of several runs side by side
   cemiface verify configs/demo.yaml                    rehash every file that the finished stages made
+  cemiface withdraw configs/lfw.yaml --picture a.jpg   who in the set resembles a person; --apply takes them out
   cemiface import /media/disk/cemiface-0.5m            copy a published set here, to train on it by name
   cemiface export cemiface-0.5m --as recordio --to rec convert a set to the format of insightface
 

@@ -7,11 +7,12 @@ from typing import Any
 from jobs.frame.products import AUDIT, SETTLE
 from jobs.frame.run import Run
 from jobs.frame.verdicts import shown_verdict
-from jobs.report.faces import Pair, pair
+from jobs.report.faces import Pair, Picture, pair, picture_of_pixels
 from jobs.report.lineage import not_covered
 from jobs.report.part import Section, Sets, summary
 from jobs.report.plots import dropped_plot
 from jobs.report.real_images import RealImages
+from shards.privacy.copies.alterations import ALTERATIONS, altered
 from shards.privacy.leaks import IDENTITY_REASONS, Leak, worst_leaks
 from shards.privacy.verdict import Verdict
 from shards.tars.shard_set import ShardSet
@@ -55,6 +56,7 @@ def audit(run: Run, sets: Sets) -> Section:
         ],
         "copies": verdict.figures.get("copies", "quick"),
         "planted": verdict.figures.get("planted"),
+        "altered": _altered(verdict, synthetic=sets.synthetic),
         "missed": verdict.missed,
         "dropped_by": [
             {"key": key, "chart": dropped_plot(found, key=key)} for key, found in rates.items() if verdict.dropped
@@ -65,6 +67,20 @@ def audit(run: Run, sets: Sets) -> Section:
         "overlap": verdict.figures["overlap"],
         "dropped_pairs": _dropped_pairs(verdict, synthetic=sets.synthetic, real=RealImages(run)),
         "kept_pairs": _kept_pairs(verdict, synthetic=sets.synthetic, real=RealImages(run)),
+    }
+
+
+def _altered(verdict: Verdict, *, synthetic: ShardSet) -> dict[str, Picture]:
+    """A synthetic face, which may be published, altered in each way that was planted."""
+    names = verdict.figures.get("planted", {}).get("by_alteration", {})
+    row = next((row for row, key in enumerate(synthetic.keys) if key not in verdict.leaked), None)
+    if row is None:
+        return {}
+    face = synthetic.rgb(row)
+    return {
+        name: picture_of_pixels(altered(face, name, seed="sheet"), alt=f"a synthetic face, {name}")
+        for name in names
+        if name in ALTERATIONS
     }
 
 

@@ -12,6 +12,7 @@ from jobs.frame.run import Run
 from jobs.report.numbers import MINUS
 from jobs.report.part import Section, Sets
 from jobs.report.real_images import RealImages
+from shards.images.jpeg import encode_jpeg
 from shards.tars.records import Asked, Groups, asked_of, sort_key
 from shards.tars.shard_set import ShardSet
 
@@ -184,6 +185,11 @@ def _generated(synthetic: ShardSet, row: int, *, asked: str) -> Picture:
 def picture_of(shards: ShardSet, row: int, *, alt: str, caption: str = "") -> Picture:
     """An image of a set as a picture of the page."""
     return Picture(src=_data_uri(shards.jpeg(row)), alt=alt, caption=caption)
+
+
+def picture_of_pixels(rgb: np.ndarray, *, alt: str) -> Picture:
+    """An image (H, W, 3) that is in no tar."""
+    return Picture(src=_data_uri(encode_jpeg(rgb, quality=92)), alt=alt, caption="")
 
 
 def _data_uri(jpeg: bytes) -> str:

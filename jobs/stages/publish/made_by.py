@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from pydantic import BaseModel
+
 from jobs import VERSION
 from jobs.frame.products import PUBLISH, REPORT, SHARD
 from jobs.frame.run import Run
 from jobs.frame.summary import Summary
 from shards.exports.facts import Activity, Code
+from shards.privacy.lineage import SHA256
 from slurm.files import digest, read_json
 
 MANY = 8  # nets of a stage, such as the adapters of thousands of identities, which get one hash together
@@ -30,7 +33,7 @@ def activities_of(run: Run) -> list[Activity]:
             name=stage.name,
             title=stage.title,
             config_sha256=digest(summary.fingerprint.get(stage.name, {})),
-            given={} if stage.name == SHARD else _given(summary),
+            given={} if stage.name == SHARD else _given(run, summary),
             nets=_nets(summary),
         )
         for stage, summary in found
@@ -38,10 +41,23 @@ def activities_of(run: Run) -> list[Activity]:
     ]
 
 
-def _given(summary: Summary) -> Mapping[str, str]:
-    """Hashes of files from outside of the run, by the field that names them."""
+def _given(run: Run, summary: Summary) -> Mapping[str, str]:
+    """Hashes of files from outside of the run, by the field that names them; others have names of the user's."""
     files: Mapping[str, str] = summary.fingerprint.get("files", {})
-    return dict(files)
+    return {name: sha256 for name, sha256 in files.items() if _is_field(run, name) and SHA256.fullmatch(sha256)}
+
+
+def _is_field(run: Run, name: str) -> bool:
+    """Whether a name is that of a config field, and no part of it a key that a user chose."""
+    section, *fields = name.split(".")
+    found: object = run.config.embedder if section == "embedder" else None
+    if section in run.stages and fields:
+        found = run.config.section(section)
+    for field in fields:
+        if not isinstance(found, BaseModel) or field not in type(found).model_fields:
+            return False
+        found = getattr(found, field)
+    return found is not None
 
 
 def _nets(summary: Summary) -> Mapping[str, str]:

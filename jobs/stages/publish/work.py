@@ -19,7 +19,6 @@ from jobs.frame.verdicts import verdict_of
 from jobs.stages.publish.facts import facts_of
 from jobs.stages.publish.plan import PublishUnit, key_path, refusal
 from jobs.stages.publish.public_verdict import public_verdict
-from jobs.stages.publish.sheets import alteration_sheet, sample_sheet
 from jobs.stages.publish.signing import allowed_signers, public_key, signature
 from jobs.stages.shared.gate.certified import require_unmarked
 from jobs.stages.shared.gate.lineage import AUDIT_RECORD, unchecked
@@ -28,6 +27,7 @@ from jobs.stages.shared.tars import marked_as_synthetic
 from shards.exports import standalone_verify
 from shards.exports.card import ALTERATIONS, dataset_card, license_text, shard_index
 from shards.exports.croissant import croissant
+from shards.exports.sheets import alteration_sheet, sample_sheet
 from shards.exports.standalone_verify import SIGNATURE
 from shards.images.source_mark import SHEET
 from shards.privacy.verdict import Verdict

@@ -93,7 +93,7 @@ def test_every_set_of_real_faces_needs_its_terms(copied: Run) -> None:
     assert not list(copied.stage_folder("publish").root.rglob("*.tar"))
     given["governance"]["real_data"] += copy.deepcopy(given["governance"]["real_data"])
     edit_config(copied.folder.root, publish=given)
-    with pytest.raises(ConfigError, match=r"publish.governance: real_data: got 'other faces' twice"):
+    with pytest.raises(ConfigError, match=r"publish.governance.real_data: got 'other faces' twice"):
         load_run_folder(copied.folder.root)
 
 
