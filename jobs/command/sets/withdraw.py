@@ -82,12 +82,9 @@ def _outcome(run: Run, near: list[Resemblance], *, apply: bool) -> str:
 
 
 def _resembling(run: Run, options: argparse.Namespace) -> list[Resemblance]:
-    # Imported here as they import torch, which would slow every other command down.
-    import torch
-
+    # Imported here as it imports torch, which would slow every other command down.
     from jobs.stages.shared.gate.resemblance import resembling
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     path = options.picture or options.fingerprint
     if not path.is_file():
         raise DataError(f"--{'picture' if options.picture else 'fingerprint'}: got {path}, no such file")
@@ -95,5 +92,5 @@ def _resembling(run: Run, options: argparse.Namespace) -> list[Resemblance]:
         net, own = embedder_name(path), embedder_name(reference_files(run)[0])
         if net != own:
             raise DataError(f"--fingerprint: {path} is by the net {net}; allowed: by the audit's net, {own}")
-        return resembling(run, read_vectors(path).features, device=device)
-    return resembling(run, read_whole(path, limit=MAX_PICTURE), device=device)
+        return resembling(run, read_vectors(path).features)
+    return resembling(run, read_whole(path, limit=MAX_PICTURE))

@@ -39,8 +39,8 @@ class Resemblance:
     near: bool
 
 
-def resembling(run: Run, query: np.ndarray | bytes, *, device: torch.device) -> list[Resemblance]:
-    """All people of the settled set, the nearest first.
+def resembling(run: Run, query: np.ndarray | bytes) -> list[Resemblance]:
+    """All people of the settled set, the nearest first; on this machine's GPU if it has one.
 
     Args:
         query: the content of a picture's file, or unit embeddings (Q, D) by the audit's net.
@@ -49,6 +49,7 @@ def resembling(run: Run, query: np.ndarray | bytes, *, device: torch.device) -> 
         DataError: the picture is not one as `shard` takes it.
         RunError: a file of the run is not the one that was recorded.
     """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net = load_recorded_net(run, device=device)
     batch = run.section(AuditFaces).batch
     if isinstance(query, bytes):
