@@ -23,7 +23,7 @@ CONFIGS = {
     "study-sets": "configs/lfw48.yaml",
     "refill": "configs/lfw.yaml",
     **{name: "configs/gandiffface_lfw.yaml" for name in find_method("gandiffface").chain if name not in _OTHERS},
-    **{name: "configs/gandiffface_nets.yaml" for name in ("train-gan", "attributes", "train-base")},
+    **dict.fromkeys(("train-gan", "attributes", "train-base"), "configs/gandiffface_nets.yaml"),
 }
 
 
