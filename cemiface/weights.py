@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-import string
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +17,7 @@ from torch import Tensor, nn
 
 from cemiface.errors import ModelError
 from cemiface.weight_checks import check_tensors, refuse_amplifying
-
-SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt")  # the last: Lightning's, as AdaFace publishes
+from cemiface.weights_head import SUFFIXES, refuse_text
 
 # Keys under which training scripts put the weights.
 WRAPPERS = ("state_dict", "model", "state_dict_backbone", "model_state_dict", "backbone", "net")
@@ -46,7 +44,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     path = Path(path)
     if not path.is_file():
         raise ModelError(f"weights {path}: no such file")
-    _refuse_text(path)
+    refuse_text(path)
     if path.suffix == ".safetensors":
         tensors, metadata = _read_safetensors(path)
         check_tensors(tensors, path=path)
@@ -204,18 +202,6 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
         held = _some([str(key)[:40] for key in state]) if isinstance(state, dict) else type(state).__name__
         raise ModelError(f"weights {path}: got {held}; allowed: a state dict of tensors, or one under 'state_dict'")
     return dict(state)
-
-
-def _refuse_text(path: Path) -> None:
-    """Refuse a Git LFS pointer or an error page, which a failed download leaves under the name of the weights."""
-    with path.open("rb") as file:
-        head = file.read(64)
-    if head.startswith(b"version https://git-lfs"):
-        raise ModelError(
-            f"weights {path}: a Git LFS pointer of {path.stat().st_size} bytes, not the weights; run `git lfs pull`"
-        )
-    if head.startswith(b"<") or all(chr(byte) in string.printable for byte in head):
-        raise ModelError(f"weights {path}: text of {path.stat().st_size} bytes, not weights; begins with {head[:40]!r}")
 
 
 def _reason(error: BaseException) -> str:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from cemiface.errors import ModelError
-from cemiface.recognition.config import FoldedConfig, RecognitionConfig
+from cemiface.recognition.config import RecognitionConfig
+from cemiface.recognition.head import NORMALIZATION, check_inputs, stored_config
 from cemiface.recognition.iresnet import BLOCKS, IResNet, ir_tiny
 from cemiface.recognition.layouts import recognize
 from cemiface.recognition.mobilefacenet import FoldedMobileFaceNet, MobileFaceNet
 from cemiface.weights import built, read_weights, weights_bytes
-
-NORMALIZATION = "[-1,1]"  # of the images every net here takes
 
 
 def build_recognition(config: RecognitionConfig) -> nn.Module:
@@ -114,21 +110,9 @@ def load_recognition(
     tensors, metadata = read_weights(path)
     if config is None and "config" not in metadata:
         config, tensors = recognize(tensors, color=color or metadata.get("color"), path=path)  # type: ignore[arg-type]
-    stored = config or _stored_config(metadata, path=path)
-    _check_inputs(stored, metadata=metadata, color=color, path=path)
+    stored = config or stored_config(metadata, path=path)
+    check_inputs(stored, metadata=metadata, color=color, path=path)
     return Embedder(built(lambda: build_recognition(stored), tensors, path=path), stored)
-
-
-def _check_inputs(config: RecognitionConfig, *, metadata: dict[str, str], color: str | None, path: str | Path) -> None:
-    """Refuse images in another order or range than the weights were trained on: it costs accuracy, not an error."""
-    for source, color_order in (("the file", metadata.get("color")), ("color", color)):
-        if color_order is not None and color_order != config.color:
-            raise ModelError(
-                f"weights {path}: {source} gives {color_order}, the net's config {config.color}; fix one of them"
-            )
-    normalization = metadata.get("normalization", NORMALIZATION)
-    if normalization != NORMALIZATION:
-        raise ModelError(f"weights {path}: got normalization {normalization}, allowed: {NORMALIZATION}")
 
 
 def recognition_bytes(net: nn.Module, config: RecognitionConfig, *, lineage: str = "") -> bytes:
@@ -139,15 +123,3 @@ def recognition_bytes(net: nn.Module, config: RecognitionConfig, *, lineage: str
     """
     metadata = {"config": config.model_dump_json(), "color": config.color, "normalization": NORMALIZATION}
     return weights_bytes(net, metadata=metadata, lineage=lineage)
-
-
-def _stored_config(metadata: dict[str, str], *, path: str | Path) -> RecognitionConfig:
-    try:
-        stored = json.loads(metadata["config"])
-        if isinstance(stored, dict) and "net" not in stored:
-            folded = FoldedConfig.model_validate(stored)
-            return RecognitionConfig(net="mobilefacenet_folded", embedding=folded.dim, folded=folded)
-        return RecognitionConfig.model_validate(stored)
-    except (ValueError, RecursionError) as error:  # the latter: nested deeper than the parser goes
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise ModelError(f"weights {path}: its metadata does not describe a recognition net: {reason}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -87,6 +87,7 @@ class Method:
         identity_faces: a tar with one face per identity, keyed by the identity's name; None if there is none.
         describe: numbers for `cemiface info`.
         real_faces: tars of real faces that the set depends on and that are not of the stage shard, as (stage, tar).
+        asked_values: by key, all values that images of the set may be asked for; None if that is not known.
         check_publishable: raises ConfigError if the set may not be published, whatever the audit finds.
     """
 
@@ -103,6 +104,7 @@ class Method:
     identity_faces: Callable[[Run], Path | None] = lambda run: None
     describe: Callable[[Run], dict[str, Any]] = lambda run: {}
     real_faces: Callable[[Run], tuple[tuple[str, str], ...]] = lambda run: ()
+    asked_values: Callable[[Run], Mapping[str, Collection[float | str]] | None] = lambda run: None
     check_publishable: Callable[[Run], None] = lambda run: None
 
     def load_remaker(self, run: Run, *, device: torch.device) -> Remaker:

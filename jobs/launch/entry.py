@@ -136,7 +136,7 @@ class _Attempt:
         self.heartbeat.update(state="running")
         self.heartbeat.stop_if_no_progress()
         folder = run.stage_folder(stage.name)
-        with claim(folder, index, stop=None if stage.distributed else self.stop, waiting=self._waits):
+        with claim(folder, index, stop=self.stop, waiting=self._waits):
             self.heartbeat.update(note=None)
             sweep(folder.root)
             rank = Rank(

@@ -90,7 +90,8 @@ def _refuse_other_config(run: Run, *, ids: Sequence[str]) -> None:
 
 
 def refusals(run: Run, stages: Sequence[Stage[Unit]]) -> Iterator[Exception]:
-    """What keeps unfinished stages from doing their work, as far as it is known before any starts."""
+    """What keeps unfinished stages from doing their work, as far as it is known before any starts; each once."""
+    told: set[str] = set()
     for stage in stages:
         try:
             if _has_work_before(run, stage):
@@ -100,7 +101,9 @@ def refusals(run: Run, stages: Sequence[Stage[Unit]]) -> Iterator[Exception]:
                 if run.cluster.executor == "local":
                     local_gpus(run, stage)
         except USER_ERRORS as error:
-            yield error
+            if str(error) not in told:
+                told.add(str(error))
+                yield error
 
 
 def _has_work_before(run: Run, stage: Stage[Unit]) -> bool:

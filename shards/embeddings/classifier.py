@@ -33,8 +33,7 @@ def classifier_centers(path: Path, *, classes: Sequence[str], width: int) -> np.
             has a row that is zero or not finite.
     """
     weight, names = _read(path)
-    if weight.shape[1] != width:
-        raise DataError(f"{path}: weight rows have {weight.shape[1]} values, the embeddings {width}; same net?")
+    _check_width(weight, width=width, path=path)
     rows = {name: row for row, name in enumerate(names)}
     missing = [name for name in classes if name not in rows]
     if missing:
@@ -50,6 +49,20 @@ def classifier_centers(path: Path, *, classes: Sequence[str], width: int) -> np.
         raise DataError(f"{path}: the row of {shown(classes[row])!r} has norm {lengths[row, 0]}, expected above zero")
     unit: np.ndarray = chosen / lengths
     return unit
+
+
+def check_classifier(path: Path, *, width: int | None) -> None:
+    """Refuse a file that is no classifier, or one of embeddings of another width; None: not known.
+
+    Raises:
+        DataError: it is.
+    """
+    _check_width(_read(path)[0], width=width, path=path)
+
+
+def _check_width(weight: np.ndarray, *, width: int | None, path: Path) -> None:
+    if width not in (None, weight.shape[1]):
+        raise DataError(f"{path}: weight rows have {weight.shape[1]} values, the embeddings {width}; same net?")
 
 
 def _read(path: Path) -> tuple[np.ndarray, list[str]]:

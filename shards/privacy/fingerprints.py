@@ -119,10 +119,19 @@ def data_set_of(path: Path) -> DataSet:
         raise DataError(f"{path}: names no data set; export it with `cemiface export --fingerprints`") from None
 
 
-def embedder_name(path: Path, *, data: bytes | None = None) -> str:
-    """The recognition net that made the embeddings of a file: the first 16 digits of the sha256 of its weights."""
+def embedder_and_width(path: Path, *, data: bytes | None = None) -> tuple[str, int]:
+    """The recognition net that made the embeddings of a file, and their width; the embeddings are not read.
+
+    The net is named by the first 16 digits of the sha256 of its weights.
+
+    Raises:
+        DataError: not our format.
+    """
     with hdf5.open_file(path, data=data) as file:
-        return hdf5.embedder_of(file)
+        features = hdf5.dataset_of(file, "features")
+        if features.ndim != 2:
+            raise DataError(f"{path}: features have the shape {features.shape}, expected a row per image")
+        return hdf5.embedder_of(file), int(features.shape[1])
 
 
 def read_fingerprints(path: Path, *, data: bytes | None = None) -> Fingerprints:

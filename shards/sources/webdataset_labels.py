@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,10 @@ FIELDS = ("identity", "label", "cls")  # of the JSON record; the first that is t
 MAX_LABEL_BYTES = 2**20
 
 MAX_IDENTITY = 1000  # characters; a longer one counts as none
+
+FLOAT = re.compile(r"-?[0-9]{1,20}\.[0-9]{0,20}(e[+-]?[0-9]{1,3})?", re.IGNORECASE)
+
+NO_VALUE = {"nan", "inf", "-inf", "null", "None"}
 
 MAX_WHOLE = 2**53  # above it, floats leave out whole numbers
 
@@ -41,7 +46,7 @@ def read_label(data: bytes | None, *, kind: bytes) -> Label:
     if data is None:
         return Label(None, f"its label file has more than {MAX_LABEL_BYTES} bytes or has changed")
     if kind == b"cls":
-        return _checked(escaped(without_mark(data).strip()[: MAX_IDENTITY + 1]))
+        return _from_text(escaped(without_mark(data).strip()[: MAX_IDENTITY + 1]))
     try:
         record = json.loads(without_mark(data).decode("utf-8"), object_pairs_hook=_Pairs)
     except (ValueError, RecursionError) as error:
@@ -60,6 +65,14 @@ def read_label(data: bytes | None, *, kind: bytes) -> Label:
     if isinstance(value, bool) or not isinstance(value, str | int):
         return Label(None, f"{field} in its .json is {shown(repr(value), limit=40)}, expected text or a whole number")
     return _checked(escaped(str(value)[: MAX_IDENTITY + 1].encode("utf-8", "surrogatepass")))
+
+
+def _from_text(text: str) -> Label:
+    """The identity of a `.cls` file, which may have been written from a float or from nothing."""
+    if text in NO_VALUE:
+        return Label(None, f"its .cls holds {text}")
+    whole = float(text) if FLOAT.fullmatch(text) else 0.5
+    return _checked(str(int(whole)) if whole.is_integer() and abs(whole) <= MAX_WHOLE else text)
 
 
 def _checked(identity: str) -> Label:

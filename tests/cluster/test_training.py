@@ -9,6 +9,7 @@ import signal
 import socket
 from typing import Any
 
+from slurm.locks import locked
 from slurm.run_folder import StageFolder
 from tests.jobs.commands import wait_until
 
@@ -107,6 +108,29 @@ def test_F11_F12_F21_a_job_of_five_minutes_saves_on_any_signal_and_comes_back(pr
     assert resumed == reached if first["stopped"] == 3 else resumed > reached
     lines = (project.runs / "train-diffusion" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["images"] for line in lines] == list(range(16, 2401, 16))
+
+
+def test_F11_a_stop_while_a_rank_waits_for_its_lock_brings_the_job_back(project: ClusterProject) -> None:
+    """An earlier attempt, on a node that was taken for lost, may hold the lock for long."""
+    project.forget("train-diffusion")
+    with locked(StageFolder(project.runs / "train-diffusion").rank_lock(1), stop=None):
+        project.submit("train-diffusion", cluster=TWO_BY_TWO)
+        (job,) = project.jobs("train-diffusion")
+        wait_until(lambda: _waits(project) == [False, True, False, False], what="the lock", seconds=SECONDS)
+        project.slurm.call("scancel", "--signal=USR1", job)
+        wait_until(lambda: "Restarts=1" in project.shown(job), what="the job is requeued", seconds=SECONDS)
+        wait_until(lambda: _waits(project) == [False, True, False, False], what="the lock again", seconds=SECONDS)
+    project.wait()
+    assert "JobState=COMPLETED" in project.shown(job)
+    assert _attempts(project) == [{"stopped": 1}] * 4
+
+
+def _waits(project: ClusterProject) -> list[bool]:
+    """Which ranks wait for their lock, once all that can be are at the meeting."""
+    beats = project.heartbeats("train-diffusion")
+    notes = [beat.get("note") or "" for beat in beats if beat["state"] == "running"]
+    there = sum("3 of 4 are here" in note for note in notes) == 3
+    return ["older attempt of this rank" in note for note in notes] if there else []
 
 
 def test_F18_a_rank_that_dies_again_and_again_before_it_gets_anything_done_gives_up_with_a_reason(

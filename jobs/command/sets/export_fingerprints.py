@@ -12,7 +12,7 @@ from jobs.frame.products import FINGERPRINT, REAL
 from jobs.frame.verdicts import reference_files
 from jobs.stages.shared.gate.lineage import own_faces
 from shards.errors import DataError
-from shards.privacy.fingerprints import Fingerprints, embedder_name, read_fingerprints, vectors_bytes
+from shards.privacy.fingerprints import Fingerprints, embedder_and_width, read_fingerprints, vectors_bytes
 
 
 def export_fingerprints(run_folder: Path, *, target: Path, console: Console) -> None:
@@ -43,7 +43,7 @@ def export_fingerprints(run_folder: Path, *, target: Path, console: Console) -> 
                 near=part.near,
             )
             images += len(part.keys)
-            data = vectors_bytes(unnamed, embedder=embedder_name(path, data=content), data_set=own_faces(run))
+            data = vectors_bytes(unnamed, embedder=embedder_and_width(path, data=content)[0], data_set=own_faces(run))
             with folder.file(f"fingerprints-{number:05d}.h5") as file:
                 file.write(data)
     console.print(f"{target}: fingerprints of {images:,} images of {len(people):,} identities", highlight=False)

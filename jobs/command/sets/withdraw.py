@@ -15,7 +15,7 @@ from jobs.frame.run import Run
 from jobs.frame.verdicts import reference_files, verdict_of
 from jobs.stages.settle.withdrawn import path_of, withdraw, withdrawn_people
 from shards.errors import DataError
-from shards.privacy.fingerprints import embedder_name, read_vectors
+from shards.privacy.fingerprints import embedder_and_width, read_vectors
 from shards.small_files import read_whole
 from slurm.errors import RunError
 
@@ -89,7 +89,7 @@ def _resembling(run: Run, options: argparse.Namespace) -> list[Resemblance]:
     if not path.is_file():
         raise DataError(f"--{'picture' if options.picture else 'fingerprint'}: got {path}, no such file")
     if options.fingerprint:
-        net, own = embedder_name(path), embedder_name(reference_files(run)[0])
+        (net, _), (own, _) = embedder_and_width(path), embedder_and_width(reference_files(run)[0])
         if net != own:
             raise DataError(f"--fingerprint: {path} is by the net {net}; allowed: by the audit's net, {own}")
         return resembling(run, read_vectors(path).features)

@@ -11,7 +11,7 @@ from jobs.frame.method import CardText, Method
 from jobs.frame.run import Run
 from jobs.methods.cemiface.calibrate.plan import STAGE as CALIBRATE
 from jobs.methods.cemiface.generate.plan import STAGE as GENERATE
-from jobs.methods.cemiface.generate.plan import GenerateFaces
+from jobs.methods.cemiface.generate.plan import GenerateFaces, asked_values
 from jobs.methods.cemiface.identities.plan import INQUIRIES, MakeIdentities
 from jobs.methods.cemiface.identities.plan import STAGE as IDENTITIES
 from jobs.methods.cemiface.lineage import lineage
@@ -109,6 +109,7 @@ METHOD = Method(
     card=card,
     lineage=lineage,
     real_faces=real_faces,
+    asked_values=asked_values,
     check_publishable=check_publishable,
     identity_faces=identity_faces,
     describe=describe,

@@ -12,7 +12,7 @@ from jobs.methods.gandiffface.attributes.plan import STAGE as ATTRIBUTES
 from jobs.methods.gandiffface.candidates.plan import STAGE as CANDIDATES
 from jobs.methods.gandiffface.directions.plan import STAGE as DIRECTIONS
 from jobs.methods.gandiffface.generate.plan import STAGE as GENERATE
-from jobs.methods.gandiffface.generate.plan import GeneratePictures
+from jobs.methods.gandiffface.generate.plan import GeneratePictures, asked_values
 from jobs.methods.gandiffface.given_parts import recorded_parts
 from jobs.methods.gandiffface.identities.plan import STAGE as IDENTITIES
 from jobs.methods.gandiffface.identities.plan import MakeIdentities, identities_of
@@ -91,5 +91,6 @@ METHOD = Method(
     card=card,
     lineage=lineage,
     identity_faces=identity_faces,
+    asked_values=asked_values,
     describe=describe,
 )

@@ -16,6 +16,8 @@ from jobs.frame.stage_config import EmbeddingBatch, PathText, StageConfig
 from jobs.frame.unit import Unit
 from jobs.stages.shard.plan import real_units
 from jobs.stages.shared.embedder import embedder_files, embedder_needs
+from jobs.stages.shared.given_nets import embedding_width
+from shards.embeddings.classifier import check_classifier
 from slurm.files import sha256_of
 
 
@@ -70,6 +72,19 @@ def files(run: Run) -> dict[str, str]:
     return found
 
 
+def check_launch(run: Run) -> None:
+    """Refuse an E_id that cannot be loaded, and a classifier that is not of it.
+
+    Raises:
+        ModelError: the weights are no recognition net's.
+        DataError: the file is no classifier, or has rows of another width than the embeddings.
+    """
+    width = embedding_width(run)
+    given = run.section(EmbedFaces).classifier and classifier_path(run)
+    if given:
+        check_classifier(given, width=width)
+
+
 @dataclass(frozen=True, kw_only=True)
 class EmbedUnit(Unit):
     """A tar of real training faces."""
@@ -90,6 +105,7 @@ STAGE = Stage(
     needs=lambda run: ("shard", *embedder_needs(run)),
     files=files,
     plan=plan,
+    check_launch=check_launch,
     work="jobs.stages.embed.work",
     expected_images=lambda run: sum(unit.images for unit in real_units(run)),
 )

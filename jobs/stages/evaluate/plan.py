@@ -11,6 +11,8 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
+from cemiface.errors import ModelError
+from cemiface.weights_head import read_head
 from jobs.frame.experiment_config import EmbedderConfig
 from jobs.frame.products import EVALUATE, REAL, RECOGNITION, SHARD, SYNTHETIC
 from jobs.frame.run import Run
@@ -18,6 +20,7 @@ from jobs.frame.stage import Stage
 from jobs.frame.stage_config import EmbeddingBatch, PathText, StageConfig
 from jobs.frame.unit import Unit
 from jobs.stages.shared.embedder import embedder_files, embedder_needs
+from jobs.stages.shared.given_nets import given_embedder, given_net
 from jobs.stages.shared.verification import Verification, benchmark_names, benchmark_needs
 from slurm.files import sha256_of
 
@@ -90,6 +93,23 @@ def given_weights(run: Run) -> dict[str, Path]:
     }
 
 
+def check_launch(run: Run) -> None:
+    """Refuse weights that cannot be loaded, as far as the heads of their files say so.
+
+    Raises:
+        ConfigError: a file does not exist.
+        ModelError: the judge is no recognition net, or Inception's file is not whole.
+    """
+    given_embedder(run)
+    given_net(run, "evaluate.judge", run.section(EvaluateRecognition).judge)
+    inception = given_weights(run).get("inception")
+    if inception:
+        try:
+            read_head(inception)
+        except ModelError as error:
+            raise ModelError(f"evaluate.inception: {error}") from None
+
+
 def measures_likeness(run: Run, kind: str) -> bool:
     """Whether the evaluation net, not E_id, measures how close generated faces are to their identity's own face."""
     given = run.section(EvaluateRecognition).judge.weights
@@ -146,5 +166,6 @@ STAGE = Stage(
     needs=needs,
     files=_files,
     plan=plan,
+    check_launch=check_launch,
     work="jobs.stages.evaluate.work",
 )

@@ -17,7 +17,7 @@ from jobs.frame.stage_config import PathText, StageConfig, operational
 from jobs.stages.shard.losses import warn_of_losses
 from shards.errors import DataError
 from shards.images.faces import Face, Source
-from shards.privacy.fingerprints import data_set_of
+from shards.privacy.fingerprints import data_set_of, embedder_and_width
 from shards.privacy.lineage import DataSet, content_hash
 from shards.small_files import read_lines
 from shards.sources.archive import ArchiveSource
@@ -58,6 +58,22 @@ def fingerprint_files(path: Path) -> list[Path]:
     if path.suffix == ".h5":
         return [path]
     return sorted(path.glob("*.h5")) if path.is_dir() and any(path.glob("fingerprints-*.h5")) else []
+
+
+def refuse_other_net(path: Path, *, embedder: str | None, width: int | None, data: bytes | None = None) -> None:
+    """Refuse fingerprints that are not by the audit's net, of which None is not known yet.
+
+    Raises:
+        DataError: they are by another one, or have another width; or the file is not our format.
+    """
+    found, numbers = embedder_and_width(path, data=data)
+    if embedder not in (None, found):
+        raise DataError(
+            f"{path}: its embeddings are by the net {found}, the audit's net is {embedder}; "
+            "export them again by a run whose audit has the same net"
+        )
+    if width not in (None, numbers):
+        raise DataError(f"{path}: embeddings of {numbers} numbers, the net's have {width}")
 
 
 def image_source(path: Path) -> Source:

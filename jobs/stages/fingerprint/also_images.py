@@ -7,7 +7,7 @@ from collections import Counter
 
 from jobs.frame.rank import Work
 from jobs.frame.run import Run
-from jobs.stages.fingerprint.also import fingerprint_files, image_source
+from jobs.stages.fingerprint.also import fingerprint_files, image_source, refuse_other_net
 from jobs.stages.fingerprint.plan import FingerprintFaces, FingerprintUnit
 from jobs.stages.shard.plan import ShardFaces
 from jobs.stages.shared.embedding import NamedImages
@@ -16,7 +16,7 @@ from shards.images.faces import UnreadableFaceError
 from shards.images.jpeg import decode_rgb
 from shards.images.prepare import prepare
 from shards.images.rules import ImageRules
-from shards.privacy.fingerprints import Fingerprints, embedder_name, read_fingerprints
+from shards.privacy.fingerprints import Fingerprints, read_fingerprints
 from shards.sources.sources import read_checked, read_list
 from slurm.certified import read_regular
 
@@ -62,13 +62,5 @@ def given_fingerprints(run: Run, unit: FingerprintUnit, *, embedder: str, width:
     data = read_regular(path)
     if hashlib.sha256(data).hexdigest() != unit.sha256:
         raise DataError(f"{path}: is not the file that was planned; rerun the same command")
-    found = embedder_name(path, data=data)
-    if found != embedder:
-        raise DataError(
-            f"{path}: its embeddings are by the net {found}, the audit's net is {embedder}; "
-            "export them again by a run whose audit has the same net"
-        )
-    fingerprints = read_fingerprints(path, data=data)
-    if fingerprints.features.shape[1] != width:
-        raise DataError(f"{path}: embeddings of {fingerprints.features.shape[1]} numbers, the net's have {width}")
-    return fingerprints
+    refuse_other_net(path, embedder=embedder, width=width, data=data)
+    return read_fingerprints(path, data=data)

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import Field
 
 from jobs.frame.experiment_config import EmbedderConfig
-from jobs.frame.products import ALSO, BENCHMARK, INQUIRY
+from jobs.frame.products import ALSO, BENCHMARK, EMBEDDER, INQUIRY
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.stage_config import EmbeddingBatch, StageConfig, as_before
@@ -20,9 +20,10 @@ from jobs.frame.unit import Plan, Unit
 from jobs.stages.audit.plan import AuditFaces
 from jobs.stages.convert_benchmarks.plan import NAME as CONVERTED
 from jobs.stages.convert_benchmarks.plan import STAGE as CONVERT_STAGE
-from jobs.stages.fingerprint.also import AlsoSet, also_blocks
+from jobs.stages.fingerprint.also import AlsoSet, also_blocks, fingerprint_files, refuse_other_net
 from jobs.stages.shard.plan import STAGE as SHARD_STAGE
 from jobs.stages.shared.embedder import embedder_files, embedder_needs, embedder_path
+from jobs.stages.shared.given_nets import embedding_width, given_net
 from slurm.files import sha256_of
 
 
@@ -130,6 +131,25 @@ def audit_net_path(run: Run) -> Path:
     return run.given_file("fingerprint.judge.weights", weights, give="a recognition net's weights")
 
 
+def check_launch(run: Run) -> None:
+    """Refuse a judge that cannot be loaded, and fingerprints that are not by it.
+
+    Raises:
+        ModelError: the weights are no recognition net's.
+        DataError: fingerprints by another net, as far as the net is known: one that the run has yet to train, by the
+            width of its embeddings.
+    """
+    config = run.section(FingerprintFaces)
+    judge = given_net(run, "fingerprint.judge", config.judge)
+    width = embedding_width(run) if config.judge.weights is None else judge.embedding if judge else None
+    trained = config.judge.weights is None and embedder_needs(run)
+    known = not trained or run.ledger.why_not_summarized(run.stages[EMBEDDER]) is None
+    embedder = sha256_of(audit_net_path(run))[:16] if known else None
+    for entry in config.also:
+        for file in fingerprint_files(run.path(entry.faces)):
+            refuse_other_net(file, embedder=embedder, width=width)
+
+
 def audit_net_files(run: Run) -> dict[str, str]:
     """The audit's net, where it comes from outside the run: its hash by the field that names it."""
     if run.section(FingerprintFaces).judge.weights is None:
@@ -145,6 +165,7 @@ STAGE: Stage[FingerprintUnit] = Stage(
     needs=needs,
     files=audit_net_files,
     plan=plan,
+    check_launch=check_launch,
     work="jobs.stages.fingerprint.work",
     expected_images=expected_images,
 )

@@ -6,23 +6,27 @@ they have a standard deviation. Subsets (by size or requested value) and augment
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from pydantic import Field, model_validator
 
 from cemiface.recognition.config import AugmentConfig
-from jobs.frame.products import REAL
+from jobs.frame.errors import ConfigError
+from jobs.frame.products import REAL, SYNTHETIC
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.stage_config import StageConfig, as_before
 from jobs.stages.shard.counts import face_counts
 from jobs.stages.shared.known_early import images_known, refuse_large
+from jobs.stages.shared.other_runs import PREFIX, other_set
 from jobs.stages.shared.sets import Sets, imported, makers_of
 from jobs.stages.shared.study import Study, StudyUnit, units
 from jobs.stages.shared.verification import benchmark_needs
-from shards.tars.records import OLD_KEY
+from shards.tars.records import OLD_KEY, Groups
 
 NAME = "study-sets"
+
+Asked = Mapping[str, Collection[float | str]]  # values that images of a set may be asked for, by key
 
 
 class ComparedSet(StageConfig):
@@ -117,6 +121,51 @@ def check_faces(run: Run, counts: Mapping[str, int]) -> None:
         refuse_large(f"{NAME}.batch", config.batch, images=_used(compared) or there, of=f"compare.{name}")
 
 
+def check_asked(run: Run) -> None:
+    """Refuse a value that no image of the compared sets was asked for, as far as their methods tell.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    for name, compared in run.section(StudySets).compare.items():
+        known = [_asked_values(run, kind) for kind in compared.sets]
+        for values in [[one] for one in known] if compared.images_of_each is not None else [known]:
+            told = [one for one in values if one is not None]
+            if len(told) == len(values):  # else the records of an imported set tell
+                _refuse_unasked(name, compared, told)
+
+
+def _refuse_unasked(name: str, compared: ComparedSet, sets: Sequence[Asked]) -> None:
+    for key, values in compared.wanted.items():
+        there = {value for one in sets for value in one.get(key, ())}
+        absent = next((value for value in values if value not in there), None)
+        if absent is not None:
+            raise unasked(name, key, absent, there=there)
+
+
+def unasked(name: str, key: str, value: float | str, *, there: Iterable[float | str]) -> ConfigError:
+    """The refusal of a value that no image was asked for; `there`: the values of the set."""
+    shown = ", ".join(Groups({key: value} for value in there).labels.get(key, ["none"]))
+    return ConfigError(f"{NAME}.compare.{name}.asked.{key}: got {value}; allowed: those of the set, {shown}")
+
+
+def _asked_values(run: Run, kind: str) -> Asked | None:
+    """What images of a set may be asked for, by key; None if only its records tell."""
+    if kind == REAL:
+        return {}
+    if kind == SYNTHETIC:
+        return run.method.asked_values(run) if run.includes(run.method.generate.name) else None
+    if not kind.startswith(PREFIX):
+        return None
+    other = other_set(run, kind).run
+    return other.method.asked_values(other)
+
+
+def _check_launch(run: Run) -> None:
+    check_asked(run)
+    check_faces(run, face_counts(run) if REAL in kinds(run) else {})
+
+
 def _used(compared: ComparedSet) -> int | None:
     """How many images the config says to use; None for all."""
     each = compared.images_of_each
@@ -140,7 +189,7 @@ STAGE = Stage(
     config=StudySets,
     needs=needs,
     files=lambda run: imported(run, kinds=kinds(run)),
-    check_launch=lambda run: check_faces(run, face_counts(run) if REAL in kinds(run) else {}),
+    check_launch=_check_launch,
     check_faces=check_faces,
     plan=plan,
     work="jobs.stages.study_sets.work",

@@ -20,8 +20,8 @@ from jobs.stages.shared.sets import faces_of, set_of
 from jobs.stages.shared.study import StudyUnit
 from jobs.stages.shared.study_nets import publish_files, rows_of, train_one
 from jobs.stages.shared.study_tables import GroupRows, gap_text, markdown_line, percent, seeds_text
-from jobs.stages.study_sets.plan import NAME, ComparedSet, StudySets, kinds
-from shards.tars.records import Groups, asked_of, is_copy, is_synthetic
+from jobs.stages.study_sets.plan import NAME, ComparedSet, StudySets, kinds, unasked
+from shards.tars.records import asked_of, is_copy, is_synthetic
 from shards.tars.subset import LabeledImages, Subset
 from slurm.markers import Marker
 
@@ -70,9 +70,7 @@ def _rows_asked(records: Iterable[Mapping[str, Any]], name: str, compared: Compa
         asked = [_asked(record, key) for record in known]
         absent = [value for value in values if value not in asked]
         if absent:
-            there = ", ".join(Groups({key: value} for value in asked if value is not None).labels.get(key, ["none"]))
-            got = f"{NAME}.compare.{name}.asked.{key}: got {absent[0]}"
-            raise ConfigError(f"{got}; allowed: those of the set, {there}")
+            raise unasked(name, key, absent[0], there=[value for value in asked if value is not None])
         rows = rows[[asked[row] in values for row in rows]]
     return rows
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from shards.small_files import is_number
 COLUMNS = ("a", "b", "same")
 
 TRUTHS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}  # lower case
+
+QUOTED = re.compile(r'^"([^"]*)"$')
 
 MAX_BYTES = 2**28  # of a list; millions of pairs
 
@@ -128,7 +131,7 @@ def _lfw(lines: Sequence[tuple[int, str]], *, name: str, extension: str) -> list
 def _triple(line: str) -> tuple[str, str, bool] | None:
     """Two paths and whether they show one person, at the end or the start of the line; None for any other line."""
     separator = _separator(line, others=None)
-    words = [word.strip() for word in line.split(separator)]
+    words = [QUOTED.sub(r"\1", word.strip()) for word in line.split(separator)]
     if len(words) == 3:
         for truth, a, b in ((words[2], words[0], words[1]), (words[0], words[1], words[2])):
             if truth.lower() in TRUTHS and a and b and not {a.lower(), b.lower()} & TRUTHS.keys():
@@ -153,7 +156,8 @@ def _separator(line: str, *, others: str | None) -> str | None:
 def _table(text: str, *, name: str) -> list[_Pair]:
     text = text.lstrip("\n")
     first = text.partition("\n")[0]
-    rows = csv.DictReader(io.StringIO(text), delimiter=_separator(first, others=",") or ",")
+    separator = _separator(first, others=",") or ","
+    rows = csv.DictReader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
     with parsing(name, kind="a table of pairs"):
         rows.fieldnames = [field.strip().lower() for field in rows.fieldnames or []]
         missing = [column for column in COLUMNS if column not in rows.fieldnames]

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import textwrap
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
 from cemiface.diffusion.config import DiffusionConfig
+from cemiface.recognition.config import RecognitionConfig
+from cemiface.recognition.nets import build_recognition, recognition_bytes
 from cemiface.semihard.config import DenoiserConfig
 from cemiface.semihard.denoiser import Denoiser, denoiser_bytes
 from jobs.command.main import main
 from jobs.frame.errors import ConfigError
 from jobs.frame.experiment import load_run
 from jobs.launch.launch import launch, refusals
+from shards.embeddings.classifier import classifier_bytes
+from shards.privacy.fingerprints import HASH_BYTES, Fingerprints, vectors_bytes
+from shards.privacy.lineage import DataSet
 
 from ...shards.pictures import jpeg
 from ..conftest import GOVERNANCE
@@ -132,13 +140,14 @@ def test_a_batch_that_the_ranks_cannot_share_is_refused(config: Path, capsys: py
     [
         ({"channels": 64}, "", "trained with channels 64, here it is"),
         ({}, "train-diffusion.diffusion.timesteps=500", "trained with timesteps 1000, here it is 500"),
-        ({"image_size": 16, "embedding": 7}, "", ""),  # no weight depends on the first; E_id sets the other
+        ({"embedding": 7}, "", "trained with embedding 7, here it is 32"),  # of the E_id that the run trains
+        ({"image_size": 16}, "", ""),  # no weight depends on it
     ],
 )
 def test_weights_to_continue_from_are_compared_by_their_header(
     config: Path, capsys: pytest.CaptureFixture[str], fields: dict[str, Any], override: str, message: str
 ) -> None:
-    denoiser = Denoiser(DenoiserConfig.model_validate({**DENOISER, **fields}))
+    denoiser = Denoiser(DenoiserConfig.model_validate({**DENOISER, "embedding": 32, **fields}))
     data = denoiser_bytes(denoiser, diffusion=DiffusionConfig(), embedder="0" * 64)
     (config.parent / "start.safetensors").write_bytes(data)
     given = "train-diffusion.initial_weights=start.safetensors"
@@ -146,6 +155,120 @@ def test_weights_to_continue_from_are_compared_by_their_header(
     told = [line for line in lines if "start.safetensors: trained with" in line]
     assert (code, len(told)) == (1, 1 if message else 0)  # publish refuses weights of unknown origin, too
     assert not message or message in told[0]
+
+
+@pytest.fixture(scope="module")
+def net() -> bytes:
+    """The weights file of a recognition net, as this suite writes it."""
+    config = RecognitionConfig.model_validate(NET)
+    return recognition_bytes(build_recognition(config), config)
+
+
+@pytest.mark.parametrize(
+    ("field", "others"),
+    [
+        ("embedder", ["embed={centers: classifier, classifier: rows.safetensors}"]),
+        ("fingerprint.judge", []),
+        ("evaluate.judge", ["evaluate={}"]),
+    ],
+)
+def test_a_given_net_that_cannot_be_loaded_is_refused_by_the_head_of_its_file(
+    config: Path, capsys: pytest.CaptureFixture[str], net: bytes, field: str, others: list[str]
+) -> None:
+    folder = config.parent
+    (folder / "rows.safetensors").write_bytes(classifier_bytes(np.ones((5, 32), np.float32), classes=list("abcde")))
+    torch.save(build_recognition(RecognitionConfig.model_validate(NET)).state_dict(), folder / "plain.pth")
+    plain = (folder / "plain.pth").read_bytes()
+    denoiser = Denoiser(DenoiserConfig.model_validate(DENOISER))
+    files = {
+        "whole.safetensors": (net, ""),
+        "short.safetensors": (net[:-1], "not a whole safetensors file"),
+        "other.safetensors": (
+            denoiser_bytes(denoiser, diffusion=DiffusionConfig(), embedder="0" * 64),
+            "its metadata does not describe a recognition net",
+        ),
+        "lfs.safetensors": (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        "plain.pth": (plain, "without a color order, and a wrong one gives no error; give color: RGB"),
+        "short.pth": (plain[:-100], "not a whole weights file; fetch it again"),
+        "net.onnx": (b"\x08\x07", "got suffix '.onnx'; allowed: .safetensors, .pt, .pth, .ckpt"),
+    }
+    for name, (data, message) in files.items():
+        (folder / name).write_bytes(data)
+        _, lines = _plan(config, capsys, *others, f"{field}.weights={name}")
+        told = [line for line in lines if f"{field}.weights: weights {folder / name}: " in line]
+        assert [message in line for line in told] == [True] * bool(message), (name, lines)
+    _, lines = _plan(config, capsys, *others, f"{field}.weights=plain.pth", f"{field}.color=RGB")
+    assert not any("plain.pth" in line for line in lines)
+    _, lines = _plan(config, capsys, *others, f"{field}.weights=whole.safetensors", f"{field}.color=BGR")
+    assert any("color gives BGR, the net's config RGB" in line for line in lines)
+
+
+def test_a_classifier_of_another_net_and_no_classifier_are_refused(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, given = config.parent / "rows.safetensors", "embed={centers: classifier, classifier: rows.safetensors}"
+    for width, message in ((32, None), (31, f"{path}: weight rows have 31 values, the embeddings 32; same net?")):
+        path.write_bytes(classifier_bytes(np.ones((3, width), np.float32), classes=list("abc")))
+        _, lines = _plan(config, capsys, given)
+        assert lines == ([f"a launch would refuse this: {message}"] if message else [])
+    path.write_bytes(b"no file of tensors")
+    _, (line,) = _plan(config, capsys, given)
+    assert f"{path}: " in line
+    assert "a classifier with `weight` and `classes`" in line
+
+
+def test_weights_of_inception_that_are_no_weights_are_refused(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (config.parent / "inception.pth").write_text("<html>404")
+    _, (line,) = _plan(config, capsys, "evaluate={inception: inception.pth}")
+    assert f"evaluate.inception: weights {config.parent / 'inception.pth'}: text of 9 bytes, not weights" in line
+
+
+def test_fingerprints_of_another_net_are_refused_as_soon_as_the_net_is_known(
+    config: Path, capsys: pytest.CaptureFixture[str], net: bytes
+) -> None:
+    (config.parent / "net.safetensors").write_bytes(net)
+    path, name = config.parent / "theirs.h5", hashlib.sha256(net).hexdigest()[:16]
+    also, given = "fingerprint.also=[{name: theirs, faces: theirs.h5}]", "fingerprint.judge.weights=net.safetensors"
+
+    def refused(*overrides: str, width: int, by: str) -> list[str]:
+        path.write_bytes(_fingerprints(width=width, embedder=by))
+        return [line for line in _plan(config, capsys, also, *overrides)[1] if str(path) in line]
+
+    assert refused(given, width=32, by=name) == []
+    (line,) = refused(given, width=32, by="another")
+    assert f"{path}: its embeddings are by the net another, the audit's net is {name}; export them again" in line
+    assert refused(width=32, by="yet to be trained") == []
+    (line,) = refused(width=512, by="yet to be trained")
+    assert f"{path}: embeddings of 512 numbers, the net's have 32" in line
+    path.write_bytes(b"no HDF5")
+    _, lines = _plan(config, capsys, also)
+    assert any(str(path) in line for line in lines)
+
+
+def _fingerprints(*, width: int, embedder: str) -> bytes:
+    features = np.zeros((2, width), np.float32)
+    features[:, 0] = 1
+    hashes = np.zeros((2, HASH_BYTES), np.uint8)
+    found = Fingerprints(keys=["a", "b"], identities=["x", "x"], features=features, exact=hashes, near=hashes)
+    return vectors_bytes(found, embedder=embedder, data_set=DataSet(name="theirs", sha256="0" * 64))
+
+
+@pytest.mark.parametrize(
+    ("compared", "message"),
+    [
+        ("{sets: [synthetic], m: [0.0, 1.0]}", ""),
+        ("{sets: [synthetic], m: [0.5]}", "asked.m: got 0.5; allowed: those of the set, 0, 1"),
+        ("{sets: [synthetic], asked: {pose: [left]}}", "asked.pose: got left; allowed: those of the set, none"),
+        ("{sets: [real], m: [0.0]}", "asked.m: got 0.0; allowed: those of the set, none"),
+        ("{sets: [real, synthetic], m: [1.0]}", ""),
+        ("{sets: [real, synthetic], m: [1.0], images_of_each: 4}", "asked.m: got 1.0; allowed: those of the set, none"),
+    ],
+)
+def test_a_study_of_images_that_nobody_asks_for_is_refused(
+    config: Path, capsys: pytest.CaptureFixture[str], compared: str, message: str
+) -> None:
+    _, lines = _plan(config, capsys, f"study-sets.compare.some={compared}", "study-sets.batch=4")
+    assert [line.partition("study-sets.compare.some.")[2] for line in lines] == [message] * bool(message)
 
 
 def test_weights_of_another_net_or_cut_short_are_refused(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from slurm.locks import locked
 from slurm.processes import is_alive
+from slurm.run_folder import StageFolder
 
 from ..commands import SECONDS, Project, wait_until
 
@@ -94,6 +96,31 @@ def test_F38_F39_a_rank_that_is_killed_ends_the_others_and_all_start_again(
     assert output.count("start again from the last checkpoint") == 1
     assert not any(is_alive(pid) for pid in first.values())
     assert project.summary(STAGE)["figures"]["world_size"] == 2
+
+
+@pytest.mark.parametrize("waiting", [1, pytest.param(0, marks=pytest.mark.long)])
+def test_F11_a_stop_reaches_a_group_of_which_one_rank_waits_for_its_lock(project: Project, waiting: int) -> None:
+    """The others wait for that rank: none of them is killed, or left behind."""
+    lock = StageFolder(project.runs / STAGE).rank_lock(waiting)
+    with locked(lock, stop=None):
+        launcher = project.start(STAGE, LONGER, cluster=TWO_RANKS)
+        notes = ["waits for rank 0", "waits for an older attempt of this rank to end: "]
+        if waiting == 1:
+            notes[0] = "waits for other ranks: 1 of 2 are here"
+        wait_until(lambda: _notes(project, waiting) == tuple(notes), what="both ranks wait")
+        launcher.send_signal(signal.SIGTERM)
+        launcher.communicate(timeout=SECONDS)
+        assert launcher.returncode == 130
+        ends = [(heartbeat["state"], heartbeat["reason"]) for heartbeat in project.heartbeats(STAGE)]
+        assert ends == [("stopped", "SIGTERM")] * 2
+        assert project.processes() == []
+    _end(project.start(STAGE, LONGER, cluster=TWO_RANKS))
+
+
+def _notes(project: Project, waiting: int) -> tuple[str, ...]:
+    """What the other rank waits for, and what the rank `waiting` waits for, without the process that holds its lock."""
+    found = {beat["rank"]: beat.get("note") or "" for beat in project.heartbeats(STAGE)}
+    return found.get(1 - waiting, ""), found.get(waiting, "").partition("process ")[0]
 
 
 @pytest.mark.long

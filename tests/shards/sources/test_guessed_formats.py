@@ -85,7 +85,20 @@ def test_one_tar_per_person_and_one_label_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["b.tar.gz", "b.tgz", "b.TAR.BZ2", "b.tar.part", "b.zip.001", "b.rar", "b.7z", "b.tfrecord"]
+    "name", ["list.csv.gz", "train.idx.gz", "a.tar.md5", "a.tar.gz.sha256", "notes.001", "x.jpg.tmp"]
+)
+def test_what_only_looks_like_an_archive_is_counted(tmp_path, name):
+    put(tmp_path / "anna" / "1.jpg")
+    put(tmp_path / name)
+    assert listed(tmp_path).counts == {"ignored": 1}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("b.tar.gz", "b.tgz", "b.TAR.BZ2", "b.tar.part", "b.zip.001", "b.rar", "b.7z", "b.tfrecord"),
+        *("b.gz", "b.tar.gz.part1", "b.tar.filepart", "b.tar.aria2", "b.cab"),
+    ],
 )
 @pytest.mark.parametrize("kind", ["archives", "folder", "recordio"])
 def test_an_archive_that_is_not_read_is_refused_beside_every_kind_of_source(tmp_path, name, kind):

@@ -139,6 +139,7 @@ def cls(key: str, *, image: str = "jpg", label: bytes = b"0", kind: str = "cls")
 SYSTEM_FILES = (".DS_Store", "._1.jpg", "Thumbs.db", "desktop.ini")
 SYSTEM_FOLDERS = ("@eaDir", "_tmp", "#recycle", "lost+found", "__MACOSX")
 LABELS = (b'{"label": NaN}', b'{"label": 1.5}', b'{"label": true}', b'{"label": null}', b'{"label": ""}')
+NO_CLASS = (b"", b"nan", b"inf", b"null", b"None")
 
 # By source and oddity: what builds it in a folder, one entry of its kind per variant, and the format if it is stated.
 ODD: dict[tuple[str, str], Callable[[Path], Path]] = {
@@ -199,6 +200,9 @@ ODD: dict[tuple[str, str], Callable[[Path], Path]] = {
     ("webdataset", "label that is NaN, 1.5, true, null or empty"): lambda root: samples(
         root, *(member for n, data in enumerate(LABELS) for member in cls(f"9{n}", label=data, kind="json"))
     ),
+    ("webdataset", "`.cls` that is empty or holds nan, inf, null or None"): lambda root: samples(
+        root, *(member for n, data in enumerate(NO_CLASS) for member in cls(f"9{n}", label=data))
+    ),
     ("webdataset", "label twice in one JSON"): lambda root: samples(
         root, *cls("9", label=b'{"label": 1, "label": 2}', kind="json")
     ),
@@ -207,6 +211,9 @@ ODD: dict[tuple[str, str], Callable[[Path], Path]] = {
         root, *cls("9", label=b'{"label": 1, "score": NaN}', kind="json")
     ),
     ("webdataset", "label 7.0, for 7"): lambda root: samples(root, *cls("9", label=b'{"label": 7.0}', kind="json")),
+    ("webdataset", "`.cls` with 7.0 or 7.000e+00, for 7"): lambda root: samples(
+        root, *cls("9", label=b"7.0"), *cls("8", label=b"7.000e+00")
+    ),
     ("webdataset", "byte-order mark before the label"): lambda root: samples(root, *cls("9", label=b"\xef\xbb\xbf1")),
     ("webdataset", "suffix in upper case"): lambda root: samples(
         root, *cls("9", image="JPG", label=b'{"label": 1}', kind="JSON")

@@ -44,6 +44,8 @@ def test_a_mark_at_the_start_and_blank_lines_do_not_matter(text):
         "a.jpg;b.jpg;1\n\nc.jpg;d.jpg;0\n\n",
         "a.jpg, b.jpg, true\nc.jpg, d.jpg, false\n",
         "1 a.jpg b.jpg\n0 c.jpg d.jpg\n",
+        '"a.jpg","b.jpg","1"\n"c.jpg","d.jpg","0"\n',
+        '"a", "b", "same"\n"a.jpg", "b.jpg", "1"\n"c.jpg", "d.jpg", "0"\n',
         "a;b;same\na.jpg;b.jpg;1\nc.jpg;d.jpg;0\n",
         "A,B,Same\na.jpg,b.jpg,True\nc.jpg,d.jpg,False\n,,\n",
         "\ufeffa, b, same\na.jpg, b.jpg, 1.0\nc.jpg, d.jpg, 0.0\n",

@@ -64,6 +64,14 @@ def test_B40_pickles_and_other_members_are_counted_never_parsed(tmp_path):
     assert [skip.path for skip in listing.skipped] == ["set.tar/0.pyd", "set.tar/0.pth", "set.tar/0.seg.png"]
 
 
+@pytest.mark.parametrize("label", [b"nan", b"inf\n", b"null", b"None", b""])
+def test_a_class_file_without_a_value_gives_no_identity(tmp_path, label):
+    """Otherwise all of its images would be of one person."""
+    members = {"0.jpg": b"one", "0.cls": b"3", "1.jpg": b"two", "1.cls": label, "2.jpg": b"three", "2.cls": label}
+    listing = open_source(tarred(tmp_path / "set.tar", members)).listing()
+    assert ([face.identity for face in listing.faces], listing.counts) == (["3"], {"no_identity": 2})
+
+
 @pytest.mark.parametrize(
     "label",
     [b'{"identity": null}', b'{"identity": true}', b'{"label": NaN}', b"{", b"[1]", b'{"label": 1, "label": 2}'],
@@ -98,6 +106,10 @@ def outcomes(path: Path) -> tuple[list[str], dict[str, str]]:
         ("cls", b"\xef\xbb\xbf7\r\n", "7"),
         ("cls", "7".encode("utf-16"), "7"),
         ("CLS", b"7", "7"),
+        ("cls", b"7.0", "7"),
+        ("cls", b"7.000000000000000000e+00\n", "7"),  # of numpy.savetxt
+        ("cls", b"07", "07"),
+        ("cls", b"6.5", "6.5"),
     ],
 )
 def test_an_identity_that_is_unambiguous_is_read_whatever_is_around_it(tmp_path, name, data, identity):

@@ -121,6 +121,13 @@ def plan(run: Run) -> list[SetUnit]:
     ]
 
 
+def asked_values(run: Run) -> dict[str, set[float | str]]:
+    """The similarities that images are asked for, as their records have them."""
+    config = run.section(GenerateFaces)
+    values = {value for part in config.mixture for value in part.values} or set(config.similarity)
+    return {config.target: {round(value, 6) if config.target == "m" else value for value in values}}
+
+
 def needs(run: Run) -> tuple[str, ...]:
     calibrated = (CALIBRATE,) if run.section(GenerateFaces).target == "cosine" else ()
     return ("train-diffusion", "identities", *calibrated, *embedder_needs(run))

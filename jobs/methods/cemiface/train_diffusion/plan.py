@@ -14,6 +14,7 @@ from jobs.frame.stage import Cost, Stage
 from jobs.frame.stage_config import PathText, Precision, StageConfig, operational
 from jobs.stages.shard.plan import ShardFaces
 from jobs.stages.shared.embedder import embedder_needs, embedder_path
+from jobs.stages.shared.given_nets import embedding_width
 from jobs.stages.shared.known_early import check_ranks
 from jobs.stages.train_recognition.plan import TrainingUnit
 from slurm.files import sha256_of
@@ -193,8 +194,8 @@ def check_launch(run: Run) -> None:
         return
     path = run.given_file(f"{NAME}.initial_weights", config.initial_weights, give=f"a denoiser that {NAME} wrote")
     stored = stored_denoiser(path)
-    # The width of embeddings is that of E_id, whatever the config says; the training compares it.
-    shape = config.denoiser.model_copy(update={"embedding": stored.config.embedding})
+    # The width of embeddings is that of E_id, whatever the config says.
+    shape = config.denoiser.model_copy(update={"embedding": embedding_width(run) or stored.config.embedding})
     given = run.config.embedder.weights and not config.other_embedder
     embedder = sha256_of(embedder_path(run)) if given else None
     refuse_other(stored, shape, diffusion=config.diffusion, embedder=embedder, path=path)

@@ -24,6 +24,7 @@ from jobs.methods.gandiffface.candidates.given import GivenFaces, described, lis
 from jobs.methods.gandiffface.train_gan.plan import NAME as TRAIN_GAN
 from jobs.stages.shard.plan import ShardFaces
 from jobs.stages.shared.embedder import embedder_needs
+from jobs.stages.shared.given_nets import given_embedder
 from slurm.files import sha256_of
 
 NAME = "candidates"
@@ -186,11 +187,13 @@ def check_min_face(run: Run, *, field: str, value: float, size: int) -> None:
 def check_launch(run: Run) -> None:
     """Refuse a StyleGAN net of another size than the set's, whose pictures would be taken as aligned.
 
-    Also faces that are too small to tell whether there is one.
+    Also faces that are too small to tell whether there is one, and an E_id that cannot be loaded.
 
     Raises:
         ConfigError: it is one, or they are.
+        ModelError: the weights of E_id are no recognition net's.
     """
+    given_embedder(run)
     head, size, align = given_generator(run), run.section(ShardFaces).image_size, run.section(MakeCandidates).align
     if align and FACE not in measured_names(run):
         raise ConfigError(

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from cemiface.errors import ModelError
 from cemiface.gandiff.prompts import Grammar, check_values, drawn_prompts
-from cemiface.gandiff.slots import Slot
+from cemiface.gandiff.slots import DEFAULT_SLOTS, Slot, base_config_of
 from cemiface.gandiff.text.phrases import check_phrases, phrases_of
 from cemiface.gandiff.text.text_base_cost import Hours
 from cemiface.measures.attribute_choice import choose_nets
@@ -25,7 +25,7 @@ from jobs.methods.gandiffface.attributes.plan import cards
 from jobs.methods.gandiffface.candidates.plan import check_min_face
 from jobs.methods.gandiffface.identities.plan import identities_of
 from jobs.methods.gandiffface.personalize.plan import NAME as PERSONALIZE
-from jobs.methods.gandiffface.personalize.plan import Personalize, base_config
+from jobs.methods.gandiffface.personalize.plan import Personalize, base_config, base_path
 from jobs.methods.gandiffface.personalize.text_base import cost_of, folder_of, hours_of
 from jobs.methods.gandiffface.portraits.plan import NAME as PORTRAITS
 from jobs.methods.gandiffface.portraits.plan import MakePortraits
@@ -188,14 +188,17 @@ def check(run: Run) -> None:
 
 
 def check_launch(run: Run) -> None:
-    """Refuse a smallest face presence that cannot be measured.
+    """Refuse a smallest face presence that cannot be measured, and a grammar that asks for what a given base lacks.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: it cannot, or there is no such base.
+        ModelError: it does, or the file is no base.
     """
     by_text, value = run.section(Personalize).text_base is not None, run.section(GeneratePictures).min_face
     size = run.section(ShardFaces).image_size if by_text else base_config(run).image_size
     check_min_face(run, field=f"{NAME}.min_face", value=value, size=size)
+    if run.section(Personalize).base:
+        check_grammar(run, grammar_of(run), _slots(run))
 
 
 def check_grammar(run: Run, grammar: Grammar, slots: Sequence[Slot]) -> None:
@@ -214,6 +217,20 @@ def check_grammar(run: Run, grammar: Grammar, slots: Sequence[Slot]) -> None:
         choose_nets(cards(run), size=run.section(ShardFaces).image_size, wanted=shown)
     except ModelError as error:
         raise ModelError(f"{NAME}.prompts: shows: {error}") from None
+
+
+def asked_values(run: Run) -> dict[str, set[float | str]]:
+    """The values of the prompts' slots, and of those that an identity has by itself."""
+    own = {slot.name: set[float | str](slot.values) for slot in _slots(run) if slot.name in OF_IDENTITY}
+    return own | {name: set(values) for name, values in grammar_of(run).slots.items()}
+
+
+def _slots(run: Run) -> Sequence[Slot]:
+    """Those of the base."""
+    config = run.section(Personalize)
+    if config.text_base:
+        return DEFAULT_SLOTS
+    return base_config_of(base_path(run)).slots if config.base else run.section(TrainBase).denoiser.slots
 
 
 def forecast(run: Run) -> str:

@@ -35,6 +35,7 @@ from jobs.methods.gandiffface.portraits.plan import MakePortraits
 from jobs.methods.gandiffface.train_base.plan import BASE, TrainBase
 from jobs.methods.gandiffface.train_base.plan import NAME as TRAIN_BASE
 from jobs.stages.shared.embedder import embedder_needs
+from jobs.stages.shared.given_nets import given_embedder
 from slurm.files import sha256_of
 
 NAME = "personalize"
@@ -153,6 +154,18 @@ def files(run: Run) -> dict[str, str]:
     return {f"{NAME}.base": base_hash(run)} if config.base else {}
 
 
+def check_launch(run: Run) -> None:
+    """Refuse a given file that is no base, and an E_id that cannot be loaded.
+
+    Raises:
+        ConfigError: there is no such file.
+        ModelError: it is another file.
+    """
+    given_embedder(run)
+    if run.section(Personalize).base:
+        base_config_of(base_path(run))
+
+
 def base_hash(run: Run) -> str:
     """The hash of the base, which packs of adapters name.
 
@@ -251,6 +264,7 @@ STAGE = Stage(
     files=files,
     forecast=forecast,
     plan=plan,
+    check_launch=check_launch,
     work="jobs.methods.gandiffface.personalize.work",
     expected_images=expected_images,
     cost=cost,

@@ -26,6 +26,7 @@ from jobs.methods.gandiffface.personalize.plan import files as base_files
 from jobs.methods.gandiffface.portraits.plan import NAME as PORTRAITS
 from jobs.stages.shard.plan import ShardFaces
 from jobs.stages.shared.embedder import embedder_files, embedder_needs
+from jobs.stages.shared.given_nets import given_net
 from jobs.stages.shared.sets import Sets, imported, makers_of
 from slurm.files import sha256_of
 
@@ -112,12 +113,13 @@ def files(run: Run) -> dict[str, str]:
 
 
 def check_launch(run: Run) -> None:
-    """Refuse cells of what is not measured at the size of the faces.
+    """Refuse a judge that cannot be loaded, and cells of what is not measured at the size of the faces.
 
     Raises:
         ConfigError: an attribute that has no labels.
-        ModelError: one that no net measures.
+        ModelError: one that no net measures; or the judge's weights are no recognition net's.
     """
+    given_net(run, f"{NAME}.judge", run.section(StudyScores).judge)
     size = min(face_size(run), run.section(ShardFaces).image_size)
     for name in run.section(StudyScores).cells:
         if name not in MEASURED:

@@ -6,16 +6,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+from cemiface.diffusion.config import DiffusionConfig
 from cemiface.errors import ModelError
 from cemiface.gandiff.gan.config import GanConfig
 from cemiface.gandiff.gan.generator import generator_bytes
 from cemiface.gandiff.gan.nets import Generator
+from cemiface.gandiff.slots import DEFAULT_SLOTS, SlotDenoiserConfig
 from cemiface.measures.net_cards import EMBEDDED
 from jobs.frame.errors import ConfigError
 from jobs.frame.run import Run
 from jobs.methods.gandiffface.candidates.plan import face_size
+from jobs.methods.gandiffface.generate.plan import asked_values
 from jobs.methods.gandiffface.given_parts import given_parts
 from jobs.methods.gandiffface.identities.plan import forecast
 
@@ -135,3 +140,47 @@ def test_a_pickle_and_a_file_that_is_no_generator_are_refused(tmp_path: Path) ->
         (tmp_path / name).write_bytes(b"nothing of the kind")
         run = configured_at(tmp_path, 64, candidates={"generator": name})
         assert message in refused(run, "candidates")
+
+
+def test_a_given_base_is_looked_at_before_identities_are_learned(tmp_path: Path) -> None:
+    (tmp_path / "g.safetensors").write_bytes(generator_bytes(Generator(GanConfig.model_validate(GAN))))
+    others = {"directions": {}, "identities": {}, "portraits": {}}
+    run = configured_at(tmp_path, 48, **others, personalize={"base": "g.safetensors"})
+    assert "g.safetensors: not a whole base; give the file that train-base wrote" in refused(run, "personalize")
+    base = SlotDenoiserConfig.model_validate({"preset": "tiny32", "slots": DEFAULT_SLOTS[:3]})
+    metadata = {"base": base.model_dump_json(), "diffusion": DiffusionConfig().model_dump_json()}
+    save_file({"weight": np.zeros(1, np.float32)}, tmp_path / "base.safetensors", metadata=metadata)
+    slot = DEFAULT_SLOTS[2]
+    for name, value, message in (
+        (slot.name, slot.values[0], None),
+        (slot.name, "nothing of the kind", "nothing of the kind"),
+        (DEFAULT_SLOTS[3].name, DEFAULT_SLOTS[3].values[0], DEFAULT_SLOTS[3].name),
+    ):
+        (tmp_path / "prompts.yaml").write_text(json.dumps({"slots": {name: {value: {}}}}))
+        sections = {"personalize": {"base": "base.safetensors"}, "generate": {"prompts": "prompts.yaml"}}
+        run = configured_at(tmp_path, 48, **others, **sections)
+        run.stages["personalize"].check_launch(run)
+        if message is None:
+            run.stages["generate"].check_launch(run)
+            assert asked_values(run)[name] == {value}
+        else:
+            assert message in refused(run, "generate")
+
+
+@pytest.mark.parametrize(
+    ("stage", "field", "fields"),
+    [
+        (
+            "study-scores",
+            "study-scores.judge",
+            {"study-scores": {"sets": ["portraits"], "judge": {"weights": "net.safetensors"}}},
+        ),
+        ("candidates", "embedder", {"embedder": {"weights": "net.safetensors"}}),
+        ("personalize", "embedder", {"embedder": {"weights": "net.safetensors"}, "personalize": {}}),
+    ],
+)
+def test_a_net_that_cannot_be_loaded_is_refused(tmp_path: Path, stage: str, field: str, fields: dict[str, Any]) -> None:
+    (tmp_path / "net.safetensors").write_bytes(generator_bytes(Generator(GanConfig.model_validate(GAN))))
+    others = {"directions": {}, "identities": {}, "portraits": {}, "train-base": {}, "attributes": {}}
+    text = refused(configured_at(tmp_path, 48, **others, **fields), stage)
+    assert text.startswith(f"{field}.weights: weights {tmp_path / 'net.safetensors'}: its metadata does not describe a")
