@@ -15,9 +15,9 @@ from jobs.frame.stage import Finish
 from jobs.methods.cemiface.study_groups.plan import NAME as GROUPS
 from jobs.methods.cemiface.study_m.plan import NAME as BY_M
 from jobs.methods.cemiface.study_m.plan import PREFIX, group_of
-from jobs.stages.shared.study import Study
-from jobs.stages.shared.study_nets import publish_files, rows_of
-from jobs.stages.shared.study_tables import GroupRows, gap_text, markdown_line, percent, seeds_text
+from jobs.stages.shared.studies.nets import publish_files, rows_of
+from jobs.stages.shared.studies.study import Study
+from jobs.stages.shared.studies.tables import GroupRows, gap_text, markdown_line, percent, seeds_text
 from slurm.markers import Marker
 
 Curve = list[tuple[float, float]]  # similarity or m, and accuracy averaged over the five benchmarks, as a fraction

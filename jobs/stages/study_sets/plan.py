@@ -20,7 +20,7 @@ from jobs.stages.shard.counts import face_counts
 from jobs.stages.shared.known_early import images_known, refuse_large
 from jobs.stages.shared.other_runs import PREFIX, other_set
 from jobs.stages.shared.sets import Sets, imported, makers_of
-from jobs.stages.shared.study import Study, StudyUnit, units
+from jobs.stages.shared.studies.study import Study, StudyUnit, units
 from jobs.stages.shared.verification import benchmark_needs
 from shards.tars.records import OLD_KEY, Groups
 

@@ -17,9 +17,9 @@ from jobs.report.set_facts import facts_of_set
 from jobs.stages.shared.measured_sets import measured
 from jobs.stages.shared.other_runs import PREFIX, other_set
 from jobs.stages.shared.sets import faces_of, set_of
-from jobs.stages.shared.study import StudyUnit
-from jobs.stages.shared.study_nets import publish_files, rows_of, train_one
-from jobs.stages.shared.study_tables import GroupRows, gap_text, markdown_line, percent, seeds_text
+from jobs.stages.shared.studies.nets import publish_files, rows_of, train_one
+from jobs.stages.shared.studies.study import StudyUnit
+from jobs.stages.shared.studies.tables import GroupRows, gap_text, markdown_line, percent, seeds_text
 from jobs.stages.study_sets.plan import NAME, ComparedSet, StudySets, kinds, unasked
 from shards.tars.records import asked_of, is_copy, is_synthetic
 from shards.tars.subset import LabeledImages, Subset

@@ -15,8 +15,8 @@ from jobs.frame.experiment import load_run
 from jobs.methods.cemiface.paper_curves import PAPER_GROUPS, paper_curve, plot, table
 from jobs.methods.cemiface.study_groups.work import equal_groups
 from jobs.stages.shared.other_runs import other_set
-from jobs.stages.shared.study_intervals import with_intervals
-from jobs.stages.shared.study_nets import spread, summarize, with_gaps
+from jobs.stages.shared.studies.intervals import with_intervals
+from jobs.stages.shared.studies.nets import spread, summarize, with_gaps
 from jobs.stages.study_sets.work import table as sets_table
 from shards.errors import DataError
 from tests.jobs.commands import Project

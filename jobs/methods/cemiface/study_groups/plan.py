@@ -17,7 +17,7 @@ from jobs.frame.stage import Stage
 from jobs.stages.shard.counts import face_counts, images_of_kind
 from jobs.stages.shared.embedder import embedder_needs
 from jobs.stages.shared.known_early import refuse_large
-from jobs.stages.shared.study import Study, StudyUnit, units
+from jobs.stages.shared.studies.study import Study, StudyUnit, units
 from jobs.stages.shared.verification import benchmark_needs
 
 NAME = "study-groups"

@@ -14,8 +14,8 @@ from jobs.frame.stage import Finish
 from jobs.methods.cemiface.paper_curves import finished_study
 from jobs.methods.cemiface.study_groups.plan import NAME, StudyGroups
 from jobs.stages.shared.sets import tars
-from jobs.stages.shared.study import StudyUnit
-from jobs.stages.shared.study_nets import train_one
+from jobs.stages.shared.studies.nets import train_one
+from jobs.stages.shared.studies.study import StudyUnit
 from shards.embeddings.embeddings import open_merged
 from shards.errors import DataError
 from shards.tars.shard_set import ShardSet

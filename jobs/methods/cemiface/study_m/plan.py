@@ -13,7 +13,7 @@ from jobs.methods.cemiface.generate.plan import GenerateFaces
 from jobs.methods.cemiface.identities.plan import MakeIdentities
 from jobs.stages.shared.embedder import embedder_needs
 from jobs.stages.shared.known_early import refuse_large
-from jobs.stages.shared.study import Study, StudyUnit, units
+from jobs.stages.shared.studies.study import Study, StudyUnit, units
 from jobs.stages.shared.verification import benchmark_needs
 
 NAME = "study-m"

@@ -10,8 +10,8 @@ import numpy as np
 from cemiface.recognition.gap_intervals import Decisions, mean_interval
 from jobs.frame.run import Run
 from jobs.stages.shared.benchmarks import load_benchmark
-from jobs.stages.shared.study import Study
-from jobs.stages.shared.study_tables import GroupRows
+from jobs.stages.shared.studies.study import Study
+from jobs.stages.shared.studies.tables import GroupRows
 
 ByBenchmark = Mapping[str, Decisions]
 

@@ -14,9 +14,9 @@ from jobs.frame.rank import Rank, Work
 from jobs.frame.run import Run
 from jobs.frame.seeds import derive
 from jobs.stages.shared.benchmarks import load_benchmark, verify
-from jobs.stages.shared.study import Study, StudyUnit
-from jobs.stages.shared.study_intervals import decisions_of, with_intervals
-from jobs.stages.shared.study_tables import GroupRows
+from jobs.stages.shared.studies.intervals import decisions_of, with_intervals
+from jobs.stages.shared.studies.study import Study, StudyUnit
+from jobs.stages.shared.studies.tables import GroupRows
 from jobs.stages.shared.verification import benchmark_names
 from jobs.training.recognition import TrainingFiles, train
 from shards.tars.subset import LabeledImages
