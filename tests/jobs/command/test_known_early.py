@@ -90,6 +90,11 @@ def test_a_run_that_can_work_is_not_refused(config: Path, capsys: pytest.Capture
             "audit.false_alarms: got 0.4 with a control group of 10 faces; allowed: at least 5",
         ),
         ("train-embedder.batch=16", "train-embedder.batch: got 16 for 15 images (real); allowed: 1 to 15"),
+        (
+            "shard.held_out_identities=4 | train-embedder.batch=5 | study-sets.batch=5 | study-groups.batch=2 | "
+            "study-groups.groups=2",
+            "train-embedder.sets: got 1 identity of shard.faces to train on; allowed: 2 or more; lower shard.held_out",
+        ),
         ("train-recognition.batch=9", "train-recognition.batch: got 9 for 8 images (synthetic); allowed: 1 to 8"),
         (
             "train-recognition.sets=[synthetic, real] | train-recognition.batch=24",
