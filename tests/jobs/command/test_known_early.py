@@ -204,6 +204,9 @@ def test_a_given_net_that_cannot_be_loaded_is_refused_by_the_head_of_its_file(
         assert [message in line for line in told] == [True] * bool(message), (name, lines)
     _, lines = _plan(config, capsys, *others, f"{field}.weights=plain.pth", f"{field}.color=RGB")
     assert not any("plain.pth" in line for line in lines)
+    if field != "embedder":  # E_id would be trained, and the classifier with it
+        _, (line,) = _plan(config, capsys, *others, f"{field}.color=BGR")
+        assert f"{field}.color: got BGR without weights; allowed: null; give {field}.weights" in line
     _, lines = _plan(config, capsys, *others, f"{field}.weights=whole.safetensors", f"{field}.color=BGR")
     assert any("color gives BGR, the net's config RGB" in line for line in lines)
 
