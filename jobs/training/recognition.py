@@ -55,7 +55,8 @@ def train(recipe: Recipe, faces: LabeledImages, *, seed: int, rank: Rank, files:
     The first weights and the order of the images follow from `seed`.
 
     Raises:
-        ModelError: fewer images than a batch, a batch that does not divide by the ranks, or a loss that is not finite.
+        ModelError: one identity alone, fewer images than a batch, a batch that does not divide by the ranks, or a loss
+            that is not finite.
         Stopped: the rank was asked to stop; a checkpoint is saved.
     """
     world = join(rank) if rank.stage.distributed else join_alone(rank)
@@ -63,6 +64,8 @@ def train(recipe: Recipe, faces: LabeledImages, *, seed: int, rank: Rank, files:
     # Data: whole batches only, so an epoch may leave out the last few images of its order.
     classes, labels = len(faces.classes), torch.from_numpy(faces.labels)
     check_labels(labels, classes=classes)
+    if classes < 2:
+        raise ModelError(f"{rank.stage.name}: sets: got {classes} identity to train on; allowed: 2 or more")
     images_per_epoch = len(faces) // recipe.batch * recipe.batch
     if images_per_epoch == 0:
         raise ModelError(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -211,3 +212,19 @@ def test_F26_without_sacct_a_run_is_submitted_and_its_state_is_known(fresh: Clus
     fresh.wait()
     told = json.loads(fresh.run("status", "--json", PATH=str(tools)).stdout)["stages"][0]
     assert (told["name"], told["state"]) == ("shard", "done")
+    longer = "train-embedder.epochs=4000"
+    assert fresh.run("train-embedder", longer, cluster=ONE_BY_ONE, PATH=str(tools)).returncode == 0
+    (job,) = fresh.jobs("train-embedder")
+    fresh.wait_for("train-embedder", images=8)
+    os.kill(fresh.heartbeats("train-embedder")[0]["pid"], signal.SIGKILL)
+    fresh.wait()
+    status = fresh.run("status", longer, PATH=str(tools))
+    assert status.returncode == 1
+    assert "rank 0 of train-embedder lost on 127.0.0.1, exit 137: killed (out of memory?" in status.stdout
+    why = fresh.run("why", "train-embedder", "0", longer, PATH=str(tools))
+    assert why.returncode == 0, why.stderr
+    assert f"Slurm: job {job} is FAILED" in why.stdout
+    assert fresh.run("all", longer, cluster=ONE_BY_ONE, PATH=str(tools)).returncode == 0
+    assert fresh.jobs("train-embedder") != [job]
+    told = json.loads(fresh.run("status", "--json", longer, PATH=str(tools)).stdout)["stages"]
+    assert {stage["state"] for stage in told} <= {"done", "queued", "running"}

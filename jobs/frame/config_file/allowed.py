@@ -18,6 +18,7 @@ PATTERNS = {
         "up to 80 of a-z, 0-9, dots, dashes and underscores, after a letter or digit; or run:NAME"
     ),
     r"^[a-z0-9][a-z0-9_]*$": "a-z, 0-9 and underscores, after a letter or digit",
+    r"^[A-Za-z_][A-Za-z0-9_]*$": "letters, digits and underscores, after a letter or underscore",
     r"^[0-9]+\.[0-9]+\.[0-9]+$": "three numbers, such as 1.0.0",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cemiface.errors import ModelError
 from cemiface.recognition.config import RecognitionConfig
 from cemiface.recognition.head import recognition_head
+from jobs.frame.errors import ConfigError
 from jobs.frame.experiment_config import EmbedderConfig
 from jobs.frame.run import Run
 from jobs.stages.train_recognition.plan import TrainEmbedder
@@ -14,10 +15,12 @@ def given_net(run: Run, field: str, given: EmbedderConfig) -> RecognitionConfig 
     """The net of a weights file that `field` names; None without one, or if only its tensors tell.
 
     Raises:
-        ConfigError: there is no such file.
+        ConfigError: there is no such file, or a color order without one.
         ModelError: no recognition net can be loaded from it.
     """
     if given.weights is None:
+        if given.color is not None:
+            raise ConfigError(f"{field}.color: got {given.color} without weights; allowed: null; give {field}.weights")
         return None
     path = run.given_file(f"{field}.weights", given.weights, give="a recognition net's weights")
     try:

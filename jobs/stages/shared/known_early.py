@@ -12,7 +12,7 @@ from jobs.frame.products import REAL, SYNTHETIC
 from jobs.frame.run import Run
 from jobs.frame.stage import Stage
 from jobs.frame.unit import Unit
-from jobs.stages.shard.counts import face_counts, images_of_kind
+from jobs.stages.shard.counts import face_counts, images_of_kind, known_identities
 from jobs.stages.shared.imported_sets import SETS, public_manifest, registered
 from jobs.stages.shared.other_runs import PREFIX, other_set
 from jobs.training.recipe import Recipe
@@ -78,8 +78,14 @@ def check_ranks(run: Run, stage: str, *, batch: int, micro_batch: int | None = N
 
 
 def check_training(run: Run, stage: str, recipe: Recipe, *, kinds: Sequence[str]) -> None:
-    """Before a launch: refuse a recognition training that would end before its first step."""
+    """Before a launch: refuse a recognition training that would end before its first step, or learn nothing."""
     check_ranks(run, stage, batch=recipe.batch)
+    people = known_identities(run) if tuple(kinds) == (REAL,) else None
+    if people is not None and people < 2:
+        raise ConfigError(
+            f"{stage}.sets: got {people} identity of shard.faces to train on; allowed: 2 or more; lower "
+            "shard.held_out_identities, or see how shard.faces is read"
+        )
     check_batch(run, stage, recipe.batch, kinds=kinds, counts=face_counts(run) if REAL in kinds else {})
 
 

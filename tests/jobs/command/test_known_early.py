@@ -90,6 +90,11 @@ def test_a_run_that_can_work_is_not_refused(config: Path, capsys: pytest.Capture
             "audit.false_alarms: got 0.4 with a control group of 10 faces; allowed: at least 5",
         ),
         ("train-embedder.batch=16", "train-embedder.batch: got 16 for 15 images (real); allowed: 1 to 15"),
+        (
+            "shard.held_out_identities=4 | train-embedder.batch=5 | study-sets.batch=5 | study-groups.batch=2 | "
+            "study-groups.groups=2",
+            "train-embedder.sets: got 1 identity of shard.faces to train on; allowed: 2 or more; lower shard.held_out",
+        ),
         ("train-recognition.batch=9", "train-recognition.batch: got 9 for 8 images (synthetic); allowed: 1 to 8"),
         (
             "train-recognition.sets=[synthetic, real] | train-recognition.batch=24",
@@ -199,6 +204,9 @@ def test_a_given_net_that_cannot_be_loaded_is_refused_by_the_head_of_its_file(
         assert [message in line for line in told] == [True] * bool(message), (name, lines)
     _, lines = _plan(config, capsys, *others, f"{field}.weights=plain.pth", f"{field}.color=RGB")
     assert not any("plain.pth" in line for line in lines)
+    if field != "embedder":  # E_id would be trained, and the classifier with it
+        _, (line,) = _plan(config, capsys, *others, f"{field}.color=BGR")
+        assert f"{field}.color: got BGR without weights; allowed: null; give {field}.weights" in line
     _, lines = _plan(config, capsys, *others, f"{field}.weights=whole.safetensors", f"{field}.color=BGR")
     assert any("color gives BGR, the net's config RGB" in line for line in lines)
 

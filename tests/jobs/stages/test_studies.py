@@ -172,10 +172,14 @@ def test_a_run_without_a_set_is_refused(project: Project, name: str, message: st
             "study-sets.compare.synthetic.images_of_each: got 17 for 16 images (synthetic); allowed: 1 to 16",
         ),
         ("study-sets.compare.easy.images=9", "study-sets.compare.easy.images: got 9; allowed: 1 to 8"),
+        (
+            "study-sets.compare.synthetic.images_of_each=4 study-sets.batch=4",
+            "study-sets: sets: got 1 identity to train on; allowed: 2 or more",
+        ),
     ],
 )
 def test_a_part_that_a_set_does_not_have_is_refused(project: Project, part: str, message: str) -> None:
-    refused = project.run("study-sets", "study-sets.seeds=1", part)
+    refused = project.run("study-sets", "study-sets.seeds=1", *part.split())
     assert refused.returncode != 0
     assert message in refused.stderr
 
