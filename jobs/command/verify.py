@@ -33,7 +33,7 @@ def verify(run: Run, console: Console, *, signer: Path | None = None) -> bool:
     if not exists(root):
         raise RunError(f"{root}: there is no such run; check `name` and `runs` of the config, or run it first")
     expected: dict[Path, str] = {}
-    problems = []
+    problems, published = [], []
     for stage in run.chain:
         folder = run.stage_folder(stage.name)
         summary = read_summary(folder)
@@ -41,11 +41,12 @@ def verify(run: Run, console: Console, *, signer: Path | None = None) -> bool:
             problems.append(f"{folder.summary}: is damaged; remove it and run `cemiface {stage.name}` again")
         for output in summary.outputs if summary else ():
             expected[folder.output(output.name)] = output.sha256
+            if stage.name == PUBLISH and output.name.endswith(f"/{MANIFEST}"):
+                published.append(folder.output(output.name).parent)
     if not expected and not problems:
         raise RunError(f"{root}: no stage is finished, so there is nothing to check; see `cemiface status`")
     damaged = list(_damaged(expected))
     problems += damaged
-    published = [path.parent for path in expected if path.name == MANIFEST and PUBLISH in path.parts[-4:-2]]
     notes = []
     for copy in [] if problems else published:
         manifest = read_manifest(copy / MANIFEST)

@@ -40,7 +40,9 @@ def audit(run: Run, sets: Sets) -> Section:
     rates = verdict.figures["leak_rate_by"]
     return {
         "passed": verdict.passed and (settled is None or settled.figures["passed"]),
-        "settled": {"images": settled.images_out, "refilled": 0, "withdrawn": 0, **settled.counts} if settled else None,
+        "settled": {"images": settled.images_out, "refilled": 0, "withdrawn": 0, "on_request": 0, **settled.counts}
+        if settled
+        else None,
         "images": verdict.images,
         "references": verdict.references,
         "dropped": len(verdict.dropped),

@@ -175,8 +175,9 @@ def _signature(signer: str | None) -> str:
         return "The set is unsigned."
     return (
         f"`manifest.json` is signed with the key {signer}. Get this key from the publisher in another way than this "
-        "folder, then check with `python verify.py --signer FILE`, or with `ssh-keygen -Y verify -f allowed_signers -I "
-        "publisher -n cemiface-dataset -s manifest.json.sig < manifest.json`."
+        "folder, and compare it with the one in `allowed_signers`. Then check with `ssh-keygen -Y verify -f "
+        "allowed_signers -I publisher -n cemiface-dataset -s manifest.json.sig < manifest.json`, and after that, all "
+        "files with `python verify.py`."
     )
 
 

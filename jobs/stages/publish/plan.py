@@ -83,10 +83,10 @@ def check_launch(run: Run) -> None:
     run.method.check_publishable(run)
     public_key(key_path(run))
     governance, lineage = required(run.section(PublishSet).governance), checked_lineage(run, counted=False)
-    require_terms(governance, lineage, own=own_faces(run))
     left = unchecked(run, lineage)
     if left:
         raise ConfigError(refusal(left))
+    require_terms(governance, lineage, own=own_faces(run))
 
 
 def key_path(run: Run) -> Path | None:

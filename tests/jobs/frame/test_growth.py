@@ -36,11 +36,13 @@ GOLDEN = {
     "demo": "e93cd4f3917ecf89",
     "demo_nets": "8f7ac901fee5d966",
     "lfw": "2f0db9b14cb958d5",
+    "lfw40": "c8aafafb326c01bf",
     "lfw48": "1112bdee28cc4ba4",
     "lfw_cosine": "76feeb8aae02d569",
     "lfw_view2": "424963405660aa46",
     "study_groups": "7dbcf57021115301",
     "study_m": "bb030ba43ec49e28",
+    "two_methods": "9e10e1b56a627ef4",
 }
 
 

@@ -21,6 +21,7 @@ from jobs.methods.cemiface.generate.plan import GenerateFaces
 from jobs.methods.cemiface.generate.requests import SimilarityRequest, requests_of
 from jobs.methods.cemiface.identities.plan import MakeIdentities
 from jobs.stages.shared.curves import curve_of
+from shards.images.source_mark import mark_of, without_mark
 from shards.tars.shard_set import ShardSet
 
 from ..commands import Project
@@ -120,7 +121,11 @@ def test_a_net_of_unknown_origin_is_refused_before_anything_is_generated(project
     assert done.returncode != 0
     assert f"data that the audit does not compare the set with: {name}" in done.stderr
     assert "embed: " not in done.stdout + done.stderr  # nothing was started
-    accepted = project.run("plan", given, f'audit.accept_unchecked=["{name}"]')
+    accept = f'audit.accept_unchecked=["{name}"]'
+    without_terms = project.run("plan", given, accept)
+    assert f"publish.governance.real_data: no terms of {name}" in without_terms.stdout
+    terms = f'[{{name: shard.faces, basis: a, agreement: b}}, {{name: "{name}", basis: not determined, agreement: c}}]'
+    accepted = project.run("plan", given, accept, f"publish.governance.real_data={terms}")
     assert accepted.returncode == 0, accepted.stderr
 
 
@@ -178,7 +183,8 @@ def test_identities_of_files_by_quota_and_copies_of_synthetic_inquiry_faces(proj
     tars = ShardSet(sorted((project.runs / "generate").glob("synthetic-*.tar")))
     copies = [row for row, record in enumerate(tars.records()) if "copy_of" in record]
     assert len(copies) == 12
-    assert {tars.jpeg(row) for row in copies} == {inquiries.jpeg(row) for row in range(6)}
+    assert {without_mark(tars.jpeg(row)) for row in copies} == {inquiries.jpeg(row) for row in range(6)}
+    assert all(mark_of(tars.jpeg(row)) for row in copies)
 
 
 def test_info_gives_the_figures_of_the_paper_configs() -> None:
