@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from shards.errors import DataError
@@ -67,3 +68,9 @@ def _without_waiting(path: str, flags: int) -> int:
 def is_number(text: str | bytes) -> bool:
     """Whether a text is a whole number of at most `MAX_DIGITS` ASCII digits."""
     return text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
+
+
+def with_slashes(paths: Sequence[str]) -> list[str]:
+    """The paths of a list; with slashes if all of them have backslashes alone, as lists written on Windows do."""
+    windows = all("\\" in path and "/" not in path for path in paths)
+    return [path.replace("\\", "/") if windows else path for path in paths]

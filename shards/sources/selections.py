@@ -11,6 +11,7 @@ from dataclasses import replace
 from shards.errors import DataError, shown
 from shards.images.faces import Listing, Skip, escaped
 from shards.images.outcomes import Outcome
+from shards.small_files import with_slashes
 
 SHOWN = 3
 
@@ -31,7 +32,9 @@ def read_selection(text: str, *, name: str) -> frozenset[str]:
         DataError: a line (numbered in the message) is not the path of an image in a person's folder; an empty list.
     """
     chosen = set()
-    for number, path in _numbered_paths(text, name=name):
+    numbered = list(_numbered_paths(text, name=name))
+    paths = with_slashes([path for _, path in numbered])
+    for number, path in zip((number for number, _ in numbered), paths, strict=True):
         if "/" not in path:
             raise DataError(f"{name}: line {number}: got {shown(path)!r}; expected a path that ends in person/file")
         chosen.add(_tail(escaped(path.encode(errors="surrogateescape"))))

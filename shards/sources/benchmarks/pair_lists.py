@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shards.errors import DataError, parsing, shown
-from shards.small_files import is_number
+from shards.small_files import is_number, with_slashes
 
 COLUMNS = ("a", "b", "same")
 
@@ -81,9 +81,10 @@ def read_pairs(text: str, *, name: str, extension: str = ".jpg") -> PairList:
         raise DataError(f"{name}: folds of {min(sizes.values())} to {max(sizes.values())} pairs; expected equal ones")
     if len(sizes) == 1:
         pairs = _interleaved(pairs)
+    paths = with_slashes([*(pair.a for pair in pairs), *(pair.b for pair in pairs)])
     return PairList(
-        first=[pair.a for pair in pairs],
-        second=[pair.b for pair in pairs],
+        first=paths[: len(pairs)],
+        second=paths[len(pairs) :],
         same=[pair.same for pair in pairs],
         folds=len(sizes) if len(sizes) > 1 else None,
     )

@@ -328,6 +328,10 @@ FILES: dict[tuple[str, str], list[Callable[[Path], object]]] = {
         lambda root: selected(root, "\nanna/0.jpg\n\nbob/1.jpg\n\n"),
         lambda root: listed(root, "a,b,same\n\nanna/0.jpg,bob/1.jpg,0\n\n"),
     ],
+    ("any list", "backslashes between folders, in all lines"): [
+        lambda root: selected(root, "faces\\anna\\0.jpg\nfaces\\bob\\1.jpg\n"),
+        lambda root: listed(root, "a,b,same\nanna\\0.jpg,bob\\1.jpg,0\n"),
+    ],
     ("`shard.only`", "table with `;`, column `Path`"): [
         lambda root: selected(root, "Path;age\nanna/0.jpg;1\nbob/1.jpg;2\n")
     ],

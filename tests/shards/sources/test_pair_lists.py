@@ -31,6 +31,13 @@ def test_lfws_own_list_names_people_and_numbers():
     assert found.folds == 2
 
 
+def test_backslashes_separate_folders_where_all_paths_have_them_and_no_slash():
+    found = read_pairs("x\\a.jpg x\\b.jpg 1\nx\\a.jpg y\\c.jpg 0\n", name="pairs.txt")
+    assert (found.first, found.second) == (["x/a.jpg", "x/a.jpg"], ["x/b.jpg", "y/c.jpg"])
+    found = read_pairs("x/a.jpg x\\b.jpg 1\n", name="pairs.txt")
+    assert (found.first, found.second) == (["x/a.jpg"], ["x\\b.jpg"])
+
+
 @pytest.mark.parametrize("text", [f"\ufeff{LFW}", f"{LFW}\n\n", f"{LFW}  \n", LFW.replace("Cid\t1", "\nCid\t1")])
 def test_a_mark_at_the_start_and_blank_lines_do_not_matter(text):
     assert read_pairs(text, name="pairs.txt") == read_pairs(LFW, name="pairs.txt")

@@ -40,6 +40,7 @@ def listing(paths: list[str] = PATHS) -> Listing:
         "x/anna/1.jpg 0\nx/bob/1.jpg 1\n",
         "anna/1.jpg\t17\nbob/1.jpg\t-1\n",
         "anna/1.jpg, 17\nbob/1.jpg, 1\n",
+        "D:\\faces\\anna\\1.jpg\r\nD:\\faces\\bob\\1.jpg\r\n",
     ],
 )
 def test_lines_and_tables_of_any_tool_name_the_same_images(text):
