@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from shards.exports.card_template import CARD
 from shards.exports.facts import Facts, Governance, Predecessor
 from shards.privacy.lineage import CheckedSet
 from shards.privacy.verdict import Verdict
@@ -20,105 +21,6 @@ DEMOGRAPHICS = (
 ALTERATIONS = "alterations.jpg"  # a picture for each row of the table of planted copies
 
 ANSWERS = ("uses", "uses_not_allowed", "contact", "leaving_out", "retention")  # of `Governance`
-
-
-CARD = """\
----
-pretty_name: {quoted_name}
-license: {quoted_license}
-tags: [synthetic, face-recognition, webdataset]
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: "*.tar"
----
-
-# {name} {version}
-
-{origin}{summary}
-
-| | |
-|---|---|
-| images | {images:,}, all synthetic; each says so in its file (IPTC digital source type) |
-| identities | {identities:,} |
-| image size | {size} x {size} px, RGB, JPEG |
-| tars | {tars:,}, {gigabytes:.2f} GB |
-| seed | {seed} |
-| date | {date} |
-
-![Some of the images: a row per synthetic person](samples.jpg)
-
-The headings below are those of Datasheets for Datasets (Gebru et al., Communications of the ACM 64(12), 2021).
-
-## Motivation
-
-{uses}
-
-Made by {creator}.
-
-## Composition
-
-Each tar is a WebDataset shard: `<key>.jpg` beside `<key>.json`, whose `identity` is the label. No image shows a real
-person, as far as the audit can tell.
-
-### What the nets have learned from
-
-{lineage}
-
-### Whom it shows
-
-{demographics}
-
-### Known limits
-
-{limits}
-
-## Collection process
-
-No image was collected. All were generated, with these settings:
-
-{config}
-
-### Audit
-
-{audit}
-
-## Preprocessing, cleaning and labeling
-
-Identity and requested values of an image are known from how it was made; nobody labeled anything. Images and
-people that the audit found too close to real ones were removed, as stated above.
-
-## Uses
-
-Meant for: {uses}
-
-Not allowed: {uses_not_allowed}
-
-### Metrics
-
-{metrics}
-
-## Distribution
-
-License: {license}
-
-Check what you downloaded with `python verify.py`; it needs the Python standard library only. {signature}
-
-## Maintenance
-
-Contact: {contact}
-
-How a person can ask to be left out, and what then happens: {leaving_out}
-
-Retention of the real faces: {retention}
-
-{predecessor}
-
-## Citation
-
-{citation}
-"""
 
 
 def dataset_card(facts: Facts) -> str:
