@@ -98,7 +98,8 @@ def test_F38_F39_a_rank_that_is_killed_ends_the_others_and_all_start_again(
     assert project.summary(STAGE)["figures"]["world_size"] == 2
 
 
-@pytest.mark.parametrize("waiting", [1, pytest.param(0, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("waiting", [1, 0])
 def test_F11_a_stop_reaches_a_group_of_which_one_rank_waits_for_its_lock(project: Project, waiting: int) -> None:
     """The others wait for that rank: none of them is killed, or left behind."""
     lock = StageFolder(project.runs / STAGE).rank_lock(waiting)
