@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cemiface.measures.attributes import AttributeNets, open_attribute_nets
+from cemiface.measures.attributes import open_attribute_nets
 from jobs.frame.seeds import derive
 from shards.privacy.intervals import wilson
 from shards.tars.subset import LabeledImages
@@ -18,22 +18,15 @@ DIGITS = 4
 def measured(faces: LabeledImages, *, images: int, seed: int) -> dict[str, Any]:
     """Shares of women and of turned faces with 95 % intervals, and mean age, of `images` drawn faces.
 
-    Only what the embedded nets measure at the faces' size, of joined sets at the size of each. {} for no images.
+    Only what the embedded nets measure at the faces' size. {} for no images.
     """
     if not images:
         return {}
     count = min(images, len(faces))
     rows = np.sort(np.random.default_rng(derive(seed, "measured images")).permutation(len(faces))[:count])
-    nets: dict[int, AttributeNets] = {}
-    parts = []
-    for row in rows:
-        face = faces.rgb(int(row))
-        size = len(face)
-        if size not in nets:
-            nets[size] = open_attribute_nets(size=size)
-        parts.append(nets[size].measure(face.transpose(2, 0, 1)[None]))
-    known = set[str].intersection(*(set(part) for part in parts))
-    found = {name: np.concatenate([part[name] for part in parts]) for name in known}
+    nets = open_attribute_nets(size=faces.rgb(int(rows[0])).shape[0])
+    parts = [nets.measure(faces.rgb(int(row)).transpose(2, 0, 1)[None]) for row in rows]
+    found = {name: np.concatenate([part[name] for part in parts]) for name in nets.names}
     shown: dict[str, Any] = {"images": count}
     if "male" in found:
         shown["women"] = _share(found["male"] < 0.5)

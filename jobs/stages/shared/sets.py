@@ -46,14 +46,16 @@ def makers_of(run: Run, kinds: Sequence[str]) -> list[str]:
 def faces_of(run: Run, *, kinds: Sequence[str]) -> ShardSet | JoinedSets:
     """The faces of these kinds as one set, with contiguous labels over all of them.
 
-    Synthetic identities of different sets are apart, whatever their names.
+    Synthetic identities of different sets are apart, whatever their names. Sets of several sizes are scaled to the
+    smallest.
 
     Raises:
         DataError: a real person has the name of a synthetic one: the two would be trained as one.
     """
     parts = {kind: set_of(run, kind=kind) for kind in kinds}
     people = {kind: {*part.classes} for kind, part in parts.items() if kind != REAL}
-    if sum(map(len, people.values())) > len(set[str]().union(*people.values())):
+    sizes = {len(part.rgb(0)) for part in parts.values()}
+    if sum(map(len, people.values())) > len(set[str]().union(*people.values())) or len(sizes) > 1:
         return JoinedSets(parts)
     faces = ShardSet([path for kind in kinds for path in tars(run, kind=kind)])
     if len(set(kinds)) > 1:
