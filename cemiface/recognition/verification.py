@@ -94,14 +94,14 @@ def k_fold_accuracy(similarity: ArrayLike, same: ArrayLike, *, folds: int = 10) 
     )
 
 
-def exact_accuracy(similarity: ArrayLike, same: ArrayLike, *, folds: int = 10) -> float:
-    """As `k_fold_accuracy`, with every cosine of the other folds as a possible threshold in place of a grid.
+def exact_decisions(similarity: ArrayLike, same: ArrayLike, *, folds: int = 10) -> NDArray[np.bool_]:
+    """Which pairs (N,) are decided rightly if every cosine of the other folds is a possible threshold.
 
     The grid is too coarse for nets whose cosines all lie close together: an untrained net has exactly 0.5 on it.
     Of thresholds that tie, the highest is taken. Raises as `k_fold_accuracy` does.
     """
     similarity, same = _checked(similarity, same)
-    per_fold = []
+    right = np.empty(len(same), bool)
     for part in _folds(len(same), folds):
         others = np.ones(len(same), bool)
         others[part] = False
@@ -110,8 +110,8 @@ def exact_accuracy(similarity: ArrayLike, same: ArrayLike, *, folds: int = 10) -
         last = np.append(similarity[order][1:] != similarity[order][:-1], True)  # equal cosines are accepted together
         place = np.argmax(np.where(last, correct, -1))
         threshold = similarity[order][place] if correct[place] > (~same[others]).sum() else np.inf
-        per_fold.append(float(((similarity[part] >= threshold) == same[part]).mean()))
-    return float(np.mean(per_fold))
+        right[part] = (similarity[part] >= threshold) == same[part]
+    return right
 
 
 def equal_error_rate(similarity: ArrayLike, same: ArrayLike) -> float:

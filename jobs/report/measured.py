@@ -51,13 +51,14 @@ def verification(run: Run, sets: Sets) -> Section:
         return None
     folder = run.stage_folder(EVALUATE)
     rocs = {model: read_json(folder.output(verification_file(model, HELD_OUT)))["roc"] for model in models}
+    exact = done.figures.get("gaps", {}).get(HELD_OUT, {}) if done else {}
     pairs, people = models[UNTRAINED]["pairs"], models[UNTRAINED]["people"]
     return {
         "models": models,
         "pairs": pairs,
         "people": people,
-        "gaps": _gaps(models),
-        "intervals": _intervals(done.figures.get("gaps", {}).get(HELD_OUT, {})) if done else {},
+        "gaps": _gaps(models, exact=exact),
+        "intervals": {model: [100 * bound for bound in gap["interval"]] for model, gap in exact.items()},
         "exact": all("accuracy_exact" in figures for figures in models.values()),  # older runs did not measure it
         "bars": accuracy_plot(
             [(found["name"], found["accuracy"], found["std"], COLORS[model]) for model, found in models.items()]
@@ -99,17 +100,17 @@ def _sets(run: Run) -> list[str]:
     return done.fingerprint[RECOGNITION]["sets"] if done else []
 
 
-def _gaps(models: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Accuracy of the net trained on the set less that of each other net, in percentage points."""
+def _gaps(models: Mapping[str, Mapping[str, Any]], *, exact: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Accuracy of the net trained on the set less that of each other net, in percentage points.
+
+    At exact thresholds, where the run measured it.
+    """
+    if exact:
+        return {model: 100 * gap["mean"] for model, gap in exact.items()}
     if SYNTHETIC_NET not in models:
         return {}
     own = models[SYNTHETIC_NET]["accuracy"]
     return {model: 100 * (own - figures["accuracy"]) for model, figures in models.items() if model != SYNTHETIC_NET}
-
-
-def _intervals(gaps: Mapping[str, Mapping[str, Any]]) -> dict[str, list[float]]:
-    """The intervals of these gaps, in percentage points."""
-    return {model: [100 * bound for bound in gap["interval"]] for model, gap in gaps.items()}
 
 
 def model_name(run: Run, model: str) -> str:

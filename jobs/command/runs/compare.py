@@ -26,8 +26,8 @@ EXAMPLES = """examples:
   cemiface compare runs/demo runs/steps10
   cemiface compare runs/lfw40 runs/gandiffface_lfw --json
 
-Gaps are to the first run, on benchmarks of the same pairs. Where the 95 % interval includes 0, the nets are not told
-apart."""
+Gaps are to the first run, at exact thresholds, on benchmarks of the same pairs. Where the 95 % interval includes 0, the
+nets are not told apart."""
 NOTHING = "-"
 
 

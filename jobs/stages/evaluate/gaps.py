@@ -1,4 +1,7 @@
-"""Gaps in accuracy between verified nets, of one run or of several, with intervals over people."""
+"""Gaps in accuracy between verified nets, of one run or of several, with intervals over people.
+
+At exact thresholds: on the protocol's grid an untrained net has 50 % whatever it can tell.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ def gaps_of_runs(runs: Sequence[Run]) -> dict[str, list[dict[str, Any] | None]]:
 def decisions(run: Run, model: str, name: str) -> Decisions | None:
     """What a net decided on a benchmark; None without such figures, as in runs of older versions."""
     path = run.stage_folder(EVALUATE).output(verification_file(model, name))
-    right = read_json(path).get("right") if name in benchmark_names(run) and path.is_file() else None
+    right = read_json(path).get("right_exact") if name in benchmark_names(run) and path.is_file() else None
     if not right:
         return None
     people = load_benchmark(run, name, config=run.section(EvaluateRecognition)).people()

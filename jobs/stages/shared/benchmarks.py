@@ -16,7 +16,7 @@ from cemiface.recognition.scores import mated_pairs, non_mated_pairs
 from cemiface.recognition.verification import (
     check_embeddings,
     equal_error_rate,
-    exact_accuracy,
+    exact_decisions,
     k_fold_accuracy,
     pair_similarity,
     roc,
@@ -108,6 +108,7 @@ def verify(
     check_embeddings(features, names=benchmark.faces.keys)
     similarity = pair_similarity(features[benchmark.first], features[benchmark.second])
     accuracy = k_fold_accuracy(similarity, benchmark.same, folds=benchmark.folds)
+    exact = exact_decisions(similarity, benchmark.same, folds=benchmark.folds)
     curve = roc(similarity, benchmark.same)
     some = np.unique(np.linspace(0, len(curve.far) - 1, ROC_POINTS).round().astype(int))
     return {
@@ -116,7 +117,7 @@ def verify(
             "benchmark": benchmark.name,
             "accuracy": accuracy.mean,
             "std": accuracy.std,
-            "accuracy_exact": exact_accuracy(similarity, benchmark.same, folds=benchmark.folds),
+            "accuracy_exact": float(exact.mean()),
             "eer": equal_error_rate(similarity, benchmark.same),
             "pairs": len(benchmark.same),
             **({"people": len(benchmark.faces.classes)} if benchmark.name == HELD_OUT else {}),
@@ -124,6 +125,11 @@ def verify(
         },
         "per_fold": accuracy.per_fold,
         "thresholds": accuracy.thresholds,
-        "right": "".join(np.where(accuracy.right, "1", "0")),
+        "right": _bits(accuracy.right),
+        "right_exact": _bits(exact),
         "roc": {"far": curve.far[some].tolist(), "tar": curve.tar[some].tolist()},
     }
+
+
+def _bits(right: np.ndarray) -> str:
+    return "".join(np.where(right, "1", "0"))

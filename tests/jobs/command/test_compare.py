@@ -28,7 +28,7 @@ def project(tiny_run: Any, tmp_path: Path) -> Project:
     edit_config(other, root=str(copied.root), name="other", report={"title": "Another run"})
     path = other / "evaluate" / verification_file("synthetic", "held-out")
     found = json.loads(path.read_text())
-    found["right"] = found["right"].translate(str.maketrans("01", "10"))
+    found["right_exact"] = found["right_exact"].translate(str.maketrans("01", "10"))
     path.write_text(json.dumps(found))
     return copied
 
@@ -51,8 +51,8 @@ def test_fields_that_differ_figures_and_costs_stand_side_by_side(project: Projec
     assert found["config"] == {"report.title": ["Tiny run", "Another run"]}
     assert found["figures"]["images"] == [16, 16]
     assert found["figures"]["method"] == ["cemiface", "cemiface"]
-    accuracies = found["figures"]["held-out: accuracy"]
-    assert accuracies[0] == runs[0].ledger.summary("evaluate").figures["verification"]["synthetic"]["accuracy"]
+    accuracies = found["figures"]["held-out: at exact thresholds"]
+    assert accuracies[0] == runs[0].ledger.summary("evaluate").figures["verification"]["synthetic"]["accuracy_exact"]
     assert found["seconds"]["generate"][0] > 0
     first, gap = found["gaps"]["held-out"]
     assert first is None
