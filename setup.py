@@ -20,7 +20,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=[name + more for name in PACKAGES for more in ("", ".*")]),
     package_data={
-        "jobs": ["**/templates/*.j2", "command/demo_files/**/*"],
+        "jobs": ["**/templates/*.j2", "**/grammars/*.yaml", "command/demo_files/**/*"],
         "cemiface": ["measures/embedded/*"],
     },
     entry_points={"console_scripts": ["cemiface = jobs.command.main:main"]},

@@ -129,6 +129,14 @@ def test_the_files_of_the_demo_are_links_into_the_checkout() -> None:
         assert path.resolve() == ROOT / path.relative_to(FILES)
 
 
+def test_a_job_gets_every_file_of_the_packages_but_those_of_the_demo() -> None:
+    """Jobs run a copy of the code: what it lacks is missed on a cluster alone."""
+    files = {path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*") if path.is_file()}
+    needed = {path for path in files if not {"__pycache__", "demo_files"} & {*path.parts}}
+    assert {path.suffix for path in needed} >= {".py", ".j2", ".yaml", ".onnx", ".tflite"}
+    assert needed <= set(code_files(ROOT))
+
+
 @pytest.mark.parametrize("method", BUILT_IN)
 def test_the_demo_of_a_method_puts_there_what_its_config_names_and_a_plan_of_it_succeeds(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -14,7 +14,8 @@ from slurm.partial_files import partial_path
 
 PACKAGES = ("cemiface", "jobs", "shards", "slurm")
 
-SUFFIXES = {".py", ".j2", ".css", ".js", ".json", ".onnx", ".tflite"}  # the last three: attribute nets, 8 MB
+# Of code, templates, prompt grammars, and the attribute nets with their cards (8 MB).
+SUFFIXES = {".py", ".j2", ".css", ".js", ".yaml", ".json", ".onnx", ".tflite"}
 
 
 def code_files(root: Path) -> list[Path]:
