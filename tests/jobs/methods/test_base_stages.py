@@ -33,6 +33,7 @@ attributes: {{}}
 train-base:
   denoiser: {{preset: tiny32, image_size: 16, multipliers: [1, 1], attention_levels: [1], slots: [{LIGHT}]}}
   diffusion: {{prediction: velocity}}
+  min_face: 0
   images: 96
   batch: 8
   checkpoint_images: 16
