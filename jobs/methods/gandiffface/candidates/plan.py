@@ -23,7 +23,7 @@ from jobs.methods.gandiffface.attributes.plan import card_files, cards
 from jobs.methods.gandiffface.candidates.given import GivenFaces, described, list_of, people_of
 from jobs.methods.gandiffface.train_gan.plan import NAME as TRAIN_GAN
 from jobs.stages.shard.plan import ShardFaces
-from jobs.stages.shared.embedder import embedder_needs
+from jobs.stages.shared.embedder import embedder_files, embedder_needs
 from jobs.stages.shared.given_nets import given_embedder
 from slurm.files import sha256_of
 
@@ -228,12 +228,12 @@ def expected_images(run: Run) -> int:
 
 
 def files(run: Run) -> dict[str, str]:
-    """The hashes of the given generator and the given attribute nets.
+    """The hashes of the given generator, of E_id and of the given attribute nets.
 
     Raises:
         ConfigError: one of them does not exist.
     """
-    config, found = run.section(MakeCandidates), card_files(run)
+    config, found = run.section(MakeCandidates), card_files(run) | embedder_files(run)
     if config.generator:
         path = run.given_file(f"{NAME}.generator", config.generator, give="a generator that train-gan wrote")
         found[f"{NAME}.generator"] = sha256_of(path)

@@ -24,7 +24,7 @@ from jobs.methods.gandiffface.generate.plan import asked_values
 from jobs.methods.gandiffface.given_parts import given_parts
 from jobs.methods.gandiffface.identities.plan import forecast
 
-from .small_run import configured, write_head
+from .small_run import ROOT, configured, write_head
 
 GAN = {"preset": "tiny32", "image_size": 32}
 
@@ -184,3 +184,13 @@ def test_a_net_that_cannot_be_loaded_is_refused(tmp_path: Path, stage: str, fiel
     others = {"directions": {}, "identities": {}, "portraits": {}, "train-base": {}, "attributes": {}}
     text = refused(configured_at(tmp_path, 48, **others, **fields), stage)
     assert text.startswith(f"{field}.weights: weights {tmp_path / 'net.safetensors'}: its metadata does not describe a")
+
+
+def test_another_net_in_the_place_of_e_id_makes_the_candidates_stale(tmp_path: Path) -> None:
+    """They are measured with it, and all that follows goes back to them."""
+    weights = tmp_path / "e_id.safetensors"
+    weights.write_bytes((ROOT / "nets" / "embedder.safetensors").read_bytes())
+    run = configured_at(tmp_path, 48, embedder={"weights": str(weights)})
+    before = run.stages["candidates"].files(run)
+    weights.write_bytes(weights.read_bytes() + b" ")
+    assert run.stages["candidates"].files(run) != before
