@@ -42,7 +42,7 @@ GOLDEN = {
     "lfw_view2": "424963405660aa46",
     "study_groups": "7dbcf57021115301",
     "study_m": "bb030ba43ec49e28",
-    "two_methods": "1db4a8fdb4e949df",
+    "two_methods": "bc1cd47d9f032821",
 }
 
 
