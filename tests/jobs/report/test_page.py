@@ -407,7 +407,8 @@ def test_benchmarks_and_studies_of_a_run_are_on_the_page(whole_run: Project) -> 
     results = (whole_run.runs / "report" / RESULTS).read_text()
     for row in whole_run.summary("study-sets")["figures"]["groups"][1:]:
         assert f"| {row['group']} | {row['images']} | " in results
-        assert f"{percent(row['gap']['mean'])} &plusmn; {percent(row['gap']['std'])}" in page
+        low, high = (decimal(100 * bound) for bound in row["gap"]["interval"])
+        assert f"{decimal(100 * row['gap']['mean'])} <small>{low} &ndash; {high}" in page
     assert page.count("2 seeds; whiskers: one standard deviation") == 3
     for net, found in whole_run.summary("evaluate")["figures"]["benchmarks"]["listed"].items():
         assert percent(found["accuracy"], 2) in page, net
