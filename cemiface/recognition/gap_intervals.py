@@ -30,9 +30,19 @@ class Decisions:
     right: NDArray[np.float64]
     people: NDArray[np.int64]
 
+    @staticmethod
+    def read(texts: Sequence[str], *, people: NDArray[np.int64]) -> Decisions:
+        """From a text per seed, as `decisions_text` writes them."""
+        return Decisions(right=np.array([[float(bit) for bit in text] for text in texts]), people=people)
+
     def less(self, other: Decisions) -> Decisions:
         """These less the others', pair by pair and seed by seed: their mean is the gap."""
         return Decisions(right=self.right - other.right, people=self.people)
+
+
+def decisions_text(right: NDArray[np.bool_]) -> str:
+    """Which pairs (P,) a net decided rightly, as a text of 0 and 1."""
+    return "".join(np.where(right, "1", "0"))
 
 
 def mean_interval(benchmarks: Sequence[Decisions], *, seed: int, rounds: int = ROUNDS) -> tuple[float, float]:

@@ -18,10 +18,11 @@ from jobs.frame.products import EVALUATE, SYNTHETIC
 from jobs.frame.run import Run
 from jobs.report.part import summary
 from jobs.report.set_facts import facts_of_set, rank_seconds
+from jobs.stages.shared.studies.tables import gap_text
 from jobs.watch.task_reasons import duration
 
 NAME = "compare"
-TEXT = "show several runs side by side: config fields that differ, figures with intervals, costs"
+TEXT = "show several runs side by side: config fields that differ, figures, gaps in accuracy with intervals, costs"
 EXAMPLES = """examples:
   cemiface compare runs/demo runs/steps10
   cemiface compare runs/lfw40 runs/gandiffface_lfw --json
@@ -124,7 +125,7 @@ def show(found: Mapping[str, Any], *, console: Console) -> None:
     _print("config", found["config"], names=names, console=console, text=_plain)
     _print("figures", found["figures"], names=names, console=console, text=_number)
     gaps = {f"{name}: gap to {names[0]}, points": values for name, values in found["gaps"].items()}
-    _print("accuracy", gaps, names=names, console=console, text=_gap)
+    _print("accuracy", gaps, names=names, console=console, text=gap_text)
     _print("time of all ranks", found["seconds"], names=names, console=console, text=duration)
 
 
@@ -147,9 +148,3 @@ def _plain(value: Any) -> str:
 
 def _number(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _gap(gap: Mapping[str, Any]) -> str:
-    low, high = (100 * bound for bound in gap["interval"])
-    text = f"{100 * gap['mean']:+.2f} [{low:+.2f}, {high:+.2f}]"
-    return f"{text}, not told apart" if low <= 0 <= high else text

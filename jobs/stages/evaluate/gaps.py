@@ -24,10 +24,10 @@ def gaps_of_nets(run: Run) -> dict[str, Any]:
     """By benchmark and other net: accuracy of the net trained on the set less that net's, with its interval."""
     found: dict[str, Any] = {}
     for name in benchmark_names(run) if run.includes(RECOGNITION) else ():
-        nets = {model: decisions(run, model, name) for model in models_of(run)}
-        own, seed = nets.pop(SYNTHETIC), derive(run.seed, f"gaps on {name}")
+        nets = decisions(run, name, models=models_of(run))
+        own, seed = nets.pop(SYNTHETIC, None), derive(run.seed, f"gaps on {name}")
         gaps = {model: _gap(own, other, seed=seed) for model, other in nets.items()}
-        if all(gaps.values()):
+        if gaps and all(gaps.values()):
             found[name] = gaps
     return found
 
@@ -40,19 +40,21 @@ def gaps_of_runs(runs: Sequence[Run]) -> dict[str, list[dict[str, Any] | None]]:
     first = runs[0]
     found: dict[str, list[dict[str, Any] | None]] = {}
     for name in benchmark_names(first) if first.ledger.summary(EVALUATE) else ():
-        own, seed = decisions(first, SYNTHETIC, name), derive(first.seed, f"gaps on {name}")
-        found[name] = [None, *(_gap(decisions(run, SYNTHETIC, name), own, seed=seed) for run in runs[1:])]
+        own, *others = (decisions(run, name, models=[SYNTHETIC]).get(SYNTHETIC) for run in runs)
+        found[name] = [None, *(_gap(other, own, seed=derive(first.seed, f"gaps on {name}")) for other in others)]
     return {name: gaps for name, gaps in found.items() if any(gaps)}
 
 
-def decisions(run: Run, model: str, name: str) -> Decisions | None:
-    """What a net decided on a benchmark; None without such figures, as in runs of older versions."""
-    path = run.stage_folder(EVALUATE).output(verification_file(model, name))
-    right = read_json(path).get("right_exact") if name in benchmark_names(run) and path.is_file() else None
-    if not right:
-        return None
+def decisions(run: Run, name: str, *, models: Sequence[str]) -> dict[str, Decisions]:
+    """What nets decided on a benchmark; without those that have no such figures, as in runs of older versions."""
+    if name not in benchmark_names(run):
+        return {}
+    paths = {model: run.stage_folder(EVALUATE).output(verification_file(model, name)) for model in models}
+    texts = {model: read_json(path).get("right_exact") for model, path in paths.items() if path.is_file()}
+    if not any(texts.values()):
+        return {}
     people = load_benchmark(run, name, config=run.section(EvaluateRecognition)).people()
-    return Decisions(right=np.array([[float(bit) for bit in right]]), people=people)
+    return {model: Decisions.read([text], people=people) for model, text in texts.items() if text}
 
 
 def _gap(own: Decisions | None, other: Decisions | None, *, seed: int) -> dict[str, Any] | None:

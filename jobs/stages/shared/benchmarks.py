@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cemiface.recognition.gap_intervals import people_of_pairs
+from cemiface.recognition.gap_intervals import decisions_text, people_of_pairs
 from cemiface.recognition.nets import Embedder
 from cemiface.recognition.scores import mated_pairs, non_mated_pairs
 from cemiface.recognition.verification import (
@@ -125,11 +125,7 @@ def verify(
         },
         "per_fold": accuracy.per_fold,
         "thresholds": accuracy.thresholds,
-        "right": _bits(accuracy.right),
-        "right_exact": _bits(exact),
+        "right": decisions_text(accuracy.right),
+        "right_exact": decisions_text(exact),
         "roc": {"far": curve.far[some].tolist(), "tar": curve.tar[some].tolist()},
     }
-
-
-def _bits(right: np.ndarray) -> str:
-    return "".join(np.where(right, "1", "0"))

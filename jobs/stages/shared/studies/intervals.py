@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from cemiface.recognition.gap_intervals import Decisions, mean_interval
 from jobs.frame.run import Run
 from jobs.stages.shared.benchmarks import load_benchmark
@@ -24,8 +22,8 @@ def decisions_of(run: Run, nets: Sequence[Mapping[str, Any]], *, study: Study) -
     groups = dict.fromkeys(net["group"] for net in nets)
     return {
         group: {
-            name: Decisions(
-                right=np.array([_bits(net, name) for net in sorted(nets, key=_seed) if net["group"] == group]),
+            name: Decisions.read(
+                [net["results"][name]["right"] for net in sorted(nets, key=_seed) if net["group"] == group],
                 people=people[name],
             )
             for name in people
@@ -55,7 +53,3 @@ def with_intervals(rows: GroupRows, decisions: Mapping[str, ByBenchmark], *, see
 
 def _seed(net: Mapping[str, Any]) -> int:
     return int(net["seed"])
-
-
-def _bits(net: Mapping[str, Any], benchmark: str) -> list[float]:
-    return [float(bit) for bit in net["results"][benchmark]["right"]]
